@@ -1,0 +1,72 @@
+"""The classes of compressed models: the family's own class, built at full size and then shrunk to its Structure.
+
+Each family gets a config class with one more field, `structure`, and a model class. Both are registered with the Auto
+classes when `compress` is imported, so that `AutoModelForCTC.from_pretrained` builds the small model.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import transformers
+from transformers import AutoConfig, AutoModelForCTC, PreTrainedConfig, PreTrainedModel
+
+from compress.conformers.description import Family
+from compress.conformers.registry import COMPRESSED_PREFIX, FAMILIES
+from compress.slicing import shrink_
+from compress.structure import Structure, StructureError
+
+
+def _make_config_class(base: type[PreTrainedConfig]) -> type[PreTrainedConfig]:
+    class CompressedConfig(base):  # type: ignore[misc,valid-type]
+        """The original's config and the Structure that a compressed model keeps of it."""
+
+        model_type = COMPRESSED_PREFIX + str(base.model_type)
+        structure: dict[str, Any] | None = None
+
+    CompressedConfig.__name__ = CompressedConfig.__qualname__ = f"Compressed{base.__name__}"
+    return CompressedConfig
+
+
+def _make_model_class(base: type[PreTrainedModel], config_class: type[PreTrainedConfig]) -> type[PreTrainedModel]:
+    class CompressedModel(base):  # type: ignore[misc,valid-type]
+        """The original's model, physically reduced to its config's Structure."""
+
+        def __init__(self, config: PreTrainedConfig, *args: Any, **kwargs: Any) -> None:
+            if config.structure is None:
+                raise StructureError("config.json of this compressed checkpoint has no `structure`; it cannot be built.")
+            structure = Structure.from_dict(config.structure)
+            super().__init__(config, *args, **kwargs)
+            shrink_(self, structure)
+
+    CompressedModel.config_class = config_class
+    CompressedModel.__name__ = CompressedModel.__qualname__ = f"Compressed{base.__name__}"
+    return CompressedModel
+
+
+def _register(family: Family) -> tuple[type[PreTrainedConfig], type[PreTrainedModel]]:
+    model_base: type[PreTrainedModel] = getattr(transformers, family.model_class)
+    config_class = _make_config_class(model_base.config_class)
+    model_class = _make_model_class(model_base, config_class)
+    AutoConfig.register(str(config_class.model_type), config_class)
+    AutoModelForCTC.register(config_class, model_class)
+    return config_class, model_class
+
+
+_CLASSES = {family.model_type: _register(family) for family in FAMILIES}
+
+
+def compressed_config(config: PreTrainedConfig, structure: Structure) -> PreTrainedConfig:
+    """A copy of a model's config, compressed or not, as the config of the model that `structure` makes of the original."""
+    config = copy.deepcopy(config)
+    config_class, _ = _CLASSES[str(config.model_type).removeprefix(COMPRESSED_PREFIX)]
+    values = {key: value for key, value in config.to_dict().items() if key != "model_type"}
+    small = config_class.from_dict(values | {"structure": structure.to_dict()})
+    small._attn_implementation = config._attn_implementation
+    return small
+
+
+def compressed_model_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
+    """The model class of a compressed config."""
+    return _CLASSES[str(config.model_type).removeprefix(COMPRESSED_PREFIX)][1]

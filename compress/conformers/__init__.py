@@ -1,0 +1,45 @@
+"""The families of Conformers that `compress` knows, and how to read a model through its family's description.
+
+Adding a family: one descriptive file beside this one, its entry in `FAMILIES`, and its rows in the tests.
+"""
+
+from compress.conformers.anatomy import (
+    block_units,
+    blocks_of,
+    family_of,
+    frame_lengths,
+    frame_mask,
+    kept_units,
+    part,
+    prepare_for_training,
+    skeleton,
+    structure_of,
+    submodule,
+    units_of,
+)
+from compress.conformers.description import UNIT_KINDS, Attention, Convolution, Family, FeedForward, Module
+from compress.conformers.registry import FAMILIES, UnsupportedModelError, family_named
+
+__all__ = [
+    "FAMILIES",
+    "UNIT_KINDS",
+    "Attention",
+    "Convolution",
+    "Family",
+    "FeedForward",
+    "Module",
+    "UnsupportedModelError",
+    "block_units",
+    "blocks_of",
+    "family_named",
+    "family_of",
+    "frame_lengths",
+    "frame_mask",
+    "kept_units",
+    "part",
+    "prepare_for_training",
+    "skeleton",
+    "structure_of",
+    "submodule",
+    "units_of",
+]

@@ -1,0 +1,177 @@
+"""Reading a model through its family's description: blocks, modules, numbers of units, valid frames."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from compress.conformers.description import Attention, Convolution, Family, Module
+from compress.conformers.registry import COMPRESSED_PREFIX, family_of_type
+from compress.structure import MODULES, Structure, count_kept
+
+
+def family_of(model: PreTrainedModel | PreTrainedConfig) -> Family:
+    """The family of a model, compressed or not, or of a model's config.
+
+    Raises:
+        UnsupportedModelError: listing what is supported and saying why this model is not.
+    """
+    config = model if isinstance(model, PreTrainedConfig) else model.config
+    return family_of_type(str(config.model_type), type(model).__name__)
+
+
+def part(root: Any, path: str) -> Any:
+    """Follows a dotted path of attributes from `root`; the empty path is `root` itself."""
+    for name in path.split(".") if path else ():
+        root = getattr(root, name)
+    return root
+
+
+def blocks_of(model: PreTrainedModel) -> nn.ModuleList:
+    """The model's list of blocks."""
+    blocks: nn.ModuleList = part(model, family_of(model).blocks)
+    return blocks
+
+
+def submodule(block: nn.Module, module: Module) -> nn.Module | None:
+    """The described module of a block; None if it has been removed."""
+    found: nn.Module = part(block, module.path)
+    return None if getattr(found, "is_absent", False) else found
+
+
+def units_of(block: nn.Module, module: Module) -> int:
+    """The number of units of a module of this block: heads, FFN units or channels; 0 if the module has been removed."""
+    found = submodule(block, module)
+    if found is None:
+        return 0
+    if isinstance(module, Attention):
+        width: int = part(found, module.out).in_features
+        return width // int(part(found, module.head_dim))
+    if isinstance(module, Convolution):
+        channels: int = part(found, module.depthwise).in_channels
+        return channels
+    size: int = part(found, module.down).in_features
+    return size
+
+
+def block_units(model: PreTrainedModel) -> list[dict[str, int]]:
+    """Per block of this model, the number of units of each module (0: removed)."""
+    family = family_of(model)
+    return [{name: units_of(block, m) for name, m in family.modules.items()} for block in blocks_of(model)]
+
+
+def structure_of(model: PreTrainedModel | PreTrainedConfig) -> Structure:
+    """The Structure of a model with respect to its original: the saved one if compressed, else the full one."""
+    config = model if isinstance(model, PreTrainedConfig) else model.config
+    family = family_of(model)
+    saved = getattr(config, "structure", None)
+    return Structure.from_dict(saved) if saved else Structure.full(family.name, len(part(skeleton(config), family.blocks)))
+
+
+def skeleton(config: PreTrainedConfig, *, original: bool = True) -> PreTrainedModel:
+    """A model without memory (on the meta device) built from a config, in eval mode.
+
+    Args:
+        config: of a model of any family, compressed or not.
+        original: build the model as it was before compression, also for a compressed one.
+    """
+    config = copy.deepcopy(config)
+    if original and str(config.model_type).startswith(COMPRESSED_PREFIX):
+        values = {key: value for key, value in config.to_dict().items() if key not in ("model_type", "structure")}
+        config = getattr(transformers, family_of(config).model_class).config_class.from_dict(values)
+    with torch.device("meta"):
+        model: PreTrainedModel = transformers.AutoModelForCTC.from_config(config)
+    return model.eval()
+
+
+def kept_units(model: PreTrainedModel) -> list[dict[str, tuple[int, int]] | None]:
+    """Per block of the original model, `(kept, original)` units of each module; None for a dropped block."""
+    structure, original = structure_of(model), block_units(skeleton(model.config))
+    return [
+        block and {name: (count_kept(getattr(block, name), units[name]), units[name]) for name in MODULES}
+        for block, units in zip(structure.blocks, original, strict=True)
+    ]
+
+
+def frame_lengths(model: PreTrainedModel, attention_mask: Tensor) -> Tensor:
+    """The number of output frames of each utterance.
+
+    Args:
+        model: a CTC model of any family.
+        attention_mask: `(batch, input frames)`, 1 where the input is speech and 0 where it is padding.
+
+    Returns:
+        `(batch,)`, int64.
+    """
+    method = getattr(model, family_of(model).frame_lengths)
+    lengths: Tensor = method(attention_mask.sum(-1))
+    return lengths.to(torch.int64)
+
+
+def frame_mask(model: PreTrainedModel, inputs: Mapping[str, Tensor], frames: int) -> Tensor:
+    """Which output frames belong to speech, not to padding.
+
+    Args:
+        model: a CTC model of any family.
+        inputs: what the model was called with; without an `attention_mask` every frame counts.
+        frames: number of frames of the output.
+
+    Returns:
+        `(batch, frames)`, bool.
+    """
+    attention_mask = inputs.get("attention_mask")
+    if attention_mask is None:
+        features = inputs[model.main_input_name]
+        return torch.ones(features.shape[0], frames, dtype=torch.bool, device=features.device)
+    positions = torch.arange(frames, device=attention_mask.device)
+    return positions < frame_lengths(model, attention_mask)[:, None]
+
+
+def prepare_for_training(model: PreTrainedModel, *, dropout: float | None = None) -> None:
+    """Switches off what disturbs training, in place.
+
+    Layerdrop (it shortens the hidden states silently) and the model's own SpecAugment go off, and parameters that no
+    forward pass uses are frozen (distributed training fails on them).
+
+    Args:
+        model: of any family.
+        dropout: if given, the value of every dropout probability.
+    """
+    family = family_of(model)
+    owner, _, name = family.layerdrop.rpartition(".")
+    setattr(part(model, owner), name, 0.0)
+    unused = list(family.dead)
+    if family.spec_augment:
+        setattr(model.config, family.spec_augment, False)
+        unused.append(family.spec_augment_embedding or "")
+    for path in unused:
+        _freeze(model, path)
+    if dropout is not None:
+        _set_dropout(model, family, dropout)
+
+
+def _freeze(model: nn.Module, path: str) -> None:
+    for name, parameter in model.named_parameters():
+        if path and (name == path or name.startswith(path + ".")):
+            parameter.requires_grad_(False)
+
+
+def _set_dropout(model: PreTrainedModel, family: Family, dropout: float) -> None:
+    """Sets the probabilities in the config, and in the modules that copied them from it when they were built."""
+    names = set()
+    for path in family.dropouts:
+        owner, _, name = path.rpartition(".")
+        setattr(part(model.config, owner), name, dropout)
+        names.add(name)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = dropout
+        for name in names & vars(module).keys():
+            if isinstance(getattr(module, name), int | float):
+                setattr(module, name, dropout)

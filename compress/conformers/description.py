@@ -1,0 +1,133 @@
+"""The words in which a family of Conformers is described: where its modules and units live.
+
+A description holds names only. What is done with the names (gating, counting, removing) is written once, for all families.
+Paths are dotted: those of a `Family` start at the model, those of a module's norm at the block, the others at the module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+UNIT_KINDS = ("head", "ffn_unit", "conv_channel")
+
+
+@dataclass(frozen=True)
+class FeedForward:
+    """A feed-forward module: `down(activation(up(norm(x))))`. Its units are the rows of `up`, the columns of `down`."""
+
+    path: str
+    norm: str
+    up: str
+    down: str
+    unit_kind: ClassVar[str] = "ffn_unit"
+
+    @property
+    def last(self) -> str:
+        """The last projection, on whose input unit gates act."""
+        return self.down
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Multi-head self-attention. Its units are heads: `head_dim` rows each of the projections, as many columns of `out`.
+
+    Attributes:
+        head_dim: attribute of the module that holds the size of one head; it never changes.
+        position: projection of relative positions (Transformer-XL), sliced like query; absent from some models.
+        per_head: parameters of shape `(heads, head_dim)`; absent from some models.
+        head_count: name under which the forward pass reads the number of heads from the module's `config`, if it does.
+    """
+
+    path: str
+    norm: str
+    query: str
+    key: str
+    value: str
+    out: str
+    head_dim: str
+    position: str | None = None
+    per_head: tuple[str, ...] = ()
+    head_count: str | None = None
+    unit_kind: ClassVar[str] = "head"
+
+    @property
+    def last(self) -> str:
+        """The last projection, on whose input unit gates act."""
+        return self.out
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """The convolution module: pointwise to a GLU, depthwise, norm, activation, pointwise. Its units are channels.
+
+    Output channel c of the GLU needs rows c and channels + c of `glu`.
+    """
+
+    path: str
+    norm: str
+    glu: str
+    depthwise: str
+    inner_norm: str
+    out: str
+    unit_kind: ClassVar[str] = "conv_channel"
+
+    @property
+    def last(self) -> str:
+        """The last projection, on whose input unit gates act."""
+        return self.out
+
+
+Module = FeedForward | Attention | Convolution
+
+
+@dataclass(frozen=True)
+class Family:
+    """One kind of Conformer in transformers.
+
+    Attributes:
+        name: the name that structures and messages use.
+        model_type: `config.model_type` of its CTC model.
+        model_class: class of its CTC model in transformers.
+        encoder: path of the encoder; its parameters are the `encoder` denominator.
+        blocks: path of the list of blocks.
+        ffn1, attention, conv, ffn2: the four modules.
+        final_norm: the block's last norm, which stays as long as the block.
+        layerdrop: path of the number that makes the encoder skip blocks in training.
+        dropouts: paths in the config of every dropout probability.
+        frame_lengths: method of the model that turns input lengths into numbers of frames.
+        input_rate: input frames (or samples) per second.
+        input_features: path in the config of the number of features per input frame; None for raw samples.
+        sampling_rate: of the audio, in Hz.
+        dead: paths of parts that no forward pass uses; they are dropped at removal and frozen in training.
+        spec_augment: path in the config of the switch of the model's own SpecAugment, if it has one.
+        spec_augment_embedding: path of the parameter that only the model's own SpecAugment uses.
+        padding_sensitive: whether the output of an utterance depends on the padding beside it.
+    """
+
+    name: str
+    model_type: str
+    model_class: str
+    encoder: str
+    blocks: str
+    ffn1: FeedForward
+    attention: Attention
+    conv: Convolution
+    ffn2: FeedForward
+    final_norm: str
+    layerdrop: str
+    dropouts: tuple[str, ...]
+    frame_lengths: str
+    input_rate: int
+    input_features: str | None = None
+    sampling_rate: int = 16000
+    dead: tuple[str, ...] = ()
+    spec_augment: str | None = None
+    spec_augment_embedding: str | None = None
+    padding_sensitive: bool = False
+
+    @property
+    def modules(self) -> Mapping[str, Module]:
+        """The four modules by name, in running order."""
+        return {"ffn1": self.ffn1, "attention": self.attention, "conv": self.conv, "ffn2": self.ffn2}

@@ -1,0 +1,255 @@
+"""Cost: parameters and MACs of a model and of every Structure of it.
+
+No formula of any family stands here. A skeleton of the model is measured on the meta device as it is, and once more with
+about half of every module's units removed by the very code that removes them for real. Both costs are linear in the number
+of units of a module, so two measurements give its fixed cost and its cost per unit exactly.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from compress.conformers import Family, Module, block_units, blocks_of, family_of, part, skeleton, submodule
+from compress.slicing import drop_dead_, shrink_
+from compress.structure import MODULES, Block, Structure, count_kept
+
+Metric = Literal["params", "macs"]
+Denominator = Literal["total", "encoder"]
+
+DEFAULT_SECONDS = 10.0
+"""Length of the utterance for which MACs are counted, unless another one is stated."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """Parameters and multiply-accumulate operations (MACs) of one model as it is.
+
+    Attributes:
+        total: all parameters.
+        encoder: parameters of the encoder, as the family delimits it.
+        blocks: parameters per block, by module and `"norm"` (the block's final norm); a module's norm counts with it.
+        macs: MACs of one utterance of `seconds` through the whole model.
+        encoder_macs: the part of them that is spent in the encoder.
+        block_macs: MACs per block and module.
+        seconds: length of that utterance.
+    """
+
+    total: int
+    encoder: int
+    blocks: list[dict[str, int]]
+    macs: int
+    encoder_macs: int
+    block_macs: list[dict[str, int]]
+    seconds: float
+
+    @property
+    def macs_per_second(self) -> float:
+        """MACs per second of audio."""
+        return self.macs / self.seconds
+
+
+@dataclass(frozen=True)
+class CostTable:
+    """The cost of every Structure of one model, for one metric and one denominator.
+
+    Attributes:
+        metric: `"params"` or `"macs"`.
+        denominator: `"total"` (the whole model) or `"encoder"`.
+        seconds: length of the utterance that MACs refer to.
+        full: cost of the model as it is, the 100 % of budgets; parts that no forward pass uses included.
+        base: cost of what lies outside the blocks and always stays.
+        block: per block, the cost of its final norm.
+        fixed: per block and module, the cost of the module beside its units.
+        unit: per block and module, the cost of one unit.
+        units: per block and module, the number of units.
+    """
+
+    metric: Metric
+    denominator: Denominator
+    seconds: float
+    full: int
+    base: int
+    block: tuple[int, ...]
+    fixed: tuple[tuple[int, ...], ...]
+    unit: tuple[tuple[int, ...], ...]
+    units: tuple[tuple[int, ...], ...]
+
+    def of(self, structure: Structure) -> int:
+        """The exact cost of a Structure of this model."""
+        kept = [
+            [count_kept(getattr(block, name), n) for name, n in zip(MODULES, counts, strict=True)] if block else None
+            for block, counts in zip(structure.blocks, self.units, strict=True)
+        ]
+        return self.base + sum(
+            self.block[b] + sum(self.module(b, m, count) for m, count in enumerate(counts))
+            for b, counts in enumerate(kept)
+            if counts is not None
+        )
+
+    def module(self, block: int, module: int, kept: int) -> int:
+        """The cost of a module (by its number in running order) with so many units kept; 0 units: it is removed."""
+        return self.fixed[block][module] + kept * self.unit[block][module] if kept else 0
+
+    def expected(self, module_open: Tensor, units_open: Tensor) -> Tensor:
+        """The expected cost under independent gates, differentiable.
+
+        Args:
+            module_open: `(blocks, 4)`, the probability that a module stays.
+            units_open: `(blocks, 4)`, the expected number of units that stay, given that the module stays.
+
+        Returns:
+            A float64 scalar. It is the exact expectation: costs are linear in units, gates are independent.
+        """
+        fixed = torch.tensor(self.fixed, dtype=torch.float64, device=module_open.device)
+        unit = torch.tensor(self.unit, dtype=torch.float64, device=module_open.device)
+        modules = module_open.double() * (fixed + unit * units_open.double())
+        return modules.sum() + self.base + sum(self.block)
+
+
+def size_of(model: PreTrainedModel, seconds: float = DEFAULT_SECONDS) -> Size:
+    """Counts the parameters of a model as it is, and its MACs by torch's FlopCounterMode on the meta device.
+
+    Args:
+        model: a CTC model of any family, on any device.
+        seconds: length of the utterance for the MACs.
+    """
+    return _measure(skeleton(model.config, original=False), seconds)
+
+
+def cost_table(
+    config: PreTrainedConfig,
+    metric: Metric = "params",
+    denominator: Denominator = "total",
+    seconds: float = DEFAULT_SECONDS,
+) -> CostTable:
+    """Measures what every Structure of a model costs.
+
+    Args:
+        config: of a CTC model of any family, compressed or not.
+        metric: what is counted.
+        denominator: of the whole model or of its encoder.
+        seconds: length of the utterance for MACs.
+    """
+    found = _measurements(type(config), config.to_json_string(use_diff=False), seconds)
+    dense, whole, halves = found.dense, found.whole, found.halves
+    unit, fixed = [], []
+    for b, counts in enumerate(found.units):
+        costs, half_costs = (_block_costs(size, metric)[b] for size in (whole, halves))
+        slopes = {m: _slope(costs[m], half_costs[m], counts[m], found.half_units[b][m]) for m in MODULES}
+        unit.append(tuple(slopes[m] for m in MODULES))
+        fixed.append(tuple(costs[m] - slopes[m] * counts[m] for m in MODULES))
+    norms = tuple(costs["norm"] for costs in _block_costs(whole, metric))
+    in_blocks = sum(sum(costs.values()) for costs in _block_costs(whole, metric))
+    return CostTable(
+        metric=metric,
+        denominator=denominator,
+        seconds=seconds,
+        full=_scoped(dense, metric, denominator),
+        base=_scoped(whole, metric, denominator) - in_blocks,
+        block=norms,
+        fixed=tuple(fixed),
+        unit=tuple(unit),
+        units=tuple(tuple(counts[m] for m in MODULES) for counts in found.units),
+    )
+
+
+@dataclass(frozen=True)
+class _Measurements:
+    """A model as it is, without parts that no forward pass uses, and with half of its units."""
+
+    dense: Size
+    whole: Size
+    halves: Size
+    units: list[dict[str, int]]
+    half_units: list[dict[str, int]]
+
+
+@lru_cache(maxsize=16)
+def _measurements(config_class: type[PreTrainedConfig], config: str, seconds: float) -> _Measurements:
+    model = skeleton(config_class.from_dict(json.loads(config)), original=False)
+    dense = _measure(model, seconds)
+    drop_dead_(model)
+    whole, units = _measure(model, seconds), block_units(model)
+    shrink_(model, Structure(family_of(model).name, tuple(_half(counts) for counts in units)))
+    return _Measurements(dense, whole, _measure(model, seconds), units, block_units(model))
+
+
+def _half(counts: dict[str, int]) -> Block:
+    return Block(**{m: tuple(range((n + 1) // 2)) if n else None for m, n in counts.items()})
+
+
+def _slope(whole: int, half: int, units: int, half_units: int) -> int:
+    """Cost per unit. A module with a single unit has no unit that could go alone: all its cost is that unit's."""
+    if units == half_units:
+        return whole
+    slope, rest = divmod(whole - half, units - half_units)
+    assert rest == 0, "a module's cost must be linear in its number of units"
+    return slope
+
+
+def _scoped(size: Size, metric: Metric, denominator: Denominator) -> int:
+    if metric == "params":
+        return size.total if denominator == "total" else size.encoder
+    return size.macs if denominator == "total" else size.encoder_macs
+
+
+def _block_costs(size: Size, metric: Metric) -> list[dict[str, int]]:
+    return size.blocks if metric == "params" else size.block_macs
+
+
+def _measure(model: PreTrainedModel, seconds: float) -> Size:
+    family = family_of(model)
+    flops = _flops_by_module(model, seconds)
+    root = type(model).__name__
+    blocks, macs = [], []
+    for index, block in enumerate(blocks_of(model)):
+        parameters = {name: _module_parameters(block, module) for name, module in family.modules.items()}
+        blocks.append(parameters | {"norm": _count(part(block, family.final_norm))})
+        path = f"{root}.{family.blocks}.{index}."
+        macs.append({name: flops.get(path + m.path, 0) // 2 for name, m in family.modules.items()} | {"norm": 0})
+    return Size(
+        total=_count(model),
+        encoder=_count(part(model, family.encoder)),
+        blocks=blocks,
+        macs=flops[root] // 2,
+        encoder_macs=flops[f"{root}.{family.encoder}"] // 2,
+        block_macs=macs,
+        seconds=seconds,
+    )
+
+
+def _module_parameters(block: nn.Module, module: Module) -> int:
+    """Parameters of a module and its norm; modules may contain their norm."""
+    inside = module.norm.startswith(module.path + ".")
+    if submodule(block, module) is None:
+        return 0
+    return _count(part(block, module.path)) + (0 if inside else _count(part(block, module.norm)))
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _flops_by_module(model: PreTrainedModel, seconds: float) -> dict[str, int]:
+    """Floating-point operations (two per MAC) of one utterance by dotted module name, by torch's own counter."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(**{model.main_input_name: dummy_input(model, seconds)})
+    return {name: sum(operations.values()) for name, operations in counter.get_flop_counts().items()}
+
+
+def dummy_input(model: PreTrainedModel, seconds: float, batch: int = 1, device: str = "meta") -> Tensor:
+    """Random input for a model: `(batch, frames, features)`, or `(batch, samples)` where it takes raw audio."""
+    family: Family = family_of(model)
+    length = math.ceil(seconds * family.input_rate)
+    features: Sequence[int] = (part(model.config, family.input_features),) if family.input_features else ()
+    return torch.randn(batch, length, *features, device=device)

@@ -1,0 +1,67 @@
+"""Removal: a model and a Structure in, a physically smaller model out."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from compress.compressed import compressed_config, compressed_model_class
+from compress.conformers import block_units, family_of, structure_of
+from compress.slicing import assign, shrink_
+from compress.structure import Structure
+
+
+def remove(model: PreTrainedModel, structure: Structure) -> PreTrainedModel:
+    """Builds the smaller model that keeps only what `structure` says; the given model stays untouched.
+
+    Args:
+        model: a CTC model of any family, also one that is compressed already.
+        structure: its indices refer to `model` as it is.
+
+    Returns:
+        A new model on the same device, dtype and in the same mode, which shares no memory with the given one. Its
+        `config.structure` refers to the original model.
+
+    Raises:
+        StructureError: if the structure does not fit the model.
+        UnsupportedModelError: if no family describes the model.
+    """
+    structure.check(family_of(model).name, block_units(model))
+    sliced = _share(model)
+    shrink_(sliced, structure)
+    config = compressed_config(model.config, structure_of(model).then(structure))
+    with torch.device("meta"):
+        small = compressed_model_class(config)(config)
+    _assign(small, sliced)
+    return small.train(model.training)
+
+
+def _share(model: PreTrainedModel) -> PreTrainedModel:
+    """A second model object around the very same tensors, so that slicing it leaves the first one untouched."""
+    with torch.device("meta"):
+        shared = type(model)(copy.deepcopy(model.config))
+    _assign(shared, model, clone=False)
+    return shared
+
+
+def _assign(target: nn.Module, source: nn.Module, *, clone: bool = True) -> None:
+    """Gives `target` the parameters and buffers of `source`, buffers that are not saved included.
+
+    Raises:
+        RuntimeError: if names or shapes differ anywhere.
+    """
+    wanted = dict(target.named_parameters()) | dict(target.named_buffers())
+    offered = dict(source.named_parameters()) | dict(source.named_buffers())
+    differing = sorted(wanted.keys() ^ offered.keys()) or [
+        name for name in wanted if wanted[name].shape != offered[name].shape
+    ]
+    if differing:
+        raise RuntimeError(f"The removed model and its skeleton disagree about {differing[:5]}.")
+    for name, tensor in offered.items():
+        value = tensor.detach().clone() if clone else tensor
+        if clone and isinstance(tensor, nn.Parameter):
+            value = nn.Parameter(value, tensor.requires_grad)
+        assign(target, name, value)

@@ -1,0 +1,178 @@
+"""Slicing: what a Structure does to the tensors of a model, in place.
+
+Which tensor is sliced where is told by the family's description; how a tensor is sliced is written here, once, for removing
+parts of a model and for shaping the skeleton (on the meta device) into which a compressed checkpoint is loaded. The rules
+are those under which a closed gate and a removed part are the same function (see `compress.gates`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from compress.conformers import (
+    Attention,
+    Convolution,
+    Family,
+    FeedForward,
+    Module,
+    block_units,
+    blocks_of,
+    family_of,
+    part,
+)
+from compress.structure import Block, Structure
+
+
+class Absent(nn.Module):
+    """Stands where a module was removed and adds nothing to the residual stream."""
+
+    is_absent = True
+
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """A scalar zero in the dtype of `hidden_states`, whatever else the module used to take."""
+        return hidden_states.new_zeros(())
+
+
+class AbsentAttention(Absent):
+    """An absent attention module; like the original it returns `(output, attention weights)`."""
+
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """A scalar zero, and no attention weights."""
+        return hidden_states.new_zeros(()), None
+
+
+class ConfigView:
+    """A module's view of the model's config in which some values are its own; everything else stays shared and live."""
+
+    def __init__(self, shared: Any, **own: Any) -> None:
+        self.__dict__.update(own, _shared=shared)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or "_shared" not in self.__dict__:
+            raise AttributeError(name)
+        return getattr(self.__dict__["_shared"], name)
+
+
+def shrink_(model: PreTrainedModel, structure: Structure) -> None:
+    """Removes parts of a model in place, on any device, the meta device included. Sliced tensors are new ones.
+
+    Raises:
+        StructureError: if the structure does not fit the model.
+    """
+    family = family_of(model)
+    structure.check(family.name, block_units(model))
+    blocks = blocks_of(model)
+    kept = [(block, what) for block, what in zip(blocks, structure.blocks, strict=True) if what]
+    for block, what in kept:
+        _shrink_block(family, block, what)
+    owner, _, name = family.blocks.rpartition(".")
+    setattr(part(model, owner), name, nn.ModuleList(block for block, _ in kept))
+    drop_dead_(model)
+
+
+def drop_dead_(model: PreTrainedModel) -> None:
+    """Deletes the parts that no forward pass uses, in place."""
+    for path in family_of(model).dead:
+        owner, _, name = path.rpartition(".")
+        if hasattr(part(model, owner), name):
+            delattr(part(model, owner), name)
+
+
+def _shrink_block(family: Family, block: nn.Module, what: Block) -> None:
+    for name, kept in what.items():
+        module = family.modules[name]
+        found = part(block, module.path)
+        if isinstance(found, Absent):
+            continue
+        if kept is None:
+            _remove_module(block, module)
+        elif kept != "all":
+            _SLICERS[type(module)](found, module, kept)
+
+
+def _remove_module(block: nn.Module, module: Module) -> None:
+    if not module.norm.startswith(module.path + "."):
+        assign(block, module.norm, nn.Identity())
+    assign(block, module.path, AbsentAttention() if isinstance(module, Attention) else Absent())
+
+
+def _slice_feed_forward(found: nn.Module, module: FeedForward, kept: tuple[int, ...]) -> None:
+    keep_rows_(part(found, module.up), kept)
+    keep_columns_(part(found, module.down), kept)
+
+
+def _slice_attention(found: nn.Module, module: Attention, kept: tuple[int, ...]) -> None:
+    size = int(part(found, module.head_dim))
+    rows = [head * size + row for head in kept for row in range(size)]
+    for name in (module.query, module.key, module.value, module.position):
+        if name and hasattr(found, name):
+            keep_rows_(part(found, name), rows)
+    keep_columns_(part(found, module.out), rows)
+    for name in module.per_head:
+        if hasattr(found, name):
+            assign(found, name, _taken(part(found, name), 0, kept))
+    if module.head_count:
+        shared = vars(found.config).get("_shared", found.config)
+        found.config = ConfigView(shared, **{module.head_count: len(kept)})
+
+
+def _slice_convolution(found: nn.Module, module: Convolution, kept: tuple[int, ...]) -> None:
+    channels = part(found, module.depthwise).in_channels
+    keep_rows_(part(found, module.glu), [*kept, *(channels + channel for channel in kept)])
+    keep_rows_(part(found, module.depthwise), kept)
+    keep_rows_(part(found, module.inner_norm), kept)
+    keep_columns_(part(found, module.out), kept)
+
+
+_SLICERS: dict[type, Any] = {
+    FeedForward: _slice_feed_forward,
+    Attention: _slice_attention,
+    Convolution: _slice_convolution,
+}
+
+
+def keep_rows_(layer: nn.Module, rows: Iterable[int]) -> None:
+    """Keeps only some outputs of a linear, convolution or batch-norm layer, in place (grouped: depthwise only)."""
+    index = list(rows)
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        if getattr(layer, name, None) is not None:
+            setattr(layer, name, _taken(getattr(layer, name), 0, index))
+    if isinstance(layer, nn.Linear):
+        layer.out_features = len(index)
+    elif isinstance(layer, nn.Conv1d):
+        layer.out_channels = len(index)
+        if layer.groups > 1:
+            layer.in_channels = layer.groups = len(index)
+    elif isinstance(layer, nn.BatchNorm1d):
+        layer.num_features = len(index)
+    else:
+        raise TypeError(f"Cannot keep some outputs of a {type(layer).__name__}; known: Linear, Conv1d, BatchNorm1d.")
+
+
+def keep_columns_(layer: nn.Module, columns: Iterable[int]) -> None:
+    """Keeps only some inputs of a linear or pointwise convolution layer, in place; the bias stays."""
+    index = list(columns)
+    if isinstance(layer, nn.Linear):
+        layer.in_features = len(index)
+    elif isinstance(layer, nn.Conv1d):
+        layer.in_channels = len(index)
+    else:
+        raise TypeError(f"Cannot keep some inputs of a {type(layer).__name__}; known: Linear, Conv1d.")
+    layer.weight = _taken(layer.weight, 1, index)
+
+
+def _taken(tensor: Any, dim: int, index: Iterable[int]) -> Any:
+    """The chosen slices as a new tensor; a parameter stays a parameter."""
+    chosen = tensor.detach().index_select(dim, torch.tensor(list(index), device=tensor.device))
+    return nn.Parameter(chosen, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else chosen
+
+
+def assign(root: Any, path: str, value: Any) -> None:
+    """Sets the attribute at a dotted path."""
+    owner, _, name = path.rpartition(".")
+    setattr(part(root, owner), name, value)

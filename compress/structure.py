@@ -1,0 +1,190 @@
+"""Structure: which parts of a Conformer stay. The one value that every method produces and every tool consumes.
+
+A `Structure` is small, immutable and JSON-serialisable. Indices always refer to the model that it is applied to.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+Kept = Literal["all"] | tuple[int, ...] | None
+"""What stays of one module: every unit, the kept unit indices (sorted), or nothing (the module is removed)."""
+
+MODULES = ("ffn1", "attention", "conv", "ffn2")
+"""The four modules of a block, in the order in which they run."""
+
+
+class StructureError(ValueError):
+    """A Structure that is malformed, or that does not fit the model it is applied to."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """What stays of one block. The block's final norm always stays, even when all four modules are removed."""
+
+    ffn1: Kept = "all"
+    attention: Kept = "all"
+    conv: Kept = "all"
+    ffn2: Kept = "all"
+
+    def items(self) -> Iterator[tuple[str, Kept]]:
+        """Yields `(module name, what is kept)` in running order."""
+        for name in MODULES:
+            yield name, getattr(self, name)
+
+
+@dataclass(frozen=True)
+class Structure:
+    """Which modules and which units each block of a model keeps.
+
+    Attributes:
+        family: name of the family the structure belongs to, e.g. `"parakeet"`.
+        blocks: one entry per block of the model it is applied to; None drops the whole block.
+    """
+
+    family: str
+    blocks: tuple[Block | None, ...]
+
+    @classmethod
+    def full(cls, family: str, blocks: int) -> Structure:
+        """The structure that keeps everything of a model with so many blocks."""
+        return cls(family, (Block(),) * blocks)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Structure:
+        """Reads the form `{"family": "parakeet", "blocks": [B, ...]}` and checks it.
+
+        Raises:
+            StructureError: with the field's name, if anything has the wrong type, is negative, unsorted or repeated.
+        """
+        _check_keys(data, ("family", "blocks"), "structure")
+        family, blocks = data["family"], data["blocks"]
+        if not isinstance(family, str) or not family:
+            raise StructureError(f"structure.family must be a family's name, got {family!r}.")
+        if not isinstance(blocks, Sequence) or isinstance(blocks, str):
+            raise StructureError(f"structure.blocks must be a list with one entry per block, got {blocks!r}.")
+        return cls(family, tuple(_read_block(block, f"blocks[{index}]") for index, block in enumerate(blocks)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form; `from_dict` is its inverse."""
+        return {"family": self.family, "blocks": [_write_block(block) for block in self.blocks]}
+
+    @classmethod
+    def load(cls, path: str | Path) -> Structure:
+        """Reads a `structure.json`.
+
+        Raises:
+            StructureError: naming the file, if it is not valid JSON or not a valid structure.
+        """
+        try:
+            return cls.from_dict(json.loads(Path(path).read_text()))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise StructureError(f"{path} is not valid JSON: {error}.") from error
+        except StructureError as error:
+            raise StructureError(f"{path}: {error}") from error
+
+    def save(self, path: str | Path) -> None:
+        """Writes a `structure.json`."""
+        Path(path).write_text(json.dumps(self.to_dict()) + "\n")
+
+    def check(self, family: str, units: Sequence[Mapping[str, int]]) -> None:
+        """Checks that this structure fits a model.
+
+        Args:
+            family: the model's family.
+            units: per block, the number of units of each module; 0 where the model has no such module any more.
+
+        Raises:
+            StructureError: naming the family, the number of blocks or the index that does not fit.
+        """
+        if self.family != family:
+            raise StructureError(f"The structure is for family {self.family!r}, but the model is a {family!r}.")
+        if len(self.blocks) != len(units):
+            raise StructureError(f"The structure has {len(self.blocks)} blocks, but the model has {len(units)}.")
+        if not any(self.blocks):
+            raise StructureError("The structure drops every block; at least one must stay.")
+        for index, (block, counts) in enumerate(zip(self.blocks, units, strict=True)):
+            for name, kept in block.items() if block else ():
+                if isinstance(kept, tuple) and kept[-1] >= counts[name]:
+                    raise StructureError(
+                        f"blocks[{index}].{name} keeps unit {kept[-1]}, "
+                        f"but the model has {counts[name]} units there (0 to {counts[name] - 1})."
+                    )
+
+    def then(self, later: Structure) -> Structure:
+        """This structure followed by another one that refers to the already smaller model.
+
+        Raises:
+            StructureError: if `later` does not fit what this structure leaves.
+        """
+        survivors = [index for index, block in enumerate(self.blocks) if block]
+        if later.family != self.family or len(later.blocks) != len(survivors):
+            raise StructureError(
+                f"Cannot follow a {self.family} structure that leaves {len(survivors)} blocks "
+                f"by a {later.family} structure of {len(later.blocks)} blocks."
+            )
+        blocks: list[Block | None] = [None] * len(self.blocks)
+        for index, then in zip(survivors, later.blocks, strict=True):
+            first = self.blocks[index]
+            assert first is not None
+            blocks[index] = then and Block(**{m: _compose(k, getattr(then, m)) for m, k in first.items()})
+        return Structure(self.family, tuple(blocks))
+
+
+def count_kept(kept: Kept, units: int) -> int:
+    """How many of a module's `units` stay."""
+    if kept is None:
+        return 0
+    return units if kept == "all" else len(kept)
+
+
+def _compose(first: Kept, then: Kept) -> Kept:
+    if first is None or then is None:
+        return None
+    if first == "all" or then == "all":
+        return then if first == "all" else first
+    if then[-1] >= len(first):
+        raise StructureError(f"Unit {then[-1]} is out of range: only {len(first)} units were left.")
+    return tuple(first[index] for index in then)
+
+
+def _read_block(data: Any, where: str) -> Block | None:
+    if data is None:
+        return None
+    if not isinstance(data, Mapping):
+        raise StructureError(f"{where} must be null or an object with {', '.join(MODULES)}, got {data!r}.")
+    _check_keys(data, tuple(field.name for field in fields(Block)), where)
+    return Block(**{name: _read_kept(data[name], f"{where}.{name}") for name in MODULES})
+
+
+def _read_kept(data: Any, where: str) -> Kept:
+    if data is None or data == "all":
+        return data  # type: ignore[no-any-return]
+    if not isinstance(data, Sequence) or isinstance(data, str):
+        raise StructureError(f'{where} must be "all", null or a list of kept indices, got {data!r}.')
+    if not data:
+        raise StructureError(f"{where} is an empty list; write null to remove the module.")
+    for index in data:
+        if isinstance(index, bool) or not isinstance(index, int) or index < 0:
+            raise StructureError(f"{where} holds {index!r}; indices are whole numbers from 0.")
+    if any(left >= right for left, right in zip(data, data[1:], strict=False)):
+        raise StructureError(f"{where} must be sorted without repetitions, got {list(data)[:8]}...")
+    return tuple(data)
+
+
+def _write_block(block: Block | None) -> dict[str, Any] | None:
+    if block is None:
+        return None
+    return {name: list(kept) if isinstance(kept, tuple) else kept for name, kept in block.items()}
+
+
+def _check_keys(data: Any, expected: tuple[str, ...], where: str) -> None:
+    if not isinstance(data, Mapping):
+        raise StructureError(f"{where} must be an object with {', '.join(expected)}, got {type(data).__name__}.")
+    missing, unknown = [k for k in expected if k not in data], [k for k in data if k not in expected]
+    if missing or unknown:
+        raise StructureError(f"{where}: missing keys {missing}, unknown keys {unknown}; it needs {list(expected)}.")

@@ -1,0 +1,91 @@
+"""The counted cost of a Structure is the cost of the removed model: parameters by count, MACs by torch's own counter."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+import compress
+from compress.conformers import family_of, skeleton
+from compress.cost import cost_table, dummy_input, size_of
+from compress.gates import Gates
+from compress.structure import Structure
+from tests.tiny import BLOCKS, MODELS, random_structure
+
+FAMILIES = pytest.mark.parametrize("name", MODELS)
+
+
+@FAMILIES
+@pytest.mark.parametrize("seed", range(4))
+def test_costs_are_exact(name, seed):
+    model = MODELS[name]()
+    structure = random_structure(model, seed)
+    small = compress.remove(model, structure)
+    encoder = small.get_submodule(family_of(model).encoder)
+    counted = {
+        ("params", "total"): sum(p.numel() for p in small.parameters()),
+        ("params", "encoder"): sum(p.numel() for p in encoder.parameters()),
+    }
+    bones = skeleton(small.config, original=False)
+    with FlopCounterMode(display=False) as counter:
+        bones(**{bones.main_input_name: dummy_input(bones, 1.5)})
+    flops = counter.get_flop_counts()
+    root = type(bones).__name__
+    counted["macs", "total"] = sum(flops[root].values()) // 2
+    counted["macs", "encoder"] = sum(flops[f"{root}.{family_of(model).encoder}"].values()) // 2
+    for (metric, denominator), cost in counted.items():
+        assert cost_table(model.config, metric, denominator, seconds=1.5).of(structure) == cost
+
+
+@FAMILIES
+def test_size_adds_up(name):
+    model = MODELS[name]()
+    size = size_of(model, seconds=2.0)
+    assert size.total == sum(p.numel() for p in model.parameters())
+    dead = sum(p.numel() for path in family_of(model).dead for p in model.get_submodule(path).parameters())
+    inside = sum(sum(block.values()) for block in size.blocks)
+    assert inside + dead < size.encoder < size.total
+    assert sum(sum(block.values()) for block in size.block_macs) <= size.encoder_macs <= size.macs
+    assert size.macs_per_second == size.macs / 2.0
+    assert len(size.blocks) == BLOCKS
+
+
+@FAMILIES
+@pytest.mark.parametrize("metric", ["params", "macs"])
+def test_the_expectation_is_the_mean_cost_of_sampled_structures(name, metric):
+    """With every gate surely open or closed, the expected cost is the exact cost of that Structure."""
+    model = MODELS[name]()
+    table = cost_table(model.config, metric)
+    structure = random_structure(model, 7, drop_blocks=False)
+    gates = Gates(model)
+    with torch.no_grad():
+        kept = gates.values(structure) > 0
+        gates.log_alpha.copy_(torch.where(kept, 50.0, -50.0))
+    # A kept module of the random structure never has all units closed; a closed one costs nothing whatever its units.
+    expected = table.expected(*gates.expected())
+    assert float(expected.detach()) == pytest.approx(table.of(structure), rel=1e-6)
+
+
+def test_the_expectation_weighs_probabilities():
+    table = cost_table(MODELS["parakeet"]().config)
+    half = table.expected(torch.full((BLOCKS, 4), 0.5), torch.tensor(table.units) * 0.5)
+    by_hand = table.base + sum(table.block)
+    for b in range(BLOCKS):
+        for m in range(4):
+            by_hand += 0.5 * (table.fixed[b][m] + 0.5 * table.units[b][m] * table.unit[b][m])
+    assert float(half) == pytest.approx(by_hand)
+
+
+def test_the_cost_of_a_compressed_model_is_counted_from_what_it_is():
+    model = MODELS["parakeet"]()
+    small = compress.remove(model, random_structure(model, 11))
+    table = cost_table(small.config)
+    assert table.full == sum(p.numel() for p in small.parameters())
+    assert table.of(Structure.full("parakeet", len(table.units))) == table.full
+
+
+def test_macs_of_the_real_parakeet_agree_with_the_reference():
+    from transformers import ParakeetCTCConfig
+
+    size = size_of(skeleton(ParakeetCTCConfig()), seconds=10.0)
+    assert size.total == pytest.approx(608.8e6, rel=1e-3)
+    assert 2 * size.macs == pytest.approx(162e9, rel=1e-2)

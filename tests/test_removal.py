@@ -1,0 +1,168 @@
+"""A closed gate and a removed part are the same function; removing leaves the given model untouched."""
+
+import copy
+
+import pytest
+import torch
+from transformers import AutoModelForCTC
+
+import compress
+from compress import Block, Structure, StructureError
+from compress.conformers import block_units, family_of, frame_mask, kept_units, structure_of
+from compress.cost import size_of
+from compress.gates import Gates
+from tests.tiny import BLOCKS, MODELS, batch, parakeet, random_structure
+
+FAMILIES = pytest.mark.parametrize("name", MODELS)
+
+
+def valid_logits(model, inputs):
+    with torch.no_grad():
+        logits = model(**inputs).logits
+    return logits[frame_mask(model, inputs, logits.shape[1])]
+
+
+@FAMILIES
+@pytest.mark.parametrize("seed", range(12))
+def test_masked_equals_removed(name, seed):
+    """All gates of kept parts at 1, all others at 0: random Structures with emptied modules and emptied blocks."""
+    model = MODELS[name]()
+    structure = random_structure(model, seed, drop_blocks=False)
+    gates = Gates(model)
+    with torch.no_grad():
+        gates.log_alpha.fill_(4.6)
+    masked = copy.deepcopy(model)
+    gates.attach(masked)
+    gates.settle(structure)
+    inputs = batch(model)
+    small = compress.remove(model, structure)
+    assert torch.allclose(valid_logits(masked, inputs), valid_logits(small, inputs), atol=1e-5)
+    if structure != Structure.full(structure.family, BLOCKS):
+        assert not torch.allclose(valid_logits(model, inputs), valid_logits(small, inputs), atol=1e-3)
+
+
+@FAMILIES
+@pytest.mark.parametrize("seed", range(8))
+def test_partial_gates_fold_into_the_weights(name, seed):
+    model = MODELS[name]()
+    structure = random_structure(model, seed, drop_blocks=False)
+    gates = Gates(model)
+    with torch.no_grad():
+        gates.log_alpha.copy_(2 * torch.randn(gates.log_alpha.shape, generator=torch.Generator().manual_seed(seed)))
+    masked, folded = copy.deepcopy(model), copy.deepcopy(model)
+    gates.attach(masked)
+    gates.settle(structure)
+    gates.fold_(folded, gates.values(structure))
+    inputs = batch(model)
+    expected = valid_logits(masked, inputs)
+    assert torch.allclose(expected, valid_logits(folded, inputs), atol=1e-5)
+    assert torch.allclose(expected, valid_logits(compress.remove(folded, structure), inputs), atol=1e-5)
+
+
+@FAMILIES
+@pytest.mark.parametrize("seed", range(8))
+def test_dropped_blocks_equal_a_model_that_skips_them(name, seed):
+    model = MODELS[name]()
+    structure = random_structure(model, seed)
+    skipped = Structure(structure.family, tuple(block or Block() for block in structure.blocks))
+    reference = compress.remove(model, skipped)
+    family = family_of(model)
+    owner, _, list_name = family.blocks.rpartition(".")
+    blocks = reference.get_submodule(family.blocks)
+    survivors = torch.nn.ModuleList(b for b, what in zip(blocks, structure.blocks, strict=True) if what)
+    setattr(reference.get_submodule(owner), list_name, survivors)
+    inputs = batch(model)
+    assert torch.allclose(
+        valid_logits(reference, inputs), valid_logits(compress.remove(model, structure), inputs), atol=1e-6
+    )
+
+
+@FAMILIES
+def test_the_given_model_is_untouched_and_shares_nothing(name):
+    model = MODELS[name]()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    config = model.config.to_dict()
+    small = compress.remove(model, random_structure(model, 5))
+    with torch.no_grad():
+        for parameter in small.parameters():
+            parameter.zero_()
+    assert model.state_dict().keys() == before.keys()
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert model.config.to_dict() == config
+
+
+@FAMILIES
+def test_removing_nothing_changes_nothing(name):
+    model = MODELS[name]()
+    inputs = batch(model)
+    same = compress.remove(model, Structure.full(family_of(model).name, BLOCKS))
+    assert torch.equal(model(**inputs).logits, same(**inputs).logits)
+
+
+@FAMILIES
+@pytest.mark.parametrize("seed", range(3))
+def test_removing_twice_equals_removing_once(name, seed):
+    model = MODELS[name]()
+    once = compress.remove(model, random_structure(model, seed))
+    twice = compress.remove(once, random_structure(once, seed + 50))
+    direct = compress.remove(model, structure_of(twice))
+    assert [len(kept_units(m)) for m in (once, twice, direct)] == [BLOCKS] * 3
+    inputs = batch(model)
+    assert torch.allclose(valid_logits(twice, inputs), valid_logits(direct, inputs), atol=1e-6)
+
+
+@FAMILIES
+def test_mode_gradients_and_dtype_are_those_of_the_given_model(name):
+    model = MODELS[name]().bfloat16().train()
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    small = compress.remove(model, random_structure(model, 2))
+    assert small.training
+    assert not any(parameter.requires_grad for parameter in small.parameters())
+    assert {p.dtype for p in small.parameters()} == {torch.bfloat16}
+
+
+@FAMILIES
+def test_removal_works_on_the_meta_device(name):
+    model = MODELS[name]()
+    structure = random_structure(model, 3)
+    small = compress.remove(copy.deepcopy(model).to("meta"), structure)
+    assert size_of(small) == size_of(compress.remove(model, structure))
+
+
+@FAMILIES
+def test_training_and_attention_backends_work_after_removal(name):
+    model = MODELS[name]()
+    small = compress.remove(model, random_structure(model, 1))
+    inputs = batch(model)
+    sdpa = valid_logits(small, inputs)
+    small.set_attn_implementation("eager")
+    assert torch.allclose(sdpa, valid_logits(small, inputs), atol=1e-5)
+    clone = copy.deepcopy(small)
+    assert torch.equal(valid_logits(clone, inputs), valid_logits(small, inputs))
+    small.gradient_checkpointing_enable()
+    small.train()(**inputs).logits.sum().backward()
+    assert sum(float(p.grad.abs().sum()) for p in small.parameters() if p.grad is not None) > 0
+
+
+@FAMILIES
+def test_hidden_states_are_recorded_for_every_surviving_block(name):
+    model = MODELS[name]()
+    model(**batch(model), output_hidden_states=True)  # installs transformers' recording hooks on the original
+    structure = Structure(family_of(model).name, (Block(), None, Block(None, None, None, None)))
+    small = compress.remove(model, structure)
+    assert len(small(**batch(model), output_hidden_states=True).hidden_states) == 3
+
+
+def test_a_structure_that_does_not_fit_is_refused():
+    model = parakeet()
+    with pytest.raises(StructureError, match=r"keeps unit 64, but the model has 64 units"):
+        compress.remove(model, Structure("parakeet", (Block(ffn1=(0, 64)), Block(), Block())))
+    assert block_units(model)[0]["ffn1"] == 64
+
+
+def test_a_compressed_config_without_its_structure_never_gives_a_full_model(tmp_path):
+    small = compress.remove(parakeet(), Structure("parakeet", (Block(), None, Block())))
+    small.config.structure = None
+    with pytest.raises(StructureError, match="no `structure`"):
+        AutoModelForCTC.from_config(small.config)

@@ -1,0 +1,115 @@
+"""Tiny random models of every family, and random Structures of them. Rows of the parametrised tests."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import torch
+from transformers import (
+    ParakeetCTCConfig,
+    ParakeetForCTC,
+    PreTrainedModel,
+    Wav2Vec2ConformerConfig,
+    Wav2Vec2ConformerForCTC,
+)
+
+from compress.conformers import block_units, family_of
+from compress.structure import Block, Kept, Structure
+
+BLOCKS = 3
+VOCABULARY = 20
+
+
+def parakeet(seed: int = 0) -> PreTrainedModel:
+    encoder = {
+        "hidden_size": 32,
+        "num_hidden_layers": BLOCKS,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+        "subsampling_conv_channels": 8,
+        "num_mel_bins": 16,
+        "subsampling_factor": 4,
+    }
+    config = ParakeetCTCConfig(vocab_size=VOCABULARY, pad_token_id=VOCABULARY - 1, encoder_config=encoder)
+    return _shaken(lambda: ParakeetForCTC(config), seed)
+
+
+def wav2vec2_conformer(position: str | None, seed: int = 0) -> PreTrainedModel:
+    config = Wav2Vec2ConformerConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        num_hidden_layers=BLOCKS,
+        num_attention_heads=4,
+        intermediate_size=64,
+        conv_dim=(16, 16),
+        conv_kernel=(10, 3),
+        conv_stride=(5, 2),
+        position_embeddings_type=position,
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=4,
+        feat_extract_norm="layer",
+        max_source_positions=600,
+    )
+    return _shaken(lambda: Wav2Vec2ConformerForCTC(config), seed)
+
+
+MODELS: dict[str, Callable[[], PreTrainedModel]] = {
+    "parakeet": parakeet,
+    "wav2vec2_conformer-relative": lambda: wav2vec2_conformer("relative"),
+    "wav2vec2_conformer-rotary": lambda: wav2vec2_conformer("rotary"),
+    "wav2vec2_conformer-none": lambda: wav2vec2_conformer(None),
+}
+
+
+def _shaken(build: Callable[[], PreTrainedModel], seed: int) -> PreTrainedModel:
+    """A model whose every parameter and running statistic is random, so that no wrong slice goes unseen."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = build()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.05 * torch.randn_like(parameter))
+            for name, buffer in model.named_buffers():
+                if name.endswith("running_mean"):
+                    buffer.copy_(0.3 * torch.randn_like(buffer))
+                elif name.endswith("running_var"):
+                    buffer.copy_(0.5 + torch.rand_like(buffer))
+    return model.eval()
+
+
+def batch(model: PreTrainedModel, seed: int = 1) -> dict[str, torch.Tensor]:
+    """Two utterances of different length with their attention mask (a single one where padding matters)."""
+    generator = torch.Generator().manual_seed(seed)
+    family = family_of(model)
+    if family.input_features:
+        mask = torch.ones(2, 96, dtype=torch.long)
+        mask[1, 60:] = 0
+        return {"input_features": torch.randn(2, 96, 16, generator=generator), "attention_mask": mask}
+    return {"input_values": torch.randn(1, 3000, generator=generator)}
+
+
+def random_structure(model: PreTrainedModel, seed: int, *, drop_blocks: bool = True) -> Structure:
+    """A random Structure with emptied modules, emptied blocks and dropped blocks among its parts."""
+    chooser = random.Random(seed)
+    blocks: list[Block | None] = []
+    for counts in block_units(model):
+        fate = chooser.random()
+        if fate < 0.15 and drop_blocks:
+            blocks.append(None)
+        elif fate < 0.3:
+            blocks.append(Block(None, None, None, None))
+        else:
+            blocks.append(Block(**{name: _random_kept(chooser, count) for name, count in counts.items()}))
+    if not any(blocks):
+        blocks[-1] = Block()
+    return Structure(family_of(model).name, tuple(blocks))
+
+
+def _random_kept(chooser: random.Random, count: int) -> Kept:
+    fate = chooser.random()
+    if fate < 0.2 or not count:
+        return None
+    if fate < 0.4:
+        return "all"
+    return tuple(sorted(chooser.sample(range(count), chooser.randint(1, count))))
