@@ -1,0 +1,251 @@
+"""Budget: the size a user asked for, the Lagrangian that learns towards it, and the Structure decided within it.
+
+Three numbers are kept apart and all reported: the requested cost, the expected cost of the gates' distribution, and the
+achieved cost of the decided Structure, which never exceeds the request.
+"""
+
+from __future__ import annotations
+
+import heapq
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig
+
+from compress.cost import DEFAULT_SECONDS, CostTable, Denominator, cost_table
+from compress.gates import Gates, Scores
+from compress.structure import MODULES, Block, Kept, Structure
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
+_AMOUNT = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*([KMGBT]?)\s*(%?)\s*", re.IGNORECASE)
+
+
+class BudgetError(ValueError):
+    """A budget that cannot be read or cannot be reached."""
+
+
+@dataclass(frozen=True)
+class BudgetConfig:
+    """A target in a user's terms; exactly one of `params` and `macs` is given.
+
+    Attributes:
+        params: number of parameters, as a share (`50%`) or an amount (`20M`).
+        macs: MACs of one utterance of `seconds`, as a share or an amount (`40G`).
+        denominator: what the share is of and the amount counts: the `total` model or its `encoder`.
+        seconds: length of the utterance that MACs refer to.
+        round_to: FFN and convolution widths become multiples of this.
+    """
+
+    params: str | None = None
+    macs: str | None = None
+    denominator: Denominator = "total"
+    seconds: float = DEFAULT_SECONDS
+    round_to: int = 8
+
+    def __post_init__(self) -> None:
+        if (self.params is None) == (self.macs is None):
+            raise BudgetError(
+                f"Give one of budget.params and budget.macs, e.g. --budget.params 50%; "
+                f"got params={self.params!r}, macs={self.macs!r}."
+            )
+        if self.round_to < 1:
+            raise BudgetError(f"budget.round_to must be at least 1, got {self.round_to}.")
+        read_amount(self.params or self.macs or "", full=1)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A target for one model: its cost table and the largest cost that is allowed.
+
+    Attributes:
+        table: costs of every Structure of the model.
+        limit: the largest allowed cost.
+        requested: the user's words, e.g. `params 50% of total`.
+        round_to: FFN and convolution widths become multiples of this.
+    """
+
+    table: CostTable
+    limit: int
+    requested: str
+    round_to: int
+
+    @property
+    def fraction(self) -> float:
+        """The largest allowed cost as a share of the full cost."""
+        return self.limit / self.table.full
+
+
+def read_amount(text: str, full: int) -> int:
+    """Reads `50%`, `20M`, `1.5G` or a plain number as a cost; shares are of `full`.
+
+    Raises:
+        BudgetError: if it is none of these.
+    """
+    match = _AMOUNT.fullmatch(text)
+    if not match or (match[2] and match[3]):
+        raise BudgetError(f"Cannot read the budget {text!r}; write a share like 50% or an amount like 20M.")
+    number = float(match[1])
+    return int(number / 100 * full) if match[3] else int(number * _UNITS[match[2].upper()])
+
+
+def make_budget(config: BudgetConfig, model_config: PreTrainedConfig) -> Budget:
+    """Turns a user's target into a limit for one model."""
+    metric = "params" if config.params is not None else "macs"
+    amount = config.params or config.macs or ""
+    table = cost_table(model_config, metric, config.denominator, config.seconds)
+    where = f" at {config.seconds:g} s" if metric == "macs" else ""
+    requested = f"{metric} {amount} of {config.denominator}{where}"
+    return Budget(table, read_amount(amount, table.full), requested, config.round_to)
+
+
+def reachable(table: CostTable, gates: Gates, round_to: int = 8) -> tuple[int, int]:
+    """The smallest and the largest cost that the gates can lead to.
+
+    The largest is that of the whole model (without parts that no forward pass uses).
+    """
+    smallest = _Selection(table, gates.scores(), round_to).cost
+    return smallest, table.of(Structure.full(gates.family.name, len(table.units)))
+
+
+def check_reachable(budget: Budget, gates: Gates) -> None:
+    """Refuses a budget that the gates cannot reach, before anything is trained.
+
+    Raises:
+        BudgetError: with the reachable range.
+    """
+    low, high = reachable(budget.table, gates, budget.round_to)
+    if low <= budget.limit < high:
+        return
+    full, what = budget.table.full, "parameters" if budget.table.metric == "params" else "MACs"
+    raise BudgetError(
+        f"The budget {budget.requested} is {budget.limit:,} {what} and cannot be reached: with these gates this model "
+        f"reaches from {low:,} ({low / full:.1%}) to below {high:,} ({high / full:.1%}). "
+        "Choose a budget in this range or gate more (gates.units, gates.include, gates.exclude)."
+    )
+
+
+def expected_cost(table: CostTable, gates: Gates) -> Tensor:
+    """The expected cost of the gates' distribution, a differentiable float64 scalar."""
+    return table.expected(*gates.expected())
+
+
+class Lagrangian(nn.Module):
+    """The penalty that leads the expected size to the target: `l1 * gap + l2 * gap ** 2`.
+
+    The gap is expected size minus target, as shares of the full size. The two multipliers start at 0 and are updated by
+    gradient *ascent*: put them into an optimiser group with `maximize=True`. The target goes linearly from the full size
+    to the budget over the warm-up (Wang et al. 2020; CoFi, section 3; settings in DPHuBERT).
+
+    Attributes:
+        linear: the multiplier l1.
+        quadratic: the multiplier l2.
+    """
+
+    def __init__(self, fraction: float, warmup_steps: int) -> None:
+        super().__init__()
+        self.fraction = fraction
+        self.warmup_steps = warmup_steps
+        self.linear = nn.Parameter(torch.zeros(()))
+        self.quadratic = nn.Parameter(torch.zeros(()))
+
+    def target(self, step: int) -> float:
+        """The target size at a step, as a share of the full size."""
+        done = min(1.0, step / self.warmup_steps) if self.warmup_steps else 1.0
+        return 1.0 - done * (1.0 - self.fraction)
+
+    def forward(self, expected: Tensor, step: int) -> Tensor:
+        """The penalty for an expected size (a share of the full size) at a step: a scalar."""
+        gap = (expected - self.target(step)).float()
+        return self.linear * gap + self.quadratic * gap**2
+
+
+def decide(budget: Budget, gates: Gates) -> Structure:
+    """The best Structure within the budget.
+
+    Units are taken in the order of their probability of being open, in groups that keep widths at multiples of
+    `round_to`, as long as they fit; what no longer fits is passed over, so that nothing that remains could be added. A
+    module opens with its first group. Whole modules are taken if their units have no gates.
+
+    Returns:
+        A Structure whose cost is at most `budget.limit`. Under gates on units the rest is smaller than the cheapest
+        group that was passed over.
+
+    Raises:
+        BudgetError: if even the smallest Structure is above the budget.
+    """
+    check_reachable(budget, gates)
+    selection = _Selection(budget.table, gates.scores(), budget.round_to)
+    selection.fill(budget.limit)
+    return selection.structure(gates.family.name)
+
+
+class _Selection:
+    """The units selected so far: a chain of groups per module, of which a prefix is selected."""
+
+    def __init__(self, table: CostTable, scores: Scores, round_to: int) -> None:
+        self.table, self.scores = table, scores
+        self.chains = {
+            (b, m): self._chain((b, m), count, round_to)
+            for b, counts in enumerate(table.units)
+            for m, count in enumerate(counts)
+            if count
+        }
+        self.taken = {place: self._certain(place) for place in self.chains}
+        self.cost = table.base + sum(table.block) + sum(self._cost(place, n) for place, n in self.taken.items())
+
+    def _chain(self, place: tuple[int, int], count: int, round_to: int) -> list[list[int]]:
+        """The units of a module in groups, most wanted first. Heads go one by one."""
+        wanted = self.scores.units.get(place)
+        if wanted is None:
+            return [list(range(count))]
+        order = sorted(range(count), key=lambda unit: (-wanted[unit], unit))
+        size = 1 if MODULES[place[1]] == "attention" else round_to
+        return [order[start : start + size] for start in range(0, count, size)]
+
+    def _certain(self, place: tuple[int, int]) -> int:
+        """How many groups of a module stay whatever happens: one if the module cannot go, since its bias stays."""
+        return 0 if place in self.scores.modules else 1
+
+    def _cost(self, place: tuple[int, int], groups: int) -> int:
+        return self.table.module(*place, sum(map(len, self.chains[place][:groups])))
+
+    def _score(self, place: tuple[int, int], group: int) -> float:
+        module, units = self.scores.modules.get(place, 1.0), self.scores.units.get(place)
+        chosen = self.chains[place][group]
+        return module if units is None else module * sum(units[unit] for unit in chosen) / len(chosen)
+
+    def _next(self, place: tuple[int, int]) -> Iterator[tuple[float, tuple[int, int]]]:
+        group = self.taken[place]
+        if group < len(self.chains[place]):
+            yield -self._score(place, group), place
+
+    def fill(self, limit: int) -> None:
+        """Takes groups, best first, as long as they fit."""
+        heap = [entry for place in self.chains for entry in self._next(place)]
+        heapq.heapify(heap)
+        while heap:
+            _, place = heapq.heappop(heap)
+            more = self._cost(place, self.taken[place] + 1) - self._cost(place, self.taken[place])
+            if self.cost + more <= limit:
+                self.cost += more
+                self.taken[place] += 1
+                for entry in self._next(place):
+                    heapq.heappush(heap, entry)
+
+    def structure(self, family: str) -> Structure:
+        """The selected Structure."""
+        blocks = [
+            Block(**{name: self._kept((b, m)) for m, name in enumerate(MODULES)}) for b in range(len(self.table.units))
+        ]
+        return Structure(family, tuple(blocks))
+
+    def _kept(self, place: tuple[int, int]) -> Kept:
+        if place not in self.chains:
+            return None
+        units = sorted(unit for group in self.chains[place][: self.taken[place]] for unit in group)
+        if len(units) == self.table.units[place[0]][place[1]]:
+            return "all"
+        return tuple(units) or None

@@ -1,0 +1,24 @@
+"""Checkpoints: loading, saving and describing compressed models."""
+
+from compress.checkpoint.loading import (
+    COMPRESSION_FILE,
+    STRUCTURE_FILE,
+    CheckpointError,
+    load_config,
+    load_model,
+    load_processor,
+    read_compression,
+)
+from compress.checkpoint.saving import apply_structure, save
+
+__all__ = [
+    "COMPRESSION_FILE",
+    "STRUCTURE_FILE",
+    "CheckpointError",
+    "apply_structure",
+    "load_config",
+    "load_model",
+    "load_processor",
+    "read_compression",
+    "save",
+]

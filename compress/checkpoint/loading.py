@@ -1,0 +1,107 @@
+"""Loading models and processors, compressed or not, from a folder or the Hub."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import HFValidationError
+from transformers import AutoConfig, AutoModelForCTC, AutoProcessor, PreTrainedConfig, PreTrainedModel
+
+from compress.conformers import family_of
+
+logger = logging.getLogger(__name__)
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be loaded completely."""
+
+
+def load_config(model: str) -> PreTrainedConfig:
+    """The config of a checkpoint; no weights are read or downloaded.
+
+    Raises:
+        CheckpointError: naming the checkpoint, if there is none.
+        UnsupportedModelError: if no family describes the model.
+    """
+    _check_folder(model)
+    try:
+        config: PreTrainedConfig = AutoConfig.from_pretrained(model)
+    except (OSError, HFValidationError) as error:
+        raise CheckpointError(f"No model can be loaded from {model!r}: {error}") from error
+    family_of(config)
+    return config
+
+
+def load_model(model: str, *, dtype: torch.dtype | None = None, device: str | torch.device = "cpu") -> PreTrainedModel:
+    """Loads a CTC model in eval mode; a checkpoint that does not fit its weights to the last tensor is refused.
+
+    Args:
+        model: folder or Hub name.
+        dtype: of the weights; float32 if None.
+        device: where to put it.
+
+    Raises:
+        CheckpointError: naming the checkpoint and the tensors that are missing, left over or of another shape.
+        UnsupportedModelError: if no family describes the model.
+    """
+    config = load_config(model)
+    try:
+        loaded, info = AutoModelForCTC.from_pretrained(
+            model, config=config, dtype=dtype or torch.float32, output_loading_info=True
+        )
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(f"The weights of {model!r} cannot be loaded: {error}") from error
+    _check_complete(model, loaded, info)
+    result: PreTrainedModel = loaded.to(device).eval()
+    return result
+
+
+def load_processor(model: str) -> Any:
+    """The processor (feature extractor and tokenizer) of a checkpoint.
+
+    Raises:
+        CheckpointError: naming the checkpoint, if it has none.
+    """
+    _check_folder(model)
+    try:
+        return AutoProcessor.from_pretrained(model)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{model!r} has no processor (feature extractor and tokenizer) that can be loaded: {error}"
+        ) from error
+
+
+def read_compression(model: str) -> dict[str, Any] | None:
+    """What `compression.json` in a checkpoint folder says of how it was made; None if there is none."""
+    path = Path(model) / COMPRESSION_FILE
+    if not path.is_file():
+        return None
+    result: dict[str, Any] = json.loads(path.read_text())
+    return result
+
+
+COMPRESSION_FILE = "compression.json"
+STRUCTURE_FILE = "structure.json"
+
+
+def _check_folder(model: str) -> None:
+    looks_local = model.startswith((".", "/", "~")) or model.count("/") > 1
+    if looks_local and not Path(model).expanduser().is_dir():
+        raise CheckpointError(f"There is no folder {model!r}; give a checkpoint folder or the name of a Hub model.")
+    if Path(model).is_dir() and not (Path(model) / "config.json").is_file():
+        raise CheckpointError(f"The folder {model!r} holds no config.json; it is not a checkpoint.")
+
+
+def _check_complete(model: str, loaded: PreTrainedModel, info: dict[str, Any]) -> None:
+    dead = tuple(family_of(loaded).dead)
+    problems = {
+        kind: sorted(str(key) for key in info[kind] if not str(key).startswith(dead or ("\0",)))
+        for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")
+    }
+    if any(problems.values()):
+        found = "; ".join(f"{kind.replace('_', ' ')}: {keys[:5]}" for kind, keys in problems.items() if keys)
+        raise CheckpointError(f"The checkpoint {model!r} does not fit its config: {found}.")

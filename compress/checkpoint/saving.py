@@ -1,0 +1,86 @@
+"""Saving compressed models: weights, processor, Structure, what is known of the compression, and the model card."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+import compress
+from compress.checkpoint.card import model_card
+from compress.checkpoint.loading import (
+    COMPRESSION_FILE,
+    STRUCTURE_FILE,
+    CheckpointError,
+    load_model,
+    load_processor,
+    read_compression,
+)
+from compress.conformers import structure_of
+from compress.cost import size_of
+from compress.removal import remove
+from compress.structure import Structure
+
+
+def save(
+    model: PreTrainedModel, processor: Any, folder: str | Path, compression: dict[str, Any] | None = None
+) -> None:
+    """Writes a complete checkpoint; the folder appears all at once, or not at all.
+
+    Args:
+        model: compressed or not.
+        processor: saved beside it; None leaves it out.
+        folder: where to; an older checkpoint there is replaced.
+        compression: what is known of how it was made (requested, expected and achieved size, teacher, ...).
+    """
+    folder = Path(folder)
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    model.save_pretrained(partial)
+    if processor is not None:
+        processor.save_pretrained(partial)
+    structure_of(model).save(partial / STRUCTURE_FILE)
+    facts = {"compress_version": compress.__version__} | (compression or {})
+    (partial / COMPRESSION_FILE).write_text(json.dumps(facts, indent=2) + "\n")
+    (partial / "README.md").write_text(model_card(model, facts))
+    if folder.exists():
+        shutil.rmtree(folder)
+    partial.rename(folder)
+
+
+def apply_structure(model: str, structure_path: str, out: str) -> dict[str, Any]:
+    """Removes what a `structure.json` does not keep from a checkpoint, and saves the smaller one.
+
+    Args:
+        model: folder or Hub name.
+        structure_path: a Structure whose indices refer to that model.
+        out: folder to write.
+
+    Returns:
+        What `compression.json` says of the result: parameters before and after, and the teacher's name.
+
+    Raises:
+        StructureError: naming what is wrong with the structure.
+        CheckpointError: if `out` exists already.
+    """
+    if Path(out).exists():
+        raise CheckpointError(f"{out} exists already; choose another folder or delete it.")
+    structure = Structure.load(structure_path)
+    original, processor = load_model(model), load_processor(model)
+    small = remove(original, structure)
+    before, after = size_of(original), size_of(small)
+    facts: dict[str, Any] = {
+        "teacher": model,
+        "method": "apply",
+        "full": {"parameters": before.total, "macs_per_second": before.macs_per_second},
+        "achieved": {"parameters": after.total, "macs_per_second": after.macs_per_second},
+    }
+    earlier = read_compression(model)
+    if earlier:
+        facts["before"] = earlier
+    save(small, processor, out, facts)
+    return facts

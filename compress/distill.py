@@ -1,0 +1,141 @@
+"""Distillation: the losses that pull the smaller student towards its teacher.
+
+Layerwise between chosen blocks (DPHuBERT, Peng et al. 2023, arXiv 2305.17651: L1 and cosine; CoFi: MSE) and on the output
+distribution (Hinton et al. 2015). The residual width is never pruned, so no projection stands between the two. Only frames
+that belong to speech count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from compress.conformers import blocks_of, structure_of
+
+Distance = Literal["l1_cosine", "mse"]
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """Weights and settings of the distillation losses; a weight of 0 switches a loss off.
+
+    Attributes:
+        blocks: how many evenly spaced blocks are matched, the last one always among them.
+        distance: `l1_cosine` or `mse` (normalised by the teacher's power).
+        layers: weight of the layerwise loss.
+        output: weight of the KL divergence between the output distributions.
+        ctc: weight of CTC on the transcripts; 0 works without transcripts.
+        temperature: of the output distributions in the KL divergence.
+    """
+
+    blocks: int = 4
+    distance: Distance = "l1_cosine"
+    layers: float = 1.0
+    output: float = 1.0
+    ctc: float = 1.0
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        weights = {"layers": self.layers, "output": self.output, "ctc": self.ctc}
+        for name, weight in weights.items():
+            if weight < 0:
+                raise ValueError(f"distill.{name} is a loss weight and must be 0 or more, got {weight}.")
+        if not any(weights.values()):
+            raise ValueError("distill.layers, distill.output and distill.ctc are all 0: nothing would be learned.")
+        if self.blocks < 1 or self.temperature <= 0:
+            raise ValueError(
+                f"distill.blocks must be at least 1 and distill.temperature above 0, "
+                f"got {self.blocks} and {self.temperature}."
+            )
+
+
+def matched_blocks(student: PreTrainedModel, teacher: PreTrainedModel, count: int) -> list[tuple[int, int]]:
+    """Pairs `(student block, teacher block)` to be matched: evenly spaced teacher blocks, the last among them.
+
+    A teacher block whose counterpart was dropped is matched by the nearest surviving block before it, in order; teacher
+    blocks before the first survivor are left out.
+
+    Args:
+        student: the model in training; its Structure may be gated, removed or have dropped blocks.
+        teacher: the model the student was made from.
+        count: how many blocks to match at most.
+    """
+    kept_by_teacher = [index for index, block in enumerate(structure_of(teacher).blocks) if block]
+    kept_by_student = [index for index, block in enumerate(structure_of(student).blocks) if block]
+    total = len(kept_by_teacher)
+    chosen = sorted({round((i + 1) * total / min(count, total)) - 1 for i in range(min(count, total))})
+    pairs = []
+    for block in chosen:
+        before = [i for i, original in enumerate(kept_by_student) if original <= kept_by_teacher[block]]
+        if before:
+            pairs.append((before[-1], block))
+    return pairs
+
+
+class BlockOutputs:
+    """Records the outputs of chosen blocks of a model in every forward pass, by hooks of its own.
+
+    Hooks on the blocks themselves see what the blocks give, in every family, also after surgery and under wrappers.
+    """
+
+    def __init__(self, model: PreTrainedModel, blocks: Sequence[int]) -> None:
+        self.outputs: dict[int, Tensor] = {}
+        self._handles = [blocks_of(model)[index].register_forward_hook(self._hook(index)) for index in set(blocks)]
+
+    def _hook(self, index: int) -> Any:
+        def record(module: nn.Module, inputs: Any, output: Any) -> None:
+            self.outputs[index] = output[0] if isinstance(output, tuple) else output
+
+        return record
+
+    def take(self) -> dict[int, Tensor]:
+        """The outputs of the last forward pass, `(batch, frames, hidden)` by block; they are then forgotten."""
+        taken, self.outputs = self.outputs, {}
+        return taken
+
+    def close(self) -> None:
+        """Removes the hooks."""
+        for handle in self._handles:
+            handle.remove()
+
+
+def block_distance(student: Tensor, teacher: Tensor, mask: Tensor, distance: Distance) -> Tensor:
+    """The mean distance of two block outputs over valid frames.
+
+    Args:
+        student: `(batch, frames, hidden)`.
+        teacher: `(batch, frames, hidden)`.
+        mask: `(batch, frames)`, true for frames that count.
+        distance: `l1_cosine`: mean absolute difference plus one minus cosine similarity; `mse`: mean squared
+            difference over the teacher's mean square.
+
+    Returns:
+        A float32 scalar.
+    """
+    mine, target = student[mask].float(), teacher[mask].float()
+    if distance == "mse":
+        return F.mse_loss(mine, target) / target.pow(2).mean().clamp_min(torch.finfo(torch.float32).eps)
+    return F.l1_loss(mine, target) + (1 - F.cosine_similarity(mine, target, dim=-1)).mean()
+
+
+def output_divergence(student: Tensor, teacher: Tensor, mask: Tensor, temperature: float = 1.0) -> Tensor:
+    """KL(teacher || student) of the output distributions per valid frame, times the squared temperature.
+
+    Args:
+        student: logits `(batch, frames, vocabulary)`.
+        teacher: logits of the same shape.
+        mask: `(batch, frames)`, true for frames that count.
+        temperature: divides both logits; its square keeps the gradients' size (Hinton et al. 2015, section 2).
+
+    Returns:
+        A float32 scalar.
+    """
+    mine = F.log_softmax(student[mask].float() / temperature, dim=-1)
+    target = F.log_softmax(teacher[mask].float() / temperature, dim=-1)
+    return F.kl_div(mine, target, reduction="batchmean", log_target=True) * temperature**2

@@ -1,0 +1,101 @@
+"""Inspection: what a model is made of, what can be gated, and which budgets it can reach, from its config alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from compress.budget import reachable
+from compress.checkpoint import load_config
+from compress.conformers import block_units, family_of, skeleton
+from compress.cost import DEFAULT_SECONDS, cost_table, size_of
+from compress.gates import GATE_KINDS, GateConfig, Gates
+from compress.structure import MODULES
+
+
+def inspect_model(model: str, seconds: float = DEFAULT_SECONDS) -> dict[str, Any]:
+    """Describes a model; only its config is read, no weights are downloaded and nothing is allocated.
+
+    Args:
+        model: folder or Hub name.
+        seconds: length of the utterance for MACs.
+
+    Returns:
+        A JSON-able description: family, parameters and MACs (total, encoder, per block and module), units per block,
+        number of gates by kind, and reachable budgets by metric and denominator.
+    """
+    config = load_config(model)
+    bones = skeleton(config, original=False)
+    size = size_of(bones, seconds)
+    gates = Gates(bones, GateConfig())
+    return {
+        "model": model,
+        "model_type": str(config.model_type),
+        "family": family_of(config).name,
+        "parameters": {"total": size.total, "encoder": size.encoder},
+        "macs": {"total": size.macs, "encoder": size.encoder_macs, "seconds": seconds},
+        "macs_per_second": size.macs_per_second,
+        "blocks": [
+            {"units": units, "parameters": parameters, "macs": macs}
+            for units, parameters, macs in zip(block_units(bones), size.blocks, size.block_macs, strict=True)
+        ],
+        "gates": {kind: sum(group.size for group in gates.groups if group.kind == kind) for kind in GATE_KINDS},
+        "reachable": [_reachable(config, gates, metric, scope, seconds) for metric, scope in _BUDGETS],
+    }
+
+
+_BUDGETS: tuple[tuple[Any, Any], ...] = (
+    ("params", "total"),
+    ("params", "encoder"),
+    ("macs", "total"),
+    ("macs", "encoder"),
+)
+
+
+def _reachable(config: Any, gates: Gates, metric: Any, denominator: Any, seconds: float) -> dict[str, Any]:
+    table = cost_table(config, metric, denominator, seconds)
+    low, high = reachable(table, gates)
+    shares = {"smallest_share": low / table.full, "largest_share": high / table.full}
+    return {"metric": metric, "denominator": denominator, "full": table.full, "smallest": low, "largest": high} | shares
+
+
+def render(description: dict[str, Any]) -> RenderableType:
+    """The description as tables for a terminal."""
+    return Group(_summary(description), _block_table(description), _budget_table(description))
+
+
+def _summary(description: dict[str, Any]) -> Table:
+    table = Table(title=description["model"], show_header=False, title_justify="left")
+    macs = description["macs"]
+    table.add_row("family", f"{description['family']} (model_type {description['model_type']})")
+    table.add_row("parameters", f"{description['parameters']['total']:,}")
+    table.add_row("  in the encoder", f"{description['parameters']['encoder']:,}")
+    table.add_row(f"MACs of {macs['seconds']:g} s of audio", f"{macs['total'] / 1e9:,.3f} G")
+    table.add_row("gates", ", ".join(f"{count:,} {kind}" for kind, count in description["gates"].items()))
+    return table
+
+
+def _block_table(description: dict[str, Any]) -> Table:
+    table = Table(title="parameters (M), MACs (G) and units by block", title_justify="left")
+    for column in ("block", *MODULES, "all"):
+        table.add_column(column, justify="right")
+    for index, block in enumerate(description["blocks"]):
+        cells = [
+            f"{block['parameters'][m] / 1e6:.3f}  {block['macs'][m] / 1e9:.3f}  {block['units'][m]:>5}" for m in MODULES
+        ]
+        whole = f"{sum(block['parameters'].values()) / 1e6:.3f}  {sum(block['macs'].values()) / 1e9:.3f}"
+        table.add_row(str(index), *cells, whole)
+    return table
+
+
+def _budget_table(description: dict[str, Any]) -> Table:
+    table = Table(title="reachable budgets", title_justify="left")
+    for column in ("budget", "denominator", "100 %", "smallest", "largest"):
+        table.add_column(column, justify="right")
+    for row in description["reachable"]:
+        smallest = f"{row['smallest']:,} ({row['smallest_share']:.1%})"
+        largest = f"{row['largest']:,} ({row['largest_share']:.1%})"
+        table.add_row(row["metric"], row["denominator"], f"{row['full']:,}", smallest, largest)
+    return table
