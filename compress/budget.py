@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
-from compress.cost import DEFAULT_SECONDS, CostTable, Denominator, cost_table
+from compress.cost import DEFAULT_SECONDS, CostTable, Denominator, Metric, cost_table
 from compress.gates import Gates, Scores
 from compress.structure import MODULES, Block, Kept, Structure
 
@@ -93,7 +93,7 @@ def read_amount(text: str, full: int) -> int:
 
 def make_budget(config: BudgetConfig, model_config: PreTrainedConfig) -> Budget:
     """Turns a user's target into a limit for one model."""
-    metric = "params" if config.params is not None else "macs"
+    metric: Metric = "params" if config.params is not None else "macs"
     amount = config.params or config.macs or ""
     table = cost_table(model_config, metric, config.denominator, config.seconds)
     where = f" at {config.seconds:g} s" if metric == "macs" else ""
@@ -136,7 +136,7 @@ class Lagrangian(nn.Module):
     """The penalty that leads the expected size to the target: `l1 * gap + l2 * gap ** 2`.
 
     The gap is expected size minus target, as shares of the full size. The two multipliers start at 0 and are updated by
-    gradient *ascent*: put them into an optimiser group with `maximize=True`. The target goes linearly from the full size
+    gradient *ascent*: put them into an optimiser group with `maximize=True`. The target goes linearly from full size
     to the budget over the warm-up (Wang et al. 2020; CoFi, section 3; settings in DPHuBERT).
 
     Attributes:

@@ -35,7 +35,9 @@ def _make_model_class(base: type[PreTrainedModel], config_class: type[PreTrained
 
         def __init__(self, config: PreTrainedConfig, *args: Any, **kwargs: Any) -> None:
             if config.structure is None:
-                raise StructureError("config.json of this compressed checkpoint has no `structure`; it cannot be built.")
+                raise StructureError(
+                    "config.json of this compressed checkpoint has no `structure`; it cannot be built."
+                )
             structure = Structure.from_dict(config.structure)
             super().__init__(config, *args, **kwargs)
             shrink_(self, structure)
@@ -47,6 +49,7 @@ def _make_model_class(base: type[PreTrainedModel], config_class: type[PreTrained
 
 def _register(family: Family) -> tuple[type[PreTrainedConfig], type[PreTrainedModel]]:
     model_base: type[PreTrainedModel] = getattr(transformers, family.model_class)
+    assert model_base.config_class is not None
     config_class = _make_config_class(model_base.config_class)
     model_class = _make_model_class(model_base, config_class)
     AutoConfig.register(str(config_class.model_type), config_class)
@@ -58,7 +61,7 @@ _CLASSES = {family.model_type: _register(family) for family in FAMILIES}
 
 
 def compressed_config(config: PreTrainedConfig, structure: Structure) -> PreTrainedConfig:
-    """A copy of a model's config, compressed or not, as the config of the model that `structure` makes of the original."""
+    """The config of the model that `structure` makes of the original; the given config may be a compressed one."""
     config = copy.deepcopy(config)
     config_class, _ = _CLASSES[str(config.model_type).removeprefix(COMPRESSED_PREFIX)]
     values = {key: value for key, value in config.to_dict().items() if key != "model_type"}

@@ -1,18 +1,18 @@
 """Cost: parameters and MACs of a model and of every Structure of it.
 
-No formula of any family stands here. A skeleton of the model is measured on the meta device as it is, and once more with
-about half of every module's units removed by the very code that removes them for real. Both costs are linear in the number
-of units of a module, so two measurements give its fixed cost and its cost per unit exactly.
+No formula of any family stands here. A skeleton of the model is measured on the meta device as it is, and once more
+with about half of every module's units removed by the very code that removes them for real. Both costs are linear in
+the number of units of a module, so two measurements give its fixed cost and its cost per unit exactly.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -140,7 +140,7 @@ def cost_table(
         denominator: of the whole model or of its encoder.
         seconds: length of the utterance for MACs.
     """
-    found = _measurements(type(config), config.to_json_string(use_diff=False), seconds)
+    found = _measurements(cast(Hashable, type(config)), config.to_json_string(use_diff=False), seconds)
     dense, whole, halves = found.dense, found.whole, found.halves
     unit, fixed = [], []
     for b, counts in enumerate(found.units):
@@ -175,7 +175,9 @@ class _Measurements:
 
 
 @lru_cache(maxsize=16)
-def _measurements(config_class: type[PreTrainedConfig], config: str, seconds: float) -> _Measurements:
+def _measurements(config_class: Hashable, config: str, seconds: float) -> _Measurements:
+    assert isinstance(config_class, type)
+    assert issubclass(config_class, PreTrainedConfig)
     model = skeleton(config_class.from_dict(json.loads(config)), original=False)
     dense = _measure(model, seconds)
     drop_dead_(model)

@@ -1,8 +1,8 @@
 """Distillation: the losses that pull the smaller student towards its teacher.
 
-Layerwise between chosen blocks (DPHuBERT, Peng et al. 2023, arXiv 2305.17651: L1 and cosine; CoFi: MSE) and on the output
-distribution (Hinton et al. 2015). The residual width is never pruned, so no projection stands between the two. Only frames
-that belong to speech count.
+Layerwise between chosen blocks (DPHuBERT, Peng et al. 2023, arXiv 2305.17651: L1 and cosine; CoFi: MSE) and on the
+output distribution (Hinton et al. 2015). The residual width is never pruned, so no projection stands between the two.
+Only frames that belong to speech count.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """Gates: learnable hard-concrete masks on the modules and units of any supported model.
 
-A unit gate multiplies the input of its module's last projection, a module gate the module's output, bias included. Both
-are products with the projection's weight (columns) and bias, and that is how they are applied: the activations are not
-touched, so learning gates costs hardly more than plain training. A closed gate and a removed part are the same function,
-and values between 0 and 1 fold into the weights exactly (`Gates.fold_`).
+A unit gate multiplies the input of its module's last projection, a module gate the module's output, bias included.
+Both are products with the projection's weight (columns) and bias, and that is how they are applied: the activations
+are not touched, so learning gates costs hardly more than plain training. A closed gate and a removed part are the
+same function, and values between 0 and 1 fold into the weights exactly (`Gates.fold_`).
 
-Masks per module (the coarse gates) follow Jiang et al. 2023 (arXiv 2305.19549), units inside them CoFi (Xia et al. 2022).
+Masks per module (the coarse gates) follow Jiang et al. 2023 (arXiv 2305.19549), units inside them CoFi (Xia et al.
+2022).
 """
 
 from __future__ import annotations
@@ -140,7 +141,10 @@ class Gates(nn.Module):
         for block, counts in enumerate(self.counts):
             for module, units in enumerate(counts):
                 kind = self.family.modules[MODULES[module]].unit_kind
-                for group in (GateGroup(block, module, "module", start, 1), GateGroup(block, module, kind, start, units)):
+                for group in (
+                    GateGroup(block, module, "module", start, 1),
+                    GateGroup(block, module, kind, start, units),
+                ):
                     if units and self.config.wants(group.name):
                         yield GateGroup(block, module, group.kind, start, group.size)
                         start += group.size

@@ -1,8 +1,8 @@
 """The hard-concrete distribution: binary gates that can be learned by gradient descent.
 
-Louizos, Welling, Kingma 2018, "Learning Sparse Neural Networks through L0 Regularization" (arXiv 1712.01312), section 2.2.
-A binary concrete variable with location `log_alpha` is stretched to an interval wider than [0, 1] and clipped to it, so
-that exactly 0 and exactly 1 have positive probability. Everything is float32, whatever autocast says.
+Louizos, Welling, Kingma 2018, "Learning Sparse Neural Networks through L0 Regularization" (arXiv 1712.01312), section
+2.2. A binary concrete variable with location `log_alpha` is stretched to an interval wider than [0, 1] and clipped to
+it, so that exactly 0 and exactly 1 have positive probability. Everything is float32, whatever autocast says.
 """
 
 from __future__ import annotations

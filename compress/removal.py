@@ -36,7 +36,8 @@ def remove(model: PreTrainedModel, structure: Structure) -> PreTrainedModel:
     with torch.device("meta"):
         small = compressed_model_class(config)(config)
     _assign(small, sliced)
-    return small.train(model.training)
+    small.train(model.training)
+    return small
 
 
 def _share(model: PreTrainedModel) -> PreTrainedModel:

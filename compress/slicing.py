@@ -1,8 +1,8 @@
 """Slicing: what a Structure does to the tensors of a model, in place.
 
-Which tensor is sliced where is told by the family's description; how a tensor is sliced is written here, once, for removing
-parts of a model and for shaping the skeleton (on the meta device) into which a compressed checkpoint is loaded. The rules
-are those under which a closed gate and a removed part are the same function (see `compress.gates`).
+Which tensor is sliced where is told by the family's description; how a tensor is sliced is written here, once, for
+removing parts of a model and for shaping the skeleton (on the meta device) into which a compressed checkpoint is
+loaded. The rules are those under which a closed gate and a removed part are the same function (see `compress.gates`).
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def _slice_attention(found: nn.Module, module: Attention, kept: tuple[int, ...])
             assign(found, name, _taken(part(found, name), 0, kept))
     if module.head_count:
         shared = vars(found.config).get("_shared", found.config)
-        found.config = ConfigView(shared, **{module.head_count: len(kept)})
+        assign(found, "config", ConfigView(shared, **{module.head_count: len(kept)}))
 
 
 def _slice_convolution(found: nn.Module, module: Convolution, kept: tuple[int, ...]) -> None:

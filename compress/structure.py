@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -171,7 +172,7 @@ def _read_kept(data: Any, where: str) -> Kept:
     for index in data:
         if isinstance(index, bool) or not isinstance(index, int) or index < 0:
             raise StructureError(f"{where} holds {index!r}; indices are whole numbers from 0.")
-    if any(left >= right for left, right in zip(data, data[1:], strict=False)):
+    if any(left >= right for left, right in pairwise(data)):
         raise StructureError(f"{where} must be sorted without repetitions, got {list(data)[:8]}...")
     return tuple(data)
 

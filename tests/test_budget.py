@@ -134,11 +134,15 @@ def test_without_module_gates_no_module_is_removed():
 def test_wanted_parts_stay():
     """With gates that agree with a Structure of exactly that cost, the decision is that Structure."""
     model = parakeet()
-    wanted = Structure("parakeet", (Block(tuple(range(16)), (1, 3), None, "all"), Block(), Block(None, None, "all", None)))
+    wanted = Structure(
+        "parakeet", (Block(tuple(range(16)), (1, 3), None, "all"), Block(), Block(None, None, "all", None))
+    )
     gates = Gates(model)
     with torch.no_grad():
         gates.log_alpha.copy_(torch.where(gates.values(wanted) > 0, 4.0, -4.0))
-    budget = make_budget(BudgetConfig(params=str(make_budget(BudgetConfig(params="1%"), model.config).table.of(wanted))), model.config)
+    budget = make_budget(
+        BudgetConfig(params=str(make_budget(BudgetConfig(params="1%"), model.config).table.of(wanted))), model.config
+    )
     assert decide(budget, gates) == wanted
 
 
@@ -146,7 +150,9 @@ def test_a_budget_out_of_reach_is_refused_with_the_range():
     model = parakeet()
     for params in ("1%", "100%", "1G"):
         budget = make_budget(BudgetConfig(params=params), model.config)
-        with pytest.raises(BudgetError, match=r"cannot be reached: with these gates this model reaches from 2,140 \(3\.9%\)"):
+        with pytest.raises(
+            BudgetError, match=r"cannot be reached: with these gates this model reaches from 2,140 \(3\.9%\)"
+        ):
             check_reachable(budget, Gates(model))
 
 

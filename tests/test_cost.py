@@ -1,4 +1,4 @@
-"""The counted cost of a Structure is the cost of the removed model: parameters by count, MACs by torch's own counter."""
+"""The counted cost of a Structure is that of the removed model: parameters by count, MACs by torch's own counter."""
 
 import pytest
 import torch

@@ -34,7 +34,9 @@ def test_divergence_is_kl_per_valid_frame_times_squared_temperature():
     for t, s in zip(teacher[MASK], student[MASK], strict=True):
         p = F.softmax(t / 2, -1)
         by_hand += float((p * (F.log_softmax(t / 2, -1) - F.log_softmax(s / 2, -1))).sum())
-    assert float(output_divergence(student, teacher, MASK, 2.0)) == pytest.approx(4 * by_hand / int(MASK.sum()), rel=1e-5)
+    assert float(output_divergence(student, teacher, MASK, 2.0)) == pytest.approx(
+        4 * by_hand / int(MASK.sum()), rel=1e-5
+    )
     assert float(output_divergence(teacher, teacher, MASK)) == pytest.approx(0, abs=1e-6)
 
 

@@ -25,7 +25,7 @@ def model_card(model: PreTrainedModel, facts: dict[str, Any]) -> str:
     """
     template = jinja2.Template(files("compress.checkpoint").joinpath("card.md.jinja").read_text(), trim_blocks=True)
     teacher = str(facts.get("teacher", ""))
-    return template.render(
+    card: str = template.render(
         facts=facts,
         base_model=teacher if teacher and not Path(teacher).exists() else None,
         teacher=Path(teacher).name if Path(teacher).exists() else teacher,
@@ -36,6 +36,7 @@ def model_card(model: PreTrainedModel, facts: dict[str, Any]) -> str:
         modules=MODULES,
         versions={"torch": torch.__version__.split("+")[0], "transformers": transformers.__version__},
     )
+    return card
 
 
 def _row(block: dict[str, tuple[int, int]] | None) -> list[str]:

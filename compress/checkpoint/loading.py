@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import HFValidationError
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCTC, AutoProcessor, PreTrainedConfig, PreTrainedModel
 
 from compress.conformers import family_of
@@ -53,7 +54,7 @@ def load_model(model: str, *, dtype: torch.dtype | None = None, device: str | to
         loaded, info = AutoModelForCTC.from_pretrained(
             model, config=config, dtype=dtype or torch.float32, output_loading_info=True
         )
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"The weights of {model!r} cannot be loaded: {error}") from error
     _check_complete(model, loaded, info)
     result: PreTrainedModel = loaded.to(device).eval()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,15 @@ from compress.conformers import structure_of
 from compress.cost import size_of
 from compress.removal import remove
 from compress.structure import Structure
+from compress.training.folders import replaced_folder
 
 
 def save(
-    model: PreTrainedModel, processor: Any, folder: str | Path, compression: dict[str, Any] | None = None
+    model: PreTrainedModel,
+    processor: Any,
+    folder: str | Path,
+    compression: dict[str, Any] | None = None,
+    structure: Structure | None = None,
 ) -> None:
     """Writes a complete checkpoint; the folder appears all at once, or not at all.
 
@@ -35,21 +39,16 @@ def save(
         processor: saved beside it; None leaves it out.
         folder: where to; an older checkpoint there is replaced.
         compression: what is known of how it was made (requested, expected and achieved size, teacher, ...).
+        structure: what `structure.json` says, if it is not the Structure of the model: one that is yet to be applied.
     """
-    folder = Path(folder)
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    model.save_pretrained(partial)
-    if processor is not None:
-        processor.save_pretrained(partial)
-    structure_of(model).save(partial / STRUCTURE_FILE)
     facts = {"compress_version": compress.__version__} | (compression or {})
-    (partial / COMPRESSION_FILE).write_text(json.dumps(facts, indent=2) + "\n")
-    (partial / "README.md").write_text(model_card(model, facts))
-    if folder.exists():
-        shutil.rmtree(folder)
-    partial.rename(folder)
+    with replaced_folder(folder) as fresh:
+        model.save_pretrained(fresh)
+        if processor is not None:
+            processor.save_pretrained(fresh)
+        (structure or structure_of(model)).save(fresh / STRUCTURE_FILE)
+        (fresh / COMPRESSION_FILE).write_text(json.dumps(facts, indent=2) + "\n")
+        (fresh / "README.md").write_text(model_card(model, facts))
 
 
 def apply_structure(model: str, structure_path: str, out: str) -> dict[str, Any]:
@@ -74,13 +73,15 @@ def apply_structure(model: str, structure_path: str, out: str) -> dict[str, Any]
     small = remove(original, structure)
     before, after = size_of(original), size_of(small)
     facts: dict[str, Any] = {
-        "teacher": model,
         "method": "apply",
-        "full": {"parameters": before.total, "macs_per_second": before.macs_per_second},
-        "achieved": {"parameters": after.total, "macs_per_second": after.macs_per_second},
+        "teacher": model,
+        "parameters_before": before.total,
+        "parameters": after.total,
+        "macs_per_second_before": before.macs_per_second,
+        "macs_per_second": after.macs_per_second,
     }
     earlier = read_compression(model)
-    if earlier:
-        facts["before"] = earlier
+    if earlier and earlier.get("method"):
+        facts["teacher_compression"] = earlier
     save(small, processor, out, facts)
     return facts

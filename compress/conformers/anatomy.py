@@ -71,7 +71,9 @@ def structure_of(model: PreTrainedModel | PreTrainedConfig) -> Structure:
     config = model if isinstance(model, PreTrainedConfig) else model.config
     family = family_of(model)
     saved = getattr(config, "structure", None)
-    return Structure.from_dict(saved) if saved else Structure.full(family.name, len(part(skeleton(config), family.blocks)))
+    return (
+        Structure.from_dict(saved) if saved else Structure.full(family.name, len(part(skeleton(config), family.blocks)))
+    )
 
 
 def skeleton(config: PreTrainedConfig, *, original: bool = True) -> PreTrainedModel:
@@ -87,14 +89,15 @@ def skeleton(config: PreTrainedConfig, *, original: bool = True) -> PreTrainedMo
         config = getattr(transformers, family_of(config).model_class).config_class.from_dict(values)
     with torch.device("meta"):
         model: PreTrainedModel = transformers.AutoModelForCTC.from_config(config)
-    return model.eval()
+    model.eval()
+    return model
 
 
 def kept_units(model: PreTrainedModel) -> list[dict[str, tuple[int, int]] | None]:
     """Per block of the original model, `(kept, original)` units of each module; None for a dropped block."""
     structure, original = structure_of(model), block_units(skeleton(model.config))
     return [
-        block and {name: (count_kept(getattr(block, name), units[name]), units[name]) for name in MODULES}
+        {name: (count_kept(getattr(block, name), units[name]), units[name]) for name in MODULES} if block else None
         for block, units in zip(structure.blocks, original, strict=True)
     ]
 

@@ -1,7 +1,8 @@
 """The words in which a family of Conformers is described: where its modules and units live.
 
-A description holds names only. What is done with the names (gating, counting, removing) is written once, for all families.
-Paths are dotted: those of a `Family` start at the model, those of a module's norm at the block, the others at the module.
+A description holds names only. What is done with the names (gating, counting, removing) is written once, for all
+families. Paths are dotted: those of a `Family` start at the model, those of a module's norm at the block, the others
+at the module.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ UNIT_KINDS = ("head", "ffn_unit", "conv_channel")
 
 @dataclass(frozen=True)
 class FeedForward:
-    """A feed-forward module: `down(activation(up(norm(x))))`. Its units are the rows of `up`, the columns of `down`."""
+    """A feed-forward module: `down(activation(up(norm(x))))`. Its units are rows of `up` and columns of `down`."""
 
     path: str
     norm: str
@@ -31,7 +32,7 @@ class FeedForward:
 
 @dataclass(frozen=True)
 class Attention:
-    """Multi-head self-attention. Its units are heads: `head_dim` rows each of the projections, as many columns of `out`.
+    """Multi-head self-attention. Its units are heads: `head_dim` rows of each projection, as many columns of `out`.
 
     Attributes:
         head_dim: attribute of the module that holds the size of one head; it never changes.

@@ -33,8 +33,7 @@ PARAKEET = Family(
     final_norm="norm_out",
     layerdrop="encoder.layerdrop",
     dropouts=tuple(
-        f"encoder_config.{name}"
-        for name in ("dropout", "dropout_positions", "activation_dropout", "attention_dropout")
+        f"encoder_config.{name}" for name in ("dropout", "dropout_positions", "activation_dropout", "attention_dropout")
     ),
     frame_lengths="_get_subsampling_output_length",
     input_rate=100,

@@ -1,0 +1,266 @@
+"""The whole story in one command: train a teacher, compress it to half its size, measure what that cost.
+
+Nothing here trains or prunes. The demo launches the recipes a user launches, with the configs a user can read
+(`configs/demo/`), and then `compress evaluate`. What it adds is the order, the folders, and the time that is left.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from compress import resources
+from compress.config import to_dict
+
+STATE_FILE = "demo.json"
+EVALUATION_FILE = "evaluate.yaml"
+DONE_FILE = "done.json"
+REPORT_FILES = ("report.html", "report.json")
+TEACHER, STUDENT = "teacher", "student"
+TEACHER_MODEL, STUDENT_MODEL = "best", "final"
+TEST_SPLIT = "test"
+
+# What each stage takes with the committed configs on 2 cores; only their proportions matter once one stage has ended.
+TYPICAL_SECONDS = {"train": 300.0, "prune": 210.0, "evaluate": 45.0}
+# However long an interrupted stage has taken already, this share of its typical time is still ahead.
+LEAST_SHARE_LEFT = 0.1
+MINUTE_SECONDS = 60
+
+
+class StageFailedError(ValueError):
+    """A stage of the demo ended with an error, which its own output explains."""
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """What the demo works on.
+
+    Attributes:
+        data: Folder of your own speech with `train`, `dev` and `test` in it; None speaks a synthetic corpus.
+        out: Folder for everything the demo makes; run again with the same one, the demo continues there.
+        budget: Share of the teacher's parameters that the compressed model may keep, or a number such as 2M.
+        train: Config of the teacher's training, a name of `compress ls` or a file.
+        prune: Config of the compression, likewise.
+    """
+
+    data: str | None = None
+    out: str = "demo"
+    budget: str = "50%"
+    train: str = "configs/demo/train.yaml"
+    prune: str = "configs/demo/prune.yaml"
+
+    def __post_init__(self) -> None:
+        """Refuses a folder of speech that does not exist."""
+        if self.data is not None and not Path(self.data).is_dir():
+            raise ValueError(f"data is '{self.data}', which is not a folder: give one that holds train, dev and test")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One program of the demo.
+
+    Attributes:
+        name: A key of `TYPICAL_SECONDS`.
+        title: What a person reads.
+        command: The program and its arguments.
+        results: Files and folders that exist once the stage is complete.
+    """
+
+    name: str
+    title: str
+    command: tuple[str, ...]
+    results: tuple[Path, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether the stage has ended and left everything it should."""
+        return all(path.exists() for path in self.results)
+
+
+class Clock:
+    """Remembers how long each stage took, over interruptions, and estimates the time that is left."""
+
+    def __init__(self, seconds: dict[str, float]) -> None:
+        """Starts from what is known.
+
+        Args:
+            seconds: Time spent in each stage so far, by its name.
+        """
+        self.seconds = seconds
+
+    def left(self, stages: Sequence[Stage]) -> float:
+        """Estimates the seconds until all stages are complete, from the pace of those that are.
+
+        Args:
+            stages: All stages of the demo.
+        """
+        done = [stage.name for stage in stages if stage.complete and stage.name in self.seconds]
+        typical = sum(TYPICAL_SECONDS[name] for name in done)
+        pace = sum(self.seconds[name] for name in done) / typical if typical else 1.0
+        return sum(self._stage_left(stage.name, pace) for stage in stages if not stage.complete)
+
+    def _stage_left(self, name: str, pace: float) -> float:
+        expected = TYPICAL_SECONDS[name] * pace
+        return max(expected - self.seconds.get(name, 0.0), expected * LEAST_SHARE_LEFT)
+
+
+def run_demo(config: DemoConfig, *, console: Console | None = None) -> Path:
+    """Runs every stage of the demo that is not complete yet.
+
+    Args:
+        config: What to work on, and where.
+        console: Where the headings go; stderr when None.
+
+    Returns:
+        The report, `<out>/report.html`; `<out>/report.json` lies beside it.
+
+    Raises:
+        ValueError: If the folder holds a demo with other settings.
+        StageFailedError: If a stage fails; the same call continues where it stopped.
+    """
+    console = console or Console(stderr=True)
+    out = Path(config.out)
+    clock = Clock(_open_state(config))
+    stages = _stages(config)
+    for number, stage in enumerate(stages, start=1):
+        heading = f"[{number}/{len(stages)}] {stage.title}"
+        if stage.complete:
+            console.print(f"{heading}: done before", style="dim", markup=False, highlight=False)
+            continue
+        console.print(f"{heading} (all that is left: {_minutes(clock.left(stages))})", style="bold", markup=False)
+        if stage.name == "evaluate":
+            _write_evaluation(config)
+        _run_stage(stage, clock, lambda: _save_state(config, clock))
+    console.print(f"The report: {out / REPORT_FILES[0]}", style="bold", markup=False)
+    return out / REPORT_FILES[0]
+
+
+def _stages(config: DemoConfig) -> list[Stage]:
+    out = Path(config.out)
+    teacher, student = out / TEACHER, out / STUDENT
+    data = ("--data.source", config.data) if config.data is not None else ()
+    train = ("--output", str(teacher), *data)
+    prune = (
+        "--output",
+        str(student),
+        "--teacher",
+        str(teacher / TEACHER_MODEL),
+        "--budget.params",
+        config.budget,
+        *data,
+    )
+    evaluate = (sys.executable, "-m", "compress", "evaluate", "--config", str(out / EVALUATION_FILE))
+    return [
+        Stage("train", "Train a teacher", _launch("train", config.train, *train), _results(teacher, TEACHER_MODEL)),
+        Stage(
+            "prune",
+            f"Compress it to {config.budget}",
+            _launch("prune", config.prune, *prune),
+            _results(student, STUDENT_MODEL),
+        ),
+        Stage("evaluate", "Compare the two on the test set", evaluate, tuple(out / name for name in REPORT_FILES)),
+    ]
+
+
+def _launch(recipe: str, config: str, *overrides: str) -> tuple[str, ...]:
+    """The command `accelerate launch recipes/NAME.py --config CONFIG ...`, with accelerate's own defaults spelt out."""
+    file = config if Path(config).is_file() else str(resources.find(config).path)
+    launcher = ("-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1")
+    silent = ("--mixed_precision", "no", "--dynamo_backend", "no")
+    return (
+        sys.executable,
+        *launcher,
+        *silent,
+        str(resources.find(f"recipes/{recipe}.py").path),
+        "--config",
+        file,
+        *overrides,
+    )
+
+
+def _results(folder: Path, model: str) -> tuple[Path, ...]:
+    return folder / model / "config.json", folder / DONE_FILE
+
+
+def _run_stage(stage: Stage, clock: Clock, save: Callable[[], None]) -> None:
+    """Runs a stage on this terminal and takes its time, also when it is interrupted."""
+    began, before = time.monotonic(), clock.seconds.get(stage.name, 0.0)
+    try:
+        code = subprocess.run(stage.command, env=_environment(), check=False).returncode
+    finally:
+        clock.seconds[stage.name] = before + time.monotonic() - began
+        save()
+    if code != 0 or not stage.complete:
+        raise StageFailedError(
+            f"'{stage.title}' ended with exit code {code}; what it printed above says why. "
+            "The same command continues from where it stopped."
+        )
+
+
+def _environment() -> dict[str, str]:
+    """The environment of a stage: every core it may use, and this very package where it is not installed."""
+    environment = {"OMP_NUM_THREADS": str(_cores()), **os.environ}
+    checkout = Path(__file__).resolve().parent.parent
+    if (checkout / "pyproject.toml").is_file():
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(checkout), os.environ.get("PYTHONPATH")]))
+    return environment
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _write_evaluation(config: DemoConfig) -> None:
+    """Writes the config of the last stage: both models on the test split of the speech they were trained on."""
+    out = Path(config.out)
+    trained: dict[str, Any] = json.loads((out / TEACHER / "config.json").read_text(encoding="utf-8"))
+    evaluation = {
+        "model": str(out / STUDENT / STUDENT_MODEL),
+        "baseline": str(out / TEACHER / TEACHER_MODEL),
+        "data": {**trained["data"], "split": TEST_SPLIT, "limit": None},
+        "out": str(out),
+    }
+    (out / EVALUATION_FILE).write_text(yaml.safe_dump(evaluation, sort_keys=False), encoding="utf-8")
+
+
+def _open_state(config: DemoConfig) -> dict[str, float]:
+    """Reads the times of an earlier run in the same folder.
+
+    Raises:
+        ValueError: If that run had other settings.
+    """
+    file = Path(config.out) / STATE_FILE
+    if not file.is_file():
+        return {}
+    state = json.loads(file.read_text(encoding="utf-8"))
+    if state["settings"] != _settings(config):
+        raise ValueError(
+            f"{config.out} holds a demo with other settings ({state['settings']}, not {_settings(config)}): "
+            "give another folder with --out, or delete that one"
+        )
+    return dict(state["seconds"])
+
+
+def _save_state(config: DemoConfig, clock: Clock) -> None:
+    file = Path(config.out) / STATE_FILE
+    file.parent.mkdir(parents=True, exist_ok=True)
+    state = {"settings": _settings(config), "seconds": clock.seconds}
+    file.write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+
+
+def _settings(config: DemoConfig) -> dict[str, Any]:
+    return {key: value for key, value in to_dict(config).items() if key != "out"}
+
+
+def _minutes(seconds: float) -> str:
+    return f"about {seconds / MINUTE_SECONDS:.0f} min" if seconds >= MINUTE_SECONDS else "less than a minute"

@@ -1,0 +1,250 @@
+"""`compress evaluate`: how well a model transcribes, how large and how fast it is, against a baseline."""
+
+from __future__ import annotations
+
+import logging
+import string
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from compress.checkpoint import load_model, load_processor, read_compression
+from compress.conformers import family_of, kept_units, skeleton
+from compress.cost import size_of
+from compress.data import BatchConfig, SpeechConfig, SpeechDataset, SpeechLoader, open_speech, vocabulary_of
+from compress.data.settings import SYNTHETIC
+from compress.evaluation.bootstrap import BootstrapConfig
+from compress.evaluation.errors import IGNORED, Normaliser, normalise
+from compress.evaluation.files import HTML_NAME, write_report
+from compress.evaluation.memory import weights_in_memory
+from compress.evaluation.report import Measurements, Report, Transcripts, build
+from compress.evaluation.speed import Speed, SpeedConfig, conditions, measure, speed_inputs
+from compress.evaluation.transcribe import transcribe
+from compress.evaluation.weights import bytes_on_disk
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, ProcessorMixin
+
+logger = logging.getLogger(__name__)
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_DATA_OPTION = "--data"
+_ONE_BY_ONE = "one utterance at a time, since its output depends on padding"
+
+
+def _test_split() -> SpeechConfig:
+    return SpeechConfig(source=SYNTHETIC, split="test")
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """What to evaluate, on what, and how.
+
+    Attributes:
+        model: folder or Hub id of the model.
+        data: the speech; the test split of the built-in synthetic corpus unless something else is named.
+        baseline: folder or Hub id of the model to compare with, usually the teacher; None evaluates `model` alone.
+        out: folder for report.json, report.md, report.html and transcripts.jsonl; None writes nothing.
+        batch: how utterances are batched for transcription; families whose output depends on padding run one by one.
+        device: "cpu", "cuda", "cuda:1", or "auto" for a GPU if there is one.
+        dtype: "float32", "bfloat16" or "float16".
+        normalise: what scoring ignores on both sides: "none", "lower" (case), "words" (case and punctuation).
+        macs_seconds: length of the utterance whose MACs are counted.
+        speed: conditions of the timing.
+        bootstrap: how intervals are computed.
+        worst: how many of the worst utterances the report shows.
+    """
+
+    model: str
+    data: SpeechConfig = field(default_factory=_test_split)
+    baseline: str | None = None
+    out: str | None = None
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    device: str = "auto"
+    dtype: str = "float32"
+    normalise: Normaliser = "lower"
+    macs_seconds: float = 10.0
+    speed: SpeedConfig = field(default_factory=SpeedConfig)
+    bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
+    worst: int = 20
+
+    def __post_init__(self) -> None:
+        if self.dtype not in _DTYPES:
+            raise ValueError(f"dtype={self.dtype!r} is unknown; choose one of {', '.join(_DTYPES)}.")
+        if self.normalise not in IGNORED:
+            raise ValueError(f"normalise={self.normalise!r} is unknown; choose one of {', '.join(IGNORED)}.")
+        if self.macs_seconds <= 0:
+            raise ValueError(f"macs_seconds is {self.macs_seconds}; give the length of an utterance, for example 10.")
+        if self.worst < 0:
+            raise ValueError(f"worst is {self.worst}; give 0 or more utterances.")
+
+
+def expand_data_shorthand(args: Sequence[str]) -> list[str]:
+    """Turns `--data FOLDER` and `--data=FOLDER` of a command line into `--data.source`, leaving the rest alone."""
+    prefix = _DATA_OPTION + "="
+    expanded = []
+    for arg in args:
+        if arg == _DATA_OPTION or arg.startswith(prefix):
+            arg = arg.replace(_DATA_OPTION, f"{_DATA_OPTION}.source", 1)
+        expanded.append(arg)
+    return expanded
+
+
+@dataclass(frozen=True)
+class _Contender:
+    """A loaded model with everything needed to run it."""
+
+    name: str
+    model: PreTrainedModel
+    processor: ProcessorMixin
+
+    @property
+    def sampling_rate(self) -> int:
+        extractor = getattr(self.processor, "feature_extractor", None)
+        return int(getattr(extractor, "sampling_rate", family_of(self.model).sampling_rate))
+
+    @property
+    def one_by_one(self) -> bool:
+        return family_of(self.model).padding_sensitive
+
+
+def evaluate_models(config: EvaluateConfig, *, console: Console | None = None) -> Report:
+    """Evaluates a model, and a baseline under the very same conditions.
+
+    Args:
+        config: see `EvaluateConfig`.
+        console: where progress is drawn; None draws nothing.
+
+    Returns:
+        The report, as written to report.json (`compress.evaluation.report.ABOUT` explains its units).
+
+    Raises:
+        ValueError: the data hold no word to score, or a model, device or file is not usable; the message says which.
+    """
+    device = _device(config.device)
+    names = {"model": config.model} | ({"baseline": config.baseline} if config.baseline else {})
+    contenders = {role: _load(name, device, _DTYPES[config.dtype]) for role, name in names.items()}
+    datasets = _open(contenders, config)
+    transcripts = {
+        role: _transcribe(one, datasets[one.sampling_rate], config, console) for role, one in contenders.items()
+    }
+    speeds = _speeds(contenders, config.speed)
+    report = build(
+        {role: _measurements(one, transcripts[role], speeds[role], config) for role, one in contenders.items()},
+        data=_data_entry(datasets[contenders["model"].sampling_rate], transcripts["model"], config),
+        conditions=conditions(device, _DTYPES[config.dtype], config.speed),
+        bootstrap=config.bootstrap,
+        worst=config.worst,
+    )
+    if config.out is not None:
+        write_report(report, transcripts, Path(config.out))
+        logger.info("Report written to %s", Path(config.out) / HTML_NAME)
+    return report
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"device={name!r} is unknown: use cpu, cuda, cuda:1 or auto.") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device={name!r}, but torch finds no GPU here: use --device cpu or --device auto.")
+    return device
+
+
+def _load(name: str, device: torch.device, dtype: torch.dtype) -> _Contender:
+    return _Contender(name, load_model(name, dtype=dtype, device=str(device)).eval(), load_processor(name))
+
+
+def _open(contenders: dict[str, _Contender], config: EvaluateConfig) -> dict[int, SpeechDataset]:
+    """The data at every sampling rate that is asked for; one rate, opened once, is the usual case."""
+    vocabulary = _shared_vocabulary([one.processor for one in contenders.values()], config.normalise)
+    rates = sorted({one.sampling_rate for one in contenders.values()})
+    return {rate: open_speech(config.data, sampling_rate=rate, vocabulary=vocabulary) for rate in rates}
+
+
+def _shared_vocabulary(processors: Sequence[ProcessorMixin], how: Normaliser) -> set[str] | None:
+    """Characters that every model can spell, or that scoring ignores; None if all of them can spell anything."""
+    known = [characters for characters in map(vocabulary_of, processors) if characters is not None]
+    if not known:
+        return None
+    if how == "none":
+        return set.intersection(*known)
+    folded = set.intersection(*({case for c in one for case in (c.lower(), c.upper())} for one in known))
+    return folded | set(string.punctuation) if how == "words" else folded
+
+
+def _transcribe(
+    one: _Contender,
+    dataset: SpeechDataset,
+    config: EvaluateConfig,
+    console: Console | None,
+) -> Transcripts:
+    """What a model wrote, in the order of the data set (of a stream: in the order in which it came)."""
+    batching = replace(config.batch, max_utterances=1) if one.one_by_one else config.batch
+    loader = SpeechLoader(dataset, one.processor, batching, shuffle=False)
+    with _progress(console) as progress:
+        task = progress.add_task(f"transcribing with {one.name}", total=None if dataset.streaming else len(dataset))
+        ids, references, texts = transcribe(
+            one.model, loader, one.processor, on_batch=lambda batch: progress.advance(task, len(batch.ids))
+        )
+    loader.close()
+    written = {name: (reference, text) for name, reference, text in zip(ids, references, texts, strict=True)}
+    lengths = dict(zip(dataset.ids, dataset.seconds, strict=True))
+    order = ids if dataset.streaming else dataset.ids
+    return Transcripts(
+        ids=tuple(order),
+        seconds=tuple(lengths.get(name) for name in order),
+        references=tuple(normalise(written[name][0], config.normalise) for name in order),
+        hypotheses=tuple(normalise(written[name][1], config.normalise) for name in order),
+    )
+
+
+@contextmanager
+def _progress(console: Console | None) -> Iterator[Progress]:
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=console is None, transient=True) as progress:
+        yield progress
+
+
+def _speeds(contenders: dict[str, _Contender], config: SpeedConfig) -> dict[str, Speed]:
+    inputs = {role: speed_inputs(one.processor, one.sampling_rate, config) for role, one in contenders.items()}
+    return measure({role: one.model for role, one in contenders.items()}, inputs, config)
+
+
+def _measurements(one: _Contender, transcripts: Transcripts, speed: Speed, config: EvaluateConfig) -> Measurements:
+    return Measurements(
+        name=one.name,
+        family=family_of(one.model).name,
+        transcripts=transcripts,
+        batching=_ONE_BY_ONE if one.one_by_one else f"in batches of up to {config.batch.seconds:g} s",
+        size=size_of(one.model, config.macs_seconds),
+        original=size_of(skeleton(one.model.config), config.macs_seconds),
+        kept=kept_units(one.model),
+        disk_bytes=bytes_on_disk(one.name),
+        memory_bytes=weights_in_memory(one.model),
+        speed=speed,
+        compression=read_compression(one.name),
+    )
+
+
+def _data_entry(dataset: SpeechDataset, transcripts: Transcripts, config: EvaluateConfig) -> dict[str, Any]:
+    known = [seconds for seconds in transcripts.seconds if seconds is not None]
+    return {
+        "source": config.data.source,
+        "subset": config.data.subset,
+        "split": config.data.split,
+        "utterances": len(transcripts.ids),
+        "seconds": sum(known) if len(known) == len(transcripts.ids) else None,
+        "normalise": config.normalise,
+        "ignores": IGNORED[config.normalise],
+        "problems": [{"file": problem.file, "reason": problem.reason} for problem in dataset.problems],
+    }

@@ -1,0 +1,134 @@
+"""The comparison, row by row, as text: what the terminal table, the Markdown and the HTML tiles have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from compress.evaluation import formats
+from compress.evaluation.report import Report
+
+_SIZES = ("requested", "expected", "achieved")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the comparison; `baseline` and `change` are empty without a baseline."""
+
+    label: str
+    model: str
+    baseline: str = ""
+    change: str = ""
+
+
+def comparison_rows(report: Report) -> list[Row]:
+    """All measured quantities, formatted for people: rates in percent, sizes with units."""
+    shared, difference = report.get("ratio"), report.get("difference")
+    change = f"{formats.points(difference['wer'])} points" if difference else ""
+    return [
+        _row(report, "WER", lambda one: formats.percent(one["wer"], 2), change),
+        _row(report, "  95 % interval", lambda one: formats.interval(one["wer_ci95"], 2), _interval_change(report)),
+        _row(report, "CER", lambda one: formats.percent(one["cer"], 2), _cer_change(report)),
+        _row(report, "Words", lambda one: f"{one['words']:,}"),
+        _row(report, "  substituted", lambda one: f"{one['substitutions']:,}"),
+        _row(report, "  deleted", lambda one: f"{one['deletions']:,}"),
+        _row(report, "  inserted", lambda one: f"{one['insertions']:,}"),
+        _row(report, "Parameters", lambda one: formats.count(one["parameters"]["total"]), _share(shared, "parameters")),
+        _row(
+            report,
+            "  encoder",
+            lambda one: formats.count(one["parameters"]["encoder"]),
+            _share(shared, "encoder_parameters"),
+        ),
+        _row(report, "On disk", lambda one: formats.size(one["bytes"]), _share(shared, "bytes")),
+        _row(
+            report,
+            "MACs per second",
+            lambda one: formats.count(one["macs_per_second"]),
+            _share(shared, "macs"),
+        ),
+        _row(
+            report,
+            "Real-time factor",
+            lambda one: formats.significant(one["rtf"]),
+            f"{formats.times(shared['speed'])} as fast" if shared else "",
+        ),
+        _row(report, "Peak memory", lambda one: formats.size(one["peak_memory_bytes"]), _share(shared, "memory")),
+    ]
+
+
+def headline(report: Report) -> str:
+    """The comparison in one sentence."""
+    model = report["model"]
+    if "baseline" not in report:
+        return (
+            f"{formats.percent(model['wer'])} of {model['words']:,} words are wrong "
+            f"(95 % interval {formats.interval(model['wer_ci95'])}). {formats.count(model['parameters']['total'])} "
+            f"parameters, real-time factor {formats.significant(model['rtf'])}."
+        )
+    shared, difference = report["ratio"], report["difference"]
+    return (
+        f"{formats.percent(shared['parameters'])} of the parameters, {formats.percent(shared['macs'])} of the MACs, "
+        f"{formats.times(shared['speed'])} as fast. WER goes from {formats.percent(report['baseline']['wer'])} to "
+        f"{formats.percent(model['wer'])}: {formats.points(difference['wer'])} points, "
+        f"95 % interval {formats.point_interval(difference['wer_ci95'])}."
+    )
+
+
+def verdict(report: Report) -> str:
+    """What the interval of the difference allows to say."""
+    low, high = report["difference"]["wer_ci95"]
+    if low > 0:
+        return "The whole interval lies above zero: the model makes more errors than the baseline."
+    if high < 0:
+        return "The whole interval lies below zero: the model makes fewer errors than the baseline."
+    return "The interval includes zero: these utterances do not tell the two models apart."
+
+
+def condition_line(report: Report) -> str:
+    """Under which conditions the real-time factor was measured."""
+    given = report["conditions"]
+    return (
+        f"{given['device']} ({given['device_name']}), {given['threads']} threads, {given['dtype']}, "
+        f"batch {given['batch']} of {given['seconds']:g} s, {given['warmup']} warm-up and {given['repetitions']} timed "
+        "repetitions"
+    )
+
+
+def compression_line(model: dict[str, Any]) -> str | None:
+    """Requested, expected and achieved size, and the teacher, as far as the checkpoint's `compression.json` says."""
+    carried = model.get("compression") or {}
+    sizes = [
+        f"{name} {_amount(carried[name], carried.get('full'))}" for name in _SIZES if carried.get(name) is not None
+    ]
+    if sizes and carried.get("full"):
+        sizes.append(f"before {_amount(carried['full'], None)} {carried.get('metric', '')}".strip())
+    teacher = [f"teacher {carried['teacher']}"] if carried.get("teacher") else []
+    return "; ".join([*([", ".join(sizes)] if sizes else []), *teacher]) or None
+
+
+def _amount(value: Any, full: float | None) -> str:
+    """A size in the user's words ("params 50% of total") as it is; a count with its share of the full size."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    return f"{formats.count(value)} ({formats.percent(value / full, 2)})" if full else formats.count(value)
+
+
+def _row(report: Report, label: str, show: Callable[[dict[str, Any]], str], change: str = "") -> Row:
+    baseline = report.get("baseline")
+    return Row(label, show(report["model"]), show(baseline) if baseline else "", change)
+
+
+def _share(shared: dict[str, float] | None, key: str) -> str:
+    return formats.percent(shared[key]) if shared else ""
+
+
+def _interval_change(report: Report) -> str:
+    return formats.point_interval(report["difference"]["wer_ci95"]) if "difference" in report else ""
+
+
+def _cer_change(report: Report) -> str:
+    if "baseline" not in report:
+        return ""
+    return f"{formats.points(report['model']['cer'] - report['baseline']['cer'])} points"

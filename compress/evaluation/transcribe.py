@@ -1,0 +1,97 @@
+"""Greedy CTC transcription of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor
+
+from compress.conformers import frame_mask
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, ProcessorMixin
+
+    from compress.data import Batch
+
+OnBatch = Callable[["Batch"], None]
+
+
+class BatchSource(Protocol):
+    """What `transcribe` reads from: a `SpeechLoader`, or anything that yields batches once per epoch."""
+
+    def epoch(self, epoch: int) -> Iterable[Batch]:
+        """Yields every batch of one pass over the data."""
+
+
+def transcribe(
+    model: PreTrainedModel,
+    loader: BatchSource,
+    processor: ProcessorMixin,
+    *,
+    on_batch: OnBatch | None = None,
+) -> tuple[list[str], list[str], list[str]]:
+    """Writes down every utterance of a loader: the best token of each frame, CTC-collapsed by the processor.
+
+    Frames that belong to padding are set to blank before decoding, so they cannot add words. The model runs in eval
+    mode without gradients, on its own device and in its own dtype, and is put back into its former mode.
+
+    Args:
+        model: a CTC model; `model(**batch.inputs).logits` is (batch, frames, vocabulary).
+        loader: yields one pass over the data; batches may come in any order.
+        processor: the model's own, for `batch_decode`.
+        on_batch: called with every finished batch, for progress.
+
+    Returns:
+        ids, references, hypotheses, in the order of the loader. A missing transcript is an empty reference.
+    """
+    ids: list[str] = []
+    references: list[str] = []
+    hypotheses: list[str] = []
+    with _evaluating(model):
+        for batch in loader.epoch(0):
+            ids.extend(batch.ids)
+            references.extend(text or "" for text in batch.texts)
+            hypotheses.extend(processor.batch_decode(best_tokens(model, batch.inputs)))
+            if on_batch is not None:
+                on_batch(batch)
+    return ids, references, hypotheses
+
+
+def best_tokens(model: PreTrainedModel, inputs: dict[str, Tensor]) -> Tensor:
+    """Greedy token of every frame, blank beyond the end of an utterance.
+
+    Args:
+        model: a CTC model in eval mode.
+        inputs: the model's keyword inputs with their attention mask, on any device.
+
+    Returns:
+        Token ids on the CPU, (batch, frames).
+    """
+    placed = to_model(model, inputs)
+    tokens: Tensor = model(**placed).logits.argmax(dim=-1)
+    valid = frame_mask(model, placed, tokens.shape[1]).to(tokens.device)
+    return tokens.masked_fill(~valid, model.config.pad_token_id).cpu()
+
+
+def to_model(model: PreTrainedModel, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Moves inputs to the model's device and floating inputs to its dtype; masks keep theirs."""
+    device, dtype = model.device, model.dtype
+    return {
+        name: value.to(device, dtype) if value.is_floating_point() else value.to(device)
+        for name, value in inputs.items()
+    }
+
+
+@contextmanager
+def _evaluating(model: torch.nn.Module) -> Iterator[None]:
+    # no_grad, not inference_mode: a tensor a model caches here (position tables) may be needed in training later.
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)

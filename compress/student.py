@@ -1,0 +1,82 @@
+"""The student: a model in training together with its gates and the multipliers of its budget.
+
+All of them are parameters of one module, so that distributed training averages the gradients of gates and multipliers
+like those of weights. The noise of the gates comes from a generator of their own: every process draws the same gates.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from compress.budget import Budget, Lagrangian, expected_cost
+from compress.gates import GateConfig, Gates
+
+
+class Student(nn.Module):
+    """A model without gates, as it is distilled after removal.
+
+    Args:
+        model: the model to train.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        """The model's logits, `(batch, frames, vocabulary)`."""
+        logits: Tensor = self.model(**inputs).logits
+        return logits
+
+
+class GatedStudent(Student):
+    """A model whose gates are drawn anew in every training step.
+
+    Args:
+        model: gets gates on its last projections, in place; `detach` takes them off.
+        gates: what to gate.
+        budget: the target that the multipliers lead to.
+        warmup_steps: steps over which the target goes from the full size to the budget.
+        seed: of the gates' noise.
+    """
+
+    def __init__(self, model: PreTrainedModel, gates: GateConfig, budget: Budget, warmup_steps: int, seed: int) -> None:
+        super().__init__(model)
+        self.budget = budget
+        self.gates = Gates(model, gates)
+        self.gates.attach(model)
+        self.lagrangian = Lagrangian(budget.fraction, warmup_steps)
+        self.noise = Noise(seed)
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        """Draws the gates and gives the logits of the gated model."""
+        self.gates.sample(self.noise.generator)
+        return super().forward(**inputs)
+
+    def expected_share(self) -> Tensor:
+        """The expected size as a share of the full size; a differentiable scalar."""
+        return expected_cost(self.budget.table, self.gates) / self.budget.table.full
+
+    def detach(self) -> PreTrainedModel:
+        """Takes the gates off the model and gives it back with the weights as trained."""
+        self.gates.detach(self.model)
+        return self.model
+
+
+class Noise:
+    """The named generator of the gates' noise; part of a run's checkpoints. It lives on the CPU on every machine."""
+
+    def __init__(self, seed: int) -> None:
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The generator's state."""
+        return {"generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Puts back what `state_dict` gave."""
+        self.generator.set_state(state["generator"])

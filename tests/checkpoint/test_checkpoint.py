@@ -1,0 +1,192 @@
+"""Saved equals loaded, in a fresh process; a checkpoint that is not complete is refused, never silently full size."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors import safe_open
+from transformers import AutoConfig, pipeline
+
+import compress
+from compress import Block, Structure
+from compress.checkpoint import CheckpointError, apply_structure, load_config, load_model, load_processor, save
+from compress.conformers import UnsupportedModelError, family_of
+from compress.cost import cost_table, size_of
+from compress.inspection import inspect_model
+from compress.training.tokens import TokensConfig, build_processor
+from tests.tiny import MODELS, VOCABULARY, batch, parakeet, random_structure
+
+FAMILIES = pytest.mark.parametrize("name", MODELS)
+
+FRESH = """
+import json, sys, torch
+import compress
+from transformers import AutoModelForCTC
+model, info = AutoModelForCTC.from_pretrained(sys.argv[1], output_loading_info=True)
+logits = model.eval()(**torch.load(sys.argv[2], weights_only=True)).logits
+torch.save(logits.detach(), sys.argv[3])
+print(json.dumps({key: sorted(map(str, value)) for key, value in info.items()} | {"class": type(model).__name__}))
+"""
+
+
+def processor_for(model):
+    return build_processor(family_of(model).name, ["the quick brown fox"], TokensConfig(), mel_bins=16)
+
+
+@FAMILIES
+def test_saved_equals_loaded_in_a_fresh_process(name, tmp_path):
+    model = MODELS[name]()
+    small, inputs = compress.remove(model, random_structure(model, 9)), batch(model)
+    save(small, None, tmp_path / "small")
+    torch.save(inputs, tmp_path / "inputs.pt")
+    command = [sys.executable, "-c", FRESH, *(str(tmp_path / n) for n in ("small", "inputs.pt", "logits.pt"))]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    info = json.loads(result.stdout.splitlines()[-1])
+    assert info.pop("class") == f"Compressed{type(model).__name__}"
+    assert not any(info.values())
+    assert torch.allclose(torch.load(tmp_path / "logits.pt"), small(**inputs).logits, atol=1e-6)
+
+
+@FAMILIES
+def test_the_saved_tensors_are_what_the_cost_model_counts(name, tmp_path):
+    model = MODELS[name]()
+    structure = random_structure(model, 4)
+    save(compress.remove(model, structure), None, tmp_path / "small")
+    parameters = dict(compress.remove(model, structure).named_parameters())
+    with safe_open(tmp_path / "small" / "model.safetensors", "pt") as file:
+        counted = sum(file.get_tensor(key).numel() for key in file.keys() if key in parameters)  # noqa: SIM118
+    assert counted == cost_table(model.config).of(structure)
+    assert counted == size_of(load_model(str(tmp_path / "small"))).total
+
+
+def test_a_checkpoint_folder_is_complete(tmp_path):
+    model = parakeet()
+    processor = processor_for(model)
+    facts = {"teacher": "someone/model", "wer": {"dev": 0.051}, "parameters_before": 54652}
+    save(compress.remove(model, random_structure(model, 1)), processor, tmp_path / "small", facts)
+    names = {path.name for path in (tmp_path / "small").iterdir()}
+    assert {"config.json", "model.safetensors", "structure.json", "compression.json", "README.md"} <= names
+    assert {"processor_config.json", "tokenizer.json"} <= names
+    card = (tmp_path / "small" / "README.md").read_text()
+    assert "base_model: someone/model" in card
+    assert "| WER, dev | 5.10 % |" in card
+    assert "54,652" in card
+    assert Structure.load(tmp_path / "small" / "structure.json").family == "parakeet"
+    before = card
+    save(load_model(str(tmp_path / "small")), processor, tmp_path / "small", facts)
+    assert (tmp_path / "small" / "README.md").read_text() == before
+
+
+@FAMILIES
+def test_pipeline_transcribes_with_a_loaded_checkpoint(name, tmp_path):
+    model = MODELS[name]()
+    processor = processor_for(model)
+    if len(processor.tokenizer) > VOCABULARY:
+        processor = build_processor(family_of(model).name, ["the cat"], TokensConfig(), mel_bins=16)
+    save(compress.remove(model, random_structure(model, 2)), processor, tmp_path / "small")
+    assert load_processor(str(tmp_path / "small")).feature_extractor.sampling_rate == 16000
+    recogniser = pipeline("automatic-speech-recognition", model=str(tmp_path / "small"))
+    result = recogniser(torch.randn(16000, generator=torch.Generator().manual_seed(0)).numpy())
+    assert isinstance(result["text"], str)
+
+
+def test_apply_is_removal_from_the_command_line(tmp_path):
+    model = parakeet()
+    structure = random_structure(model, 6)
+    save(model, processor_for(model), tmp_path / "full")
+    structure.save(tmp_path / "wanted.json")
+    facts = apply_structure(str(tmp_path / "full"), str(tmp_path / "wanted.json"), str(tmp_path / "small"))
+    assert facts["parameters"] == cost_table(model.config).of(structure)
+    small, inputs = load_model(str(tmp_path / "small")), batch(model)
+    assert torch.allclose(small(**inputs).logits, compress.remove(model, structure)(**inputs).logits, atol=1e-6)
+    with pytest.raises(CheckpointError, match="exists already"):
+        apply_structure(str(tmp_path / "full"), str(tmp_path / "wanted.json"), str(tmp_path / "small"))
+
+
+def test_a_compressed_checkpoint_can_be_compressed_again(tmp_path):
+    model = parakeet()
+    save(model, processor_for(model), tmp_path / "full")
+    first, second = random_structure(model, 0), None
+    first.save(tmp_path / "first.json")
+    apply_structure(str(tmp_path / "full"), str(tmp_path / "first.json"), str(tmp_path / "one"))
+    small = load_model(str(tmp_path / "one"))
+    second = random_structure(small, 8)
+    second.save(tmp_path / "second.json")
+    apply_structure(str(tmp_path / "one"), str(tmp_path / "second.json"), str(tmp_path / "two"))
+    inputs = batch(model)
+    direct = compress.remove(model, first.then(second))
+    assert torch.allclose(load_model(str(tmp_path / "two"))(**inputs).logits, direct(**inputs).logits, atol=1e-6)
+    facts = json.loads((tmp_path / "two" / "compression.json").read_text())
+    assert facts["teacher_compression"]["method"] == "apply"
+
+
+def broken(tmp_path, change):
+    model = parakeet()
+    save(
+        compress.remove(model, Structure("parakeet", (Block(ffn1=(0, 1)), Block(), Block()))), None, tmp_path / "small"
+    )
+    path = tmp_path / "small" / "config.json"
+    config = json.loads(path.read_text())
+    change(config)
+    path.write_text(json.dumps(config))
+    return str(tmp_path / "small")
+
+
+def test_weights_that_do_not_fit_the_structure_are_refused(tmp_path):
+    def change(config):
+        config["structure"]["blocks"][0]["ffn1"] = [0, 1, 2]
+
+    with pytest.raises(CheckpointError, match=r"cannot be loaded|does not fit"):
+        load_model(broken(tmp_path, change))
+
+
+def test_a_config_without_structure_is_refused(tmp_path):
+    with pytest.raises(compress.StructureError, match="no `structure`"):
+        load_model(broken(tmp_path, lambda config: config.pop("structure")))
+
+
+def test_a_malformed_structure_is_refused_by_name(tmp_path):
+    def change(config):
+        config["structure"]["blocks"][0]["attention"] = [2, 1]
+
+    with pytest.raises(compress.StructureError, match=r"blocks\[0\].attention must be sorted"):
+        load_model(broken(tmp_path, change))
+
+
+def test_a_truncated_file_of_weights_is_refused(tmp_path):
+    folder = broken(tmp_path, lambda config: None)
+    weights = tmp_path / "small" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    with pytest.raises(CheckpointError, match="cannot be loaded"):
+        load_model(folder)
+
+
+def test_missing_folders_and_models_are_named(tmp_path):
+    with pytest.raises(CheckpointError, match="There is no folder"):
+        load_config("./nowhere")
+    with pytest.raises(CheckpointError, match=r"holds no config.json"):
+        load_config(str(tmp_path))
+
+
+def test_an_unsupported_model_hears_why_and_what_is_supported(tmp_path):
+    AutoConfig.for_model("wav2vec2").save_pretrained(tmp_path)
+    with pytest.raises(UnsupportedModelError, match=r"model_type 'wav2vec2'.*not supported.*ParakeetForCTC"):
+        load_config(str(tmp_path))
+    AutoConfig.for_model("parakeet_tdt").save_pretrained(tmp_path)
+    with pytest.raises(UnsupportedModelError, match="only the CTC model ParakeetForCTC is described"):
+        load_config(str(tmp_path))
+
+
+@FAMILIES
+def test_inspect_reads_only_the_config(name, tmp_path):
+    model = MODELS[name]()
+    model.config.save_pretrained(tmp_path)
+    description = inspect_model(str(tmp_path), seconds=2.0)
+    assert description["parameters"]["total"] == sum(p.numel() for p in model.parameters())
+    assert description["gates"]["head"] == 12
+    assert len(description["blocks"]) == 3
+    total = description["reachable"][0]
+    assert total["smallest"] < total["largest"] <= total["full"] == description["parameters"]["total"]
+    json.dumps(description)

@@ -1,0 +1,153 @@
+"""The report as JSON, Markdown and terminal table; its numbers; writing it whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from compress.evaluation import files, formats
+from compress.evaluation.bootstrap import BootstrapConfig
+from compress.evaluation.files import write_atomically
+from compress.evaluation.markdown import render_markdown
+from compress.evaluation.report import Report, Transcripts, difference, kept_blocks, worst_utterances
+from compress.evaluation.rows import comparison_rows, compression_line, headline, verdict
+from compress.evaluation.table import show
+
+MakeReport = Callable[..., Report]
+ONCE = {"ffn1": 10, "attention": 20, "conv": 30, "ffn2": 40, "norm": 2}
+BOOTSTRAP = BootstrapConfig(resamples=100)
+
+
+def made(**texts: tuple[str, str]) -> Transcripts:
+    """Transcripts from `id=(reference, hypothesis)`."""
+    return Transcripts(
+        ids=tuple(texts),
+        seconds=tuple(1.0 for _ in texts),
+        references=tuple(reference for reference, _ in texts.values()),
+        hypotheses=tuple(hypothesis for _, hypothesis in texts.values()),
+    )
+
+
+def test_dropped_blocks_do_not_shift_the_others():
+    units = {"ffn1": (1, 2), "attention": (1, 2), "conv": (0, 2), "ffn2": (2, 2)}
+    now = [{"ffn1": 5, "attention": 10, "conv": 0, "ffn2": 40, "norm": 2}]
+    rows = kept_blocks([None, units], now, [ONCE, ONCE])
+    assert rows[0] is None
+    assert rows[1] is not None
+    assert rows[1]["attention"] == {"units": [1, 2], "parameters": [10, 20]}
+
+
+def test_difference_is_taken_over_shared_utterances_in_any_order():
+    model = made(a=("x y", "x y"), b=("x y", "x z"), c=("x", ""))
+    baseline = made(b=("x y", "q q"), a=("x y", "x y"))
+    result = difference(model, baseline, BOOTSTRAP)
+    assert result["wer"] == pytest.approx(-0.25)
+    assert (result["utterances"], result["better"], result["same"], result["worse"]) == (2, 1, 1, 0)
+    with pytest.raises(ValueError, match="share no utterance"):
+        difference(model, made(z=("x", "x")), BOOTSTRAP)
+
+
+def test_worst_utterances_come_first_and_perfect_ones_never():
+    transcripts = {
+        "model": made(a=("x y", "x z"), b=("x y", "x y"), c=("x y z", "")),
+        "baseline": made(a=("x y", "x y"), b=("x y", "x y")),
+    }
+    worst = worst_utterances(transcripts, 5)
+    assert [one["id"] for one in worst] == ["c", "a"]
+    assert worst[0]["baseline"] is None
+    assert worst[1]["model"]["alignment"] == [["equal", "x", "x"], ["substitute", "y", "z"]]
+
+
+@pytest.mark.parametrize("baseline", [True, False])
+def test_report_is_plain_json_and_says_its_units(make_report: MakeReport, baseline: bool):
+    report = make_report(baseline=baseline)
+    assert json.loads(json.dumps(report, allow_nan=False)) == report
+    assert "0.05 is 5 %" in report["about"]["wer, cer, difference.wer"]
+    assert ("difference" in report) == ("ratio" in report) == baseline
+
+
+@pytest.mark.parametrize("baseline", [True, False])
+def test_table_and_markdown_show_every_row(make_report: MakeReport, baseline: bool):
+    report = make_report(baseline=baseline)
+    screen = io.StringIO()
+    show(report, Console(file=screen, width=160))
+    page = render_markdown(report)
+    for row in comparison_rows(report):
+        assert row.label.strip() in screen.getvalue()
+        assert row.model in page
+    assert ("against baseline" in screen.getvalue()) == baseline
+    assert "broken <b>.flac" in screen.getvalue()
+    assert "block" in page
+
+
+def test_markdown_tables_keep_their_columns(make_report: MakeReport):
+    report = make_report(utterances=10)
+    lines = [line for line in render_markdown(report).splitlines() if line.startswith("| ")]
+    assert {line.count("|") for line in lines} == {5, 6}
+
+
+def test_headline_and_verdict_follow_the_interval(make_report: MakeReport):
+    report = make_report()
+    assert "of the parameters" in headline(report)
+    for ends, words in (
+        ([0.01, 0.02], "more errors"),
+        ([-0.02, -0.01], "fewer errors"),
+        ([-0.1, 0.1], "includes zero"),
+    ):
+        report["difference"]["wer_ci95"] = ends
+        assert words in verdict(report)
+
+
+@pytest.mark.parametrize(
+    ("carried", "expected"),
+    [
+        (None, None),
+        ({"compress_version": "0.1.0"}, None),
+        ({"method": "apply", "teacher": "t"}, "teacher t"),
+        (
+            {"requested": "params 50% of total", "expected": 1.9e6, "achieved": 2_000_000, "full": 4_000_000},
+            "requested params 50% of total, expected 1.90 M (47.50 %), achieved 2.00 M (50.00 %), before 4.00 M",
+        ),
+    ],
+)
+def test_compression_is_shown_if_the_checkpoint_carries_it(carried: dict[str, object] | None, expected: str | None):
+    assert compression_line({"compression": carried}) == expected
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (formats.count(4_213_456), "4.21 M"),
+        (formats.count(999), "999"),
+        (formats.count(617_000_000), "617 M"),
+        (formats.size(3 * 2**20), "3.00 MiB"),
+        (formats.size(12), "12 B"),
+        (formats.points(-0.0123), "\u22121.23"),
+        (formats.points(0.0), "+0.00"),
+        (formats.percent(0.0512), "5.1 %"),
+        (formats.duration(9000), "2.5 h"),
+        (formats.duration(90), "1.5 min"),
+        (formats.duration(None), "length unknown"),
+    ],
+)
+def test_numbers_as_people_read_them(shown: str, expected: str):
+    assert shown == expected
+
+
+def test_writing_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    target = tmp_path / "report.json"
+    write_atomically(target, "old")
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(files.os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(target, "new")
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]

@@ -1,0 +1,152 @@
+"""The wheel, installed away from the clone; and the environment the tests run in."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+VERBS = ("inspect", "apply", "evaluate", "demo", "ls", "cat", "cp", "version")
+
+# One process for all verbs: importing torch and transformers once instead of eight times.
+EVERY_HELP = """
+import contextlib, io, json, sys
+import compress
+from compress.cli import main
+texts = {}
+for verb in sys.argv[1:]:
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
+        main([verb, "--help"])
+    texts[verb] = out.getvalue()
+print(json.dumps({"file": compress.__file__, "texts": texts}))
+"""
+
+
+def run(*command: str, cwd: Path, site: Path | None = None) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(site or "")}
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("build", reason="the test extra is not installed")
+    pytest.importorskip("hatchling", reason="the test extra is not installed")
+    out = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(REPOSITORY), cwd=out)
+    (built,) = out.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds the installed wheel and nothing else."""
+    target = tmp_path_factory.mktemp("site")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(target)]
+    run(*pip, str(wheel), cwd=target)
+    return target
+
+
+@pytest.fixture
+def installed(site: Path) -> list[str]:
+    """The installed console command."""
+    return [sys.executable, str(site / "bin" / "compress")]
+
+
+def test_only_the_package_is_installed(site: Path) -> None:
+    names = {path.name for path in site.iterdir() if not path.name.endswith(".dist-info")}
+    assert names == {"bin", "compress"}
+
+
+def test_every_recipe_and_config_is_in_the_wheel(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for kind, pattern in {"recipes": "*.py", "configs": "*.yaml"}.items():
+        for file in (REPOSITORY / kind).rglob(pattern):
+            assert f"compress/_{kind}/{file.relative_to(REPOSITORY / kind).as_posix()}" in names
+
+
+def test_every_verb_works_away_from_the_clone(site: Path, tmp_path: Path) -> None:
+    found = json.loads(run(sys.executable, "-c", EVERY_HELP, *VERBS, cwd=tmp_path, site=site).splitlines()[-1])
+    assert Path(found["file"]).is_relative_to(site)
+    for verb in VERBS:
+        assert f"compress {verb}" in found["texts"][verb], f"compress {verb} --help"
+
+
+def test_ls_cat_and_cp_away_from_the_clone(site: Path, installed: list[str], tmp_path: Path) -> None:
+    listed = [line.split()[0] for line in run(*installed, "ls", cwd=tmp_path, site=site).splitlines()]
+    assert {"recipes/train.py", "recipes/prune.py", "configs/demo/train.yaml", "configs/demo/prune.yaml"} <= set(listed)
+    assert run(*installed, "cat", "recipes/prune.py", cwd=tmp_path, site=site) == (
+        REPOSITORY / "recipes" / "prune.py"
+    ).read_text(encoding="utf-8")
+    run(sys.executable, "-m", "compress", "cp", "configs/demo/prune.yaml", "mine.yaml", cwd=tmp_path, site=site)
+    assert (tmp_path / "mine.yaml").read_bytes() == (REPOSITORY / "configs" / "demo" / "prune.yaml").read_bytes()
+
+
+def test_every_import_is_a_declared_dependency(site: Path) -> None:
+    (distribution,) = importlib.metadata.distributions(path=[str(site)])
+    required = {re.split(r"[^\w.-]", line)[0] for line in distribution.requires or [] if "extra ==" not in line}
+    declared = {normalised(name) for name in required}
+    providers = importlib.metadata.packages_distributions()
+    for file in [*(REPOSITORY / "compress").rglob("*.py"), *(REPOSITORY / "recipes").rglob("*.py")]:
+        for package in imported_packages(file) - sys.stdlib_module_names - {"compress", "_typeshed"}:
+            names = {normalised(name) for name in providers.get(package, [package])}
+            assert names & declared, (
+                f"{file.relative_to(REPOSITORY)} imports {package}, which pyproject.toml leaves out"
+            )
+
+
+def imported_packages(file: Path) -> set[str]:
+    packages = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            packages |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            packages.add(node.module.partition(".")[0])
+    return packages
+
+
+def normalised(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_constraints_pin_every_direct_dependency() -> None:
+    pins = {}
+    for line in (REPOSITORY / "constraints.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            name, version = line.split(";")[0].split("==")
+            pins[normalised(name)] = version.strip()
+    text = (REPOSITORY / "pyproject.toml").read_text()
+    listed = re.findall(r'^    "([A-Za-z][\w-]*)(?:\[\w+\])?>=', text, flags=re.MULTILINE)
+    assert len(listed) > 20
+    assert {normalised(name) for name in listed} <= set(pins)
+    assert pins["torch"] == pins["torchaudio"] == "2.11.0"
+
+
+def test_no_registry_host_in_any_file() -> None:
+    option = "index" + "-url"
+    for name in ("pyproject.toml", "constraints.txt", "Makefile", ".ci/run", "README.md"):
+        text = (REPOSITORY / name).read_text()
+        assert option not in text, name
+        assert "pypi.org" not in text, name
+
+
+def test_torch_and_torchaudio_are_a_pair() -> None:
+    versions = [importlib.metadata.version(name).split("+")[0] for name in ("torch", "torchaudio")]
+    assert versions[0] == versions[1], "install torch and torchaudio together, as constraints.txt pins them"
+    try:
+        import torchaudio.functional
+        from transformers import ParakeetForCTC, Wav2Vec2ConformerForCTC
+    except OSError as error:
+        pytest.fail(f"torch and torchaudio are builds of different kinds; reinstall both together ({error})")
+    assert torchaudio.functional.resample is not None
+    assert ParakeetForCTC.config_class is not Wav2Vec2ConformerForCTC.config_class
