@@ -1,0 +1,25 @@
+"""Speech in: folders, tables, the Hub and a synthetic corpus; checks, batches by seconds, augmentation."""
+
+from compress.data.checks import BadDataError, Problem
+from compress.data.dataset import SpeechDataset, SpeechStream, Utterance, open_speech
+from compress.data.loader import Batch, SpeechLoader
+from compress.data.settings import AugmentConfig, BatchConfig, SpeechConfig, SyntheticConfig
+from compress.data.synthetic import make_corpus
+from compress.data.vocabulary import vocabulary_of
+
+__all__ = [
+    "AugmentConfig",
+    "BadDataError",
+    "Batch",
+    "BatchConfig",
+    "Problem",
+    "SpeechConfig",
+    "SpeechDataset",
+    "SpeechLoader",
+    "SpeechStream",
+    "SyntheticConfig",
+    "Utterance",
+    "make_corpus",
+    "open_speech",
+    "vocabulary_of",
+]

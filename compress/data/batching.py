@@ -1,0 +1,142 @@
+"""Which utterances make a batch: by seconds of audio, similar lengths together, reproducible from seed and epoch."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.data.settings import BatchConfig
+
+logger = logging.getLogger(__name__)
+
+ORDER, SPEED, MASKS = range(3)
+"""Independent streams of random numbers: the order of batches, speed factors, SpecAugment."""
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """What one batch is made of, decided before anything is loaded.
+
+    Attributes:
+        epoch: the epoch it belongs to.
+        number: its number among all batches of the epoch, over all ranks.
+        indices: utterances.
+        speeds: the speed factor of each.
+    """
+
+    epoch: int
+    number: int
+    indices: tuple[int, ...]
+    speeds: tuple[float, ...]
+
+
+def random_numbers(seed: int, stream: int, *parts: int) -> np.random.Generator:
+    """A generator that follows from its arguments only."""
+    return np.random.default_rng([seed, stream, *parts])
+
+
+def draw_speeds(speeds: Sequence[float], count: int, *, seed: int, epoch: int) -> NDArray[np.float64]:
+    """One speed factor for each of `count` utterances, `(count,)`; ones if `speeds` is empty."""
+    if not speeds:
+        return np.ones(count)
+    return random_numbers(seed, SPEED, epoch).choice(np.asarray(speeds, dtype=np.float64), size=count)
+
+
+def plan_epoch(
+    seconds: Sequence[float],
+    config: BatchConfig,
+    *,
+    speeds: Sequence[float] = (),
+    shuffle: bool,
+    seed: int,
+    epoch: int,
+    world_size: int = 1,
+) -> list[BatchPlan]:
+    """All batches of an epoch, for all ranks: rank r takes every `world_size`-th from r on.
+
+    Every utterance is in exactly one batch. The number of batches is a multiple of `world_size`, and batches of the
+    same step have utterances of similar length. Without `shuffle` the longest utterances come first.
+
+    Args:
+        seconds: length of every utterance.
+        config: the size of a batch.
+        speeds: speed factors to draw from.
+        shuffle: whether to mix utterances and batches anew in each epoch.
+        seed: of the run.
+        epoch: number of the epoch.
+        world_size: number of ranks.
+
+    Raises:
+        ValueError: if there are fewer utterances than ranks.
+    """
+    factors = draw_speeds(speeds, len(seconds), seed=seed, epoch=epoch)
+    lengths = np.asarray(seconds, dtype=np.float64) / factors
+    random = random_numbers(seed, ORDER, epoch)
+    batches = cut_batches(lengths, config, random if shuffle else None, world_size)
+    if shuffle:
+        batches = _shuffle_steps(batches, random, world_size)
+    return [
+        BatchPlan(epoch, number, tuple(batch), tuple(float(factors[index]) for index in batch))
+        for number, batch in enumerate(batches)
+    ]
+
+
+def cut_batches(
+    lengths: NDArray[np.float64], config: BatchConfig, random: np.random.Generator | None, world_size: int
+) -> list[list[int]]:
+    """Sorts utterances by length, longest first, and cuts the list into batches.
+
+    Args:
+        lengths: seconds of every utterance, `(utterances,)`.
+        config: the size of a batch.
+        random: blurs lengths before sorting, by `config.length_jitter`; `None` sorts exactly.
+        world_size: the number of batches is a multiple of it.
+
+    Raises:
+        ValueError: if there are fewer utterances than `world_size`.
+    """
+    if len(lengths) < world_size:
+        raise ValueError(f"{len(lengths)} utterances cannot be shared by {world_size} processes: use fewer processes")
+    blur = random.uniform(-config.length_jitter, config.length_jitter, len(lengths)) if random else 0.0
+    order = np.argsort(-lengths * np.exp(blur), kind="stable")
+    return _fit(_cut(order, lengths, config), lengths, world_size)
+
+
+def padded_seconds(batch: Sequence[int], lengths: NDArray[np.float64]) -> float:
+    """Seconds of audio in a batch, padding counted."""
+    return float(lengths[list(batch)].max()) * len(batch)
+
+
+def _cut(order: NDArray[np.intp], lengths: NDArray[np.float64], config: BatchConfig) -> list[list[int]]:
+    batches: list[list[int]] = []
+    longest = 0.0
+    for index in order.tolist():
+        longest = max(longest, float(lengths[index]))
+        current = batches[-1] if batches else []
+        full = len(current) == config.max_utterances or longest * (len(current) + 1) > config.seconds
+        if full or not batches:
+            batches.append([index])
+            longest = float(lengths[index])
+        else:
+            current.append(index)
+    return batches
+
+
+def _fit(batches: list[list[int]], lengths: NDArray[np.float64], world_size: int) -> list[list[int]]:
+    """Makes the number of batches a multiple of `world_size` by halving large ones, or else joining short ones."""
+    while len(batches) % world_size and max(map(len, batches)) > 1:
+        place = max(range(len(batches)), key=lambda number: len(batches[number]))
+        whole = batches[place]
+        batches[place : place + 1] = [whole[: len(whole) // 2], whole[len(whole) // 2 :]]
+    while len(batches) % world_size:
+        batches[-2:] = [batches[-2] + batches[-1]]
+    return batches
+
+
+def _shuffle_steps(batches: list[list[int]], random: np.random.Generator, world_size: int) -> list[list[int]]:
+    steps = [batches[start : start + world_size] for start in range(0, len(batches), world_size)]
+    return [steps[step][rank] for step in random.permutation(len(steps)) for rank in random.permutation(world_size)]

@@ -1,0 +1,104 @@
+"""What is wrong with a data set: found, reported, skipped up to a limit; nothing is dropped silently."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+logger = logging.getLogger(__name__)
+
+LISTED_IN_ERROR = 50
+LISTED_IN_LOG = 10
+CHARACTERS_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One unusable entry of a data set.
+
+    Attributes:
+        file: its file name, or its row.
+        reason: why it cannot be used.
+    """
+
+    file: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.reason}"
+
+
+class BadDataError(ValueError):
+    """More of a data set is unusable than `max_bad_fraction` allows.
+
+    Attributes:
+        problems: all of them.
+    """
+
+    def __init__(self, message: str, problems: Sequence[Problem]) -> None:
+        super().__init__(message)
+        self.problems = list(problems)
+
+
+def normalise(text: object, case: str) -> str | None:
+    """Collapses white space and sets the case; `None` if nothing is left or the value is no text."""
+    if not isinstance(text, str):
+        return None
+    collapsed = " ".join(text.split())
+    changed = {"lower": collapsed.lower(), "upper": collapsed.upper()}.get(case, collapsed)
+    return changed or None
+
+
+def transcript_problem(text: str | None, vocabulary: Collection[str] | None) -> str | None:
+    """Why a transcript cannot be used, or `None`.
+
+    Args:
+        text: the normalised transcript.
+        vocabulary: characters the tokenizer can spell; `None` allows any.
+    """
+    if text is None:
+        return "no transcript"
+    unknown = sorted(set(text) - set(vocabulary)) if vocabulary is not None else []
+    if not unknown:
+        return None
+    shown = " ".join(repr(character) for character in unknown[:CHARACTERS_SHOWN])
+    more = " ..." if len(unknown) > CHARACTERS_SHOWN else ""
+    return f"characters outside the vocabulary: {shown}{more}{_case_hint(unknown, vocabulary or ())}"
+
+
+def report(source: str, problems: Sequence[Problem], total: int, max_bad_fraction: float) -> None:
+    """Logs the problems of a data set, or stops the run.
+
+    Args:
+        source: the data set, for the message.
+        problems: its unusable entries.
+        total: all its entries.
+        max_bad_fraction: fraction of entries that may be skipped.
+
+    Raises:
+        BadDataError: if more entries than that are unusable; the message lists them.
+    """
+    if not problems:
+        return
+    share = f"{len(problems)} of {total} entries ({len(problems) / total:.1%})"
+    if len(problems) > max_bad_fraction * total:
+        remedy = "Mend or remove them, or raise max_bad_fraction."
+        head = f"{source}: {share} cannot be used, more than max_bad_fraction {max_bad_fraction:.1%}. {remedy}"
+        raise BadDataError(f"{head}\n{listing(problems, LISTED_IN_ERROR)}", problems)
+    logger.warning("%s: skipped %s that cannot be used:\n%s", source, share, listing(problems, LISTED_IN_LOG))
+
+
+def listing(problems: Sequence[Problem], limit: int) -> str:
+    """The first `limit` problems, one in a line, and how many more there are."""
+    lines = [f"  {problem}" for problem in problems[:limit]]
+    if len(problems) > limit:
+        lines.append(f"  ... and {len(problems) - limit} more")
+    return "\n".join(lines)
+
+
+def _case_hint(unknown: Sequence[str], vocabulary: Collection[str]) -> str:
+    for case in ("lower", "upper"):
+        if all(getattr(character, case)() in vocabulary for character in unknown):
+            return f" (set case: {case})"
+    return ""

@@ -1,0 +1,168 @@
+"""A data set as a list of utterances, checked once, each loaded when it is asked for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from compress.data.audio import AudioLimits, to_float
+from compress.data.cache import AudioStore, cache_root, scan
+from compress.data.checks import Problem, normalise, report, transcript_problem
+from compress.data.settings import SYNTHETIC, SpeechConfig
+from compress.data.sources import Source, StreamSource, open_source
+from compress.data.synthetic import ensure_corpus
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One utterance.
+
+    Attributes:
+        id: its file name or row.
+        samples: float32 in [-1, 1), mono, `(samples,)`, at the model's rate.
+        text: the transcript, or `None`.
+        seconds: length in seconds.
+    """
+
+    id: str
+    samples: NDArray[np.float32]
+    text: str | None
+    seconds: float
+
+
+class SpeechDataset(Dataset[Utterance]):
+    """The usable entries of a data set; `problems` holds the others.
+
+    Attributes:
+        name: the source, for messages.
+        sampling_rate: of every utterance, in Hz.
+        ids: file names or rows, unique.
+        texts: transcripts, or `None`.
+        seconds: lengths in seconds.
+        problems: entries that cannot be used, with the reason.
+        streaming: whether utterances can only be read in turn, through a `SpeechLoader`.
+    """
+
+    streaming = False
+
+    def __init__(
+        self,
+        name: str,
+        sampling_rate: int,
+        store: AudioStore | None,
+        entries: Sequence[int],
+        texts: Sequence[str | None],
+        problems: Sequence[Problem],
+    ) -> None:
+        self.name = name
+        self.sampling_rate = sampling_rate
+        self.problems = list(problems)
+        self._store = store
+        self._entries = list(entries)
+        self.texts = list(texts)
+        self.ids = unique([store.source.ids[entry] for entry in entries]) if store else []
+        self.seconds = [store.index.samples[entry] / sampling_rate for entry in entries] if store else []
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __getitem__(self, index: int) -> Utterance:
+        if self._store is None:
+            raise ValueError(f"{self.name}: a stream has no entry {index}; read it with a SpeechLoader")
+        samples = to_float(self._store[self._entries[index]])
+        return Utterance(self.ids[index], samples, self.texts[index], self.seconds[index])
+
+
+class SpeechStream(SpeechDataset):
+    """A data set that is read in turn. It has no length; its entries are checked while they are read.
+
+    Args:
+        source: where rows come from.
+        config: the data set.
+        limits: the wanted rate, and what is usable.
+        vocabulary: characters the tokenizer can spell; `None` allows any.
+        labels: whether transcripts are needed.
+    """
+
+    streaming = True
+
+    def __init__(
+        self,
+        source: StreamSource,
+        config: SpeechConfig,
+        limits: AudioLimits,
+        vocabulary: Collection[str] | None,
+        labels: bool,
+    ) -> None:
+        super().__init__(source.name, limits.sampling_rate, None, (), (), ())
+        self.source = source
+        self.config = config
+        self.limits = limits
+        self.vocabulary = vocabulary
+        self.labels = labels
+
+    def __len__(self) -> int:
+        raise TypeError(f"{self.name}: a stream has no length; count steps instead of epochs, or set streaming: false")
+
+
+def open_speech(
+    config: SpeechConfig, *, sampling_rate: int, vocabulary: Collection[str] | None = None, labels: bool = True
+) -> SpeechDataset:
+    """Opens a data set, checks every entry, and reports what cannot be used.
+
+    Args:
+        config: the data set.
+        sampling_rate: the model's, in Hz.
+        vocabulary: characters the tokenizer can spell, see `vocabulary_of`; `None` allows any.
+        labels: whether transcripts are needed.
+
+    Raises:
+        BadDataError: if more entries than `config.max_bad_fraction` cannot be used.
+        ValueError: if the source cannot be opened, or nothing of it can be used.
+    """
+    if config.source == SYNTHETIC:
+        folder = ensure_corpus(cache_root(config), config.synthetic, sampling_rate)
+        config = replace(config, source=str(folder), text_column="transcription", streaming=False)
+    limits = AudioLimits(sampling_rate, config.min_seconds, config.max_seconds, config.silence_dbfs)
+    source = open_source(config, labels=labels)
+    if isinstance(source, StreamSource):
+        return SpeechStream(source, config, limits, vocabulary, labels)
+    if config.streaming:
+        raise ValueError(f"{config.source}: a folder with a metadata file cannot be streamed; set streaming: false")
+    return _checked(source, config, limits, vocabulary, labels)
+
+
+def unique(names: Sequence[str]) -> list[str]:
+    """Names with `#2`, `#3`, ... after the second, third, ... of a kind."""
+    seen: Counter[str] = Counter()
+    result = []
+    for name in names:
+        seen[name] += 1
+        result.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
+    return result
+
+
+def _checked(
+    source: Source, config: SpeechConfig, limits: AudioLimits, vocabulary: Collection[str] | None, labels: bool
+) -> SpeechDataset:
+    store = scan(source, limits, config)
+    texts = [normalise(text, config.case) for text in source.texts]
+    good: list[int] = []
+    problems: list[Problem] = []
+    for entry, name in enumerate(source.ids):
+        reasons = [store.index.reasons[entry]] if store.index.reasons[entry] else []
+        text_reason = transcript_problem(texts[entry], vocabulary) if labels else None
+        reasons += [text_reason] if text_reason else []
+        if reasons:
+            problems.append(Problem(name, "; ".join(reasons)))
+        else:
+            good.append(entry)
+    report(source.name, problems, len(source.ids), config.max_bad_fraction)
+    if not good:
+        raise ValueError(f"{source.name}: none of {len(source.ids)} entries can be used; the first: {problems[0]}")
+    return SpeechDataset(source.name, limits.sampling_rate, store, good, [texts[entry] for entry in good], problems)

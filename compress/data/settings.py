@@ -1,0 +1,164 @@
+"""What a user can say about speech: one data set, its batches, its augmentation, the synthetic corpus."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+SYNTHETIC = "synthetic"
+"""The `source` that stands for the built-in corpus."""
+
+
+def require(condition: bool, owner: object, key: str, remedy: str) -> None:
+    """Raises a `ValueError` that names the class, the key, its value and the remedy unless `condition` holds."""
+    if not condition:
+        value: Any = getattr(owner, key)
+        raise ValueError(f"{type(owner).__name__}.{key} is {value!r}: {remedy}")
+
+
+@dataclass(frozen=True)
+class SyntheticConfig:
+    """The built-in corpus: sentences from a small grammar, spoken by espeak-ng in many voices, with noise.
+
+    Attributes:
+        hours: hours of training speech; dev and test come on top.
+        seed: everything random follows from it; the same seed gives the same files, bit for bit.
+        dev_utterances: utterances in the dev split, spoken by voices and with sentences that train does not hold.
+        test_utterances: utterances in the test split, again with unseen voices and unseen sentences.
+        grammar: `commands` (about 90 words) or `digits` (10 words).
+        min_snr_db: loudest noise, as speech level over noise level in dB.
+        max_snr_db: faintest noise, in dB.
+    """
+
+    hours: float = 2.0
+    seed: int = 0
+    dev_utterances: int = 200
+    test_utterances: int = 400
+    grammar: Literal["commands", "digits"] = "commands"
+    min_snr_db: float = 15.0
+    max_snr_db: float = 40.0
+
+    def __post_init__(self) -> None:
+        require(self.hours > 0, self, "hours", "give a positive number of hours")
+        require(self.dev_utterances > 0, self, "dev_utterances", "give at least 1")
+        require(self.test_utterances > 0, self, "test_utterances", "give at least 1")
+        require(self.grammar in ("commands", "digits"), self, "grammar", "choose 'commands' or 'digits'")
+        require(self.max_snr_db >= self.min_snr_db, self, "max_snr_db", f"give at least min_snr_db {self.min_snr_db:g}")
+
+
+@dataclass(frozen=True)
+class SpeechConfig:
+    """One data set.
+
+    Attributes:
+        source: a folder in the audiofolder convention (`metadata.csv` or `metadata.jsonl` with `file_name` and a
+            transcript column, in the folder or in `<folder>/<split>/`), such a metadata file, a `.parquet` or `.arrow`
+            file or a folder of them, a folder written by `Dataset.save_to_disk`, a `datasets` name on the Hub,
+            or `synthetic`.
+        split: the split to read; a source without splits is read whole, with a warning.
+        subset: the configuration name of a Hub data set.
+        audio_column: audio column of tables and Hub data sets (folders use `file_name`).
+        text_column: transcript column.
+        streaming: read tables and Hub data sets as they come, without a pass over them first.
+        case: change the case of transcripts: `keep`, `lower` or `upper`.
+        max_seconds: longer files are reported and skipped.
+        min_seconds: shorter files are reported and skipped.
+        silence_dbfs: a file whose peak stays below this level counts as silent.
+        max_bad_fraction: unusable files up to this fraction are skipped and reported; beyond it the run stops.
+        limit: use the first so many entries only.
+        cache_dir: where decoded audio and the synthetic corpus are kept; default `$XDG_CACHE_HOME/conformer-compress`
+            or `~/.cache/conformer-compress`.
+        cache_max_gib: largest cache of one data set in GiB; audio beyond it is decoded whenever it is needed.
+        synthetic: options of the synthetic corpus, used by `source: synthetic` only.
+    """
+
+    source: str
+    split: str = "train"
+    subset: str | None = None
+    audio_column: str = "audio"
+    text_column: str = "transcription"
+    streaming: bool = False
+    case: Literal["keep", "lower", "upper"] = "keep"
+    max_seconds: float = 30.0
+    min_seconds: float = 0.1
+    silence_dbfs: float = -60.0
+    max_bad_fraction: float = 0.01
+    limit: int | None = None
+    cache_dir: str | None = None
+    cache_max_gib: float = 8.0
+    synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
+
+    def __post_init__(self) -> None:
+        require(bool(self.source), self, "source", "give a folder, a file, a Hub name or 'synthetic'")
+        require(self.case in ("keep", "lower", "upper"), self, "case", "choose 'keep', 'lower' or 'upper'")
+        require(self.min_seconds >= 0, self, "min_seconds", "give 0 or more")
+        require(self.max_seconds > self.min_seconds, self, "max_seconds", f"give more than {self.min_seconds:g}")
+        require(self.silence_dbfs < 0, self, "silence_dbfs", "give a level below 0 dBFS, such as -60")
+        require(0 <= self.max_bad_fraction <= 1, self, "max_bad_fraction", "give a fraction from 0 to 1")
+        require(self.limit is None or self.limit > 0, self, "limit", "give at least 1, or leave it out")
+        require(self.cache_max_gib >= 0, self, "cache_max_gib", "give 0 (no cache) or more")
+
+
+@dataclass(frozen=True)
+class BatchConfig:
+    """How utterances are put together.
+
+    Attributes:
+        seconds: audio in one batch in seconds, padding counted; a longer utterance is a batch of its own.
+        max_utterances: at most so many utterances in one batch, whatever their length.
+        length_jitter: how far lengths are blurred before sorting, as a fraction, so that every epoch mixes
+            utterances anew; 0 sorts exactly and pads least.
+        workers: worker processes that load audio and compute features; 0 does it in the training process.
+        prefetch_batches: batches that each worker keeps ready.
+        buffer_utterances: streaming only: utterances that are held, sorted and cut into batches at a time.
+    """
+
+    seconds: float = 80.0
+    max_utterances: int | None = None
+    length_jitter: float = 0.1
+    workers: int = 1
+    prefetch_batches: int = 4
+    buffer_utterances: int = 500
+
+    def __post_init__(self) -> None:
+        require(self.seconds > 0, self, "seconds", "give a positive number of seconds")
+        require(self.max_utterances is None or self.max_utterances > 0, self, "max_utterances", "give at least 1")
+        require(self.length_jitter >= 0, self, "length_jitter", "give 0 or more, such as 0.1")
+        require(self.workers >= 0, self, "workers", "give 0 or more")
+        require(self.prefetch_batches > 0, self, "prefetch_batches", "give at least 1")
+        require(self.buffer_utterances > 0, self, "buffer_utterances", "give at least 1")
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Augmentation of training batches; everything is off by default.
+
+    Attributes:
+        speed: speed factors, one drawn for each utterance in each epoch, such as (0.9, 1.0, 1.1).
+        time_masks: SpecAugment time masks per utterance (spectral features only).
+        max_time_mask_seconds: longest time mask in seconds.
+        max_time_mask_fraction: longest time mask as a fraction of the utterance.
+        freq_masks: SpecAugment frequency masks per utterance (spectral features only).
+        max_freq_bins: widest frequency mask in feature bins.
+    """
+
+    speed: tuple[float, ...] = ()
+    time_masks: int = 0
+    max_time_mask_seconds: float = 0.4
+    max_time_mask_fraction: float = 0.2
+    freq_masks: int = 0
+    max_freq_bins: int = 27
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "speed", tuple(self.speed))
+        require(all(0.5 <= factor <= 2 for factor in self.speed), self, "speed", "give factors from 0.5 to 2")
+        require(self.time_masks >= 0, self, "time_masks", "give 0 or more")
+        require(self.max_time_mask_seconds > 0, self, "max_time_mask_seconds", "give a positive number of seconds")
+        require(0 < self.max_time_mask_fraction <= 1, self, "max_time_mask_fraction", "give a fraction up to 1")
+        require(self.freq_masks >= 0, self, "freq_masks", "give 0 or more")
+        require(self.max_freq_bins > 0, self, "max_freq_bins", "give at least 1")
+
+    @property
+    def masks_features(self) -> bool:
+        """Whether SpecAugment is on."""
+        return bool(self.time_masks or self.freq_masks)

@@ -1,0 +1,161 @@
+"""Batches from a data set that can only be read in turn: a buffer is filled, sorted by length and cut into batches."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from torch.utils.data import IterableDataset
+
+from compress.data.audio import UnusableAudio, decode, to_float
+from compress.data.batching import BatchPlan, cut_batches, random_numbers
+from compress.data.checks import Problem, normalise, report, transcript_problem
+from compress.data.dataset import SpeechStream, Utterance
+from compress.data.settings import BatchConfig
+
+logger = logging.getLogger(__name__)
+
+ORDER, SPEED = range(2)
+JUDGED_FROM_ENTRIES = 200
+"""A stream is stopped for its fraction of bad entries from so many on, or at its end."""
+
+Build = Callable[[Sequence[Utterance], BatchPlan], Any]
+
+
+@dataclass
+class StreamReport:
+    """What a stream's worker found since its last report.
+
+    Attributes:
+        problems: unusable entries.
+        first: whether it is the epoch's first report.
+        seen: entries read since the epoch began.
+        bad: unusable ones among them.
+        ended: whether the stream has ended.
+    """
+
+    problems: list[Problem] = field(default_factory=list)
+    first: bool = True
+    seen: int = 0
+    bad: int = 0
+    ended: bool = False
+
+    def record(self, stream: SpeechStream) -> None:
+        """Adds the problems to the data set's list, which holds those of the latest epoch.
+
+        Raises:
+            BadDataError: if more of the stream than `max_bad_fraction` is unusable.
+            ValueError: if nothing of it is usable.
+        """
+        if self.first:
+            stream.problems.clear()
+        stream.problems += self.problems
+        if self.ended and self.bad == self.seen:
+            raise ValueError(f"{stream.name}: none of {self.seen} entries can be used")
+        too_many = self.bad > stream.config.max_bad_fraction * self.seen
+        if self.ended or (too_many and self.seen >= JUDGED_FROM_ENTRIES):
+            report(stream.name, stream.problems, self.seen, stream.config.max_bad_fraction)
+
+
+@dataclass
+class StreamBatches(IterableDataset[Any]):
+    """The batches of one rank, mixed with `StreamReport`s, in the order in which they are to be used.
+
+    All ranks decode the whole stream, so that they agree on its batches without speaking to each other.
+
+    Args:
+        stream: the data set.
+        batching: the size of batches and of the buffer.
+        build: makes a batch of utterances and a plan.
+        speeds: speed factors to draw from.
+        shuffle: whether to mix rows and batches.
+        seed: of the run.
+        epoch: number of the epoch.
+        start: batches to skip.
+        rank: this process's number.
+        world_size: number of processes.
+    """
+
+    stream: SpeechStream
+    batching: BatchConfig
+    build: Build
+    speeds: Sequence[float]
+    shuffle: bool
+    seed: int
+    epoch: int
+    start: int
+    rank: int
+    world_size: int
+
+    def __iter__(self) -> Iterator[Any]:
+        number = 0
+        state = StreamReport()
+        utterances = self._usable(state)
+        while buffer := list(islice(utterances, self.batching.buffer_utterances)):
+            yield self._flush(state)
+            for step in self._steps(buffer, number):
+                if number // self.world_size >= self.start:
+                    plan, members = step[self.rank]
+                    yield self.build(members, plan)
+                number += len(step)
+        state.ended = True
+        yield self._flush(state)
+
+    def _usable(self, state: StreamReport) -> Iterator[Utterance]:
+        rows = self.stream.source.read(shuffle=self.shuffle, seed=self.seed, epoch=self.epoch)
+        for name, text, payload in rows:
+            state.seen += 1
+            try:
+                yield self._utterance(name, text, payload)
+            except UnusableAudio as error:
+                state.bad += 1
+                state.problems.append(Problem(name, str(error)))
+
+    def _utterance(self, name: str, text: object, payload: Any) -> Utterance:
+        transcript = normalise(text, self.stream.config.case)
+        reason = transcript_problem(transcript, self.stream.vocabulary) if self.stream.labels else None
+        if reason or payload is None:
+            raise UnusableAudio(reason or "no audio")
+        samples = to_float(decode(payload, self.stream.limits))
+        return Utterance(name, samples, transcript, len(samples) / self.stream.sampling_rate)
+
+    def _steps(self, buffer: list[Utterance], number: int) -> Iterator[list[tuple[BatchPlan, list[Utterance]]]]:
+        if len(buffer) < self.world_size:
+            logger.warning(
+                "%s: the last %d utterances are too few for %d processes",
+                self.stream.name,
+                len(buffer),
+                self.world_size,
+            )
+            return
+        random = random_numbers(self.seed, ORDER, self.epoch, number)
+        speeds = self._speeds(len(buffer), number)
+        lengths = np.array([item.seconds for item in buffer]) / speeds
+        batches = cut_batches(lengths, self.batching, random if self.shuffle else None, self.world_size)
+        firsts = np.arange(0, len(batches), self.world_size)
+        for first in (random.permutation(firsts) if self.shuffle else firsts).tolist():
+            step = batches[first : first + self.world_size]
+            yield [self._planned(batch, number + place, buffer, speeds) for place, batch in enumerate(step)]
+            number += len(step)
+
+    def _planned(
+        self, batch: list[int], number: int, buffer: list[Utterance], speeds: Any
+    ) -> tuple[BatchPlan, list[Utterance]]:
+        plan = BatchPlan(self.epoch, number, tuple(batch), tuple(float(speeds[index]) for index in batch))
+        return plan, [buffer[index] for index in batch]
+
+    def _speeds(self, count: int, number: int) -> Any:
+        if not self.speeds:
+            return np.ones(count)
+        return random_numbers(self.seed, SPEED, self.epoch, number).choice(np.array(self.speeds), size=count)
+
+    @staticmethod
+    def _flush(state: StreamReport) -> StreamReport:
+        found = replace(state, problems=list(state.problems))
+        state.problems.clear()
+        state.first = False
+        return found

@@ -1,0 +1,132 @@
+"""Files are decoded once; later runs and epochs start at once, and a changed file is noticed."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from compress.data import SpeechDataset, cache
+from tests.data.samples import tone, write_audio, write_folder
+
+Open = Callable[..., SpeechDataset]
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Collects what is decoded in this process."""
+    calls: list[object] = []
+    original = cache.decode
+
+    def decode(payload: bytes | Path, limits: cache.AudioLimits) -> cache.Samples:
+        calls.append(payload)
+        return original(payload, limits)
+
+    monkeypatch.setattr(cache, "decode", decode)
+    return calls
+
+
+@pytest.fixture
+def tones(tmp_path: Path) -> Path:
+    write_folder(tmp_path / "tones", 6)
+    return tmp_path / "tones"
+
+
+def test_the_second_run_decodes_nothing(tones: Path, open_folder: Open, decoded: list[object]) -> None:
+    first = open_folder(tones)
+    assert len(decoded) == 6
+    second = open_folder(tones)
+    assert all(np.array_equal(first[index].samples, second[index].samples) for index in range(6))
+    assert len(decoded) == 6
+
+
+def test_a_changed_file_or_setting_is_noticed(tones: Path, open_folder: Open, decoded: list[object]) -> None:
+    open_folder(tones)
+    write_audio(tones / "clips/000.wav", tone(0.9))
+    changed = open_folder(tones)
+    assert len(decoded) == 12
+    assert changed.seconds[0] == pytest.approx(0.9)
+    path = tones / "clips/001.wav"
+    os.utime(path, (1, 1))
+    open_folder(tones)
+    assert len(decoded) == 18
+    open_folder(tones, max_seconds=10.0)
+    assert len(decoded) == 24
+
+
+def test_stale_audio_is_removed(tones: Path, open_folder: Open, cache: str) -> None:
+    open_folder(tones)
+    write_audio(tones / "clips/000.wav", tone(0.9))
+    open_folder(tones)
+    assert len(list(Path(cache).rglob("*.i16"))) == len(list(Path(cache).rglob("*.json"))) == 1
+    assert not list(Path(cache).rglob("*.partial"))
+
+
+def test_audio_beyond_the_limit_is_decoded_when_needed(
+    tones: Path, open_folder: Open, decoded: list[object], caplog: pytest.LogCaptureFixture
+) -> None:
+    reference = open_folder(tones)
+    expected = [reference[index].samples for index in range(6)]
+    with caplog.at_level(logging.WARNING):
+        limited = open_folder(tones, cache_max_gib=60_000 / (1 << 30))
+    assert "entries beyond" in caplog.text
+    assert "are decoded in every epoch; raise cache_max_gib to keep it" in caplog.text
+    decoded.clear()
+    assert all(np.array_equal(limited[index].samples, expected[index]) for index in range(6))
+    assert 0 < len(decoded) < 6
+
+
+def test_no_cache_writes_nothing(tones: Path, open_folder: Open, cache: str) -> None:
+    dataset = open_folder(tones, cache_max_gib=0)
+    assert len(dataset[0].samples)
+    assert not Path(cache).exists()
+
+
+def test_a_file_that_vanishes_later_is_named(tones: Path, open_folder: Open) -> None:
+    dataset = open_folder(tones, cache_max_gib=0)
+    (tones / "clips/002.wav").unlink()
+    with pytest.raises(ValueError, match=r"clips/002.wav changed since the run began: file not found"):
+        dataset[2]
+
+
+def test_an_interrupted_pass_leaves_no_cache(
+    tones: Path, open_folder: Open, cache: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import compress.data.cache as module
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_decode_chunk", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            open_folder(tones)
+    assert not list(Path(cache).rglob("*.json"))
+    assert len(open_folder(tones)) == 6
+
+
+def test_many_files_are_decoded_by_a_pool(tmp_path: Path, open_folder: Open, decoded: list[object]) -> None:
+    rows = write_folder(tmp_path / "many", 80)
+    dataset = open_folder(tmp_path / "many")
+    assert dataset.ids == [row["file_name"] for row in rows]
+    assert decoded == []  # not in this process
+    alone = open_folder(tmp_path / "many", cache_max_gib=0)
+    decoded.clear()
+    assert all(np.array_equal(dataset[index].samples, alone[index].samples) for index in (0, 41, 79))
+
+
+def test_a_folder_that_cannot_be_written_is_named(tones: Path, tmp_path: Path, open_folder: Open) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"cannot be written .* set cache_dir, or cache_max_gib: 0"):
+        open_folder(tones, cache_dir=str(tmp_path / "file"))
+
+
+def test_the_default_place_follows_the_platform(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from compress.data import SpeechConfig
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache.cache_root(SpeechConfig("x")) == tmp_path / "conformer-compress"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache.cache_root(SpeechConfig("x")) == tmp_path / ".cache/conformer-compress"
