@@ -1,0 +1,91 @@
+"""The CTC loss, in float32 whatever the forward pass used."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+logger = logging.getLogger(__name__)
+
+IGNORED_LABEL = -100
+"""Padding of label tensors."""
+
+
+def ctc_loss(logits: Tensor, frames: Tensor, labels: Tensor, blank: int) -> tuple[Tensor, Tensor]:
+    """CTC loss per target token, averaged over the utterances (Graves et al. 2006).
+
+    An utterance whose target needs more frames than it has cannot be aligned: it adds nothing, and is pointed out.
+
+    Args:
+        logits: `(batch, frames, vocabulary)`, any floating type.
+        frames: `(batch,)` number of valid frames of each utterance, or the mask `(batch, frames)` of valid frames.
+        labels: `(batch, tokens)` target ids, padded with -100.
+        blank: id of the blank token.
+
+    Returns:
+        The scalar loss in float32, and `(batch,)` booleans: which utterances could not be aligned.
+    """
+    lengths = frames.sum(-1) if frames.ndim > 1 else frames
+    valid = labels != IGNORED_LABEL
+    targets, target_lengths = labels.masked_fill(~valid, 0), valid.sum(-1)
+    log_probabilities = logits.float().log_softmax(-1).transpose(0, 1)
+    with torch.autocast(logits.device.type, enabled=False), torch.backends.cudnn.flags(enabled=False):
+        loss = functional.ctc_loss(
+            log_probabilities, targets, lengths.long(), target_lengths, blank=blank, zero_infinity=True
+        )
+    return loss, frames_needed(labels) > lengths
+
+
+def frames_needed(labels: Tensor) -> Tensor:
+    """The fewest frames in which CTC can emit each target: one per token, and a blank between equal neighbours.
+
+    Args:
+        labels: `(batch, tokens)`, padded with -100.
+
+    Returns:
+        `(batch,)` numbers of frames.
+    """
+    valid = labels != IGNORED_LABEL
+    repeats = (labels[:, 1:] == labels[:, :-1]) & valid[:, 1:]
+    return valid.sum(-1) + repeats.sum(-1)
+
+
+@dataclass
+class Unalignable:
+    """Remembers and names the utterances whose transcript needs more frames than they have.
+
+    Attributes:
+        ids: those met so far by this rank.
+    """
+
+    ids: set[str] = field(default_factory=set)
+
+    def note(self, unalignable: Tensor, ids: Sequence[str]) -> None:
+        """Warns of utterances that are new here.
+
+        Args:
+            unalignable: `(batch,)` booleans, as `ctc_loss` returns them.
+            ids: of the batch.
+        """
+        new = {name for name, bad in zip(ids, unalignable.tolist(), strict=True) if bad} - self.ids
+        if new:
+            self.ids |= new
+            logger.warning(
+                "Too short for their transcripts, and without effect on the loss: %s (%d so far).",
+                ", ".join(sorted(new)),
+                len(self.ids),
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        return {"ids": sorted(self.ids)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Puts back what `state_dict` gave."""
+        self.ids = set(state["ids"])

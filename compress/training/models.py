@@ -1,0 +1,139 @@
+"""The model to train: a new one of a family, or a checkpoint's, ready for training."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from transformers import (
+    ParakeetCTCConfig,
+    ParakeetEncoderConfig,
+    ParakeetForCTC,
+    PreTrainedModel,
+    Wav2Vec2ConformerConfig,
+    Wav2Vec2ConformerForCTC,
+)
+
+from compress.checkpoint import load_model
+from compress.conformers import prepare_for_training
+
+SMALL_PARAKEET: Mapping[str, Any] = {
+    "hidden_size": 144,
+    "num_hidden_layers": 8,
+    "num_attention_heads": 4,
+    "intermediate_size": 576,
+    "conv_kernel_size": 9,
+    "subsampling_factor": 4,
+    "subsampling_conv_channels": 64,
+    "layerdrop": 0.0,
+}
+"""A FastConformer that learns on a CPU: 25 frames per second, about 4 million parameters."""
+
+SMALL_WAV2VEC2_CONFORMER: Mapping[str, Any] = {
+    "hidden_size": 144,
+    "num_hidden_layers": 8,
+    "num_attention_heads": 4,
+    "intermediate_size": 576,
+    "conv_depthwise_kernel_size": 15,
+    "conv_dim": (64, 96, 96, 96, 144),
+    "conv_stride": (5, 4, 4, 4, 2),
+    "conv_kernel": (10, 8, 8, 8, 4),
+    "num_conv_pos_embeddings": 16,
+    "position_embeddings_type": "relative",
+    "layerdrop": 0.0,
+    "mask_time_prob": 0.0,
+    "ctc_loss_reduction": "mean",
+    "ctc_zero_infinity": True,
+}
+"""A Wav2Vec2-Conformer that learns on a CPU: raw samples, 25 frames per second, about 4 million parameters."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which model to train; give either a family or a checkpoint.
+
+    Attributes:
+        family: a new model of this family, `parakeet` or `wav2vec2_conformer`.
+        settings: of the new model, under the names transformers gives them (Parakeet: those of its encoder); those
+            that are not named make a model small enough to learn on a CPU.
+        checkpoint: folder or Hub name of a model to go on from, with its own tokens.
+    """
+
+    family: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    checkpoint: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.family is None) == (self.checkpoint is None):
+            raise ValueError(
+                "Set either model.family (a new model) or model.checkpoint (one to go on from), "
+                f"got family={self.family!r} and checkpoint={self.checkpoint!r}."
+            )
+        if self.checkpoint is not None and self.settings:
+            raise ValueError(
+                "model.settings describes a new model, and a checkpoint brings its own: remove one of them."
+            )
+        if self.family is not None and self.family not in BUILDERS:
+            raise ValueError(f"model.family is {self.family!r}; choose one of {', '.join(BUILDERS)}.")
+
+
+def build_model(config: ModelConfig, *, vocabulary_size: int, blank: int) -> PreTrainedModel:
+    """The model, in training mode on the CPU, with layerdrop off and unused parts frozen.
+
+    A new model's weights come from torch's global generator.
+
+    Args:
+        config: which model.
+        vocabulary_size: number of tokens of the processor.
+        blank: id of its blank.
+
+    Raises:
+        ValueError: naming a setting the family does not have and the nearest it has; or if the checkpoint has another
+            vocabulary than the processor.
+    """
+    if config.checkpoint is None:
+        assert config.family is not None
+        model = BUILDERS[config.family](config.settings, vocabulary_size, blank)
+    else:
+        model = load_model(config.checkpoint)
+        if model.config.pad_token_id != blank:
+            raise ValueError(
+                f"{config.checkpoint}: the processor's blank is {blank}, the model's is {model.config.pad_token_id}."
+            )
+    prepare_for_training(model)
+    model.train()
+    return model
+
+
+def mel_bins(config: ModelConfig) -> int:
+    """Mel features per frame that a new model takes."""
+    return int(config.settings.get("num_mel_bins", ParakeetEncoderConfig.num_mel_bins))
+
+
+def _parakeet(settings: Mapping[str, Any], vocabulary_size: int, blank: int) -> PreTrainedModel:
+    _check_names(settings, ParakeetEncoderConfig)
+    encoder = ParakeetEncoderConfig(**{**SMALL_PARAKEET, **settings})
+    return ParakeetForCTC(ParakeetCTCConfig(encoder_config=encoder, vocab_size=vocabulary_size, pad_token_id=blank))
+
+
+def _wav2vec2_conformer(settings: Mapping[str, Any], vocabulary_size: int, blank: int) -> PreTrainedModel:
+    _check_names(settings, Wav2Vec2ConformerConfig)
+    values = {**SMALL_WAV2VEC2_CONFORMER, **settings}
+    return Wav2Vec2ConformerForCTC(Wav2Vec2ConformerConfig(**values, vocab_size=vocabulary_size, pad_token_id=blank))
+
+
+BUILDERS: dict[str, Callable[[Mapping[str, Any], int, int], PreTrainedModel]] = {
+    "parakeet": _parakeet,
+    "wav2vec2_conformer": _wav2vec2_conformer,
+}
+
+
+def _check_names(settings: Mapping[str, Any], config_class: type[Any]) -> None:
+    known = [item.name for item in fields(config_class)]
+    for name in settings:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else "."
+            raise ValueError(f"model.settings has no {name!r} in {config_class.__name__}{hint}")

@@ -1,0 +1,73 @@
+"""The position in the data: an endless stream of batches that continues exactly where a checkpoint left it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, TypeVar
+
+import torch
+
+BatchT = TypeVar("BatchT", covariant=True)
+
+
+class EpochLoader(Protocol[BatchT]):
+    """What the stream needs of a loader (`compress.data.SpeechLoader` has it)."""
+
+    def batches_per_epoch(self, epoch: int) -> int:
+        """Number of batches this rank gets in an epoch."""
+        ...
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[BatchT]:
+        """The batches of an epoch from the `start`-th on."""
+        ...
+
+
+@dataclass
+class Position:
+    """How many epochs, and how many batches of the current one, have been used.
+
+    A batch counts as used from the moment it is handed out: save a checkpoint after the step on it.
+
+    Attributes:
+        epoch: full epochs behind us.
+        batch: batches of this rank used in the current one.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+
+    def stream(self, loader: EpochLoader[BatchT]) -> Iterator[BatchT]:
+        """Yields batches for ever, epoch after epoch, from this position on, and moves along.
+
+        Opening an epoch draws nothing from torch's global generator, so that a run resumed inside an epoch
+        goes on with the same random numbers as one that was never interrupted.
+
+        Raises:
+            ValueError: if an epoch has no batch.
+        """
+        while True:
+            state = torch.get_rng_state()
+            batches = iter(loader.epoch(self.epoch, start=self.batch))
+            batch = next(batches, None)
+            torch.set_rng_state(state)
+            if batch is None and self.batch == 0:
+                raise ValueError(f"Epoch {self.epoch} has no batch: the data set holds nothing that can be used.")
+            while batch is not None:
+                self.batch += 1
+                yield batch
+                batch = next(batches, None)
+            self.epoch, self.batch = self.epoch + 1, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        return asdict(self)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Puts back what `state_dict` gave."""
+        self.epoch, self.batch = int(state["epoch"]), int(state["batch"])
+
+
+def total_batches(loader: EpochLoader[Any], epochs: int) -> int:
+    """Number of batches in the first `epochs` epochs, which may differ in length."""
+    return sum(loader.batches_per_epoch(epoch) for epoch in range(epochs))

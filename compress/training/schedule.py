@@ -1,0 +1,51 @@
+"""Learning-rate schedules: plain functions of the step, so that a resumed run needs no scheduler state."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from torch.optim import Optimizer
+
+
+def warmup_cosine(step: int, total_steps: int, warmup_steps: int, floor: float = 0.0) -> float:
+    """The factor on the peak learning rate: a linear rise, then half a cosine down to `floor`.
+
+    Args:
+        step: optimizer steps already taken; the first step (0) already moves the weights.
+        total_steps: steps of the whole run, warm-up included.
+        warmup_steps: steps of the rise; 0 starts at the peak.
+        floor: what remains at `total_steps` and after, as a fraction of the peak.
+
+    Returns:
+        A number in [0, 1].
+
+    Raises:
+        ValueError: if the warm-up does not fit the run, or `floor` is not in [0, 1].
+    """
+    if not 0 <= warmup_steps <= total_steps:
+        raise ValueError(f"warmup_steps ({warmup_steps}) must lie between 0 and total_steps ({total_steps}).")
+    if not 0.0 <= floor <= 1.0:
+        raise ValueError(f"floor is a fraction of the peak learning rate and must lie in [0, 1], got {floor}.")
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    progress = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
+    return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+def set_learning_rates(optimizer: Optimizer, rates: Mapping[str, float]) -> None:
+    """Sets the learning rate of the named parameter groups; all other groups keep theirs.
+
+    Args:
+        optimizer: its groups carry a `name`; several groups may share one (see `optimizer.build_optimizer`).
+        rates: learning rate by group name.
+
+    Raises:
+        ValueError: if no group has one of the names.
+    """
+    names = {group.get("name") for group in optimizer.param_groups}
+    if unknown := set(rates) - names:
+        raise ValueError(f"The optimizer has no parameter group {sorted(unknown)}; it has {sorted(map(str, names))}.")
+    for group in optimizer.param_groups:
+        if group.get("name") in rates:
+            group["lr"] = rates[group["name"]]

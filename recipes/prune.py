@@ -1,0 +1,437 @@
+"""Compresses a CTC Conformer to a budget: learns gates, removes what they close, and distils on without gates.
+
+One process:            accelerate launch recipes/prune.py --config configs/prune/parakeet-small_digits.yaml
+Two processes on a CPU: torchrun --nproc_per_node 2 recipes/prune.py --config ...
+
+Every key of the config can be given on the command line too: --budget.params 50% --teacher FOLDER_OR_HUB_NAME.
+Started again with the same command, a run goes on from its last checkpoint as if it had never been interrupted.
+Three phases, each of which leaves something usable in the output folder:
+
+    gated/     1. the full-size student after gate learning, gates folded into its weights: it computes what the removed
+                  model computes. `compress apply gated gated/structure.json --out DIR` makes the next one from it.
+    removed/   2. the smaller model before recovery
+    final/     3. the smaller model after distillation without gates; with a dev set, the best on dev
+
+and checkpoints/, metrics (*/metrics.jsonl, TensorBoard), config.json, and done.json with the final numbers.
+Not supported: transducers, sharded models (FSDP, ZeRO). Without transcripts set distill.ctc to 0 and dev_split to null.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import set_seed
+from torch import Tensor
+from transformers import PreTrainedModel
+
+import compress
+from compress.budget import BudgetConfig, check_reachable, decide, make_budget
+from compress.checkpoint import load_config, load_model, load_processor, read_compression, save
+from compress.config import fail, parse, to_dict
+from compress.conformers import frame_mask, prepare_for_training, skeleton
+from compress.cost import size_of
+from compress.data import AugmentConfig, Batch, BatchConfig, SpeechConfig, SpeechLoader
+from compress.distill import BlockOutputs, DistillConfig, block_distance, matched_blocks, output_divergence
+from compress.gates import GateConfig, Gates
+from compress.student import GatedStudent, Student
+from compress.training import processes
+from compress.training.best import Best
+from compress.training.checkpoints import Checkpoints
+from compress.training.ctc import Unalignable, ctc_loss
+from compress.training.finite import FiniteGuard
+from compress.training.folders import recover_folder, write_json
+from compress.training.optimizer import WEIGHTS, ParameterGroup, build_optimizer, weight_groups
+from compress.training.position import Position
+from compress.training.precision import Precision, autocast
+from compress.training.progress import Progress, start_logging
+from compress.training.run import make_accelerator, open_loaders, start_trackers
+from compress.training.schedule import set_learning_rates, warmup_cosine
+
+logger = logging.getLogger("compress.prune")
+
+PROGRAM = "prune.py"
+GATES, MULTIPLIERS = "gates", "multipliers"
+
+
+@dataclass(frozen=True)
+class PhaseConfig:
+    """One phase of training.
+
+    Attributes:
+        steps: its length.
+        learning_rate: peak of the weights' learning rate.
+        warmup_steps: steps of its linear rise.
+        final_fraction: of the peak, at the end of the cosine.
+    """
+
+    steps: int
+    learning_rate: float
+    warmup_steps: int = 0
+    final_fraction: float = 0.0
+
+
+@dataclass(frozen=True)
+class LearnConfig(PhaseConfig):
+    """The first phase, in which gates and weights are learned together.
+
+    Attributes:
+        gate_learning_rate: of the gates' locations, constant.
+        multiplier_learning_rate: of the Lagrangian's multipliers (they ascend), constant.
+        budget_warmup: share of the phase over which the target goes from the full size to the budget.
+    """
+
+    steps: int = 2000
+    learning_rate: float = 2e-4
+    warmup_steps: int = 100
+    final_fraction: float = 0.1
+    gate_learning_rate: float = 0.05
+    multiplier_learning_rate: float = 0.05
+    budget_warmup: float = 0.4
+
+
+@dataclass(frozen=True)
+class Config:
+    """One compression run.
+
+    Attributes:
+        teacher: folder or Hub name of the model to compress.
+        output: folder of the run.
+        data: the training set; `data.split` is its split.
+        budget: the size to reach.
+        gates: what is gated, and how gates start.
+        distill: the losses that hold the student to its teacher.
+        learn: the phase with gates.
+        recover: the phase after removal.
+        dev_split: split of the dev set, read like the training set otherwise; null evaluates nothing.
+        dev: the dev set, if it is another source.
+        dev_limit: evaluate on the first so many dev utterances; null takes all.
+        batch: how utterances are put together.
+        augment: augmentation of the training batches; student and teacher see the same.
+        dropout: every dropout probability of the student; null keeps those of the teacher's config.
+        weight_decay: of matrices and kernels.
+        max_gradient_norm: longer gradients of the weights are shortened to this.
+        precision: bf16 where the machine has it in hardware (auto), or always one of bf16 and fp32.
+        seed: of the order of the data, augmentation, dropout and the gates' noise.
+        evaluate_every_steps: steps between evaluations on the dev set in the recovery phase.
+        checkpoint_every_steps: steps between checkpoints.
+        keep_checkpoints: how many of them stay.
+        log_every_steps: steps between reports.
+        max_skipped_steps: steps whose gradient is not finite after which a phase gives up.
+        trackers: of accelerate, such as tensorboard or wandb.
+    """
+
+    teacher: str
+    output: str
+    data: SpeechConfig
+    budget: BudgetConfig
+    gates: GateConfig = field(default_factory=GateConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
+    learn: LearnConfig = field(default_factory=LearnConfig)
+    recover: PhaseConfig = field(default_factory=lambda: PhaseConfig(steps=1000, learning_rate=1e-4))
+    dev_split: str | None = "dev"
+    dev: SpeechConfig | None = None
+    dev_limit: int | None = None
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    dropout: float | None = 0.0
+    weight_decay: float = 0.0
+    max_gradient_norm: float = 1.0
+    precision: Precision = "auto"
+    seed: int = 0
+    evaluate_every_steps: int = 500
+    checkpoint_every_steps: int = 500
+    keep_checkpoints: int = 2
+    log_every_steps: int = 20
+    max_skipped_steps: int = 20
+    trackers: tuple[str, ...] = ("tensorboard",)
+
+
+# Settings that may change between the start of a run and its resumption, since they touch neither weights nor data.
+HARMLESS = (
+    "output", "dev", "dev.*", "dev_*", "evaluate_every_steps", "checkpoint_every_steps", "keep_checkpoints",
+    "log_every_steps", "max_skipped_steps", "trackers", "batch.workers", "batch.prefetch_batches", "data.cache_*",
+)  # fmt: skip
+
+
+class Phase:
+    """One phase of distillation: a student, its optimizer, and the loop that takes it through its steps."""
+
+    def __init__(self, run: Pruning, name: str, student: Student, settings: PhaseConfig, seed: int) -> None:
+        self.run_, self.config, self.settings, self.student = run, run.config, settings, student
+        self.accelerator, self.model = run.accelerator, student.model
+        config, folder = self.config, run.output / name
+        prepare_for_training(self.model, dropout=config.dropout)
+        self.model.train()
+        pairs = matched_blocks(self.model, run.teacher, config.distill.blocks) if config.distill.layers else []
+        self.pairs, self.recorders = (
+            pairs,
+            [
+                BlockOutputs(model, [pair[side] for pair in pairs])
+                for side, model in enumerate((self.model, run.teacher))
+            ],
+        )
+        self.loader = run.open_loader(seed)
+        self.wrapped, self.optimizer = self.accelerator.prepare(student, build_optimizer(self.groups()))
+        set_seed(seed, device_specific=True)  # dropout noise of each rank's own
+        self.step, self.position, self.best, self.unalignable = 0, Position(), Best(), Unalignable()
+        self.guard = FiniteGuard(self.model, config.max_skipped_steps)
+        self.progress = Progress(
+            settings.steps, description=name, directory=folder, accelerator=self.accelerator,
+            waited=lambda: self.loader.wait_seconds, log_every=config.log_every_steps,
+        )  # fmt: skip
+        self.checkpoints = run.checkpoints(name)
+        self.states: dict[str, Any] = {
+            key: getattr(self, key) for key in ("position", "best", "unalignable", "guard", "progress")
+        }
+        if isinstance(student, GatedStudent):
+            self.states["noise"] = student.noise
+        if restored := self.checkpoints.restore(self.states, self.wrapped, self.optimizer):
+            self.step = restored.step
+        logger.info("%s: %s at step %d of %d", config.output, name, self.step, settings.steps)
+
+    def groups(self) -> Sequence[ParameterGroup]:
+        """Weights; and in the first phase gates, and multipliers, which ascend."""
+        if not isinstance(self.student, GatedStudent):
+            return weight_groups(self.student, self.settings.learning_rate, self.config.weight_decay)
+        assert isinstance(self.settings, LearnConfig)
+        gates, multipliers = list(self.student.gates.parameters()), list(self.student.lagrangian.parameters())
+        return [
+            *weight_groups(
+                self.student, self.settings.learning_rate, self.config.weight_decay, exclude=[*gates, *multipliers]
+            ),
+            ParameterGroup(GATES, gates, self.settings.gate_learning_rate),
+            ParameterGroup(MULTIPLIERS, multipliers, self.settings.multiplier_learning_rate, maximize=True),
+        ]
+
+    def loss_step(self, batch: Batch) -> dict[str, Tensor]:
+        """Every loss of one batch by name, weighted. Student and teacher see the same features."""
+        teacher, weights = self.run_.teacher, self.config.distill
+        with autocast(self.accelerator.device, self.config.precision):
+            with torch.no_grad():
+                target = teacher(**batch.inputs).logits
+            logits = self.wrapped(**batch.inputs)
+        mask = frame_mask(teacher, batch.inputs, logits.shape[1])
+        mine, theirs = (recorder.take() for recorder in self.recorders)
+        losses: dict[str, Tensor] = {}
+        if self.pairs:
+            distances = [block_distance(mine[s], theirs[t], mask, weights.distance) for s, t in self.pairs]
+            losses["layers"] = weights.layers * torch.stack(distances).mean()
+        if weights.output:
+            losses["output"] = weights.output * output_divergence(logits, target, mask, weights.temperature)
+        if weights.ctc:
+            ctc, unalignable = ctc_loss(logits, mask, batch.labels, self.run_.blank)
+            self.unalignable.note(unalignable, batch.ids)
+            losses["ctc"] = weights.ctc * ctc
+        if isinstance(self.student, GatedStudent):
+            losses["budget"] = self.student.lagrangian(self.student.expected_share(), self.step)
+        return losses
+
+    def run(self) -> None:
+        """The loop: one batch, one step."""
+        config, rates = self.config, self.settings
+        weights = [p for group in self.optimizer.param_groups if group["name"] == WEIGHTS for p in group["params"]]
+        batches = self.position.stream(self.loader)
+        with self.progress.running(self.step):
+            while self.step < rates.steps:
+                factor = warmup_cosine(self.step, rates.steps, rates.warmup_steps, rates.final_fraction)
+                set_learning_rates(self.optimizer, {WEIGHTS: rates.learning_rate * factor})
+
+                batch = next(batches).to(self.accelerator.device)
+                self.guard.remember()
+                losses = self.loss_step(batch)
+                total = torch.stack(list(losses.values())).sum()
+                self.accelerator.backward(total)
+                norm = self.accelerator.clip_grad_norm_(weights, config.max_gradient_norm)
+                if self.guard.accepts(norm, total, batch.ids, self.step):
+                    self.optimizer.step()
+                    if isinstance(self.student, GatedStudent):
+                        self.student.gates.clamp_()
+                self.optimizer.zero_grad(set_to_none=True)
+
+                self.step += 1
+                self.progress.advance(self.step, losses | {"gradient_norm": norm}, self.measured(factor))
+                if self.step % config.evaluate_every_steps == 0 or self.step == rates.steps:
+                    self.evaluate()
+                if self.step % config.checkpoint_every_steps == 0 or self.step == rates.steps:
+                    with self.progress.pause():
+                        self.checkpoints.save(self.step, self.states, self.wrapped, self.optimizer)
+
+    def measured(self, factor: float) -> dict[str, float]:
+        """What is worth following beside the losses; gate statistics only when they are about to be reported."""
+        numbers = {"learning_rate": self.settings.learning_rate * factor}
+        if isinstance(self.student, GatedStudent) and self.step % self.config.log_every_steps == 0:
+            lagrangian = self.student.lagrangian
+            numbers |= {
+                "size/expected": float(self.student.expected_share().detach()),
+                "size/target": lagrangian.target(self.step),
+                "multiplier/linear": float(lagrangian.linear.detach()),
+                "multiplier/quadratic": float(lagrangian.quadratic.detach()),
+            } | {f"gates/{name}": value for name, value in self.student.gates.statistics().items()}
+        return numbers
+
+    def evaluate(self) -> None:
+        """In the recovery phase: error rates on the dev set; the best model so far becomes the final one."""
+        if isinstance(self.student, GatedStudent) or self.run_.dev is None:
+            return
+        with self.progress.pause():
+            rates = self.run_.dev.error_rates(self.model)
+            self.progress.report(self.step, {"dev/wer": rates.wer, "dev/cer": rates.cer})
+            if self.best.improved(rates.wer, self.step):
+                self.run_.save(self.model, "final", {"wer": {"dev": rates.wer}})
+
+    def close(self) -> None:
+        """Takes the recording hooks off."""
+        for recorder in self.recorders:
+            recorder.close()
+
+
+class Pruning:
+    """The whole job: `prepare`, then the three phases, then the final numbers."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.output = Path(config.output)
+        self.accelerator = make_accelerator(self.output, config.trackers)
+
+    def checkpoints(self, phase: str) -> Checkpoints:
+        """The checkpoints of a phase; its folder tells them apart."""
+        return Checkpoints(
+            self.output / "checkpoints" / phase,
+            self.config.keep_checkpoints,
+            settings=to_dict(self.config),
+            harmless=HARMLESS,
+        )
+
+    def prepare(self) -> None:
+        """The budget first, refused before anything is loaded if it cannot be reached; then teacher and data."""
+        config = self.config
+        teacher_config = load_config(config.teacher)
+        self.budget = make_budget(config.budget, teacher_config)
+        check_reachable(self.budget, Gates(skeleton(teacher_config, original=False), config.gates))
+        self.teacher = load_model(config.teacher, device=self.accelerator.device).requires_grad_(False)
+        self.processor = load_processor(config.teacher)
+        self.blank = int(self.teacher.config.pad_token_id)
+        self.train_set, self.dev = open_loaders(
+            config.data, config.dev_split, config.dev, config.dev_limit,
+            processor=self.processor, batch=config.batch, accelerator=self.accelerator,
+            precision=config.precision, labels=config.distill.ctc > 0,
+        )  # fmt: skip
+
+    def open_loader(self, seed: int) -> SpeechLoader:
+        """The training batches of this rank, in an order that follows from the seed."""
+        config, accelerator = self.config, self.accelerator
+        return SpeechLoader(
+            self.train_set, self.processor, config.batch, augment=config.augment, seed=seed,
+            rank=accelerator.process_index, world_size=accelerator.num_processes,
+        )  # fmt: skip
+
+    def learn(self) -> None:
+        """Phases 1 and 2: gate learning, the decision, and the removal."""
+        if (self.output / "removed" / "config.json").exists():
+            logger.info("%s holds the removed model already.", self.output)
+            return
+        config = self.config
+        warmup = round(config.learn.budget_warmup * config.learn.steps)
+        student = GatedStudent(copy.deepcopy(self.teacher), config.gates, self.budget, warmup, config.seed)
+        student.model.requires_grad_(True)
+        phase = Phase(self, "learn", student, config.learn, config.seed)
+        phase.run()
+        phase.close()
+        expected = float(student.expected_share().detach()) * self.budget.table.full
+        structure = processes.from_main(decide(self.budget, student.gates))
+        values = student.gates.values(structure)
+        model = student.detach()
+        student.gates.fold_(model, values)
+        self.save(model, "gated", {"expected": expected}, structure)
+        small = compress.remove(model, structure)
+        facts = {"expected": expected, "achieved": self.budget.table.of(structure)}
+        if self.dev is not None:
+            facts["wer"] = {"dev": self.dev.error_rates(small).wer}
+        logger.info("Removed: %s of %d (requested %s)", facts, self.budget.table.full, self.budget.requested)
+        self.save(small, "removed", facts)
+        self.accelerator.wait_for_everyone()
+        self.accelerator.free_memory()
+
+    def recover(self) -> None:
+        """Phase 3: distillation of the small model, read back from disk as a resumed run would."""
+        config = self.config
+        small = load_model(str(self.output / "removed"), device=self.accelerator.device)
+        phase = Phase(self, "recover", Student(small), config.recover, config.seed + 1)
+        phase.run()
+        phase.close()
+        if self.dev is None:
+            self.save(phase.model, "final", {})
+        self.finish(phase)
+
+    def save(self, model: PreTrainedModel, name: str, facts: dict[str, Any], structure: Any = None) -> None:
+        """A complete checkpoint with what is known of its making; facts of earlier phases are carried on."""
+        if not self.accelerator.is_main_process:
+            return
+        table, before, after = self.budget.table, size_of(self.teacher), size_of(model)
+        known = read_compression(str(self.output / "removed")) or {}
+        made = {
+            "method": "prune",
+            "phase": name,
+            "teacher": self.config.teacher,
+            "metric": table.metric,
+            "denominator": table.denominator,
+            "requested": self.budget.requested,
+            "limit": self.budget.limit,
+            "full": table.full,
+            "round_to": self.budget.round_to,
+            "parameters_before": before.total,
+            "parameters": after.total,
+            "macs_per_second_before": before.macs_per_second,
+            "macs_per_second": after.macs_per_second,
+        }
+        earlier = read_compression(self.config.teacher)
+        if earlier and earlier.get("method"):
+            made["teacher_compression"] = earlier
+        save(model, self.processor, self.output / name, known | made | facts, structure)
+
+    def finish(self, phase: Phase) -> None:
+        """The final numbers: requested, expected and achieved size, and what it cost."""
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            final = read_compression(str(self.output / "final")) or {}
+            names = ("requested", "limit", "expected", "achieved", "full", "parameters_before", "parameters", "wer")
+            done = {name: final.get(name) for name in names} | {
+                "steps": self.config.learn.steps + self.config.recover.steps,
+                "recover_seconds": round(phase.progress.seconds, 1),
+                "wait_share": round(phase.progress.wait_share, 4),
+                "skipped_steps": phase.guard.skipped,
+            }
+            write_json(self.output / "done.json", done)
+            logger.info("Done: %s", "  ".join(f"{name} {value}" for name, value in done.items()))
+        self.accelerator.end_training()
+
+
+def main(config: Config) -> None:
+    """Compresses one model as configured; returns at once if the run in `config.output` has already ended."""
+    pruning = Pruning(config)
+    start_logging()
+    for name in ("learn", "recover"):
+        pruning.checkpoints(name).check_settings()
+    if (pruning.output / "done.json").exists():
+        logger.info("%s has already ended; its numbers are in done.json there.", config.output)
+        return
+    if pruning.accelerator.is_main_process:
+        for name in ("gated", "removed", "final"):
+            recover_folder(pruning.output / name)
+    pruning.prepare()
+    start_trackers(pruning.accelerator, "prune", to_dict(config), pruning.output)
+    pruning.learn()
+    pruning.recover()
+
+
+if __name__ == "__main__":
+    try:
+        main(parse(Config, prog=PROGRAM, description=__doc__ or ""))
+    except ValueError as error:
+        fail(PROGRAM, error)

@@ -1,0 +1,328 @@
+"""Trains a CTC Conformer, from scratch or from a checkpoint: the teacher that recipes/prune.py compresses.
+
+One process:            accelerate launch --cpu recipes/train.py --config configs/train/parakeet-small_digits.yaml
+All GPUs of a machine:  accelerate launch recipes/train.py --config ...
+Two processes on a CPU: torchrun --nproc_per_node 2 recipes/train.py --config ...
+
+Every key of the config can be given on the command line too: --data.source DIR --optimizer.learning_rate 3e-4.
+Started again with the same command, a run goes on from its last checkpoint as if it had never been interrupted.
+It leaves in the output folder
+
+    best/, last/      the model with the lowest dev WER and the final one, each with its processor
+    checkpoints/      what a resumed run needs
+    metrics.jsonl     every number over time (the files of TensorBoard lie beside it)
+    done.json         the final numbers, once the run has ended
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import set_seed
+from transformers import AutoProcessor
+
+from compress.checkpoint import load_processor
+from compress.config import fail, parse, to_dict
+from compress.conformers import frame_mask
+from compress.data import AugmentConfig, Batch, BatchConfig, SpeechConfig, SpeechLoader, open_speech
+from compress.training import processes
+from compress.training.best import Best
+from compress.training.checkpoints import Checkpoints
+from compress.training.ctc import Unalignable, ctc_loss
+from compress.training.finite import FiniteGuard
+from compress.training.folders import recover_folder, replaced_folder, write_json
+from compress.training.models import ModelConfig, build_model, mel_bins
+from compress.training.optimizer import WEIGHTS, build_optimizer, weight_groups
+from compress.training.position import Position, total_batches
+from compress.training.precision import Precision, autocast
+from compress.training.progress import Progress, start_logging
+from compress.training.run import make_accelerator, open_loaders, start_trackers
+from compress.training.schedule import set_learning_rates, warmup_cosine
+from compress.training.tokens import SAMPLING_RATE, TokensConfig, build_processor
+
+logger = logging.getLogger("compress.train")
+
+PROGRAM = "train.py"
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW with a linear warm-up, then half a cosine.
+
+    Attributes:
+        learning_rate: the peak; 5e-4 suits models of a few million parameters, while 2e-3 keeps them from learning.
+        warmup_steps: steps of the linear rise.
+        weight_decay: of matrices and kernels, not of biases and norms.
+        max_gradient_norm: longer gradients are shortened to this.
+        final_fraction: of the peak learning rate, at the last step.
+    """
+
+    learning_rate: float = 5e-4
+    warmup_steps: int = 200
+    weight_decay: float = 1e-2
+    max_gradient_norm: float = 1.0
+    final_fraction: float = 0.0
+
+
+@dataclass(frozen=True)
+class Config:
+    """One training run.
+
+    Attributes:
+        output: folder of the run.
+        data: the training set; `data.split` is its split.
+        model: what to train.
+        dev_split: split of the dev set, which is otherwise read like the training set.
+        dev: the dev set, if it is another source.
+        dev_limit: evaluate on the first so many dev utterances; None takes all.
+        tokens: what a new model spells with; a checkpoint brings its own.
+        batch: how utterances are put together.
+        augment: augmentation of the training batches.
+        optimizer: see there.
+        epochs: passes over the training set.
+        max_steps: length of the run in steps, instead of `epochs`.
+        precision: bf16 where the machine has it in hardware (auto), or always one of bf16 and fp32.
+        seed: of the weights, the order of the data, augmentation and dropout.
+        evaluate_every_steps: steps between evaluations on the dev set; there is one at the end in any case.
+        checkpoint_every_steps: steps between checkpoints.
+        keep_checkpoints: how many of them stay.
+        log_every_steps: steps between reports.
+        max_skipped_steps: steps whose gradient is not finite after which the run gives up.
+        trackers: of accelerate, such as tensorboard or wandb.
+    """
+
+    output: str
+    data: SpeechConfig
+    model: ModelConfig
+    dev_split: str = "dev"
+    dev: SpeechConfig | None = None
+    dev_limit: int | None = None
+    tokens: TokensConfig = field(default_factory=TokensConfig)
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    epochs: int = 10
+    max_steps: int | None = None
+    precision: Precision = "auto"
+    seed: int = 0
+    evaluate_every_steps: int = 500
+    checkpoint_every_steps: int = 500
+    keep_checkpoints: int = 2
+    log_every_steps: int = 20
+    max_skipped_steps: int = 20
+    trackers: tuple[str, ...] = ("tensorboard",)
+
+    def __post_init__(self) -> None:
+        if self.data.streaming and self.max_steps is None:
+            raise ValueError("A stream has no known length: set max_steps, or data.streaming to false.")
+        if self.data.streaming and self.model.checkpoint is None:
+            raise ValueError(
+                "Tokens cannot be learned from a stream: start from model.checkpoint, or set data.streaming to false."
+            )
+
+
+# Settings that may change between the start of a run and its resumption, since they touch neither weights nor data.
+HARMLESS = (
+    "output", "dev", "dev.*", "dev_*", "evaluate_every_steps", "checkpoint_every_steps", "keep_checkpoints",
+    "log_every_steps", "max_skipped_steps", "trackers", "batch.workers", "batch.prefetch_batches", "data.cache_*",
+)  # fmt: skip
+
+
+class Training:
+    """The run: `prepare` the data and the model, `run` the loop, `finish` with the final numbers."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.output = Path(config.output)
+        self.accelerator = make_accelerator(self.output, config.trackers)
+        self.checkpoints = Checkpoints(
+            self.output / "checkpoints", config.keep_checkpoints, settings=to_dict(config), harmless=HARMLESS
+        )
+        self.step = 0
+
+    @property
+    def done_file(self) -> Path:
+        return self.output / "done.json"
+
+    def prepare(self) -> None:
+        """Data, tokens, model, optimizer; then whatever an interrupted run has left."""
+        config, accelerator = self.config, self.accelerator
+        resuming = self.checkpoints.latest() is not None
+        with accelerator.main_process_first():
+            self.processor = self.find_processor(resuming)
+        train_set, self.dev = open_loaders(
+            config.data,
+            config.dev_split,
+            config.dev,
+            config.dev_limit,
+            processor=self.processor,
+            batch=config.batch,
+            accelerator=accelerator,
+            precision=config.precision,
+        )
+        self.loader = SpeechLoader(
+            train_set,
+            self.processor,
+            config.batch,
+            augment=config.augment,
+            seed=config.seed,
+            rank=accelerator.process_index,
+            world_size=accelerator.num_processes,
+        )
+
+        # Equal weights on every rank, then dropout noise of each rank's own.
+        set_seed(config.seed)
+        self.blank: int = self.processor.tokenizer.pad_token_id
+        self.model = build_model(config.model, vocabulary_size=len(self.processor.tokenizer), blank=self.blank)
+        groups = weight_groups(self.model, config.optimizer.learning_rate, config.optimizer.weight_decay)
+        self.wrapped, self.optimizer = accelerator.prepare(self.model, build_optimizer(groups))
+        set_seed(config.seed, device_specific=True)
+
+        self.total_steps = config.max_steps or total_batches(self.loader, config.epochs)
+        self.progress = Progress(
+            self.total_steps,
+            description="train",
+            directory=self.output,
+            accelerator=accelerator,
+            waited=lambda: self.loader.wait_seconds,
+            log_every=config.log_every_steps,
+        )
+        self.position, self.best, self.unalignable = Position(), Best(), Unalignable()
+        self.guard = FiniteGuard(self.model, config.max_skipped_steps)
+        self.states = {name: getattr(self, name) for name in ("position", "best", "unalignable", "guard", "progress")}
+        if restored := self.checkpoints.restore(self.states, self.wrapped, self.optimizer):
+            self.step = restored.step
+
+    def find_processor(self, resuming: bool) -> Any:
+        """A checkpoint's own processor, or one whose tokens are learned, once, from the training transcripts."""
+        config, folder = self.config, self.output / "processor"
+        if config.model.checkpoint is not None:
+            return load_processor(config.model.checkpoint)
+        if self.accelerator.is_main_process and not resuming:
+            assert config.model.family is not None
+            texts = open_speech(config.data, sampling_rate=SAMPLING_RATE).texts
+            processor = build_processor(config.model.family, texts, config.tokens, mel_bins=mel_bins(config.model))
+            with replaced_folder(folder) as fresh:
+                processor.save_pretrained(fresh)
+        return AutoProcessor.from_pretrained(folder)
+
+    def begin(self) -> None:
+        """Says what is going to happen, and writes it down."""
+        start_trackers(self.accelerator, "train", to_dict(self.config), self.output)
+        data = self.loader.dataset
+        amount = "a stream" if data.streaming else f"{len(data)} utterances, {sum(data.seconds) / 3600:.1f} hours"
+        logger.info(
+            "%s: %.2f million parameters, %d tokens; %s; %s %d of %d steps on %d process(es)",
+            self.config.output,
+            self.model.num_parameters() / 1e6,
+            len(self.processor.tokenizer),
+            amount,
+            "going on after" if self.step else "starting with",
+            self.step,
+            self.total_steps,
+            self.accelerator.num_processes,
+        )
+
+    def loss_step(self, batch: Batch) -> torch.Tensor:
+        """The CTC loss of one batch; utterances too short for their transcript are left out, and named once."""
+        with autocast(self.accelerator.device, self.config.precision):
+            logits = self.wrapped(**batch.inputs).logits
+        frames = frame_mask(self.model, batch.inputs, logits.shape[1])
+        loss, unalignable = ctc_loss(logits, frames, batch.labels, self.blank)
+        self.unalignable.note(unalignable, batch.ids)
+        return loss
+
+    def run(self) -> None:
+        """The loop: one batch, one step."""
+        config, rates = self.config, self.config.optimizer
+        batches = self.position.stream(self.loader)
+        with self.progress.running(self.step):
+            while self.step < self.total_steps:
+                factor = warmup_cosine(self.step, self.total_steps, rates.warmup_steps, rates.final_fraction)
+                set_learning_rates(self.optimizer, {WEIGHTS: rates.learning_rate * factor})
+
+                batch = next(batches).to(self.accelerator.device)
+                self.guard.remember()
+                loss = self.loss_step(batch)
+                self.accelerator.backward(loss)
+                norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), rates.max_gradient_norm)
+                if self.guard.accepts(norm, loss, batch.ids, self.step):
+                    self.optimizer.step()
+                self.optimizer.zero_grad(set_to_none=True)
+
+                self.step += 1
+                measured = {"learning_rate": rates.learning_rate * factor}
+                self.progress.advance(self.step, {"ctc": loss, "gradient_norm": norm}, measured)
+                if self.step % config.evaluate_every_steps == 0 and self.step < self.total_steps:
+                    self.evaluate()
+                if self.step % config.checkpoint_every_steps == 0 or self.step == self.total_steps:
+                    with self.progress.pause():
+                        self.checkpoints.save(self.step, self.states, self.wrapped, self.optimizer)
+
+    def evaluate(self) -> dict[str, float]:
+        """Error rates on the dev set; the best model so far is saved."""
+        assert self.dev is not None
+        with self.progress.pause():
+            rates = self.dev.error_rates(self.model)
+            numbers = {"dev/wer": rates.wer, "dev/cer": rates.cer}
+            self.progress.report(self.step, numbers)
+            if self.best.improved(rates.wer, self.step):
+                self.save("best")
+        return numbers
+
+    def save(self, name: str) -> None:
+        """The model and its processor, in transformers' format."""
+        if self.accelerator.is_main_process:
+            with replaced_folder(self.output / name) as fresh:
+                self.model.save_pretrained(fresh)
+                self.processor.save_pretrained(fresh)
+
+    def finish(self) -> None:
+        """The last model and the final numbers."""
+        numbers = self.evaluate()
+        self.save("last")
+        unalignable = set().union(*processes.gather(self.unalignable.ids))
+        if self.accelerator.is_main_process:
+            done = {
+                "steps": self.step,
+                "best_dev_wer": self.best.value,
+                "best_step": self.best.step,
+                "last_dev_wer": numbers["dev/wer"],
+                "last_dev_cer": numbers["dev/cer"],
+                "seconds": round(self.progress.seconds, 1),
+                "wait_share": round(self.progress.wait_share, 4),
+                "parameters": self.model.num_parameters(),
+                "skipped_steps": self.guard.skipped,
+                "unalignable_utterances": sorted(unalignable),
+            }
+            write_json(self.done_file, done)
+            logger.info("Done: %s", "  ".join(f"{name} {value}" for name, value in done.items()))
+        self.accelerator.end_training()
+
+
+def main(config: Config) -> None:
+    """Trains one model as configured; returns at once if the run in `config.output` has already ended."""
+    training = Training(config)
+    start_logging()
+    training.checkpoints.check_settings()
+    if training.done_file.exists():
+        logger.info("%s has already ended; its numbers are in %s.", config.output, training.done_file)
+        return
+    if training.accelerator.is_main_process:
+        for name in ("best", "last", "processor"):
+            recover_folder(training.output / name)
+    training.prepare()
+    training.begin()
+    training.run()
+    training.finish()
+
+
+if __name__ == "__main__":
+    try:
+        main(parse(Config, prog=PROGRAM, description=__doc__ or ""))
+    except ValueError as error:
+        fail(PROGRAM, error)

@@ -1,0 +1,84 @@
+"""Launching the recipes as a user does, on tiny generated speech."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+RATE = 16000
+LAUNCH_SECONDS = 240
+ACCELERATE = (sys.executable, "-m", "accelerate.commands.launch", "--cpu")
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+PITCHES = {"low": 200.0, "mid": 500.0, "high": 1200.0}
+
+
+def speak(words: Sequence[str], random: np.random.Generator) -> np.ndarray:
+    """A "sentence": half a second of one tone a word."""
+    time_axis = np.arange(RATE // 2) / RATE
+    tones = [np.sin(2 * np.pi * PITCHES[word] * time_axis) for word in words]
+    return 0.3 * np.concatenate(tones) + 0.01 * random.standard_normal(len(words) * len(time_axis))
+
+
+def make_split(folder: Path, count: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    folder.mkdir(parents=True)
+    with (folder / "metadata.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["file_name", "transcription"])
+        for number in range(count):
+            words = random.choice(list(PITCHES), size=random.integers(2, 5)).tolist()
+            soundfile.write(folder / f"{number}.wav", speak(words, random), RATE)
+            rows.writerow([f"{number}.wav", " ".join(words)])
+
+
+def command(recipe: str, launcher: Sequence[str], config: Path, output: Path, *overrides: str) -> list[str]:
+    return [*launcher, recipe, "--config", str(config), "--output", str(output), *overrides]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+
+
+def launch(
+    recipe: str, launcher: Sequence[str], config: Path, output: Path, *overrides: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(recipe, launcher, config, output, *overrides),
+        cwd=REPOSITORY,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=LAUNCH_SECONDS,
+        check=False,
+    )
+
+
+def metrics(output: Path, name: str) -> list[float]:
+    lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    return [line[name] for line in lines if name in line]
+
+
+def done(output: Path) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads((output / "done.json").read_text())
+    return result
+
+
+def load_recipe(recipe: str) -> Any:
+    spec = importlib.util.spec_from_file_location(Path(recipe).stem + "_recipe", REPOSITORY / recipe)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
