@@ -32,7 +32,7 @@ from transformers import PreTrainedModel
 
 import compress
 from compress.budget import BudgetConfig, check_reachable, decide, make_budget
-from compress.checkpoint import load_config, load_model, load_processor, read_compression, save
+from compress.checkpoint import describe, load_config, load_model, load_processor, read_compression, save
 from compress.config import fail, parse, to_dict
 from compress.conformers import frame_mask, prepare_for_training, skeleton
 from compress.cost import size_of
@@ -373,27 +373,9 @@ class Pruning:
         """A complete checkpoint with what is known of its making; facts of earlier phases are carried on."""
         if not self.accelerator.is_main_process:
             return
-        table, before, after = self.budget.table, size_of(self.teacher), size_of(model)
+        made = describe("prune", self.config.teacher, size_of(self.teacher), size_of(model), self.budget)
         known = read_compression(str(self.output / "removed")) or {}
-        made = {
-            "method": "prune",
-            "phase": name,
-            "teacher": self.config.teacher,
-            "metric": table.metric,
-            "denominator": table.denominator,
-            "requested": self.budget.requested,
-            "limit": self.budget.limit,
-            "full": table.full,
-            "round_to": self.budget.round_to,
-            "parameters_before": before.total,
-            "parameters": after.total,
-            "macs_per_second_before": before.macs_per_second,
-            "macs_per_second": after.macs_per_second,
-        }
-        earlier = read_compression(self.config.teacher)
-        if earlier and earlier.get("method"):
-            made["teacher_compression"] = earlier
-        save(model, self.processor, self.output / name, known | made | facts, structure)
+        save(model, self.processor, self.output / name, known | made | facts | {"phase": name}, structure)
 
     def finish(self, phase: Phase) -> None:
         """The final numbers: requested, expected and achieved size, and what it cost."""

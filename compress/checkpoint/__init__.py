@@ -9,13 +9,14 @@ from compress.checkpoint.loading import (
     load_processor,
     read_compression,
 )
-from compress.checkpoint.saving import apply_structure, save
+from compress.checkpoint.saving import apply_structure, describe, save
 
 __all__ = [
     "COMPRESSION_FILE",
     "STRUCTURE_FILE",
     "CheckpointError",
     "apply_structure",
+    "describe",
     "load_config",
     "load_model",
     "load_processor",

@@ -9,6 +9,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 import compress
+from compress.budget import Budget
 from compress.checkpoint.card import model_card
 from compress.checkpoint.loading import (
     COMPRESSION_FILE,
@@ -19,7 +20,7 @@ from compress.checkpoint.loading import (
     read_compression,
 )
 from compress.conformers import structure_of
-from compress.cost import size_of
+from compress.cost import Size, size_of
 from compress.removal import remove
 from compress.structure import Structure
 from compress.training.folders import replaced_folder
@@ -51,6 +52,43 @@ def save(
         (fresh / "README.md").write_text(model_card(model, facts))
 
 
+def describe(method: str, teacher: str, before: Size, after: Size, budget: Budget | None = None) -> dict[str, Any]:
+    """What `compression.json` says of a compression.
+
+    Args:
+        method: what was done, e.g. `prune`.
+        teacher: folder or Hub name of the model it was made from.
+        before: size of the teacher.
+        after: size of the result.
+        budget: the target, if there was one.
+
+    Returns:
+        Sizes before and after; with a budget what was requested, of what, and its limit. What is known of the
+        compression of the teacher itself is carried on under `teacher_compression`.
+    """
+    facts: dict[str, Any] = {
+        "method": method,
+        "teacher": teacher,
+        "parameters_before": before.total,
+        "parameters": after.total,
+        "macs_per_second_before": before.macs_per_second,
+        "macs_per_second": after.macs_per_second,
+    }
+    if budget is not None:
+        facts |= {
+            "metric": budget.table.metric,
+            "denominator": budget.table.denominator,
+            "requested": budget.requested,
+            "limit": budget.limit,
+            "full": budget.table.full,
+            "round_to": budget.round_to,
+        }
+    earlier = read_compression(teacher)
+    if earlier and earlier.get("method"):
+        facts["teacher_compression"] = earlier
+    return facts
+
+
 def apply_structure(model: str, structure_path: str, out: str) -> dict[str, Any]:
     """Removes what a `structure.json` does not keep from a checkpoint, and saves the smaller one.
 
@@ -71,17 +109,6 @@ def apply_structure(model: str, structure_path: str, out: str) -> dict[str, Any]
     structure = Structure.load(structure_path)
     original, processor = load_model(model), load_processor(model)
     small = remove(original, structure)
-    before, after = size_of(original), size_of(small)
-    facts: dict[str, Any] = {
-        "method": "apply",
-        "teacher": model,
-        "parameters_before": before.total,
-        "parameters": after.total,
-        "macs_per_second_before": before.macs_per_second,
-        "macs_per_second": after.macs_per_second,
-    }
-    earlier = read_compression(model)
-    if earlier and earlier.get("method"):
-        facts["teacher_compression"] = earlier
+    facts = describe("apply", model, size_of(original), size_of(small))
     save(small, processor, out, facts)
     return facts
