@@ -36,21 +36,20 @@ from compress.checkpoint import describe, load_config, load_model, load_processo
 from compress.config import fail, parse, to_dict
 from compress.conformers import frame_mask, prepare_for_training, skeleton
 from compress.cost import size_of
-from compress.data import AugmentConfig, Batch, BatchConfig, SpeechConfig, SpeechLoader
+from compress.data import Batch
 from compress.distill import BlockOutputs, DistillConfig, block_distance, matched_blocks, output_divergence
 from compress.gates import GateConfig, Gates
 from compress.student import GatedStudent, Student
 from compress.training import processes
 from compress.training.best import Best
-from compress.training.checkpoints import Checkpoints
 from compress.training.ctc import Unalignable, ctc_loss
 from compress.training.finite import FiniteGuard
 from compress.training.folders import recover_folder, write_json
 from compress.training.optimizer import WEIGHTS, ParameterGroup, build_optimizer, weight_groups
 from compress.training.position import Position
-from compress.training.precision import Precision, autocast
+from compress.training.precision import autocast
 from compress.training.progress import Progress, start_logging
-from compress.training.run import make_accelerator, open_loaders, start_trackers
+from compress.training.run import RunConfig, make_accelerator, open_checkpoints, open_data, open_loader, start_trackers
 from compress.training.schedule import set_learning_rates, warmup_cosine
 
 logger = logging.getLogger("compress.prune")
@@ -95,68 +94,31 @@ class LearnConfig(PhaseConfig):
     budget_warmup: float = 0.4
 
 
-@dataclass(frozen=True)
-class Config:
-    """One compression run.
+@dataclass(frozen=True, kw_only=True)
+class Config(RunConfig):
+    """One compression run; the settings that every run has are those of `RunConfig`.
 
     Attributes:
         teacher: folder or Hub name of the model to compress.
-        output: folder of the run.
-        data: the training set; `data.split` is its split.
         budget: the size to reach.
         gates: what is gated, and how gates start.
         distill: the losses that hold the student to its teacher.
         learn: the phase with gates.
-        recover: the phase after removal.
-        dev_split: split of the dev set, read like the training set otherwise; null evaluates nothing.
-        dev: the dev set, if it is another source.
-        dev_limit: evaluate on the first so many dev utterances; null takes all.
-        batch: how utterances are put together.
-        augment: augmentation of the training batches; student and teacher see the same.
+        recover: the phase after removal; only here the dev set is looked at.
         dropout: every dropout probability of the student; null keeps those of the teacher's config.
         weight_decay: of matrices and kernels.
         max_gradient_norm: longer gradients of the weights are shortened to this.
-        precision: bf16 where the machine has it in hardware (auto), or always one of bf16 and fp32.
-        seed: of the order of the data, augmentation, dropout and the gates' noise.
-        evaluate_every_steps: steps between evaluations on the dev set in the recovery phase.
-        checkpoint_every_steps: steps between checkpoints.
-        keep_checkpoints: how many of them stay.
-        log_every_steps: steps between reports.
-        max_skipped_steps: steps whose gradient is not finite after which a phase gives up.
-        trackers: of accelerate, such as tensorboard or wandb.
     """
 
     teacher: str
-    output: str
-    data: SpeechConfig
     budget: BudgetConfig
     gates: GateConfig = field(default_factory=GateConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)
     learn: LearnConfig = field(default_factory=LearnConfig)
     recover: PhaseConfig = field(default_factory=lambda: PhaseConfig(steps=1000, learning_rate=1e-4))
-    dev_split: str | None = "dev"
-    dev: SpeechConfig | None = None
-    dev_limit: int | None = None
-    batch: BatchConfig = field(default_factory=BatchConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
     dropout: float | None = 0.0
     weight_decay: float = 0.0
     max_gradient_norm: float = 1.0
-    precision: Precision = "auto"
-    seed: int = 0
-    evaluate_every_steps: int = 500
-    checkpoint_every_steps: int = 500
-    keep_checkpoints: int = 2
-    log_every_steps: int = 20
-    max_skipped_steps: int = 20
-    trackers: tuple[str, ...] = ("tensorboard",)
-
-
-# Settings that may change between the start of a run and its resumption, since they touch neither weights nor data.
-HARMLESS = (
-    "output", "dev", "dev.*", "dev_*", "evaluate_every_steps", "checkpoint_every_steps", "keep_checkpoints",
-    "log_every_steps", "max_skipped_steps", "trackers", "batch.workers", "batch.prefetch_batches", "data.cache_*",
-)  # fmt: skip
 
 
 class Phase:
@@ -176,7 +138,7 @@ class Phase:
                 for side, model in enumerate((self.model, run.teacher))
             ],
         )
-        self.loader = run.open_loader(seed)
+        self.loader = open_loader(config, run.train_set, run.processor, run.accelerator, seed)
         self.wrapped, self.optimizer = self.accelerator.prepare(student, build_optimizer(self.groups()))
         set_seed(seed, device_specific=True)  # dropout noise of each rank's own
         self.step, self.position, self.best, self.unalignable = 0, Position(), Best(), Unalignable()
@@ -185,7 +147,7 @@ class Phase:
             settings.steps, description=name, directory=folder, accelerator=self.accelerator,
             waited=lambda: self.loader.wait_seconds, log_every=config.log_every_steps,
         )  # fmt: skip
-        self.checkpoints = run.checkpoints(name)
+        self.checkpoints = open_checkpoints(config, name)
         self.states: dict[str, Any] = {
             key: getattr(self, key) for key in ("position", "best", "unalignable", "guard", "progress")
         }
@@ -299,15 +261,6 @@ class Pruning:
         self.output = Path(config.output)
         self.accelerator = make_accelerator(self.output, config.trackers)
 
-    def checkpoints(self, phase: str) -> Checkpoints:
-        """The checkpoints of a phase; its folder tells them apart."""
-        return Checkpoints(
-            self.output / "checkpoints" / phase,
-            self.config.keep_checkpoints,
-            settings=to_dict(self.config),
-            harmless=HARMLESS,
-        )
-
     def prepare(self) -> None:
         """The budget first, refused before anything is loaded if it cannot be reached; then teacher and data."""
         config = self.config
@@ -317,19 +270,8 @@ class Pruning:
         self.teacher = load_model(config.teacher, device=self.accelerator.device).requires_grad_(False)
         self.processor = load_processor(config.teacher)
         self.blank = int(self.teacher.config.pad_token_id)
-        self.train_set, self.dev = open_loaders(
-            config.data, config.dev_split, config.dev, config.dev_limit,
-            processor=self.processor, batch=config.batch, accelerator=self.accelerator,
-            precision=config.precision, labels=config.distill.ctc > 0,
-        )  # fmt: skip
-
-    def open_loader(self, seed: int) -> SpeechLoader:
-        """The training batches of this rank, in an order that follows from the seed."""
-        config, accelerator = self.config, self.accelerator
-        return SpeechLoader(
-            self.train_set, self.processor, config.batch, augment=config.augment, seed=seed,
-            rank=accelerator.process_index, world_size=accelerator.num_processes,
-        )  # fmt: skip
+        labels = config.distill.ctc > 0
+        self.train_set, self.dev = open_data(config, self.processor, self.accelerator, labels=labels)
 
     def learn(self) -> None:
         """Phases 1 and 2: gate learning, the decision, and the removal."""
@@ -399,7 +341,7 @@ def main(config: Config) -> None:
     pruning = Pruning(config)
     start_logging()
     for name in ("learn", "recover"):
-        pruning.checkpoints(name).check_settings()
+        open_checkpoints(config, name).check_settings()
     if (pruning.output / "done.json").exists():
         logger.info("%s has already ended; its numbers are in done.json there.", config.output)
         return

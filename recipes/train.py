@@ -28,19 +28,18 @@ from transformers import AutoProcessor
 from compress.checkpoint import load_processor
 from compress.config import fail, parse, to_dict
 from compress.conformers import frame_mask
-from compress.data import AugmentConfig, Batch, BatchConfig, SpeechConfig, SpeechLoader, open_speech
+from compress.data import Batch, open_speech
 from compress.training import processes
 from compress.training.best import Best
-from compress.training.checkpoints import Checkpoints
 from compress.training.ctc import Unalignable, ctc_loss
 from compress.training.finite import FiniteGuard
 from compress.training.folders import recover_folder, replaced_folder, write_json
 from compress.training.models import ModelConfig, build_model, mel_bins
 from compress.training.optimizer import WEIGHTS, build_optimizer, weight_groups
 from compress.training.position import Position, total_batches
-from compress.training.precision import Precision, autocast
+from compress.training.precision import autocast
 from compress.training.progress import Progress, start_logging
-from compress.training.run import make_accelerator, open_loaders, start_trackers
+from compress.training.run import RunConfig, make_accelerator, open_checkpoints, open_data, open_loader, start_trackers
 from compress.training.schedule import set_learning_rates, warmup_cosine
 from compress.training.tokens import SAMPLING_RATE, TokensConfig, build_processor
 
@@ -68,53 +67,23 @@ class OptimizerConfig:
     final_fraction: float = 0.0
 
 
-@dataclass(frozen=True)
-class Config:
-    """One training run.
+@dataclass(frozen=True, kw_only=True)
+class Config(RunConfig):
+    """One training run; the settings that every run has are those of `RunConfig`.
 
     Attributes:
-        output: folder of the run.
-        data: the training set; `data.split` is its split.
         model: what to train.
-        dev_split: split of the dev set, which is otherwise read like the training set.
-        dev: the dev set, if it is another source.
-        dev_limit: evaluate on the first so many dev utterances; None takes all.
         tokens: what a new model spells with; a checkpoint brings its own.
-        batch: how utterances are put together.
-        augment: augmentation of the training batches.
         optimizer: see there.
         epochs: passes over the training set.
         max_steps: length of the run in steps, instead of `epochs`.
-        precision: bf16 where the machine has it in hardware (auto), or always one of bf16 and fp32.
-        seed: of the weights, the order of the data, augmentation and dropout.
-        evaluate_every_steps: steps between evaluations on the dev set; there is one at the end in any case.
-        checkpoint_every_steps: steps between checkpoints.
-        keep_checkpoints: how many of them stay.
-        log_every_steps: steps between reports.
-        max_skipped_steps: steps whose gradient is not finite after which the run gives up.
-        trackers: of accelerate, such as tensorboard or wandb.
     """
 
-    output: str
-    data: SpeechConfig
     model: ModelConfig
-    dev_split: str = "dev"
-    dev: SpeechConfig | None = None
-    dev_limit: int | None = None
     tokens: TokensConfig = field(default_factory=TokensConfig)
-    batch: BatchConfig = field(default_factory=BatchConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     epochs: int = 10
     max_steps: int | None = None
-    precision: Precision = "auto"
-    seed: int = 0
-    evaluate_every_steps: int = 500
-    checkpoint_every_steps: int = 500
-    keep_checkpoints: int = 2
-    log_every_steps: int = 20
-    max_skipped_steps: int = 20
-    trackers: tuple[str, ...] = ("tensorboard",)
 
     def __post_init__(self) -> None:
         if self.data.streaming and self.max_steps is None:
@@ -125,13 +94,6 @@ class Config:
             )
 
 
-# Settings that may change between the start of a run and its resumption, since they touch neither weights nor data.
-HARMLESS = (
-    "output", "dev", "dev.*", "dev_*", "evaluate_every_steps", "checkpoint_every_steps", "keep_checkpoints",
-    "log_every_steps", "max_skipped_steps", "trackers", "batch.workers", "batch.prefetch_batches", "data.cache_*",
-)  # fmt: skip
-
-
 class Training:
     """The run: `prepare` the data and the model, `run` the loop, `finish` with the final numbers."""
 
@@ -139,9 +101,7 @@ class Training:
         self.config = config
         self.output = Path(config.output)
         self.accelerator = make_accelerator(self.output, config.trackers)
-        self.checkpoints = Checkpoints(
-            self.output / "checkpoints", config.keep_checkpoints, settings=to_dict(config), harmless=HARMLESS
-        )
+        self.checkpoints = open_checkpoints(config)
         self.step = 0
 
     @property
@@ -154,25 +114,8 @@ class Training:
         resuming = self.checkpoints.latest() is not None
         with accelerator.main_process_first():
             self.processor = self.find_processor(resuming)
-        train_set, self.dev = open_loaders(
-            config.data,
-            config.dev_split,
-            config.dev,
-            config.dev_limit,
-            processor=self.processor,
-            batch=config.batch,
-            accelerator=accelerator,
-            precision=config.precision,
-        )
-        self.loader = SpeechLoader(
-            train_set,
-            self.processor,
-            config.batch,
-            augment=config.augment,
-            seed=config.seed,
-            rank=accelerator.process_index,
-            world_size=accelerator.num_processes,
-        )
+        train_set, self.dev = open_data(config, self.processor, accelerator)
+        self.loader = open_loader(config, train_set, self.processor, accelerator, config.seed)
 
         # Equal weights on every rank, then dropout noise of each rank's own.
         set_seed(config.seed)

@@ -1,10 +1,10 @@
-"""What every training recipe sets up alike: the accelerator, its trackers, the training set, the dev set."""
+"""What every training recipe shares: the settings of a run, the accelerator, its trackers, the data, the dev set."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,95 @@ from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration
 from transformers import PreTrainedModel
 
-from compress.data import BatchConfig, SpeechConfig, SpeechDataset, SpeechLoader, open_speech, vocabulary_of
+from compress.config import to_dict
+from compress.data import (
+    AugmentConfig,
+    BatchConfig,
+    SpeechConfig,
+    SpeechDataset,
+    SpeechLoader,
+    open_speech,
+    vocabulary_of,
+)
 from compress.evaluation import ErrorRates, error_rates, transcribe
 from compress.training import processes
+from compress.training.checkpoints import Checkpoints
 from compress.training.folders import write_json
 from compress.training.precision import Precision, autocast
 from compress.training.settings import flatten
 
 logger = logging.getLogger(__name__)
+
+HARMLESS = (
+    "output", "dev", "dev.*", "dev_*", "evaluate_every_steps", "checkpoint_every_steps", "keep_checkpoints",
+    "log_every_steps", "max_skipped_steps", "trackers", "batch.workers", "batch.prefetch_batches", "data.cache_*",
+)  # fmt: skip
+"""Settings that may change between the start of a run and its resumption: they touch neither weights nor data."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What every training run has.
+
+    Attributes:
+        output: folder of the run.
+        data: the training set; `data.split` is its split.
+        dev_split: split of the dev set, which is otherwise read like the training set; null evaluates nothing.
+        dev: the dev set, if it is another source.
+        dev_limit: evaluate on the first so many dev utterances; null takes all.
+        batch: how utterances are put together.
+        augment: augmentation of the training batches.
+        precision: bf16 where the machine has it in hardware (auto), or always one of bf16 and fp32.
+        seed: of everything random.
+        evaluate_every_steps: steps between evaluations on the dev set; there is one at the end in any case.
+        checkpoint_every_steps: steps between checkpoints.
+        keep_checkpoints: how many of them stay.
+        log_every_steps: steps between reports.
+        max_skipped_steps: steps whose gradient is not finite after which the run gives up.
+        trackers: of accelerate, such as tensorboard or wandb.
+    """
+
+    output: str
+    data: SpeechConfig
+    dev_split: str | None = "dev"
+    dev: SpeechConfig | None = None
+    dev_limit: int | None = None
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    precision: Precision = "auto"
+    seed: int = 0
+    evaluate_every_steps: int = 500
+    checkpoint_every_steps: int = 500
+    keep_checkpoints: int = 2
+    log_every_steps: int = 20
+    max_skipped_steps: int = 20
+    trackers: tuple[str, ...] = ("tensorboard",)
+
+
+def open_checkpoints(config: RunConfig, *parts: str) -> Checkpoints:
+    """The checkpoints of a run, or of one of its phases, which refuse to resume with other settings.
+
+    Args:
+        config: of the run; the recipe's own settings are part of it.
+        parts: below `<output>/checkpoints`, e.g. the name of a phase.
+    """
+    folder = Path(config.output, "checkpoints", *parts)
+    return Checkpoints(folder, config.keep_checkpoints, settings=to_dict(config), harmless=HARMLESS)
+
+
+def open_loader(
+    config: RunConfig, dataset: SpeechDataset, processor: Any, accelerator: Accelerator, seed: int
+) -> SpeechLoader:
+    """The training batches of this rank, in an order that follows from the seed."""
+    return SpeechLoader(
+        dataset,
+        processor,
+        config.batch,
+        augment=config.augment,
+        seed=seed,
+        rank=accelerator.process_index,
+        world_size=accelerator.num_processes,
+    )
 
 
 def make_accelerator(output: Path, trackers: Sequence[str]) -> Accelerator:
@@ -78,29 +159,15 @@ class DevSet:
         return error_rates(*([row[column] for row in every.values()] for column in (1, 2)))
 
 
-def open_loaders(
-    data: SpeechConfig,
-    dev_split: str | None,
-    dev: SpeechConfig | None,
-    dev_limit: int | None,
-    *,
-    processor: Any,
-    batch: BatchConfig,
-    accelerator: Accelerator,
-    precision: Precision,
-    labels: bool = True,
+def open_data(
+    config: RunConfig, processor: Any, accelerator: Accelerator, *, labels: bool = True
 ) -> tuple[SpeechDataset, DevSet | None]:
     """Opens the training set and the dev set, checked against what the processor can spell.
 
     Args:
-        data: the training set.
-        dev_split: split of the dev set, which is otherwise read like the training set; None opens none.
-        dev: the dev set, if it is another source.
-        dev_limit: only the first so many dev utterances; None takes all.
+        config: says which.
         processor: feature extractor and tokenizer of the model.
-        batch: how dev utterances are put together.
         accelerator: rank 0 fills the caches, the others find them filled.
-        precision: of the dev set's forward passes.
         labels: whether the training set needs transcripts.
 
     Returns:
@@ -108,10 +175,11 @@ def open_loaders(
     """
     rate, vocabulary = processor.feature_extractor.sampling_rate, vocabulary_of(processor)
     with accelerator.main_process_first():
-        train_set = open_speech(data, sampling_rate=rate, vocabulary=vocabulary, labels=labels)
-        if dev is None and dev_split is None:
+        train_set = open_speech(config.data, sampling_rate=rate, vocabulary=vocabulary, labels=labels)
+        if config.dev is None and config.dev_split is None:
             return train_set, None
-        chosen = dev or replace(data, split=dev_split or "", limit=None)
-        chosen = replace(chosen, limit=dev_limit or chosen.limit)
-        dev_set = open_speech(chosen, sampling_rate=rate, vocabulary=vocabulary)
-    return train_set, DevSet(dev_set, processor, batch, accelerator, precision)
+        dev = config.dev or replace(config.data, split=config.dev_split or "", limit=None)
+        dev_set = open_speech(
+            replace(dev, limit=config.dev_limit or dev.limit), sampling_rate=rate, vocabulary=vocabulary
+        )
+    return train_set, DevSet(dev_set, processor, config.batch, accelerator, config.precision)

@@ -1,0 +1,107 @@
+"""Best value, position in the data, settings, folders, precision."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from compress.training import precision
+from compress.training.best import Best
+from compress.training.folders import recover_folder, replaced_folder, write_json
+from compress.training.position import Position, total_batches
+from compress.training.settings import differing
+
+
+class Numbers:
+    def __init__(self, *lengths: int) -> None:
+        self.lengths = lengths
+
+    def batches_per_epoch(self, epoch: int) -> int:
+        return self.lengths[epoch]
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[int, int]]:
+        return ((epoch, number) for number in range(start, self.lengths[epoch]))
+
+
+def test_best_ignores_ties_and_nan_and_survives() -> None:
+    best = Best()
+    assert best.improved(0.4, 1)
+    assert not best.improved(0.4, 2)
+    assert not best.improved(math.nan, 3)
+    resumed = Best()
+    resumed.load_state_dict(best.state_dict())
+    assert resumed == Best(0.4, 1)
+
+
+def test_the_stream_goes_on_from_any_position() -> None:
+    whole = list(zip(range(5), Position().stream(Numbers(2, 3, 1)), strict=False))
+    assert [batch for _, batch in whole] == [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2)]
+    position = Position()
+    stream = position.stream(Numbers(2, 3, 1))
+    for count in range(1, 5):
+        next(stream)
+        resumed = Position()
+        resumed.load_state_dict(position.state_dict())
+        assert next(resumed.stream(Numbers(2, 3, 1))) == whole[count][1]
+
+
+def test_an_empty_data_set_does_not_spin_for_ever() -> None:
+    with pytest.raises(ValueError, match="Epoch 0 has no batch"):
+        next(Position().stream(Numbers(0)))
+
+
+def test_epochs_of_different_length_are_added_up() -> None:
+    assert total_batches(Numbers(2, 3, 1), epochs=3) == 6
+
+
+def test_settings_differ_by_dotted_key() -> None:
+    old = {"a": {"b": 1, "c": (1, 2)}, "d": None}
+    assert differing(old, {"a": {"b": 1, "c": [1, 2]}, "d": None}) == {}
+    assert differing(old, {"a": {"b": 2, "c": [1]}, "d": 3}, harmless=["a.c", "d"]) == {"a.b": (1, 2)}
+
+
+def test_a_folder_is_replaced_in_full_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "best"
+    with replaced_folder(target) as fresh:
+        (fresh / "weights").write_text("one")
+    with pytest.raises(FileNotFoundError), replaced_folder(target) as fresh:
+        (fresh / "weights").write_bytes((fresh / "absent").read_bytes())
+    assert (target / "weights").read_text() == "one"
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]
+
+
+def test_a_swap_that_was_killed_halfway_is_undone(tmp_path: Path) -> None:
+    (tmp_path / ".best.old").mkdir()
+    (tmp_path / ".best.new").mkdir()
+    recover_folder(tmp_path / "best")
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]
+
+
+def test_json_is_replaced_in_one_go(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "done.json"
+    write_json(path, {"steps": 1})
+    write_json(path, {"steps": 2})
+    assert json.loads(path.read_text()) == {"steps": 2}
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("flags", "expected"), [("avx2 avx512_bf16", True), ("avx2 amx_bf16", True), ("avx2", False)])
+def test_bf16_follows_the_processor(
+    flags: str, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "cpuinfo"
+    info.write_text(f"processor\t: 0\nflags\t\t: fpu {flags}\n")
+    monkeypatch.setattr(precision, "CPU_INFO", info)
+    device = torch.device("cpu")
+    layer = torch.nn.Linear(2, 2)
+    with precision.autocast(device, "auto"):
+        assert layer(torch.ones(1, 2)).dtype == (torch.bfloat16 if expected else torch.float32)
+    with precision.autocast(device, "fp32"):
+        assert layer(torch.ones(1, 2)).dtype == torch.float32
+    with precision.autocast(device, "bf16"):
+        assert layer(torch.ones(1, 2)).dtype == torch.bfloat16
