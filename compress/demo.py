@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +38,7 @@ TYPICAL_SECONDS = {"train": 300.0, "prune": 210.0, "evaluate": 45.0}
 # However long an interrupted stage has taken already, this share of its typical time is still ahead.
 LEAST_SHARE_LEFT = 0.1
 MINUTE_SECONDS = 60
+STOP_SECONDS = 10.0
 
 
 class StageFailedError(ValueError):
@@ -176,7 +180,7 @@ def _launch(recipe: str, config: str, *overrides: str) -> tuple[str, ...]:
     """The command `accelerate launch recipes/NAME.py --config CONFIG ...`, with accelerate's own defaults spelt out."""
     file = config if Path(config).is_file() else str(resources.find(config).path)
     launcher = ("-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1")
-    silent = ("--mixed_precision", "no", "--dynamo_backend", "no")
+    silent = ("--quiet", "--mixed_precision", "no", "--dynamo_backend", "no")
     return (
         sys.executable,
         *launcher,
@@ -196,7 +200,7 @@ def _run_stage(stage: Stage, clock: Clock, save: Callable[[], None]) -> None:
     """Runs a stage on this terminal and takes its time, also when it is interrupted."""
     began, before = time.monotonic(), clock.seconds.get(stage.name, 0.0)
     try:
-        code = subprocess.run(stage.command, env=_environment(), check=False).returncode
+        code = _execute(stage.command, _environment())
     finally:
         clock.seconds[stage.name] = before + time.monotonic() - began
         save()
@@ -205,6 +209,43 @@ def _run_stage(stage: Stage, clock: Clock, save: Callable[[], None]) -> None:
             f"'{stage.title}' ended with exit code {code}; what it printed above says why. "
             "The same command continues from where it stopped."
         )
+
+
+def _execute(command: Sequence[str], environment: dict[str, str]) -> int:
+    """Runs a program on this terminal; nothing that it started outlives an interruption of this process.
+
+    The program gets a process group of its own, since a launcher does not pass signals on to what it launched.
+    """
+    with _termination_interrupts():
+        process = subprocess.Popen(command, env=environment, start_new_session=True)
+        try:
+            return process.wait()
+        except BaseException:
+            _stop(process)
+            raise
+
+
+@contextmanager
+def _termination_interrupts() -> Iterator[None]:
+    """Makes SIGTERM raise KeyboardInterrupt, as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Only the main thread may handle signals.
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Ends a process group; checkpoints are complete or absent whenever that happens."""
+    os.killpg(process.pid, signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=STOP_SECONDS)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _environment() -> dict[str, str]:

@@ -53,7 +53,7 @@ class OptimizerConfig:
     """AdamW with a linear warm-up, then half a cosine.
 
     Attributes:
-        learning_rate: the peak; 5e-4 suits models of a few million parameters, while 2e-3 keeps them from learning.
+        learning_rate: the peak; 5e-4 to 1e-3 suits models of a few million parameters, larger ones need less.
         warmup_steps: steps of the linear rise.
         weight_decay: of matrices and kernels, not of biases and norms.
         max_gradient_norm: longer gradients are shortened to this.
@@ -86,6 +86,8 @@ class Config(RunConfig):
     max_steps: int | None = None
 
     def __post_init__(self) -> None:
+        if self.dev is None and self.dev_split is None:
+            raise ValueError("The best model is the one that errs least on the dev set: set dev_split, or dev.")
         if self.data.streaming and self.max_steps is None:
             raise ValueError("A stream has no known length: set max_steps, or data.streaming to false.")
         if self.data.streaming and self.model.checkpoint is None:

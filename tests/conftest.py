@@ -17,7 +17,6 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["JSONARGPARSE_DEPRECATION_WARNINGS"] = "off"
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-SPEECH_DATA = REPOSITORY.parent / "shared" / "data"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -42,14 +41,9 @@ def torch_pair_problem() -> str | None:
 
 
 @pytest.fixture(scope="session")
-def repository() -> Path:
-    """The root of the source checkout."""
-    return REPOSITORY
-
-
-@pytest.fixture(scope="session")
 def speech_data() -> Path:
-    """The folder of real human speech (`digits/`, `fsdd/`, `librispeech/`); skips the test where it is absent."""
-    if not SPEECH_DATA.is_dir():
-        pytest.skip("the real speech of ../shared/data is not on this machine")
-    return SPEECH_DATA
+    """Real speech: the folder `COMPRESS_TEST_DATA`, else `../shared/data` beside the repository; skips without it."""
+    folder = Path(os.environ.get("COMPRESS_TEST_DATA") or REPOSITORY.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"needs real speech in {folder}; set COMPRESS_TEST_DATA to its folder")
+    return folder

@@ -16,7 +16,7 @@ import yaml
 from compress.config import known_keys, nearest, parse, to_dict
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-COMMITTED_CONFIGS = 0  # update when a YAML is added to configs/
+COMMITTED_CONFIGS = 8  # update when a YAML is added to configs
 LAUNCH_LINE = 3  # of every config: the exact command that runs it
 LAUNCH = re.compile(r"# (accelerate launch (?:--\S+ )*(recipes/\w+\.py) --config (configs/\S+\.yaml)( .*)?)")
 
@@ -271,3 +271,12 @@ def test_launch_line_builds_the_config(config: Path, capsys: pytest.CaptureFixtu
     assert stop.value.code == 0
     printed = yaml.safe_load(capsys.readouterr().out)
     assert printed == to_dict(built)
+
+
+def test_teachers_are_what_the_training_configs_leave() -> None:
+    """A teacher in `runs/` is the best model of a committed training config, so that the headers can be followed."""
+    configs = {path: yaml.safe_load(path.read_text()) for path in committed_configs()}
+    outputs = {f"{config['output']}/best" for config in configs.values()}
+    for path, config in configs.items():
+        teacher = config.get("teacher", "")
+        assert not teacher.startswith("runs/") or teacher in outputs, f"{path.name}: nothing trains {teacher}"

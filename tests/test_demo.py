@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +16,8 @@ from rich.console import Console
 
 from compress import demo, resources
 from compress.demo import TYPICAL_SECONDS, Clock, DemoConfig, Stage, StageFailedError, run_demo
+
+REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 class Launcher:
@@ -25,19 +31,19 @@ class Launcher:
     def programs(self) -> list[str]:
         return [self.program(command) for command in self.commands]
 
-    def __call__(self, command: Sequence[str], env: dict[str, str], check: bool) -> subprocess.CompletedProcess[str]:
+    def __call__(self, command: Sequence[str], environment: dict[str, str]) -> int:
         words = list(command)
         self.commands.append(words)
         program = self.program(words)
         if program == self.failing:
-            return subprocess.CompletedProcess(words, returncode=3)
+            return 3
         if program == "evaluate":
             out = Path(yaml.safe_load(Path(words[-1]).read_text())["out"])
             for name in demo.REPORT_FILES:
                 (out / name).write_text("{}")
         else:
             self.train(Path(words[words.index("--output") + 1]), "best" if program == "train.py" else "final")
-        return subprocess.CompletedProcess(words, returncode=0)
+        return 0
 
     @staticmethod
     def program(command: Sequence[str]) -> str:
@@ -60,7 +66,7 @@ def launcher(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Launcher:
         file.touch()
     monkeypatch.setattr(resources, "_PACKAGE", tmp_path / "checkout" / "compress")
     stand_in = Launcher()
-    monkeypatch.setattr(subprocess, "run", stand_in)
+    monkeypatch.setattr(demo, "_execute", stand_in)
     return stand_in
 
 
@@ -165,3 +171,106 @@ def test_times_add_up_over_runs(launcher: Launcher, tmp_path: Path, monkeypatch:
     run(config)
     state = json.loads((tmp_path / "demo" / "demo.json").read_text())
     assert state["seconds"] == {"train": 14.0, "prune": 7.0, "evaluate": 7.0}
+
+
+GRANDCHILD = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+print(child.pid, flush=True)
+child.wait()
+"""
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_nothing_outlives_an_interruption(sent: signal.Signals) -> None:
+    code = f"import sys; from compress.demo import _execute; _execute([sys.executable, '-c', {GRANDCHILD!r}], {{}})"
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert process.stdout is not None
+    grandchild = int(process.stdout.readline())
+    process.send_signal(sent)
+    assert process.wait(timeout=30) != 0
+    deadline = time.monotonic() + 10
+    while running(grandchild) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not running(grandchild)
+
+
+def running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{pid}/stat")
+    return not (status.exists() and ") Z " in status.read_text())
+
+
+# The real thing, small ------------------------------------------------------------------------------------------------
+
+SMALL_TRAIN = """
+output: unused
+data: {source: synthetic, cache_dir: CACHE, synthetic: SPEECH}
+model:
+  family: parakeet
+  settings:
+    hidden_size: 32
+    num_hidden_layers: 2
+    num_attention_heads: 4
+    intermediate_size: 64
+    subsampling_conv_channels: 8
+tokens: {kind: characters}
+batch: {seconds: 30, workers: 0}
+optimizer: {warmup_steps: 1}
+max_steps: 4
+evaluate_every_steps: 4
+checkpoint_every_steps: 2
+"""
+SMALL_PRUNE = """
+teacher: unused
+output: unused
+data: {source: synthetic, cache_dir: CACHE, synthetic: SPEECH}
+budget: {params: 50%}
+learn: {steps: 4, warmup_steps: 1}
+recover: {steps: 2, learning_rate: 1.0e-4}
+batch: {seconds: 30, workers: 0}
+evaluate_every_steps: 2
+checkpoint_every_steps: 2
+"""
+SMALL_SPEECH = "{hours: 0.02, dev_utterances: 4, test_utterances: 8, grammar: digits}"
+
+
+def demo_command(tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    for name, text in {"train": SMALL_TRAIN, "prune": SMALL_PRUNE}.items():
+        written = text.replace("SPEECH", SMALL_SPEECH).replace("CACHE", str(tmp_path / "cache"))
+        (tmp_path / f"{name}.yaml").write_text(written)
+    command = [
+        sys.executable,
+        "-m",
+        "compress",
+        "demo",
+        "--out",
+        "demo",
+        "--train",
+        "train.yaml",
+        "--prune",
+        "prune.yaml",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_whole_story_at_a_reduced_size(tmp_path: Path) -> None:
+    """Through the real command line and the real recipes, with models too small to learn anything."""
+    first = demo_command(tmp_path)
+    assert first.returncode == 0, first.stderr[-3000:]
+    report = json.loads((tmp_path / "demo" / "report.json").read_text())
+    teacher, student = report["baseline"]["parameters"]["total"], report["model"]["parameters"]["total"]
+    assert student <= teacher // 2
+    assert report["ratio"]["parameters"] == pytest.approx(student / teacher)
+    assert "wer_ci95" in report["difference"]
+    assert (tmp_path / "demo" / "report.html").stat().st_size > 0
+    again = demo_command(tmp_path)
+    assert again.returncode == 0
+    assert again.stderr.count("done before") == 3

@@ -30,6 +30,14 @@ for verb in sys.argv[1:]:
 print(json.dumps({"file": compress.__file__, "texts": texts}))
 """
 
+CAT_AND_CP = """
+import contextlib, pathlib
+from compress.cli import main
+with pathlib.Path("printed.py").open("w", encoding="utf-8") as file, contextlib.redirect_stdout(file):
+    main(["cat", "recipes/prune.py"])
+main(["cp", "configs/demo/prune.yaml", "mine.yaml"])
+"""
+
 
 def run(*command: str, cwd: Path, site: Path | None = None) -> str:
     environment = {**os.environ, "PYTHONPATH": str(site or "")}
@@ -85,11 +93,14 @@ def test_every_verb_works_away_from_the_clone(site: Path, tmp_path: Path) -> Non
 def test_ls_cat_and_cp_away_from_the_clone(site: Path, installed: list[str], tmp_path: Path) -> None:
     listed = [line.split()[0] for line in run(*installed, "ls", cwd=tmp_path, site=site).splitlines()]
     assert {"recipes/train.py", "recipes/prune.py", "configs/demo/train.yaml", "configs/demo/prune.yaml"} <= set(listed)
-    assert run(*installed, "cat", "recipes/prune.py", cwd=tmp_path, site=site) == (
-        REPOSITORY / "recipes" / "prune.py"
-    ).read_text(encoding="utf-8")
-    run(sys.executable, "-m", "compress", "cp", "configs/demo/prune.yaml", "mine.yaml", cwd=tmp_path, site=site)
-    assert (tmp_path / "mine.yaml").read_bytes() == (REPOSITORY / "configs" / "demo" / "prune.yaml").read_bytes()
+    run(sys.executable, "-c", CAT_AND_CP, cwd=tmp_path, site=site)
+    for copied in ("printed.py", "mine.yaml"):
+        original = REPOSITORY / {"printed.py": "recipes/prune.py", "mine.yaml": "configs/demo/prune.yaml"}[copied]
+        assert (tmp_path / copied).read_text(encoding="utf-8") == original.read_text(encoding="utf-8")
+
+
+def test_python_m_compress(site: Path, tmp_path: Path) -> None:
+    assert "conformer-compress" in run(sys.executable, "-m", "compress", "version", cwd=tmp_path, site=site)
 
 
 def test_every_import_is_a_declared_dependency(site: Path) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from torch import nn
+from torch.nn.utils import parametrize
 from transformers import (
     ParakeetCTCConfig,
     ParakeetEncoderConfig,
@@ -96,6 +98,7 @@ def build_model(config: ModelConfig, *, vocabulary_size: int, blank: int) -> Pre
     if config.checkpoint is None:
         assert config.family is not None
         model = BUILDERS[config.family](config.settings, vocabulary_size, blank)
+        _draw_weights(model)
     else:
         model = load_model(config.checkpoint)
         if model.config.pad_token_id != blank:
@@ -105,6 +108,17 @@ def build_model(config: ModelConfig, *, vocabulary_size: int, blank: int) -> Pre
     prepare_for_training(model)
     model.train()
     return model
+
+
+def _draw_weights(model: nn.Module) -> None:
+    """Draws the weights of linear and convolution layers as torch does, scaled by their number of inputs.
+
+    transformers draws them with one small deviation (0.02) whatever the layer, which suits fine-tuning of large models.
+    In a small one the signal dies on the way through the depthwise convolutions, and CTC stays at its prior for long.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d) and not parametrize.is_parametrized(module):
+            module.reset_parameters()
 
 
 def mel_bins(config: ModelConfig) -> int:

@@ -209,6 +209,16 @@ def test_learns_the_tones(config: Path, tmp_path: Path) -> None:
     assert sum(losses[-5:]) < 0.1 * sum(losses[:5])
 
 
+def test_a_dev_set_is_needed() -> None:
+    from compress.data import SpeechConfig
+    from compress.training.models import ModelConfig
+
+    with pytest.raises(ValueError, match="set dev_split, or dev"):
+        load_recipe().Config(
+            output="out", data=SpeechConfig(source="x"), model=ModelConfig(family="parakeet"), dev_split=None
+        )
+
+
 def test_a_stream_needs_steps_and_tokens() -> None:
     from compress.data import SpeechConfig
     from compress.training.models import ModelConfig

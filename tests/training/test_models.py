@@ -31,6 +31,16 @@ def test_every_trainable_parameter_gets_a_gradient(family: str) -> None:
     assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
 
 
+def test_weights_are_scaled_by_the_inputs_of_their_layer() -> None:
+    """One small deviation for all layers lets the signal die in a small model, and CTC stays at its prior."""
+    model = build_model(ModelConfig("parakeet"), vocabulary_size=9, blank=8)
+    for layer, inputs in (
+        (model.encoder.layers[0].conv.depthwise_conv, 9),
+        (model.encoder.layers[0].feed_forward1.linear2, 576),
+    ):
+        assert layer.weight.std().item() == pytest.approx((3 * inputs) ** -0.5, rel=0.1)
+
+
 def test_weights_follow_from_the_seed() -> None:
     def build() -> torch.Tensor:
         torch.manual_seed(3)

@@ -1,0 +1,108 @@
+"""The command `compress`: one verb, one file, one function `run`.
+
+The first line of a verb's module says what it does (and stands in the overview); the whole docstring is its `--help`.
+A verb imports what it needs when it runs, so that `compress --help` waits for nothing it does not need.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+from jsonargparse import ArgumentParser, Namespace
+from rich.console import Console
+from rich.logging import RichHandler
+
+from compress.config import USAGE_EXIT_CODE, fail, make_parser
+
+VERBS = ("inspect", "apply", "evaluate", "demo", "ls", "cat", "cp", "version")
+_INTERRUPTED_EXIT_CODE = 130
+_HELP_OPTIONS = ("-h", "--help")
+
+_OVERVIEW = """\
+usage: compress VERB [OPTIONS]
+
+Make a Conformer speech recogniser smaller: learn which parts it needs, remove the rest, and measure what that cost.
+
+verbs:
+{verbs}
+
+`compress VERB --help` explains one verb. Training happens in the recipes (`compress ls`), for example
+  accelerate launch recipes/prune.py --config configs/demo/prune.yaml --budget.params 50%
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs `compress VERB ...`.
+
+    Args:
+        arguments: The command line without the program's name; `sys.argv[1:]` when None.
+
+    Returns:
+        The exit code: 0, 2 for a mistake of the user (one message on stderr), or 130 when interrupted.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in _HELP_OPTIONS:
+        sys.stdout.write(overview())
+        return 0 if words else USAGE_EXIT_CODE
+    name, *rest = ["version" if words[0] == "--version" else words[0], *words[1:]]
+    if name not in VERBS:
+        sys.stderr.write(f"compress: error: there is no verb '{name}'; the verbs are {', '.join(VERBS)}\n")
+        return USAGE_EXIT_CODE
+    return _run(name, rest)
+
+
+def overview() -> str:
+    """Describes every verb in one line, as `compress --help` shows it."""
+    width = max(map(len, VERBS))
+    return _OVERVIEW.format(verbs="\n".join(f"  {name:{width}}  {_summary(_module(name))}" for name in VERBS))
+
+
+def verb_parser(name: str, description: str | None) -> ArgumentParser:
+    """Makes the empty parser of a verb.
+
+    Args:
+        name: The verb.
+        description: Its module's docstring.
+    """
+    return make_parser(f"compress {name}", description or "")
+
+
+def parse_verb(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
+    """Parses a verb's command line; a mistake in it ends the process with exit code 2 and one message.
+
+    Args:
+        parser: The verb's parser, with its options.
+        arguments: The words after the verb.
+    """
+    try:
+        return parser.parse_args(list(arguments))
+    except argparse.ArgumentError as error:
+        fail(parser.prog, error)
+
+
+def _run(name: str, arguments: Sequence[str]) -> int:
+    handler = RichHandler(console=Console(stderr=True), show_path=False)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", datefmt="[%X]", handlers=[handler])
+    try:
+        _module(name).run(arguments)
+    except BrokenPipeError:
+        sys.stderr.close()  # The reader, for example `head`, has what it wanted.
+    except KeyboardInterrupt:
+        sys.stderr.write(f"compress {name}: interrupted\n")
+        return _INTERRUPTED_EXIT_CODE
+    except (ValueError, OSError) as error:
+        fail(f"compress {name}", error)
+    return 0
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"compress.cli.{name}")
+
+
+def _summary(module: ModuleType) -> str:
+    return (module.__doc__ or "").strip().partition("\n")[0]

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compress import __version__, resources
+from compress.cli import VERBS, main, overview
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def test_overview_describes_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert text == overview()
+    for verb in VERBS:
+        line = next(line for line in text.splitlines() if line.split()[:1] == [verb])
+        assert len(line.split()) > 3, f"{verb} has no description"
+
+
+def test_every_file_is_a_verb() -> None:
+    files = {path.stem for path in (REPOSITORY / "compress" / "cli").glob("[!_]*.py")}
+    assert files == set(VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_has_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([verb, "--help"])
+    assert stop.value.code == 0
+    assert f"\n  compress {verb}" in capsys.readouterr().out
+
+
+def test_no_verb_and_unknown_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert main(["prune"]) == 2
+    assert "no verb 'prune'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["inspect"], "model"),
+        (["inspect", "a", "--second", "3"], "--second"),
+        (["inspect", "a", "--seconds", "long"], "seconds"),
+        (["apply", "a", "structure.json"], "out"),
+        (["cat", "nothing.yaml"], "no recipe or config named 'nothing.yaml'"),
+        (["cp", "nothing.yaml", "."], "no recipe or config named 'nothing.yaml'"),
+    ],
+)
+def test_mistakes_get_one_message(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    message = capsys.readouterr().err
+    assert message.startswith(f"compress {arguments[0]}: error: ")
+    assert words in message
+    assert "Traceback" not in message
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, name: str, **functions: Any) -> None:
+    module = types.ModuleType(name)
+    for key, function in functions.items():
+        setattr(module, key, function)
+    monkeypatch.setitem(sys.modules, name, module)
+
+
+def test_inspect_passes_its_options(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    stand_in(
+        monkeypatch,
+        "compress.inspection",
+        inspect_model=lambda model, seconds: {"model": model, "seconds": seconds},
+        render=lambda found: f"table of {found['model']}",
+    )
+    assert main(["inspect", "some/model", "--seconds", "3"]) == 0
+    assert capsys.readouterr().out == "table of some/model\n"
+    assert main(["inspect", "some/model", "--json"]) == 0
+    assert '"seconds": 10.0' in capsys.readouterr().out
+
+
+def test_errors_of_the_library_and_tracebacks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(model: str, structure: str, out: str) -> None:
+        raise FileNotFoundError(f"{structure} does not exist")
+
+    stand_in(monkeypatch, "compress.checkpoint", apply_structure=refuse)
+    with pytest.raises(SystemExit) as stop:
+        main(["apply", "a", "gone.json", "--out", "b"])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == "compress apply: error: gone.json does not exist\n"
+    monkeypatch.setenv("COMPRESS_TRACEBACK", "1")
+    with pytest.raises(FileNotFoundError):
+        main(["apply", "a", "gone.json", "--out", "b"])
+
+
+def test_version_names_what_matters(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    text = capsys.readouterr().out
+    for word in (f"conformer-compress {__version__}\n", "torch 2", "torchaudio 2", "transformers 5", "python 3"):
+        assert word in text
+
+
+# Recipes and configs --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A source checkout with two configs and a recipe."""
+    files = {
+        "recipes/prune.py": '"""Makes it smaller.\n\nMore."""\n',
+        "configs/demo/prune.yaml": "# The demo.\n# Needs: nothing.\nmodel: a\n",
+        "configs/prune/prune.yaml": "# The real thing.\nmodel: b\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(resources, "_PACKAGE", tmp_path / "compress")
+    return tmp_path
+
+
+def test_ls(shelf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ls"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "recipes/prune.py          Makes it smaller.",
+        "configs/demo/prune.yaml   The demo.",
+        "configs/prune/prune.yaml  The real thing.",
+    ]
+
+
+def test_packaged_files_have_the_same_names(shelf: Path) -> None:
+    before = [item.name for item in resources.resources()]
+    (shelf / "compress").mkdir()
+    for kind in ("recipes", "configs"):
+        (shelf / kind).rename(shelf / "compress" / f"_{kind}")
+    assert [item.name for item in resources.resources()] == before
+
+
+@pytest.mark.parametrize("name", ["configs/demo/prune.yaml", "demo/prune.yaml"])
+def test_cat(shelf: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cat", name]) == 0
+    assert capsys.readouterr().out == (shelf / "configs/demo/prune.yaml").read_text()
+
+
+def test_ambiguous_and_misspelt_names(shelf: Path) -> None:
+    with pytest.raises(ValueError, match="ambiguous"):
+        resources.find("prune.yaml")
+    with pytest.raises(ValueError, match=r"Did you mean 'recipes/prune\.py'"):
+        resources.find("recipes/prine.py")
+
+
+def test_cp_into_a_folder_and_never_over_a_file(shelf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = shelf / "mine"
+    target.mkdir()
+    assert main(["cp", "recipes/prune.py", str(target)]) == 0
+    copied = target / "prune.py"
+    assert capsys.readouterr().out.strip() == str(copied)
+    copied.write_text("edited")
+    with pytest.raises(SystemExit) as stop:
+        main(["cp", "recipes/prune.py", str(target)])
+    assert stop.value.code == 2
+    assert "--force" in capsys.readouterr().err
+    assert copied.read_text() == "edited"
+    assert main(["cp", "recipes/prune.py", str(copied), "--force"]) == 0
+    assert copied.read_text() == (shelf / "recipes/prune.py").read_text()
+    assert main(["cp", "recipes/prune.py", str(shelf / "new" / "other.py")]) == 0
+    assert (shelf / "new" / "other.py").is_file()
+
+
+def test_every_committed_recipe_and_config_describes_itself() -> None:
+    for item in resources.resources():
+        assert len(item.description) > len(item.path.stem), f"{item.name} needs a first line that says what it is"
