@@ -24,6 +24,7 @@ from rich.console import Console
 
 from compress import resources
 from compress.config import to_dict
+from compress.machine import usable_cores
 
 STATE_FILE = "demo.json"
 EVALUATION_FILE = "evaluate.yaml"
@@ -250,15 +251,11 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 def _environment() -> dict[str, str]:
     """The environment of a stage: every core it may use, and this very package where it is not installed."""
-    environment = {"OMP_NUM_THREADS": str(_cores()), **os.environ}
+    environment = {"OMP_NUM_THREADS": str(usable_cores()), **os.environ}
     checkout = Path(__file__).resolve().parent.parent
     if (checkout / "pyproject.toml").is_file():
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(checkout), os.environ.get("PYTHONPATH")]))
     return environment
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _write_evaluation(config: DemoConfig) -> None:

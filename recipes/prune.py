@@ -259,7 +259,7 @@ class Pruning:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.output = Path(config.output)
-        self.accelerator = make_accelerator(self.output, config.trackers)
+        self.accelerator = make_accelerator(config)
 
     def prepare(self) -> None:
         """The budget first, refused before anything is loaded if it cannot be reached; then teacher and data."""

@@ -102,7 +102,7 @@ class Training:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.output = Path(config.output)
-        self.accelerator = make_accelerator(self.output, config.trackers)
+        self.accelerator = make_accelerator(config)
         self.checkpoints = open_checkpoints(config)
         self.step = 0
 

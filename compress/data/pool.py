@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +12,8 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import Progress
+
+from compress.machine import usable_cores
 
 JOBS_AHEAD_PER_CORE = 2
 
@@ -37,11 +38,6 @@ def process_pool(
         yield pool
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def usable_cores() -> int:
-    """Cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def in_order(pool: Executor, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from compress.evaluation.memory import memory_method, peak_growth_bytes
 from compress.evaluation.transcribe import to_model
+from compress.machine import usable_cores
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
@@ -126,7 +126,7 @@ def device_name(device: torch.device) -> str:
     """The GPU's name, or the processor's with the number of cores this process may use."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{_processor_name()}, {_usable_cores()} cores"
+    return f"{_processor_name()}, {usable_cores()} cores"
 
 
 def _forward(model: PreTrainedModel, inputs: dict[str, Tensor]) -> Callable[[], object]:
@@ -176,9 +176,3 @@ def _processor_name() -> str:
     except OSError:
         names = []
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -34,8 +34,8 @@ def start_logging() -> None:
     """Sends log records to `CONSOLE`: everything of rank 0, warnings of the other ranks; no bars of transformers."""
     disable_progress_bar()
     handler = RichHandler(console=CONSOLE, show_path=False) if CONSOLE.is_terminal else logging.StreamHandler()
-    if not CONSOLE.is_terminal:
-        handler.setFormatter(logging.Formatter(LOG_FORMAT, TIME_FORMAT))
+    plain = "%(message)s" if CONSOLE.is_terminal else LOG_FORMAT  # rich writes time and level itself
+    handler.setFormatter(logging.Formatter(plain, TIME_FORMAT))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("compress").setLevel(logging.INFO if processes.rank() == 0 else logging.WARNING)
 

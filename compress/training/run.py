@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from compress.data import (
     vocabulary_of,
 )
 from compress.evaluation import ErrorRates, error_rates, transcribe
+from compress.machine import usable_cores
 from compress.training import processes
 from compress.training.checkpoints import Checkpoints
 from compress.training.folders import write_json
@@ -59,6 +60,8 @@ class RunConfig:
         log_every_steps: steps between reports.
         max_skipped_steps: steps whose gradient is not finite after which the run gives up.
         trackers: of accelerate, such as tensorboard or wandb.
+        threads: CPU threads of each process; null shares this machine's cores among its processes. (`accelerate launch`
+            sets OMP_NUM_THREADS to 1 where it finds no GPU, which would leave all cores but one idle.)
     """
 
     output: str
@@ -76,6 +79,7 @@ class RunConfig:
     log_every_steps: int = 20
     max_skipped_steps: int = 20
     trackers: tuple[str, ...] = ("tensorboard",)
+    threads: int | None = None
 
 
 def open_checkpoints(config: RunConfig, *parts: str) -> Checkpoints:
@@ -104,19 +108,21 @@ def open_loader(
     )
 
 
-def make_accelerator(output: Path, trackers: Sequence[str]) -> Accelerator:
+def make_accelerator(config: RunConfig) -> Accelerator:
     """An accelerator for one or many processes on whatever devices there are; autocast stays the recipe's.
 
     Args:
-        output: folder of the run; trackers write there.
-        trackers: names that accelerate knows, such as tensorboard.
+        config: of the run; trackers write to its output folder, and it says how many CPU threads to use.
     """
-    return Accelerator(
+    accelerator = Accelerator(
         cpu=not torch.accelerator.is_available(),
         mixed_precision="no",  # autocast is ours, around the forward pass only
-        log_with=list(trackers) or None,
-        project_config=ProjectConfiguration(project_dir=str(output), logging_dir=str(output)),
+        log_with=list(config.trackers) or None,
+        project_config=ProjectConfiguration(project_dir=config.output, logging_dir=config.output),
     )
+    neighbours = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    torch.set_num_threads(config.threads or max(1, usable_cores() // neighbours))
+    return accelerator
 
 
 def start_trackers(accelerator: Accelerator, name: str, settings: dict[str, Any], output: Path) -> None:

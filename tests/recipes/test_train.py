@@ -214,7 +214,7 @@ def test_a_dev_set_is_needed() -> None:
     from compress.training.models import ModelConfig
 
     with pytest.raises(ValueError, match="set dev_split, or dev"):
-        load_recipe().Config(
+        load_recipe(RECIPE).Config(
             output="out", data=SpeechConfig(source="x"), model=ModelConfig(family="parakeet"), dev_split=None
         )
 
