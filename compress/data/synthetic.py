@@ -32,7 +32,7 @@ from compress.data.settings import SyntheticConfig
 
 logger = logging.getLogger(__name__)
 
-CORPUS_VERSION = 1
+CORPUS_VERSION = 2
 DESCRIPTION_NAME = "corpus.json"
 COLUMNS = ("file_name", "transcription", "speaker", "seconds")
 DEFAULT_SAMPLING_RATE = 16_000
@@ -47,9 +47,9 @@ VARIANTS = {
         *("Hugo", "Jacky", "Lee", "Marco", "Mike", "Nguyen", "adam", "anika", "announcer", "aunty", "belinda"),
         *("benjamin", "boris", "david", "ed", "edward", "grandma", "gustave", "ian", "iven", "iven3", "john"),
         *("klatt", "klatt3", "marcelo", "max", "michel", "norbert", "pablo", "paul", "quincy", "rob", "shelby"),
-        *("steph", "travis"),
+        *("steph", "travis", "kaukovalta", "zac"),
     ),
-    "dev": ("Michael", "antonio", "grandpa", "kaukovalta", "klatt4", "mike2", "steph3", "zac"),
+    "dev": ("Michael", "antonio", "grandpa", "klatt4", "mike2", "steph3"),
     "test": (
         *("f4", "m5", "m8", "Henrique", "Mario", "edward2", "iven2", "klatt2", "linda", "miguel", "robert"),
         "steph2",
