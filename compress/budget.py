@@ -139,17 +139,20 @@ class Lagrangian(nn.Module):
     gradient *ascent*: put them into an optimiser group with `maximize=True`. The target goes linearly from full size
     to the budget over the warm-up (Wang et al. 2020; CoFi, section 3; settings in DPHuBERT).
 
+    In those works both multipliers start at 0. Over a few hundred steps this lags behind the target, then overshoots:
+    all gates fall at once, before they could be told apart. A positive start of the quadratic one damps this.
+
     Attributes:
         linear: the multiplier l1.
         quadratic: the multiplier l2.
     """
 
-    def __init__(self, fraction: float, warmup_steps: int) -> None:
+    def __init__(self, fraction: float, warmup_steps: int, quadratic_start: float = 0.0) -> None:
         super().__init__()
         self.fraction = fraction
         self.warmup_steps = warmup_steps
         self.linear = nn.Parameter(torch.zeros(()))
-        self.quadratic = nn.Parameter(torch.zeros(()))
+        self.quadratic = nn.Parameter(torch.tensor(quadratic_start))
 
     def target(self, step: int) -> float:
         """The target size at a step, as a share of the full size."""

@@ -39,17 +39,19 @@ class GatedStudent(Student):
     Args:
         model: gets gates on its last projections, in place; `detach` takes them off.
         gates: what to gate.
-        budget: the target that the multipliers lead to.
-        warmup_steps: steps over which the target goes from the full size to the budget.
+        budget: the target.
+        lagrangian: leads the expected size to it.
         seed: of the gates' noise.
     """
 
-    def __init__(self, model: PreTrainedModel, gates: GateConfig, budget: Budget, warmup_steps: int, seed: int) -> None:
+    def __init__(
+        self, model: PreTrainedModel, gates: GateConfig, budget: Budget, lagrangian: Lagrangian, seed: int
+    ) -> None:
         super().__init__(model)
         self.budget = budget
         self.gates = Gates(model, gates)
         self.gates.attach(model)
-        self.lagrangian = Lagrangian(budget.fraction, warmup_steps)
+        self.lagrangian = lagrangian
         self.noise = Noise(seed)
 
     def forward(self, **inputs: Tensor) -> Tensor:

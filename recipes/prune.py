@@ -31,7 +31,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 import compress
-from compress.budget import BudgetConfig, check_reachable, decide, make_budget
+from compress.budget import BudgetConfig, Lagrangian, check_reachable, decide, make_budget
 from compress.checkpoint import describe, load_config, load_model, load_processor, read_compression, save
 from compress.config import fail, parse, to_dict
 from compress.conformers import frame_mask, prepare_for_training, skeleton
@@ -82,6 +82,7 @@ class LearnConfig(PhaseConfig):
     Attributes:
         gate_learning_rate: of the gates' locations, constant.
         multiplier_learning_rate: of the Lagrangian's multipliers (they ascend), constant.
+        quadratic_start: start of the quadratic multiplier; 0 as published, 50 keeps to the target in short runs too.
         budget_warmup: share of the phase over which the target goes from the full size to the budget.
     """
 
@@ -90,7 +91,8 @@ class LearnConfig(PhaseConfig):
     warmup_steps: int = 100
     final_fraction: float = 0.1
     gate_learning_rate: float = 0.05
-    multiplier_learning_rate: float = 0.05
+    multiplier_learning_rate: float = 0.02
+    quadratic_start: float = 50.0
     budget_warmup: float = 0.4
 
 
@@ -280,7 +282,8 @@ class Pruning:
             return
         config = self.config
         warmup = round(config.learn.budget_warmup * config.learn.steps)
-        student = GatedStudent(copy.deepcopy(self.teacher), config.gates, self.budget, warmup, config.seed)
+        lagrangian = Lagrangian(self.budget.fraction, warmup, config.learn.quadratic_start)
+        student = GatedStudent(copy.deepcopy(self.teacher), config.gates, self.budget, lagrangian, config.seed)
         student.model.requires_grad_(True)
         phase = Phase(self, "learn", student, config.learn, config.seed)
         phase.run()

@@ -42,7 +42,7 @@ def torch_pair_problem() -> str | None:
 
 @pytest.fixture(scope="session")
 def speech_data() -> Path:
-    """Real speech: the folder `COMPRESS_TEST_DATA`, else `../shared/data` beside the repository; skips without it."""
+    """Real human speech (`digits/` and others): `COMPRESS_TEST_DATA`, else `../shared/data`; else a skip."""
     folder = Path(os.environ.get("COMPRESS_TEST_DATA") or REPOSITORY.parent / "shared" / "data")
     if not folder.is_dir():
         pytest.skip(f"needs real speech in {folder}; set COMPRESS_TEST_DATA to its folder")

@@ -187,6 +187,29 @@ def test_the_lagrangian_leads_the_expected_size_along_its_schedule():
     assert float(lagrangian.quadratic.detach()) > 0
 
 
+def test_a_quadratic_start_keeps_a_short_run_on_its_schedule():
+    model = parakeet()
+    budget = make_budget(BudgetConfig(params="50%"), model.config)
+    worst = {}
+    for start in (0.0, 50.0):
+        gates = Gates(model, GateConfig(drop_rate=0.05, ffn_drop_rate=0.05))
+        lagrangian = Lagrangian(budget.fraction, warmup_steps=80, quadratic_start=start)
+        groups = [
+            {"params": gates.parameters(), "lr": 0.1},
+            {"params": lagrangian.parameters(), "lr": 0.02, "maximize": True},
+        ]
+        optimizer = torch.optim.AdamW(groups, weight_decay=0.0, betas=(0.9, 0.98))
+        gaps = []
+        for step in range(200):
+            share = expected_cost(budget.table, gates) / budget.table.full
+            optimizer.zero_grad()
+            lagrangian(share, step).backward()
+            optimizer.step()
+            gaps.append(abs(float(share.detach()) - lagrangian.target(step)))
+        worst[start] = max(gaps[60:])
+    assert worst[50.0] < 0.05 < worst[0.0]
+
+
 def test_multipliers_ascend():
     lagrangian = Lagrangian(0.5, warmup_steps=0)
     optimizer = torch.optim.AdamW(lagrangian.parameters(), lr=0.1, maximize=True, weight_decay=0.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,17 +11,6 @@ from transformers import ParakeetProcessor, Wav2Vec2Processor
 
 from compress.data import SpeechConfig, SpeechDataset, open_speech
 from tests.data.samples import RATE, parakeet_processor, wav2vec2_processor, write_folder
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="session")
-def speech_data() -> Path:
-    """The folder of real speech: `COMPRESS_TEST_DATA`, else `../shared/data` beside the repository."""
-    folder = Path(os.environ.get("COMPRESS_TEST_DATA") or REPOSITORY.parent / "shared" / "data")
-    if not folder.is_dir():
-        pytest.skip(f"needs real speech in {folder}; set COMPRESS_TEST_DATA to its folder")
-    return folder
 
 
 @pytest.fixture
