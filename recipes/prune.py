@@ -202,6 +202,8 @@ class Phase:
         weights = [p for group in self.optimizer.param_groups if group["name"] == WEIGHTS for p in group["params"]]
         batches = self.position.stream(self.loader)
         with self.progress.running(self.step):
+            if self.step == 0:
+                self.evaluate()  # recovery has to be better than its start to become the final model
             while self.step < rates.steps:
                 factor = warmup_cosine(self.step, rates.steps, rates.warmup_steps, rates.final_fraction)
                 set_learning_rates(self.optimizer, {WEIGHTS: rates.learning_rate * factor})

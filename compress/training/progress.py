@@ -95,7 +95,7 @@ class Progress:
         """
         self._first_step = start_step
         if processes.rank() == 0:
-            self._forget_after(start_step)
+            self._forget_after(start_step or -1)  # a run without a checkpoint starts anew
             if CONSOLE.is_terminal:
                 self._open_bar(start_step)
         self._restart_clock()
