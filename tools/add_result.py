@@ -19,7 +19,7 @@ TEMPLATE_HEAD = "# Results\n\nEvery entry is written by `tools/add_result.py` fr
 
 
 def main(
-    title: str, command: str, data: str, report: str, runs: str = "", note: str = "", results: str = str(RESULTS)
+    *, title: str, command: str, data: str, report: str, runs: str = "", note: str = "", results: str = str(RESULTS)
 ) -> None:
     """Appends one entry.
 
@@ -86,9 +86,15 @@ ROWS = (
 def run_lines(run: Path) -> list[str]:
     done = json.loads((run / "done.json").read_text())
     seed = json.loads((run / "config.json").read_text())["seed"]
-    shown = ", ".join(f"{key} {value}" for key, value in done.items() if value not in (None, [], {}))
+    shown = ", ".join(f"{key} {_short(value)}" for key, value in done.items() if value not in (None, [], {}))
     return [f"- `{run.name}` (seed {seed}): {shown}"]
 
 
+def _short(value: Any) -> Any:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_short(item)}" for key, item in value.items())
+    return f"{value:.4f}".rstrip("0").rstrip(".") if isinstance(value, float) else value
+
+
 if __name__ == "__main__":
-    jsonargparse.auto_cli(main)
+    jsonargparse.auto_cli(main, as_positional=False)
