@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -78,16 +79,22 @@ def _summary(description: dict[str, Any]) -> Table:
 
 
 def _block_table(description: dict[str, Any]) -> Table:
-    table = Table(title="parameters (M), MACs (G) and units by block", title_justify="left")
+    """One row for each run of equal blocks."""
+    table = Table(title="parameters, MACs and units by block", title_justify="left", show_lines=True)
     for column in ("block", *MODULES, "all"):
         table.add_column(column, justify="right")
-    for index, block in enumerate(description["blocks"]):
-        cells = [
-            f"{block['parameters'][m] / 1e6:.3f}  {block['macs'][m] / 1e9:.3f}  {block['units'][m]:>5}" for m in MODULES
-        ]
-        whole = f"{sum(block['parameters'].values()) / 1e6:.3f}  {sum(block['macs'].values()) / 1e9:.3f}"
-        table.add_row(str(index), *cells, whole)
+    numbered = enumerate(description["blocks"])
+    for _, run in groupby(numbered, key=lambda pair: pair[1]):
+        alike = list(run)
+        (first, block), last = alike[0], alike[-1][0]
+        name = str(first) if first == last else f"{first} to {last}, each"
+        cells = [_cell(block["parameters"][m], block["macs"][m]) + f"\n{block['units'][m]} units" for m in MODULES]
+        table.add_row(name, *cells, _cell(sum(block["parameters"].values()), sum(block["macs"].values())))
     return table
+
+
+def _cell(parameters: int, macs: int) -> str:
+    return f"{parameters / 1e6:.3f} M\n{macs / 1e9:.3f} GMAC"
 
 
 def _budget_table(description: dict[str, Any]) -> Table:
