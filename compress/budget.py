@@ -53,6 +53,8 @@ class BudgetConfig:
             )
         if self.round_to < 1:
             raise BudgetError(f"budget.round_to must be at least 1, got {self.round_to}.")
+        if self.seconds <= 0:
+            raise BudgetError(f"budget.seconds is the length of an utterance and must be above 0, got {self.seconds}.")
         read_amount(self.params or self.macs or "", full=1)
 
 

@@ -7,15 +7,17 @@ classes when `compress` is imported, so that `AutoModelForCTC.from_pretrained` b
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import transformers
 from transformers import AutoConfig, AutoModelForCTC, PreTrainedConfig, PreTrainedModel
 
+from compress.card import CARD_FILE, model_card
 from compress.conformers.description import Family
 from compress.conformers.registry import COMPRESSED_PREFIX, FAMILIES
 from compress.slicing import shrink_
-from compress.structure import Structure, StructureError
+from compress.structure import STRUCTURE_FILE, Structure, StructureError
 
 
 def _make_config_class(base: type[PreTrainedConfig]) -> type[PreTrainedConfig]:
@@ -41,6 +43,12 @@ def _make_model_class(base: type[PreTrainedModel], config_class: type[PreTrained
             structure = Structure.from_dict(config.structure)
             super().__init__(config, *args, **kwargs)
             shrink_(self, structure)
+
+        def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
+            """Saves the model as transformers does; `structure.json` and a model card go beside it."""
+            super().save_pretrained(save_directory, *args, **kwargs)
+            Structure.from_dict(self.config.structure).save(Path(save_directory) / STRUCTURE_FILE)
+            (Path(save_directory) / CARD_FILE).write_text(model_card(self, {}))
 
     CompressedModel.config_class = config_class
     CompressedModel.__name__ = CompressedModel.__qualname__ = f"Compressed{base.__name__}"

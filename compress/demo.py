@@ -6,8 +6,10 @@ Nothing here trains or prunes. The demo launches the recipes a user launches, wi
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +26,9 @@ from rich.console import Console
 
 from compress import resources
 from compress.config import to_dict
-from compress.machine import usable_cores
+from compress.data.sources import FILE_COLUMN, METADATA_NAMES, TABLE_SUFFIXES
+from compress.evaluation import formats
+from compress.folders import write_json
 
 STATE_FILE = "demo.json"
 EVALUATION_FILE = "evaluate.yaml"
@@ -33,6 +37,7 @@ REPORT_FILES = ("report.html", "report.json")
 TEACHER, STUDENT = "teacher", "student"
 TEACHER_MODEL, STUDENT_MODEL = "best", "final"
 TEST_SPLIT = "test"
+SPLITS = ("train", "dev", TEST_SPLIT)
 
 # What each stage takes with the committed configs on 2 cores; only their proportions matter once one stage has ended.
 TYPICAL_SECONDS = {"train": 215.0, "prune": 165.0, "evaluate": 20.0}
@@ -65,9 +70,9 @@ class DemoConfig:
     prune: str = "configs/demo/prune.yaml"
 
     def __post_init__(self) -> None:
-        """Refuses a folder of speech that does not exist."""
-        if self.data is not None and not Path(self.data).is_dir():
-            raise ValueError(f"data is '{self.data}', which is not a folder: give one that holds train, dev and test")
+        """Refuses a folder of speech that does not exist or lacks a split."""
+        if self.data is not None:
+            _check_splits(Path(self.data))
 
 
 @dataclass(frozen=True)
@@ -78,13 +83,15 @@ class Stage:
         name: A key of `TYPICAL_SECONDS`.
         title: What a person reads.
         command: The program and its arguments.
-        results: Files and folders that exist once the stage is complete.
+        results: Files that exist once the stage is complete.
+        writes: Files and folders that hold everything it writes.
     """
 
     name: str
     title: str
     command: tuple[str, ...]
     results: tuple[Path, ...]
+    writes: tuple[Path, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -130,12 +137,13 @@ def run_demo(config: DemoConfig, *, console: Console | None = None) -> Path:
         The report, `<out>/report.html`; `<out>/report.json` lies beside it.
 
     Raises:
-        ValueError: If the folder holds a demo with other settings.
+        ValueError: If the folder holds a demo with other settings, or whose configs were edited since.
         StageFailedError: If a stage fails; the same call continues where it stopped.
     """
     console = console or Console(stderr=True)
     out = Path(config.out)
-    clock = Clock(_open_state(config))
+    identity = _identity(config)
+    clock = Clock(_times(out, identity))
     stages = _stages(config)
     for number, stage in enumerate(stages, start=1):
         heading = f"[{number}/{len(stages)}] {stage.title}"
@@ -145,9 +153,30 @@ def run_demo(config: DemoConfig, *, console: Console | None = None) -> Path:
         console.print(f"{heading} (all that is left: {_minutes(clock.left(stages))})", style="bold", markup=False)
         if stage.name == "evaluate":
             _write_evaluation(config)
-        _run_stage(stage, clock, lambda: _save_state(config, clock))
-    console.print(f"The report: {out / REPORT_FILES[0]}", style="bold", markup=False)
+        _forget(stages[number:], clock)
+        _run_stage(stage, clock, lambda: write_json(out / STATE_FILE, {**identity, "seconds": clock.seconds}))
+    console.print(_summary(out, sum(clock.seconds.values())), style="bold", markup=False, highlight=False)
     return out / REPORT_FILES[0]
+
+
+def _check_splits(folder: Path) -> None:
+    if not folder.is_dir():
+        raise ValueError(f"data is '{folder}', which is not a folder: give one that holds {', '.join(SPLITS)}")
+    missing = [split for split in SPLITS if not _has_split(folder, split)]
+    if missing:
+        raise ValueError(
+            f"data is '{folder}', in which {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing: "
+            f"the demo trains, chooses and tests on three folders ({', '.join(SPLITS)}), each with "
+            f"{' or '.join(METADATA_NAMES)} (columns {FILE_COLUMN} and transcription), or on table files of these names"
+        )
+
+
+def _has_split(folder: Path, split: str) -> bool:
+    """Whether the split is there by itself; `open_speech` alone would read all of a folder without splits for each."""
+    if any((folder / split / name).is_file() for name in METADATA_NAMES):
+        return True
+    tables = (file.relative_to(folder) for suffix in TABLE_SUFFIXES for file in folder.rglob(f"*{suffix}"))
+    return any(table.name.startswith(split) or split in table.parts[:-1] for table in tables)
 
 
 def _stages(config: DemoConfig) -> list[Stage]:
@@ -165,21 +194,28 @@ def _stages(config: DemoConfig) -> list[Stage]:
         *data,
     )
     evaluate = (sys.executable, "-m", "compress", "evaluate", "--config", str(out / EVALUATION_FILE))
+    reports = tuple(out / name for name in REPORT_FILES)
     return [
-        Stage("train", "Train a teacher", _launch("train", config.train, *train), _results(teacher, TEACHER_MODEL)),
+        Stage(
+            "train",
+            "Train a teacher",
+            _launch("train", config.train, *train),
+            _results(teacher, TEACHER_MODEL),
+            (teacher,),
+        ),
         Stage(
             "prune",
             f"Compress it to {config.budget}",
             _launch("prune", config.prune, *prune),
             _results(student, STUDENT_MODEL),
+            (student,),
         ),
-        Stage("evaluate", "Compare the two on the test set", evaluate, tuple(out / name for name in REPORT_FILES)),
+        Stage("evaluate", "Compare the two on the test set", evaluate, reports, reports),
     ]
 
 
 def _launch(recipe: str, config: str, *overrides: str) -> tuple[str, ...]:
     """The command `accelerate launch recipes/NAME.py --config CONFIG ...`, with accelerate's own defaults spelt out."""
-    file = config if Path(config).is_file() else str(resources.find(config).path)
     launcher = ("-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1")
     silent = ("--quiet", "--mixed_precision", "no", "--dynamo_backend", "no")
     return (
@@ -188,18 +224,37 @@ def _launch(recipe: str, config: str, *overrides: str) -> tuple[str, ...]:
         *silent,
         str(resources.find(f"recipes/{recipe}.py").path),
         "--config",
-        file,
+        str(_config_file(config)),
         *overrides,
     )
+
+
+def _config_file(config: str) -> Path:
+    return Path(config) if Path(config).is_file() else resources.find(config).path
 
 
 def _results(folder: Path, model: str) -> tuple[Path, ...]:
     return folder / model / "config.json", folder / DONE_FILE
 
 
+def _forget(stages: Sequence[Stage], clock: Clock) -> None:
+    """Deletes what these stages have written: it was made from results that are about to be made anew."""
+    for stage in stages:
+        if stage.name not in clock.seconds:
+            continue  # It never ran: whatever bears these names is not the demo's to delete.
+        for path in stage.writes:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        del clock.seconds[stage.name]
+
+
 def _run_stage(stage: Stage, clock: Clock, save: Callable[[], None]) -> None:
     """Runs a stage on this terminal and takes its time, also when it is interrupted."""
-    began, before = time.monotonic(), clock.seconds.get(stage.name, 0.0)
+    before = clock.seconds.setdefault(stage.name, 0.0)
+    save()
+    began = time.monotonic()
     try:
         code = _execute(stage.command, _environment())
     finally:
@@ -228,20 +283,25 @@ def _execute(command: Sequence[str], environment: dict[str, str]) -> int:
 
 @contextmanager
 def _termination_interrupts() -> Iterator[None]:
-    """Makes SIGTERM raise KeyboardInterrupt, as Ctrl-C does."""
+    """Makes SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does; what is ignored (by `nohup`) stays ignored."""
     if threading.current_thread() is not threading.main_thread():
         yield  # Only the main thread may handle signals.
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    caught = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
+    for number in caught:
+        signal.signal(number, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in caught.items():
+            signal.signal(number, handler)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
     """Ends a process group; checkpoints are complete or absent whenever that happens."""
-    os.killpg(process.pid, signal.SIGTERM)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
         process.wait(timeout=STOP_SECONDS)
     with suppress(ProcessLookupError):
@@ -250,8 +310,8 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """The environment of a stage: every core it may use, and this very package where it is not installed."""
-    environment = {"OMP_NUM_THREADS": str(usable_cores()), **os.environ}
+    """The environment of a stage, in which it finds this very package even where that is not installed."""
+    environment = dict(os.environ)
     checkout = Path(__file__).resolve().parent.parent
     if (checkout / "pyproject.toml").is_file():
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(checkout), os.environ.get("PYTHONPATH")]))
@@ -271,33 +331,47 @@ def _write_evaluation(config: DemoConfig) -> None:
     (out / EVALUATION_FILE).write_text(yaml.safe_dump(evaluation, sort_keys=False), encoding="utf-8")
 
 
-def _open_state(config: DemoConfig) -> dict[str, float]:
-    """Reads the times of an earlier run in the same folder.
+def _identity(config: DemoConfig) -> dict[str, Any]:
+    """What makes a demo this demo: its settings and the text of its configs, as `demo.json` holds them."""
+    settings = {key: value for key, value in to_dict(config).items() if key != "out"}
+    files = (_config_file(config.train), _config_file(config.prune))
+    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    return {"settings": settings, "configs": dict(zip((config.train, config.prune), digests, strict=True))}
+
+
+def _times(out: Path, identity: dict[str, Any]) -> dict[str, float]:
+    """Reads the seconds that each stage took in an earlier run in the same folder.
 
     Raises:
-        ValueError: If that run had other settings.
+        ValueError: If that run had other settings, or a config was edited since.
     """
-    file = Path(config.out) / STATE_FILE
+    file = out / STATE_FILE
     if not file.is_file():
         return {}
     state = json.loads(file.read_text(encoding="utf-8"))
-    if state["settings"] != _settings(config):
+    remedy = "give another folder with --out, or delete that one"
+    if state["settings"] != identity["settings"]:
         raise ValueError(
-            f"{config.out} holds a demo with other settings ({state['settings']}, not {_settings(config)}): "
-            "give another folder with --out, or delete that one"
+            f"{out} holds a demo with other settings ({state['settings']}, not {identity['settings']}): {remedy}"
         )
+    known = state.get("configs", {})
+    edited = [name for name, digest in identity["configs"].items() if known.get(name) != digest]
+    if edited:
+        raise ValueError(f"{out} holds a demo from before {' and '.join(edited)} changed: {remedy}")
     return dict(state["seconds"])
 
 
-def _save_state(config: DemoConfig, clock: Clock) -> None:
-    file = Path(config.out) / STATE_FILE
-    file.parent.mkdir(parents=True, exist_ok=True)
-    state = {"settings": _settings(config), "seconds": clock.seconds}
-    file.write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+def _summary(out: Path, seconds: float) -> str:
+    """What the demo found, in two lines: error rates and sizes; the time of all stages and where the report is."""
+    report = json.loads((out / REPORT_FILES[1]).read_text(encoding="utf-8"))
+    teacher, compressed = (_model_summary(report[role]) for role in ("baseline", "model"))
+    time_taken = formats.duration(seconds)
+    return f"Teacher {teacher}; compressed {compressed}\n{time_taken} in all; the report: {out / REPORT_FILES[0]}"
 
 
-def _settings(config: DemoConfig) -> dict[str, Any]:
-    return {key: value for key, value in to_dict(config).items() if key != "out"}
+def _model_summary(entry: dict[str, Any]) -> str:
+    parameters, size = formats.count(entry["parameters"]["total"]), formats.size(entry["bytes"])
+    return f"WER {formats.percent(entry['wer'], 2)}, {parameters} parameters, {size}"
 
 
 def _minutes(seconds: float) -> str:

@@ -25,6 +25,7 @@ from compress.hard_concrete import HardConcrete
 from compress.structure import MODULES, Structure
 
 GATE_KINDS = ("module", *UNIT_KINDS)
+CLOSED, OPEN = 0.1, 0.9  # probabilities of being open beyond which a gate counts as decided
 LOG_ALPHA_LIMIT = 4.605170185988092  # ln 100, as in CoFi: beyond it a gate would not find back
 
 
@@ -36,8 +37,8 @@ class GateConfig:
         units: any combination of `module`, `head`, `ffn_unit`, `conv_channel`.
         include: globs over gate names such as `blocks.0.attention.module` or `blocks.11.ffn1.ffn_unit`.
         exclude: globs over gate names; they win over `include`.
-        drop_rate: initial drop rate of modules, heads and channels.
-        ffn_drop_rate: initial drop rate of FFN units.
+        drop_rate: probability of being closed with which gates of modules, heads and channels start.
+        ffn_drop_rate: the same for FFN units.
         temperature: of the hard-concrete distribution.
         low: lower end of its stretch.
         high: upper end of its stretch.
@@ -56,6 +57,18 @@ class GateConfig:
         unknown = [kind for kind in self.units if kind not in GATE_KINDS]
         if unknown or not self.units:
             raise ValueError(f"gates.units has {unknown or 'no entry'}; choose from {', '.join(GATE_KINDS)}.")
+        for name in ("drop_rate", "ffn_drop_rate"):
+            rate = getattr(self, name)
+            if not 0 < rate < 1 or abs(self.distribution.log_alpha_for(rate)) > LOG_ALPHA_LIMIT:
+                lowest = 1 - float(self.distribution.probability_open(torch.tensor(LOG_ALPHA_LIMIT)))
+                raise ValueError(
+                    f"gates.{name} is {rate}; gates can start closed with a probability above {lowest:.4f}."
+                )
+
+    @property
+    def distribution(self) -> HardConcrete:
+        """The gates' distribution."""
+        return HardConcrete(self.temperature, self.low, self.high)
 
     def wants(self, name: str) -> bool:
         """Whether the gates of that name are wanted."""
@@ -123,7 +136,7 @@ class Gates(nn.Module):
     def __init__(self, model: PreTrainedModel, config: GateConfig | None = None) -> None:
         super().__init__()
         self.config = config or GateConfig()
-        self.distribution = HardConcrete(self.config.temperature, self.config.low, self.config.high)
+        self.distribution = self.config.distribution
         self.family = family_of(model)
         self.counts = [tuple(counts[m] for m in MODULES) for counts in block_units(model)]
         self.groups = tuple(self._plan())
@@ -135,6 +148,12 @@ class Gates(nn.Module):
             )
         self.log_alpha = nn.Parameter(torch.cat([self._initial(group) for group in self.groups]))
         self._scales: list[tuple[int, int, _Scale, _Scale | None]] = []
+        attention = self.family.attention
+        self._head_sizes = {
+            group.block: int(part(submodule(blocks_of(model)[group.block], attention), attention.head_dim))
+            for group in self.groups
+            if MODULES[group.module] == "attention"
+        }
 
     def _plan(self) -> Iterator[GateGroup]:
         start = 0
@@ -151,8 +170,7 @@ class Gates(nn.Module):
 
     def _initial(self, group: GateGroup) -> Tensor:
         rate = self.config.ffn_drop_rate if group.kind == "ffn_unit" else self.config.drop_rate
-        start = self.distribution.log_alpha_for(rate)
-        return torch.full((group.size,), max(-LOG_ALPHA_LIMIT, min(LOG_ALPHA_LIMIT, start)))
+        return torch.full((group.size,), self.distribution.log_alpha_for(rate))
 
     def attach(self, model: PreTrainedModel) -> None:
         """Puts the gates on the last projections of a model, in place; its tensors keep their values."""
@@ -167,11 +185,6 @@ class Gates(nn.Module):
             if bias is not None:
                 parametrize.register_parametrization(projection, "bias", bias)
             self._scales.append((block, module, weight, bias))
-        self._head_sizes = {
-            block: int(part(submodule(blocks_of(model)[block], self.family.attention), self.family.attention.head_dim))
-            for block, module in gated
-            if MODULES[module] == "attention"
-        }
 
     def detach(self, model: PreTrainedModel) -> None:
         """Takes the gates off a model, in place: the tensors are again what they were, without any gate's effect."""
@@ -295,7 +308,7 @@ class Gates(nn.Module):
             mine = [probability[group.span] for group in self.groups if group.kind == kind]
             if mine:
                 together = torch.cat(mine)
-                undecided = ((together > 0.1) & (together < 0.9)).float()
+                undecided = ((together > CLOSED) & (together < OPEN)).float()
                 result[f"open/{kind}"] = float(together.mean())
                 result[f"undecided/{kind}"] = float(undecided.mean())
         return result

@@ -60,13 +60,13 @@ class HardConcrete:
         return self._stretch(torch.sigmoid(log_alpha.float()))
 
     def log_alpha_for(self, drop_rate: float) -> float:
-        """The location whose binary concrete variable is 0 with probability `drop_rate` (in (0, 1)).
+        """The location at which a gate is closed with probability `drop_rate` (in (0, 1)); inverse of eq. 12.
 
-        This is the parametrisation of initial gate values in CoFi and DPHuBERT: log(1 - rate) - log(rate).
+        (CoFi and DPHuBERT call the logit of 1 - rate so, at which a gate is closed far less often: 0.2 % for 0.01.)
         """
         if not 0 < drop_rate < 1:
             raise ValueError(f"A drop rate lies between 0 and 1, got {drop_rate}.")
-        return math.log(1 - drop_rate) - math.log(drop_rate)
+        return math.log(1 - drop_rate) - math.log(drop_rate) + self.temperature * math.log(-self.low / self.high)
 
     def _stretch(self, concrete: Tensor) -> Tensor:
         return (concrete * (self.high - self.low) + self.low).clamp(0.0, 1.0)

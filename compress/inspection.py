@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import groupby
 from typing import Any
 
@@ -26,7 +27,12 @@ def inspect_model(model: str, seconds: float = DEFAULT_SECONDS) -> dict[str, Any
     Returns:
         A JSON-able description: family, parameters and MACs (total, encoder, per block and module), units per block,
         number of gates by kind, and reachable budgets by metric and denominator.
+
+    Raises:
+        ValueError: if `seconds` is not positive and finite, or the model is not supported.
     """
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"seconds is {seconds:g}; give the length of an utterance, for example {DEFAULT_SECONDS:g}.")
     config = load_config(model)
     bones = skeleton(config, original=False)
     size = size_of(bones, seconds)

@@ -6,10 +6,11 @@ import copy
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 from transformers import PreTrainedModel
 
 from compress.compressed import compressed_config, compressed_model_class
-from compress.conformers import block_units, family_of, structure_of
+from compress.conformers import block_units, blocks_of, family_of, structure_of
 from compress.slicing import assign, shrink_
 from compress.structure import Structure
 
@@ -30,6 +31,10 @@ def remove(model: PreTrainedModel, structure: Structure) -> PreTrainedModel:
         UnsupportedModelError: if no family describes the model.
     """
     structure.check(family_of(model).name, block_units(model))
+    if any(parametrize.is_parametrized(module) for module in blocks_of(model).modules()):
+        raise ValueError(
+            "The model has gates; take them off (Gates.detach) and fold their values in (Gates.fold_) first."
+        )
     sliced = _share(model)
     shrink_(sliced, structure)
     config = compressed_config(model.config, structure_of(model).then(structure))

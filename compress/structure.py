@@ -15,6 +15,9 @@ from typing import Any, Literal
 Kept = Literal["all"] | tuple[int, ...] | None
 """What stays of one module: every unit, the kept unit indices (sorted), or nothing (the module is removed)."""
 
+STRUCTURE_FILE = "structure.json"
+"""Name of a saved Structure."""
+
 MODULES = ("ffn1", "attention", "conv", "ffn2")
 """The four modules of a block, in the order in which they run."""
 
@@ -31,6 +34,10 @@ class Block:
     attention: Kept = "all"
     conv: Kept = "all"
     ffn2: Kept = "all"
+
+    def __post_init__(self) -> None:
+        for name in MODULES:
+            object.__setattr__(self, name, _read_kept(getattr(self, name), name))
 
     def items(self) -> Iterator[tuple[str, Kept]]:
         """Yields `(module name, what is kept)` in running order."""

@@ -19,6 +19,7 @@ Not supported: transducers, sharded models (FSDP, ZeRO). Without transcripts set
 from __future__ import annotations
 
 import copy
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -38,13 +39,13 @@ from compress.conformers import frame_mask, prepare_for_training, skeleton
 from compress.cost import size_of
 from compress.data import Batch
 from compress.distill import BlockOutputs, DistillConfig, block_distance, matched_blocks, output_divergence
+from compress.folders import recover_folder, write_json
 from compress.gates import GateConfig, Gates
 from compress.student import GatedStudent, Student
 from compress.training import processes
 from compress.training.best import Best
 from compress.training.ctc import Unalignable, ctc_loss
 from compress.training.finite import FiniteGuard
-from compress.training.folders import recover_folder, write_json
 from compress.training.optimizer import WEIGHTS, ParameterGroup, build_optimizer, weight_groups
 from compress.training.position import Position
 from compress.training.precision import autocast
@@ -56,6 +57,9 @@ logger = logging.getLogger("compress.prune")
 
 PROGRAM = "prune.py"
 GATES, MULTIPLIERS = "gates", "multipliers"
+NUMBERS = "numbers.json"
+CHANGEABLE: dict[str, tuple[str, ...]] = {"learn": ("recover.*",), "recover": ()}
+"""Settings that may still change while a phase runs: those of the phase after it."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,13 @@ class PhaseConfig:
     learning_rate: float
     warmup_steps: int = 0
     final_fraction: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or not 0 <= self.warmup_steps <= self.steps:
+            raise ValueError(
+                f"A phase needs at least 1 step and a warm-up that fits into it, "
+                f"got steps={self.steps} and warmup_steps={self.warmup_steps}."
+            )
 
 
 @dataclass(frozen=True)
@@ -129,7 +140,7 @@ class Phase:
     def __init__(self, run: Pruning, name: str, student: Student, settings: PhaseConfig, seed: int) -> None:
         self.run_, self.config, self.settings, self.student = run, run.config, settings, student
         self.accelerator, self.model = run.accelerator, student.model
-        config, folder = self.config, run.output / name
+        config, self.folder = self.config, run.output / name
         prepare_for_training(self.model, dropout=config.dropout)
         self.model.train()
         pairs = matched_blocks(self.model, run.teacher, config.distill.blocks) if config.distill.layers else []
@@ -146,10 +157,11 @@ class Phase:
         self.step, self.position, self.best, self.unalignable = 0, Position(), Best(), Unalignable()
         self.guard = FiniteGuard(self.model, config.max_skipped_steps)
         self.progress = Progress(
-            settings.steps, description=name, directory=folder, accelerator=self.accelerator,
+            settings.steps, description=name, directory=self.folder, accelerator=self.accelerator,
             waited=lambda: self.loader.wait_seconds, log_every=config.log_every_steps,
+            steps_before=config.learn.steps if name == "recover" else 0,
         )  # fmt: skip
-        self.checkpoints = open_checkpoints(config, name)
+        self.checkpoints = open_checkpoints(config, name, harmless=CHANGEABLE[name])
         self.states: dict[str, Any] = {
             key: getattr(self, key) for key in ("position", "best", "unalignable", "guard", "progress")
         }
@@ -186,6 +198,7 @@ class Phase:
         if self.pairs:
             distances = [block_distance(mine[s], theirs[t], mask, weights.distance) for s, t in self.pairs]
             losses["layers"] = weights.layers * torch.stack(distances).mean()
+            losses["layers"] += 0.0 * logits.sum()  # several processes wait for gradients of the head, too
         if weights.output:
             losses["output"] = weights.output * output_divergence(logits, target, mask, weights.temperature)
         if weights.ctc:
@@ -251,6 +264,19 @@ class Phase:
             if self.best.improved(rates.wer, self.step):
                 self.run_.save(self.model, "final", {"wer": {"dev": rates.wer}})
 
+    def write_numbers(self) -> None:
+        """What the phase took, in `numbers.json` of its folder, for the end of the run."""
+        unalignable = set().union(*processes.gather(self.unalignable.ids))
+        if self.accelerator.is_main_process:
+            numbers = {
+                "steps": self.step,
+                "seconds": round(self.progress.seconds, 1),
+                "wait_share": round(self.progress.wait_share, 4),
+                "skipped_steps": self.guard.skipped,
+                "unalignable_utterances": sorted(unalignable),
+            }
+            write_json(self.folder / NUMBERS, numbers)
+
     def close(self) -> None:
         """Takes the recording hooks off."""
         for recorder in self.recorders:
@@ -290,6 +316,7 @@ class Pruning:
         phase = Phase(self, "learn", student, config.learn, config.seed)
         phase.run()
         phase.close()
+        phase.write_numbers()
         expected = float(student.expected_share().detach()) * self.budget.table.full
         structure = processes.from_main(decide(self.budget, student.gates))
         values = student.gates.values(structure)
@@ -312,9 +339,10 @@ class Pruning:
         phase = Phase(self, "recover", Student(small), config.recover, config.seed + 1)
         phase.run()
         phase.close()
+        phase.write_numbers()
         if self.dev is None:
             self.save(phase.model, "final", {})
-        self.finish(phase)
+        self.finish()
 
     def save(self, model: PreTrainedModel, name: str, facts: dict[str, Any], structure: Any = None) -> None:
         """A complete checkpoint with what is known of its making; facts of earlier phases are carried on."""
@@ -324,17 +352,14 @@ class Pruning:
         known = read_compression(str(self.output / "removed")) or {}
         save(model, self.processor, self.output / name, known | made | facts | {"phase": name}, structure)
 
-    def finish(self, phase: Phase) -> None:
+    def finish(self) -> None:
         """The final numbers: requested, expected and achieved size, and what it cost."""
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             final = read_compression(str(self.output / "final")) or {}
             names = ("requested", "limit", "expected", "achieved", "full", "parameters_before", "parameters", "wer")
             done = {name: final.get(name) for name in names} | {
-                "steps": self.config.learn.steps + self.config.recover.steps,
-                "recover_seconds": round(phase.progress.seconds, 1),
-                "wait_share": round(phase.progress.wait_share, 4),
-                "skipped_steps": phase.guard.skipped,
+                phase: json.loads((self.output / phase / NUMBERS).read_text()) for phase in ("learn", "recover")
             }
             write_json(self.output / "done.json", done)
             logger.info("Done: %s", "  ".join(f"{name} {value}" for name, value in done.items()))
@@ -346,7 +371,7 @@ def main(config: Config) -> None:
     pruning = Pruning(config)
     start_logging()
     for name in ("learn", "recover"):
-        open_checkpoints(config, name).check_settings()
+        open_checkpoints(config, name, harmless=CHANGEABLE[name]).check_settings()
     if (pruning.output / "done.json").exists():
         logger.info("%s has already ended; its numbers are in done.json there.", config.output)
         return
@@ -362,5 +387,5 @@ def main(config: Config) -> None:
 if __name__ == "__main__":
     try:
         main(parse(Config, prog=PROGRAM, description=__doc__ or ""))
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         fail(PROGRAM, error)

@@ -29,11 +29,11 @@ from compress.checkpoint import load_processor
 from compress.config import fail, parse, to_dict
 from compress.conformers import frame_mask
 from compress.data import Batch, open_speech
+from compress.folders import recover_folder, replaced_folder, write_json
 from compress.training import processes
 from compress.training.best import Best
 from compress.training.ctc import Unalignable, ctc_loss
 from compress.training.finite import FiniteGuard
-from compress.training.folders import recover_folder, replaced_folder, write_json
 from compress.training.models import ModelConfig, build_model, mel_bins
 from compress.training.optimizer import WEIGHTS, build_optimizer, weight_groups
 from compress.training.position import Position, total_batches
@@ -86,6 +86,9 @@ class Config(RunConfig):
     max_steps: int | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.epochs < 1 or (self.max_steps is not None and self.max_steps < 1):
+            raise ValueError(f"Give at least 1 epoch or step, got epochs={self.epochs} and max_steps={self.max_steps}.")
         if self.dev is None and self.dev_split is None:
             raise ValueError("The best model is the one that errs least on the dev set: set dev_split, or dev.")
         if self.data.streaming and self.max_steps is None:
@@ -269,5 +272,5 @@ def main(config: Config) -> None:
 if __name__ == "__main__":
     try:
         main(parse(Config, prog=PROGRAM, description=__doc__ or ""))
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         fail(PROGRAM, error)

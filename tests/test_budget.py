@@ -159,7 +159,7 @@ def test_a_budget_out_of_reach_is_refused_with_the_range():
 def test_the_lagrangian_leads_the_expected_size_along_its_schedule():
     """Three groups in one optimiser, the multipliers ascending: the expected size ends at the target."""
     model = parakeet()
-    gates = Gates(model, GateConfig(drop_rate=0.1, ffn_drop_rate=0.1))
+    gates = Gates(model, GateConfig(drop_rate=0.02, ffn_drop_rate=0.02))
     budget = make_budget(BudgetConfig(params="40%"), model.config)
     lagrangian = Lagrangian(budget.fraction, warmup_steps=100)
     optimizer = torch.optim.AdamW(
@@ -192,7 +192,7 @@ def test_a_quadratic_start_keeps_a_short_run_on_its_schedule():
     budget = make_budget(BudgetConfig(params="50%"), model.config)
     worst = {}
     for start in (0.0, 50.0):
-        gates = Gates(model, GateConfig(drop_rate=0.05, ffn_drop_rate=0.05))
+        gates = Gates(model)
         lagrangian = Lagrangian(budget.fraction, warmup_steps=80, quadratic_start=start)
         groups = [
             {"params": gates.parameters(), "lr": 0.1},

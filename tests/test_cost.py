@@ -51,7 +51,7 @@ def test_size_adds_up(name):
 
 @FAMILIES
 @pytest.mark.parametrize("metric", ["params", "macs"])
-def test_the_expectation_is_the_mean_cost_of_sampled_structures(name, metric):
+def test_the_expectation_of_decided_gates_is_the_exact_cost(name, metric):
     """With every gate surely open or closed, the expected cost is the exact cost of that Structure."""
     model = MODELS[name]()
     table = cost_table(model.config, metric)
@@ -63,6 +63,23 @@ def test_the_expectation_is_the_mean_cost_of_sampled_structures(name, metric):
     # A kept module of the random structure never has all units closed; a closed one costs nothing whatever its units.
     expected = table.expected(*gates.expected())
     assert float(expected.detach()) == pytest.approx(table.of(structure), rel=1e-6)
+
+
+def test_the_expectation_is_the_mean_cost_of_sampled_gates():
+    model = MODELS["parakeet"]()
+    table, gates = cost_table(model.config), Gates(model)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        gates.log_alpha.copy_(2 * torch.randn(gates.log_alpha.shape, generator=generator))
+    costs = []
+    for _ in range(400):
+        opened = gates.distribution.sample(gates.log_alpha.detach(), generator) > 0
+        module_open, units_open = torch.zeros(BLOCKS, 4), torch.zeros(BLOCKS, 4)
+        for group in gates.groups:
+            target = module_open if group.kind == "module" else units_open
+            target[group.block, group.module] = opened[group.span].sum()
+        costs.append(float(table.expected(module_open, units_open)))
+    assert sum(costs) / len(costs) == pytest.approx(float(table.expected(*gates.expected()).detach()), rel=0.03)
 
 
 def test_the_expectation_weighs_probabilities():

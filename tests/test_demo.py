@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,12 @@ from compress import demo, resources
 from compress.demo import TYPICAL_SECONDS, Clock, DemoConfig, Stage, StageFailedError, run_demo
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+REPORT = {
+    "baseline": {"wer": 0.0312, "parameters": {"total": 2_000_000}, "bytes": 8 << 20},
+    "model": {"wer": 0.0406, "parameters": {"total": 999_000}, "bytes": 4 << 20},
+}
 
 
 class Launcher:
@@ -40,7 +47,7 @@ class Launcher:
         if program == "evaluate":
             out = Path(yaml.safe_load(Path(words[-1]).read_text())["out"])
             for name in demo.REPORT_FILES:
-                (out / name).write_text("{}")
+                (out / name).write_text(json.dumps(REPORT))
         else:
             self.train(Path(words[words.index("--output") + 1]), "best" if program == "train.py" else "final")
         return 0
@@ -65,6 +72,7 @@ def launcher(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Launcher:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
     monkeypatch.setattr(resources, "_PACKAGE", tmp_path / "checkout" / "compress")
+    monkeypatch.chdir(tmp_path)
     stand_in = Launcher()
     monkeypatch.setattr(demo, "_execute", stand_in)
     return stand_in
@@ -90,7 +98,17 @@ def test_it_launches_the_recipes_a_user_launches(launcher: Launcher, tmp_path: P
     assert evaluation["baseline"] == f"{out}/teacher/best"
     assert evaluation["data"] == {"source": "synthetic", "split": "test", "limit": None}
     assert text.index("[1/3]") < text.index("[2/3]") < text.index("[3/3]") < text.index("report.html")
-    assert "all that is left: about 9 min" in text
+    assert f"all that is left: about {round(sum(TYPICAL_SECONDS.values()) / 60)} min" in text
+
+
+def test_it_ends_with_what_it_found(launcher: Launcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks: Any = iter(range(0, 1000, 30))
+    monkeypatch.setattr(demo.time, "monotonic", lambda: next(ticks))
+    *_, found, where = run(DemoConfig(out=str(tmp_path / "demo"))).splitlines()
+    assert found == (
+        "Teacher WER 3.12 %, 2.00 M parameters, 8.00 MiB; compressed WER 4.06 %, 999 k parameters, 4.00 MiB"
+    )
+    assert where.startswith("1.5 min in all; the report: ")
 
 
 def test_run_again_it_does_nothing_twice(launcher: Launcher, tmp_path: Path) -> None:
@@ -112,6 +130,38 @@ def test_a_failed_stage_is_where_it_continues(launcher: Launcher, tmp_path: Path
     assert launcher.programs == ["prune.py", "evaluate"]
 
 
+@pytest.mark.parametrize(
+    ("deleted", "redone"), [("teacher", ["train.py", "prune.py", "evaluate"]), ("student", ["prune.py", "evaluate"])]
+)
+def test_what_follows_a_repeated_stage_is_repeated(
+    launcher: Launcher, tmp_path: Path, deleted: str, redone: list[str]
+) -> None:
+    config = DemoConfig(out=str(tmp_path / "demo"))
+    run(config)
+    stale = tmp_path / "demo" / "student" / "checkpoints"
+    stale.mkdir()
+    shutil.rmtree(tmp_path / "demo" / deleted)
+    launcher.commands.clear()
+    launcher.failing = redone[0]
+    with pytest.raises(StageFailedError):
+        run_demo(config)
+    assert not stale.exists()
+    assert not (tmp_path / "demo" / "report.json").exists()
+    launcher.failing = None
+    run(config)
+    assert launcher.programs == [redone[0], *redone]
+
+
+def test_what_the_demo_did_not_write_is_never_deleted(launcher: Launcher, tmp_path: Path) -> None:
+    mine = tmp_path / "student" / "thesis.txt"
+    mine.parent.mkdir()
+    mine.touch()
+    launcher.failing = "train.py"
+    with pytest.raises(StageFailedError):
+        run_demo(DemoConfig(out=str(tmp_path)))
+    assert mine.exists()
+
+
 def test_a_stage_without_its_results_has_failed(
     launcher: Launcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,9 +172,10 @@ def test_a_stage_without_its_results_has_failed(
 
 
 def test_own_speech_is_passed_to_every_stage(launcher: Launcher, tmp_path: Path) -> None:
-    run(DemoConfig(out=str(tmp_path / "demo"), data=str(tmp_path), budget="30%"))
+    speech = own_speech(tmp_path / "speech", "train", "dev", "test")
+    run(DemoConfig(out=str(tmp_path / "demo"), data=str(speech), budget="30%"))
     for command in launcher.commands[:2]:
-        assert command[command.index("--data.source") + 1] == str(tmp_path)
+        assert command[command.index("--data.source") + 1] == str(speech)
     assert "30%" in launcher.commands[1]
 
 
@@ -134,9 +185,45 @@ def test_other_settings_in_the_same_folder_are_refused(launcher: Launcher, tmp_p
         run_demo(DemoConfig(out=str(tmp_path / "demo"), budget="30%"))
 
 
+@pytest.mark.parametrize("name", ["train", "prune"])
+def test_an_edited_config_is_noticed(launcher: Launcher, tmp_path: Path, name: str) -> None:
+    config = DemoConfig(out=str(tmp_path / "demo"))
+    launcher.failing = "train.py"
+    with pytest.raises(StageFailedError):
+        run_demo(config)
+    (tmp_path / "checkout" / "configs" / "demo" / f"{name}.yaml").write_text("max_steps: 5\n")
+    with pytest.raises(ValueError, match=rf"before configs/demo/{name}\.yaml changed.*--out"):
+        run_demo(config)
+
+
+def own_speech(folder: Path, *splits: str) -> Path:
+    for split in splits:
+        (folder / split).mkdir(parents=True)
+        (folder / split / "metadata.csv").write_text("file_name,transcription\n")
+    return folder
+
+
 def test_missing_data_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not a folder"):
         DemoConfig(data=str(tmp_path / "nowhere"))
+
+
+def test_speech_without_splits_is_refused(tmp_path: Path) -> None:
+    """A folder without splits would be read as a whole for each of them: trained and tested on the same speech."""
+    own_speech(tmp_path, "train", "dev")
+    (tmp_path / "metadata.csv").write_text("file_name,transcription\n")
+    (tmp_path / "test").mkdir()
+    with pytest.raises(ValueError, match=r"in which test is missing: .*metadata\.csv"):
+        DemoConfig(data=str(tmp_path))
+    with pytest.raises(ValueError, match="in which train, dev, test are missing"):
+        DemoConfig(data=str(tmp_path / "test"))
+
+
+def test_tables_named_after_splits_are_accepted(tmp_path: Path) -> None:
+    (tmp_path / "dev").mkdir()
+    for name in ("train-00000-of-00001.parquet", "dev/0000.parquet", "test.arrow"):
+        (tmp_path / name).touch()
+    assert DemoConfig(data=str(tmp_path)).data == str(tmp_path)
 
 
 def stages(tmp_path: Path, complete: int) -> list[Stage]:
@@ -181,7 +268,7 @@ child.wait()
 """
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_nothing_outlives_an_interruption(sent: signal.Signals) -> None:
     code = f"import sys; from compress.demo import _execute; _execute([sys.executable, '-c', {GRANDCHILD!r}], {{}})"
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
@@ -196,6 +283,22 @@ def test_nothing_outlives_an_interruption(sent: signal.Signals) -> None:
     while running(grandchild) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not running(grandchild)
+
+
+def test_nohup_is_respected() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with demo._termination_interrupts():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_stopping_what_has_ended_already() -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""], start_new_session=True)
+    process.wait()
+    demo._stop(process)
 
 
 def running(pid: int) -> bool:
@@ -271,6 +374,7 @@ def test_the_whole_story_at_a_reduced_size(tmp_path: Path) -> None:
     assert report["ratio"]["parameters"] == pytest.approx(student / teacher)
     assert "wer_ci95" in report["difference"]
     assert (tmp_path / "demo" / "report.html").stat().st_size > 0
+    assert "compressed WER" in first.stderr
     again = demo_command(tmp_path)
     assert again.returncode == 0
     assert again.stderr.count("done before") == 3

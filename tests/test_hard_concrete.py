@@ -1,5 +1,3 @@
-import math
-
 import pytest
 import torch
 
@@ -53,11 +51,16 @@ def test_deterministic_values_are_zero_and_one_at_the_ends():
     assert values.tolist() == pytest.approx([0.0, 0.5, 1.0])
 
 
-def test_drop_rate_is_the_logit():
-    assert GATE.log_alpha_for(0.5) == 0
-    assert GATE.log_alpha_for(0.01) == pytest.approx(math.log(99))
-    with pytest.raises(ValueError, match="between 0 and 1"):
-        GATE.log_alpha_for(0.0)
+@pytest.mark.parametrize("rate", [0.01, 0.2, 0.5, 0.9])
+def test_drop_rate_is_the_probability_of_being_closed(rate):
+    location = torch.tensor(GATE.log_alpha_for(rate))
+    assert float(GATE.probability_open(location)) == pytest.approx(1 - rate, abs=1e-6)
+
+
+def test_a_drop_rate_lies_between_0_and_1():
+    for rate in (0.0, 1.0):
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            GATE.log_alpha_for(rate)
 
 
 @pytest.mark.parametrize("values", [{"temperature": 0.0}, {"low": 0.1}, {"high": 0.9}])

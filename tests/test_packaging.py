@@ -7,12 +7,20 @@ import importlib.metadata
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
+
+from compress import Block, Structure
+from compress.checkpoint import save
+from compress.training.tokens import SAMPLING_RATE, TokensConfig, build_processor
+from tests import tiny
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 VERBS = ("inspect", "apply", "evaluate", "demo", "ls", "cat", "cp", "version")
@@ -39,11 +47,33 @@ main(["cp", "configs/demo/prune.yaml", "mine.yaml"])
 """
 
 
+INSPECT_APPLY_EVALUATE = """
+import compress
+from compress.cli import main
+print(compress.__file__)
+main(["inspect", "full", "--seconds", "2"])
+main(["apply", "full", "structure.json", "--out", "small"])
+quick = {"speed.seconds": 0.5, "speed.warmup": 1, "speed.repetitions": 2, "macs_seconds": 1, "bootstrap.resamples": 100}
+options = [word for name, value in quick.items() for word in (f"--{name}", str(value))]
+files = ["--data", "speech", "--data.cache_dir", "cache", "--batch.workers", "0", "--out", "report"]
+main(["evaluate", "small", "--baseline", "full", *files, *options])
+"""
+
+
 def run(*command: str, cwd: Path, site: Path | None = None) -> str:
     environment = {**os.environ, "PYTHONPATH": str(site or "")}
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def tracked(folder: str) -> list[str]:
+    """The committed files of the clone that are below a folder and still there."""
+    command = ["git", "-c", "safe.directory=*", "-C", str(REPOSITORY), "ls-files", "-z", "--", folder]
+    if shutil.which("git") is None or not (REPOSITORY / ".git").exists():
+        pytest.skip("needs a git clone")
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\0")
+    return [name for name in listed if name and (REPOSITORY / name).is_file()]
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +113,12 @@ def test_every_recipe_and_config_is_in_the_wheel(wheel: Path) -> None:
             assert f"compress/_{kind}/{file.relative_to(REPOSITORY / kind).as_posix()}" in names
 
 
+def test_every_data_file_of_the_package_is_in_the_wheel(wheel: Path) -> None:
+    data = {name for name in tracked("compress") if not name.endswith(".py")}
+    assert any(name.endswith(".j2") for name in data)
+    assert data <= set(zipfile.ZipFile(wheel).namelist())
+
+
 def test_every_verb_works_away_from_the_clone(site: Path, tmp_path: Path) -> None:
     found = json.loads(run(sys.executable, "-c", EVERY_HELP, *VERBS, cwd=tmp_path, site=site).splitlines()[-1])
     assert Path(found["file"]).is_relative_to(site)
@@ -97,6 +133,32 @@ def test_ls_cat_and_cp_away_from_the_clone(site: Path, installed: list[str], tmp
     for copied in ("printed.py", "mine.yaml"):
         original = REPOSITORY / {"printed.py": "recipes/prune.py", "mine.yaml": "configs/demo/prune.yaml"}[copied]
         assert (tmp_path / copied).read_text(encoding="utf-8") == original.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def workplace(tmp_path: Path) -> Path:
+    """A tiny checkpoint, a structure for it, and two utterances of noise."""
+    model = tiny.parakeet()
+    save(model, build_processor("parakeet", ["a b c d"], TokensConfig(), mel_bins=16), tmp_path / "full")
+    Structure("parakeet", (Block(), None, Block())).save(tmp_path / "structure.json")
+    (tmp_path / "speech" / "test").mkdir(parents=True)
+    noise = 0.1 * np.random.default_rng(0).standard_normal(SAMPLING_RATE)
+    for name in ("a", "b"):
+        soundfile.write(tmp_path / "speech" / "test" / f"{name}.wav", noise, SAMPLING_RATE)
+    (tmp_path / "speech" / "test" / "metadata.csv").write_text("file_name,transcription\na.wav,a b\nb.wav,c d\n")
+    return tmp_path
+
+
+def test_a_model_is_inspected_compressed_and_evaluated_away_from_the_clone(site: Path, workplace: Path) -> None:
+    table = run(sys.executable, "-c", INSPECT_APPLY_EVALUATE, cwd=workplace, site=site)
+    assert str(site) in table
+    assert "reachable budgets" in table
+    report = json.loads((workplace / "report" / "report.json").read_text(encoding="utf-8"))
+    assert report["ratio"]["parameters"] < 1
+    assert report["data"]["utterances"] == 2
+    for name in ("report.html", "report.md"):
+        assert (workplace / "report" / name).stat().st_size > 0
+    assert (workplace / "small" / "README.md").stat().st_size > 0
 
 
 def test_python_m_compress(site: Path, tmp_path: Path) -> None:
@@ -143,12 +205,15 @@ def test_constraints_pin_every_direct_dependency() -> None:
     assert pins["torch"] == pins["torchaudio"] == "2.11.0"
 
 
+REGISTRY = re.compile(r"pypi\.org|pythonhosted|artifactory|index-url|find-links", re.IGNORECASE)
+
+
 def test_no_registry_host_in_any_file() -> None:
-    option = "index" + "-url"
-    for name in ("pyproject.toml", "constraints.txt", "Makefile", ".ci/run", "README.md"):
-        text = (REPOSITORY / name).read_text()
-        assert option not in text, name
-        assert "pypi.org" not in text, name
+    for name in set(tracked(".")) - {Path(__file__).relative_to(REPOSITORY).as_posix()}:
+        content = (REPOSITORY / name).read_bytes()
+        if b"\0" not in content:
+            found = REGISTRY.search(content.decode("utf-8", errors="replace"))
+            assert found is None, f"{name} names {found[0] if found else ''}"
 
 
 def test_torch_and_torchaudio_are_a_pair() -> None:

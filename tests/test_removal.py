@@ -166,3 +166,10 @@ def test_a_compressed_config_without_its_structure_never_gives_a_full_model(tmp_
     small.config.structure = None
     with pytest.raises(StructureError, match="no `structure`"):
         AutoModelForCTC.from_config(small.config)
+
+
+def test_a_model_with_gates_is_refused():
+    model = parakeet()
+    Gates(model).attach(model)
+    with pytest.raises(ValueError, match=r"has gates; take them off"):
+        compress.remove(model, Structure.full("parakeet", BLOCKS))

@@ -92,3 +92,10 @@ def test_then_follows_indices_through_both_structures():
         first.then(Structure.full("parakeet", 3))
     with pytest.raises(StructureError, match="Unit 3 is out of range"):
         first.then(Structure("parakeet", (Block((3,)), Block())))
+
+
+@pytest.mark.parametrize("kept", [(), [2, 1], (-1,), "some", 3])
+def test_blocks_written_in_code_are_checked_too(kept):
+    with pytest.raises(StructureError, match="ffn1"):
+        Block(ffn1=kept)
+    assert Block(ffn1=[1, 2]).ffn1 == (1, 2)

@@ -79,14 +79,16 @@ def _shaken(build: Callable[[], PreTrainedModel], seed: int) -> PreTrainedModel:
 
 
 def batch(model: PreTrainedModel, seed: int = 1) -> dict[str, torch.Tensor]:
-    """Two utterances of different length with their attention mask (a single one where padding matters)."""
+    """Two utterances of different length with their attention mask."""
     generator = torch.Generator().manual_seed(seed)
     family = family_of(model)
     if family.input_features:
         mask = torch.ones(2, 96, dtype=torch.long)
         mask[1, 60:] = 0
         return {"input_features": torch.randn(2, 96, 16, generator=generator), "attention_mask": mask}
-    return {"input_values": torch.randn(1, 3000, generator=generator)}
+    mask = torch.ones(2, 3000, dtype=torch.long)
+    mask[1, 1800:] = 0
+    return {"input_values": torch.randn(2, 3000, generator=generator) * mask, "attention_mask": mask}
 
 
 def random_structure(model: PreTrainedModel, seed: int, *, drop_blocks: bool = True) -> Structure:

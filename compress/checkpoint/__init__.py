@@ -2,7 +2,6 @@
 
 from compress.checkpoint.loading import (
     COMPRESSION_FILE,
-    STRUCTURE_FILE,
     CheckpointError,
     load_config,
     load_model,
@@ -13,7 +12,6 @@ from compress.checkpoint.saving import apply_structure, describe, save
 
 __all__ = [
     "COMPRESSION_FILE",
-    "STRUCTURE_FILE",
     "CheckpointError",
     "apply_structure",
     "describe",

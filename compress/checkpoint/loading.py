@@ -12,7 +12,7 @@ from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCTC, AutoProcessor, PreTrainedConfig, PreTrainedModel
 
-from compress.conformers import family_of
+from compress.conformers import UnsupportedModelError, family_of, supported
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,12 @@ def load_config(model: str) -> PreTrainedConfig:
         config: PreTrainedConfig = AutoConfig.from_pretrained(model)
     except (OSError, HFValidationError) as error:
         raise CheckpointError(f"No model can be loaded from {model!r}: {error}") from error
-    family_of(config)
+    except ValueError as error:  # a model_type that transformers does not know
+        raise UnsupportedModelError(f"{model!r} is not supported: {error} {supported()}") from error
+    family = family_of(config)
+    classes = [name.removeprefix("Compressed") for name in config.architectures or ()]
+    if classes and family.model_class not in classes:
+        raise UnsupportedModelError(f"{model!r} is a {classes[0]}, which is not supported. {supported()}")
     return config
 
 
@@ -86,7 +91,6 @@ def read_compression(model: str) -> dict[str, Any] | None:
 
 
 COMPRESSION_FILE = "compression.json"
-STRUCTURE_FILE = "structure.json"
 
 
 def _check_folder(model: str) -> None:

@@ -10,10 +10,9 @@ from transformers import PreTrainedModel
 
 import compress
 from compress.budget import Budget
-from compress.checkpoint.card import model_card
+from compress.card import CARD_FILE, model_card
 from compress.checkpoint.loading import (
     COMPRESSION_FILE,
-    STRUCTURE_FILE,
     CheckpointError,
     load_model,
     load_processor,
@@ -21,9 +20,9 @@ from compress.checkpoint.loading import (
 )
 from compress.conformers import structure_of
 from compress.cost import Size, size_of
+from compress.folders import replaced_folder
 from compress.removal import remove
-from compress.structure import Structure
-from compress.training.folders import replaced_folder
+from compress.structure import STRUCTURE_FILE, Structure
 
 
 def save(
@@ -49,7 +48,7 @@ def save(
             processor.save_pretrained(fresh)
         (structure or structure_of(model)).save(fresh / STRUCTURE_FILE)
         (fresh / COMPRESSION_FILE).write_text(json.dumps(facts, indent=2) + "\n")
-        (fresh / "README.md").write_text(model_card(model, facts))
+        (fresh / CARD_FILE).write_text(model_card(model, facts))
 
 
 def describe(method: str, teacher: str, before: Size, after: Size, budget: Budget | None = None) -> dict[str, Any]:

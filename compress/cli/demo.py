@@ -1,4 +1,4 @@
-"""Train a small Conformer, compress it to half its size, and report what that cost, in about ten minutes on two cores.
+"""Train a small Conformer, compress it to half its size, and report what that cost: about 7 minutes on 2 cores.
 
 The stages are the recipes and configs that `compress ls` shows. Interrupted or run again, the demo continues where it
 stopped. The results are demo/report.html and demo/report.json, the models demo/teacher/best and demo/student/final.
@@ -22,7 +22,7 @@ def run(arguments: Sequence[str]) -> None:
         arguments: The words after `compress demo`.
 
     Raises:
-        ValueError: If a stage fails, or the folder holds a demo with other settings.
+        ValueError: If a stage fails, the data lack a split, or the folder holds a demo with other settings or configs.
     """
     from compress.config import parse
     from compress.demo import DemoConfig, run_demo

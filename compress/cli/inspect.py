@@ -14,8 +14,6 @@ import json
 import sys
 from collections.abc import Sequence
 
-DEFAULT_SECONDS = 10.0
-
 
 def run(arguments: Sequence[str]) -> None:
     """Prints what `compress.inspection` finds out about a model.
@@ -24,10 +22,11 @@ def run(arguments: Sequence[str]) -> None:
         arguments: The words after `compress inspect`.
 
     Raises:
-        ValueError: If the model is of a family that is not supported.
+        ValueError: If the model is of a family that is not supported, or `--seconds` is not positive.
         OSError: If the model cannot be found.
     """
     from compress.cli import parse_verb, verb_parser
+    from compress.cost import DEFAULT_SECONDS
 
     parser = verb_parser("inspect", __doc__)
     parser.add_argument("model", type=str, help="Checkpoint folder or Hub name.")

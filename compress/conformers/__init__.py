@@ -18,7 +18,7 @@ from compress.conformers.anatomy import (
     units_of,
 )
 from compress.conformers.description import UNIT_KINDS, Attention, Convolution, Family, FeedForward, Module
-from compress.conformers.registry import FAMILIES, UnsupportedModelError, family_named
+from compress.conformers.registry import FAMILIES, UnsupportedModelError, supported
 
 __all__ = [
     "FAMILIES",
@@ -31,7 +31,6 @@ __all__ = [
     "UnsupportedModelError",
     "block_units",
     "blocks_of",
-    "family_named",
     "family_of",
     "frame_lengths",
     "frame_mask",
@@ -41,5 +40,6 @@ __all__ = [
     "skeleton",
     "structure_of",
     "submodule",
+    "supported",
     "units_of",
 ]

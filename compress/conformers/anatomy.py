@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from compress.conformers.description import Attention, Convolution, Family, Module
-from compress.conformers.registry import COMPRESSED_PREFIX, family_of_type
+from compress.conformers.registry import COMPRESSED_PREFIX, UnsupportedModelError, family_of_type, supported
 from compress.structure import MODULES, Structure, count_kept
 
 
@@ -23,7 +23,13 @@ def family_of(model: PreTrainedModel | PreTrainedConfig) -> Family:
         UnsupportedModelError: listing what is supported and saying why this model is not.
     """
     config = model if isinstance(model, PreTrainedConfig) else model.config
-    return family_of_type(str(config.model_type), type(model).__name__)
+    family = family_of_type(str(config.model_type), type(model).__name__)
+    if not isinstance(model, PreTrainedConfig | getattr(transformers, family.model_class)):
+        raise UnsupportedModelError(
+            f"{type(model).__name__} is not supported: of its family only {family.model_class}, with a CTC head, is "
+            f"described. {supported()}"
+        )
+    return family
 
 
 def part(root: Any, path: str) -> Any:
@@ -166,12 +172,10 @@ def _freeze(model: nn.Module, path: str) -> None:
 
 
 def _set_dropout(model: PreTrainedModel, family: Family, dropout: float) -> None:
-    """Sets the probabilities in the config, and in the modules that copied them from it when they were built."""
+    """Sets the probabilities in the modules, which copied them when built; the config keeps the original's."""
     names = set()
     for path in family.dropouts:
-        owner, _, name = path.rpartition(".")
-        setattr(part(model.config, owner), name, dropout)
-        names.add(name)
+        names.add(path.rpartition(".")[2])
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = dropout

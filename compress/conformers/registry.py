@@ -16,18 +16,6 @@ class UnsupportedModelError(ValueError):
     """A model that no family describes."""
 
 
-def family_named(name: str) -> Family:
-    """The family of that name.
-
-    Raises:
-        UnsupportedModelError: listing the names there are.
-    """
-    for family in FAMILIES:
-        if family.name == name:
-            return family
-    raise UnsupportedModelError(f"There is no family {name!r}; there are {', '.join(f.name for f in FAMILIES)}.")
-
-
 def family_of_type(model_type: str, class_name: str) -> Family:
     """The family of a model with that `config.model_type` and class.
 
@@ -38,13 +26,16 @@ def family_of_type(model_type: str, class_name: str) -> Family:
     for family in FAMILIES:
         if family.model_type == original:
             return family
-    supported = ", ".join(f"{family.model_class} (model_type {family.model_type!r})" for family in FAMILIES)
     near = [family for family in FAMILIES if family.name in original.replace("-", "_")]
     reason = (
         f"its encoder looks like a {near[0].name}, but only the CTC model {near[0].model_class} is described so far"
         if near
         else "no family file describes where its modules and units live"
     )
-    raise UnsupportedModelError(
-        f"{class_name} (model_type {model_type!r}) is not supported: {reason}. Supported: {supported}."
-    )
+    raise UnsupportedModelError(f"{class_name} (model_type {model_type!r}) is not supported: {reason}. {supported()}")
+
+
+def supported() -> str:
+    """A sentence that lists the supported models."""
+    names = ", ".join(f"{family.model_class} (model_type {family.model_type!r})" for family in FAMILIES)
+    return f"Supported: {names}."

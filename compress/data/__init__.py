@@ -1,7 +1,7 @@
 """Speech in: folders, tables, the Hub and a synthetic corpus; checks, batches by seconds, augmentation."""
 
-from compress.data.checks import BadDataError, Problem
-from compress.data.dataset import SpeechDataset, SpeechStream, Utterance, open_speech
+from compress.data.checks import BadDataError, Problem, write_problems
+from compress.data.dataset import SpeechDataset, SpeechStream, Utterance, open_speech, require_split
 from compress.data.loader import Batch, SpeechLoader
 from compress.data.settings import AugmentConfig, BatchConfig, SpeechConfig, SyntheticConfig
 from compress.data.synthetic import make_corpus
@@ -21,5 +21,7 @@ __all__ = [
     "Utterance",
     "make_corpus",
     "open_speech",
+    "require_split",
     "vocabulary_of",
+    "write_problems",
 ]

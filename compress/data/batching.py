@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,8 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.data.settings import BatchConfig
-
-logger = logging.getLogger(__name__)
 
 ORDER, SPEED, MASKS = range(3)
 """Independent streams of random numbers: the order of batches, speed factors, SpecAugment."""
@@ -39,11 +36,18 @@ def random_numbers(seed: int, stream: int, *parts: int) -> np.random.Generator:
     return np.random.default_rng([seed, stream, *parts])
 
 
-def draw_speeds(speeds: Sequence[float], count: int, *, seed: int, epoch: int) -> NDArray[np.float64]:
-    """One speed factor for each of `count` utterances, `(count,)`; ones if `speeds` is empty."""
+def draw_speeds(speeds: Sequence[float], count: int, seed: int, *parts: int) -> NDArray[np.float64]:
+    """One speed factor for each of `count` utterances, `(count,)`; ones if `speeds` is empty.
+
+    Args:
+        speeds: factors to draw from.
+        count: how many to draw.
+        seed: of the run.
+        parts: what else the draw follows from, such as the epoch.
+    """
     if not speeds:
         return np.ones(count)
-    return random_numbers(seed, SPEED, epoch).choice(np.asarray(speeds, dtype=np.float64), size=count)
+    return random_numbers(seed, SPEED, *parts).choice(np.asarray(speeds, dtype=np.float64), size=count)
 
 
 def plan_epoch(
@@ -73,7 +77,7 @@ def plan_epoch(
     Raises:
         ValueError: if there are fewer utterances than ranks.
     """
-    factors = draw_speeds(speeds, len(seconds), seed=seed, epoch=epoch)
+    factors = draw_speeds(speeds, len(seconds), seed, epoch)
     lengths = np.asarray(seconds, dtype=np.float64) / factors
     random = random_numbers(seed, ORDER, epoch)
     batches = cut_batches(lengths, config, random if shuffle else None, world_size)

@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from filelock import FileLock
@@ -59,6 +59,8 @@ class Index:
 class AudioStore:
     """Decoded audio by entry: from the memory-mapped file where it is there, else decoded anew, with the same result.
 
+    A copy in another process opens the file anew: pickled, a store carries the file's path and none of its audio.
+
     Args:
         source: the data set.
         limits: the wanted rate, and what is usable.
@@ -70,8 +72,15 @@ class AudioStore:
         self.source = source
         self.limits = limits
         self.index = index
-        has_audio = path is not None and path.stat().st_size > 0
-        self._audio: Samples | None = np.memmap(str(path), dtype=np.int16, mode="r") if has_audio else None
+        self.path = path
+        self._audio = _open_audio(path)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_audio": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._audio = _open_audio(self.path)
 
     def __getitem__(self, entry: int) -> Samples:
         """One entry's audio, int16, `(samples,)`.
@@ -120,6 +129,13 @@ def scan(source: Source, limits: AudioLimits, config: SpeechConfig) -> AudioStor
         if not (index.is_file() and audio.is_file()):
             _build(source, limits, audio, index, config.cache_max_gib)
     return AudioStore(source, limits, Index(**json.loads(index.read_text())), audio)
+
+
+def _open_audio(path: Path | None) -> Samples | None:
+    """The memory-mapped file; `None` where there is none, or nothing in it."""
+    if path is None or not path.is_file() or path.stat().st_size == 0:
+        return None
+    return np.memmap(str(path), dtype=np.int16, mode="r")
 
 
 def _build(source: Source, limits: AudioLimits, audio: Path, index: Path, max_gib: float) -> None:

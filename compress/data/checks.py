@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +44,7 @@ class BadDataError(ValueError):
         self.problems = list(problems)
 
 
-def normalise(text: object, case: str) -> str | None:
+def clean_transcript(text: object, case: str) -> str | None:
     """Collapses white space and sets the case; `None` if nothing is left or the value is no text."""
     if not isinstance(text, str):
         return None
@@ -54,7 +57,7 @@ def transcript_problem(text: str | None, vocabulary: Collection[str] | None) -> 
     """Why a transcript cannot be used, or `None`.
 
     Args:
-        text: the normalised transcript.
+        text: the transcript as `clean_transcript` gives it.
         vocabulary: characters the tokenizer can spell; `None` allows any.
     """
     if text is None:
@@ -87,6 +90,25 @@ def report(source: str, problems: Sequence[Problem], total: int, max_bad_fractio
         head = f"{source}: {share} cannot be used, more than max_bad_fraction {max_bad_fraction:.1%}. {remedy}"
         raise BadDataError(f"{head}\n{listing(problems, LISTED_IN_ERROR)}", problems)
     logger.warning("%s: skipped %s that cannot be used:\n%s", source, share, listing(problems, LISTED_IN_LOG))
+
+
+def write_problems(problems: Sequence[Problem], path: str | Path) -> None:
+    """Writes every problem to a JSON-lines file with `file` and `reason`, in place of an older one.
+
+    Args:
+        problems: unusable entries; if there are none, there is no file afterwards.
+        path: of the file; its folder is made where needed.
+    """
+    path = Path(path)
+    if not problems:
+        path.unlink(missing_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    lines = (json.dumps(asdict(problem), ensure_ascii=False) for problem in problems)
+    partial.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", errors="backslashreplace")
+    os.replace(partial, path)
+    logger.warning("%s: lists all %d entries that cannot be used", path, len(problems))
 
 
 def listing(problems: Sequence[Problem], limit: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
@@ -12,9 +11,9 @@ from torch.utils.data import Dataset
 
 from compress.data.audio import AudioLimits, to_float
 from compress.data.cache import AudioStore, cache_root, scan
-from compress.data.checks import Problem, normalise, report, transcript_problem
+from compress.data.checks import Problem, clean_transcript, report, transcript_problem
 from compress.data.settings import SYNTHETIC, SpeechConfig
-from compress.data.sources import Source, StreamSource, open_source
+from compress.data.sources import Source, StreamSource, open_source, unique
 from compress.data.synthetic import ensure_corpus
 
 
@@ -45,6 +44,8 @@ class SpeechDataset(Dataset[Utterance]):
         texts: transcripts, or `None`.
         seconds: lengths in seconds.
         problems: entries that cannot be used, with the reason.
+        origin: the files that were read, and whether they are the whole source.
+        whole: whether the source has no splits and was read whole.
         streaming: whether utterances can only be read in turn, through a `SpeechLoader`.
     """
 
@@ -52,20 +53,23 @@ class SpeechDataset(Dataset[Utterance]):
 
     def __init__(
         self,
-        name: str,
+        source: Source | StreamSource,
         sampling_rate: int,
         store: AudioStore | None,
         entries: Sequence[int],
         texts: Sequence[str | None],
         problems: Sequence[Problem],
     ) -> None:
-        self.name = name
+        self.name = source.name
+        self.origin = source.origin
+        self.whole = source.origin.whole
         self.sampling_rate = sampling_rate
         self.problems = list(problems)
         self._store = store
         self._entries = list(entries)
         self.texts = list(texts)
-        self.ids = unique([store.source.ids[entry] for entry in entries]) if store else []
+        names = unique(store.source.ids) if store else []
+        self.ids = [names[entry] for entry in entries]
         self.seconds = [store.index.samples[entry] / sampling_rate for entry in entries] if store else []
 
     def __len__(self) -> int:
@@ -87,6 +91,9 @@ class SpeechStream(SpeechDataset):
         limits: the wanted rate, and what is usable.
         vocabulary: characters the tokenizer can spell; `None` allows any.
         labels: whether transcripts are needed.
+
+    Attributes:
+        logged: problems that a person has been told of.
     """
 
     streaming = True
@@ -99,12 +106,13 @@ class SpeechStream(SpeechDataset):
         vocabulary: Collection[str] | None,
         labels: bool,
     ) -> None:
-        super().__init__(source.name, limits.sampling_rate, None, (), (), ())
+        super().__init__(source, limits.sampling_rate, None, (), (), ())
         self.source = source
         self.config = config
         self.limits = limits
         self.vocabulary = vocabulary
         self.labels = labels
+        self.logged: set[Problem] = set()
 
     def __len__(self) -> int:
         raise TypeError(f"{self.name}: a stream has no length; count steps instead of epochs, or set streaming: false")
@@ -137,21 +145,29 @@ def open_speech(
     return _checked(source, config, limits, vocabulary, labels)
 
 
-def unique(names: Sequence[str]) -> list[str]:
-    """Names with `#2`, `#3`, ... after the second, third, ... of a kind."""
-    seen: Counter[str] = Counter()
-    result = []
-    for name in names:
-        seen[name] += 1
-        result.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
-    return result
+def require_split(train: SpeechDataset, dev: SpeechDataset) -> None:
+    """Refuses a dev set that holds the training set, or is part of it, because their source has no splits.
+
+    Args:
+        train: the training set.
+        dev: the dev set.
+
+    Raises:
+        ValueError: naming a file that both read, and the remedy.
+    """
+    shared = train.origin.files & dev.origin.files
+    if shared and (train.whole or dev.whole):
+        raise ValueError(
+            f"the dev set would hold utterances of the training set: both read {min(shared)}, which is not "
+            "divided into splits; name another source with dev.source, or set dev_split to null"
+        )
 
 
 def _checked(
     source: Source, config: SpeechConfig, limits: AudioLimits, vocabulary: Collection[str] | None, labels: bool
 ) -> SpeechDataset:
     store = scan(source, limits, config)
-    texts = [normalise(text, config.case) for text in source.texts]
+    texts = [clean_transcript(text, config.case) for text in source.texts]
     good: list[int] = []
     problems: list[Problem] = []
     for entry, name in enumerate(source.ids):
@@ -165,4 +181,4 @@ def _checked(
     report(source.name, problems, len(source.ids), config.max_bad_fraction)
     if not good:
         raise ValueError(f"{source.name}: none of {len(source.ids)} entries can be used; the first: {problems[0]}")
-    return SpeechDataset(source.name, limits.sampling_rate, store, good, [texts[entry] for entry in good], problems)
+    return SpeechDataset(source, limits.sampling_rate, store, good, [texts[entry] for entry in good], problems)

@@ -55,7 +55,9 @@ class SpeechConfig:
             transcript column, in the folder or in `<folder>/<split>/`), such a metadata file, a `.parquet` or `.arrow`
             file or a folder of them, a folder written by `Dataset.save_to_disk`, a `datasets` name on the Hub,
             or `synthetic`.
-        split: the split to read; a source without splits is read whole, with a warning.
+        split: the split to read. A source without splits (a folder with one metadata file, such a file, a single
+            table, tables of which none is named after the split, a saved `Dataset`) is read whole whatever this says,
+            with a warning; it cannot be training set and dev set at once.
         subset: the configuration name of a Hub data set.
         audio_column: audio column of tables and Hub data sets (folders use `file_name`).
         text_column: transcript column.

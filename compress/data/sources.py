@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -30,10 +31,29 @@ Payload = bytes | Path | None
 """A file's bytes, its path, or `None` where a row holds neither."""
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What is read for a split.
+
+    Attributes:
+        files: metadata file, tables, or folder of audio without either, as resolved paths; empty for the Hub.
+        whole: whether the source has no splits, so that all of it is read for any.
+    """
+
+    files: frozenset[Path] = frozenset()
+    whole: bool = False
+
+    @classmethod
+    def of(cls, files: Iterable[Path], *, whole: bool) -> Origin:
+        """An origin that compares equal however its paths are written."""
+        return cls(frozenset(file.resolve() for file in files), whole)
+
+
 class Source(Protocol):
     """A data set that can be counted and read in any order."""
 
     name: str
+    origin: Origin
     ids: list[str]
     texts: list[object]
 
@@ -49,6 +69,7 @@ class FolderSource:
     """Audio files and a metadata file, in the audiofolder convention."""
 
     name: str
+    origin: Origin
     root: Path
     ids: list[str]
     texts: list[object]
@@ -67,6 +88,7 @@ class TableSource:
     """A `datasets` table whose audio column holds bytes, paths or both."""
 
     name: str
+    origin: Origin
     table: Any
     audio_column: str
     root: Path
@@ -82,17 +104,37 @@ class TableSource:
         return [str(self.table._fingerprint), *(_stamp(self.root, name) for name in self.ids)]
 
 
+class Row(NamedTuple):
+    """One row of a stream.
+
+    Attributes:
+        id: unique among the rows that are read.
+        file: its file name, or its number.
+        text: the transcript, if it is text.
+        payload: the audio.
+    """
+
+    id: str
+    file: str
+    text: object
+    payload: Payload
+
+
 @dataclass
 class StreamSource:
     """A `datasets` stream: rows as they come."""
 
     name: str
+    origin: Origin
     rows: Any
     config: SpeechConfig
     root: Path
 
-    def read(self, *, shuffle: bool, seed: int, epoch: int) -> Iterator[tuple[str, object, Payload]]:
-        """Yields id, transcript and audio of every row, in an order that follows from seed and epoch.
+    def read(self, *, shuffle: bool, seed: int, epoch: int) -> Iterator[Row]:
+        """Yields every row, in an order that follows from seed and epoch.
+
+        Repeated names are numbered in the order of shards and rows, as in a listed data set; where shards are shuffled,
+        which of them comes first follows from seed and epoch too.
 
         Args:
             shuffle: take shards in random order, and rows at random from a buffer of `SHUFFLE_ROWS`.
@@ -103,19 +145,21 @@ class StreamSource:
         rows = self._rows(random if shuffle else None)
         return _mixed(rows, random) if shuffle else rows
 
-    def _rows(self, random: np.random.Generator | None) -> Iterator[tuple[str, object, Payload]]:
+    def _rows(self, random: np.random.Generator | None) -> Iterator[Row]:
         # The library's own shuffling gives other rows in a worker process than outside of one.
         shards = [self.rows.shard(self.rows.num_shards, number) for number in range(self.rows.num_shards)]
         order = range(len(shards)) if random is None or self.config.limit else random.permutation(len(shards)).tolist()
         every = ((shard, number, row) for shard in order for number, row in enumerate(shards[shard]))
+        seen: Counter[str] = Counter()
         for shard, number, row in islice(every, self.config.limit):
             cell = row[self.config.audio_column]
             where = f"shard {shard} row {number}" if len(shards) > 1 else f"row {number}"
-            yield _row_name(cell, where), row.get(self.config.text_column), audio_payload(cell, self.root)
+            name = _row_name(cell, where)
+            yield Row(numbered(name, seen), name, row.get(self.config.text_column), audio_payload(cell, self.root))
 
 
 def open_source(config: SpeechConfig, *, labels: bool) -> Source | StreamSource:
-    """Finds out what `config.source` is, and opens it.
+    """Finds out what `config.source` is, opens it, and warns if it has no splits.
 
     Args:
         config: the data set.
@@ -124,16 +168,29 @@ def open_source(config: SpeechConfig, *, labels: bool) -> Source | StreamSource:
     Raises:
         ValueError: naming what was looked for, what is there, and the remedy.
     """
-    path = Path(config.source).expanduser()
+    source = _open(Path(config.source).expanduser(), config, labels=labels)
+    if source.origin.whole:
+        logger.warning("%s has no split %r: the whole of it is read", config.source, config.split)
+    return source
+
+
+def _open(path: Path, config: SpeechConfig, *, labels: bool) -> Source | StreamSource:
     if path.is_file() and path.suffix in (".csv", ".jsonl"):
-        return read_folder(path.parent, path, config, labels=labels)
+        return read_folder(path.parent, path, config, labels=labels, whole=True)
     if path.is_dir() and not _is_table_folder(path):
         return _open_folder(path, config, labels=labels)
     return _open_table(path, config, labels=labels)
 
 
-def read_folder(root: Path, metadata: Path, config: SpeechConfig, *, labels: bool) -> FolderSource:
+def read_folder(root: Path, metadata: Path, config: SpeechConfig, *, labels: bool, whole: bool) -> FolderSource:
     """Reads one metadata file.
+
+    Args:
+        root: the folder that file names start from.
+        metadata: the file to read.
+        config: the data set.
+        labels: whether transcripts are needed.
+        whole: whether the file is read for any split.
 
     Raises:
         ValueError: if it lacks `file_name` or the transcript column, or holds no rows.
@@ -146,7 +203,8 @@ def read_folder(root: Path, metadata: Path, config: SpeechConfig, *, labels: boo
         _require_column(config.text_column, rows[0], str(metadata), "text_column")
     names = [str(row.get(FILE_COLUMN) or f"row {number}") for number, row in enumerate(rows)]
     _warn_of_unlisted(root, metadata, names, config.limit)
-    return FolderSource(str(root), root, names, [row.get(config.text_column) for row in rows])
+    texts = [row.get(config.text_column) for row in rows]
+    return FolderSource(str(root), Origin.of([metadata], whole=whole), root, names, texts)
 
 
 def audio_payload(cell: object, root: Path) -> Payload:
@@ -158,31 +216,42 @@ def audio_payload(cell: object, root: Path) -> Payload:
     return root / cell if isinstance(cell, str) else None
 
 
+def unique(names: Iterable[str]) -> list[str]:
+    """Names with `#2`, `#3`, ... after the second, third, ... of a kind."""
+    seen: Counter[str] = Counter()
+    return [numbered(name, seen) for name in names]
+
+
+def numbered(name: str, seen: Counter[str]) -> str:
+    """The name itself if `seen` does not hold it, else with a number; `seen` holds it afterwards."""
+    seen[name] += 1
+    return name if seen[name] == 1 else numbered(f"{name}#{seen[name]}", seen)
+
+
 def _open_folder(root: Path, config: SpeechConfig, *, labels: bool) -> FolderSource:
     folder = root / config.split
     metadata = _find_metadata(folder)
     if metadata is not None:
-        return read_folder(folder, metadata, config, labels=labels)
+        return read_folder(folder, metadata, config, labels=labels, whole=False)
     metadata = _find_metadata(root)
     if metadata is not None:
-        logger.warning("%s has no folder %r with a metadata file: the whole of it is read", root, config.split)
-        return read_folder(root, metadata, config, labels=labels)
+        return read_folder(root, metadata, config, labels=labels, whole=True)
     splits = sorted(child.name for child in root.iterdir() if child.is_dir() and _find_metadata(child))
     if splits:
         raise ValueError(f"{root}: no split {config.split!r}; it has {', '.join(splits)}. Set split to one of them.")
     if not labels:
-        return _bare_folder(folder if folder.is_dir() else root, config)
+        return _bare_folder(folder if folder.is_dir() else root, config, whole=not folder.is_dir())
     raise ValueError(
         f"{root}: neither it nor its folder {config.split!r} holds {' or '.join(METADATA_NAMES)}; "
         f"write one with the columns {FILE_COLUMN} and {config.text_column}"
     )
 
 
-def _bare_folder(root: Path, config: SpeechConfig) -> FolderSource:
+def _bare_folder(root: Path, config: SpeechConfig, *, whole: bool) -> FolderSource:
     names = sorted(_audio_files(root))[: config.limit]
     if not names:
         raise ValueError(f"{root}: holds no {', '.join(AUDIO_SUFFIXES)} files")
-    return FolderSource(str(root), root, names, [None] * len(names))
+    return FolderSource(str(root), Origin.of([root], whole=whole), root, names, [None] * len(names))
 
 
 def _find_metadata(folder: Path) -> Path | None:
@@ -243,18 +312,19 @@ def _table_files(path: Path) -> list[Path]:
 
 
 def _open_table(path: Path, config: SpeechConfig, *, labels: bool) -> Source | StreamSource:
-    rows = _without_decoding(_load_rows(path, config), config, labels=labels)
+    rows, origin = _load_rows(path, config)
+    rows = _without_decoding(rows, config, labels=labels)
     root = path if path.is_dir() else path.parent
     if config.streaming:
-        return StreamSource(config.source, rows, config, root)
+        return StreamSource(config.source, origin, rows, config, root)
     rows = rows.select(range(min(len(rows), config.limit or len(rows))))
     if not len(rows):
         raise ValueError(f"{config.source}: split {config.split!r} holds no rows")
     texts = list(rows[config.text_column]) if config.text_column in rows.column_names else [None] * len(rows)
-    return TableSource(config.source, rows, config.audio_column, root, _row_names(rows, config), texts)
+    return TableSource(config.source, origin, rows, config.audio_column, root, _row_names(rows, config), texts)
 
 
-def _load_rows(path: Path, config: SpeechConfig) -> Any:
+def _load_rows(path: Path, config: SpeechConfig) -> tuple[Any, Origin]:
     import datasets
 
     if any((path / name).is_file() for name in SAVED_MARKERS):
@@ -262,13 +332,15 @@ def _load_rows(path: Path, config: SpeechConfig) -> Any:
     files = _table_files(path) if path.exists() else []
     if files:
         kind = TABLE_SUFFIXES[files[0].suffix]
-        names = [str(file) for file in _files_of_split(files, path, config.split)]
-        return datasets.load_dataset(kind, data_files=names, split="train", streaming=config.streaming)
+        chosen = _files_of_split(files, path, config.split)
+        origin = Origin.of(chosen or files, whole=not chosen)
+        names = [str(file) for file in chosen or files]
+        return datasets.load_dataset(kind, data_files=names, split="train", streaming=config.streaming), origin
     if path.exists():
         raise ValueError(f"{path}: not a data set; give a metadata file, a .parquet or .arrow file, or a folder")
     if path.is_absolute() or config.source.startswith((".", "~")):
         raise ValueError(f"{path}: no such folder or file")
-    return _load_from_hub(config)
+    return _load_from_hub(config), Origin()
 
 
 def _load_from_hub(config: SpeechConfig) -> Any:
@@ -284,24 +356,24 @@ def _load_from_hub(config: SpeechConfig) -> Any:
         ) from error
 
 
-def _load_saved(path: Path, config: SpeechConfig) -> Any:
+def _load_saved(path: Path, config: SpeechConfig) -> tuple[Any, Origin]:
     import datasets
 
     saved = datasets.load_from_disk(str(path))
-    if isinstance(saved, datasets.DatasetDict):
+    whole = not isinstance(saved, datasets.DatasetDict)
+    if not whole:
         if config.split not in saved:
             raise ValueError(f"{path}: no split {config.split!r}; it has {', '.join(saved)}. Set split to one of them.")
         saved = saved[config.split]
-    return saved.to_iterable_dataset() if config.streaming else saved
+    files = (path if whole else path / config.split).glob("*.arrow")
+    return saved.to_iterable_dataset() if config.streaming else saved, Origin.of(files, whole=whole)
 
 
 def _files_of_split(files: Sequence[Path], path: Path, split: str) -> list[Path]:
+    """The files of a folder that are named after a split; none if the folder does not tell splits apart."""
     if path.is_file():
-        return list(files)
-    chosen = [file for file in files if file.name.startswith(split) or split in file.relative_to(path).parts[:-1]]
-    if not chosen:
-        logger.warning("%s: no file is named after split %r: all %d files are read", path, split, len(files))
-    return chosen or list(files)
+        return []
+    return [file for file in files if file.name.startswith(split) or split in file.relative_to(path).parts[:-1]]
 
 
 def _without_decoding(rows: Any, config: SpeechConfig, *, labels: bool) -> Any:

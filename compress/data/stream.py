@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import IterableDataset
 
 from compress.data.audio import UnusableAudio, decode, to_float
-from compress.data.batching import BatchPlan, cut_batches, random_numbers
-from compress.data.checks import Problem, normalise, report, transcript_problem
+from compress.data.batching import ORDER, BatchPlan, cut_batches, draw_speeds, random_numbers
+from compress.data.checks import Problem, clean_transcript, report, transcript_problem
 from compress.data.dataset import SpeechStream, Utterance
 from compress.data.settings import BatchConfig
+from compress.data.sources import Row
 
 logger = logging.getLogger(__name__)
 
-ORDER, SPEED = range(2)
 JUDGED_FROM_ENTRIES = 200
 """A stream is stopped for its fraction of bad entries from so many on, or at its end."""
+REPORT_ENTRIES = 100
+"""Entries after which a worker reports what it has found, if no batch is due before."""
 
 Build = Callable[[Sequence[Utterance], BatchPlan], Any]
 
@@ -45,7 +47,7 @@ class StreamReport:
     ended: bool = False
 
     def record(self, stream: SpeechStream) -> None:
-        """Adds the problems to the data set's list, which holds those of the latest epoch.
+        """Adds the problems to the data set's list, which holds those of the latest epoch, and logs the new ones.
 
         Raises:
             BadDataError: if more of the stream than `max_bad_fraction` is unusable.
@@ -54,6 +56,10 @@ class StreamReport:
         if self.first:
             stream.problems.clear()
         stream.problems += self.problems
+        for problem in self.problems:
+            if problem not in stream.logged:
+                logger.warning("%s: skipped %s", stream.name, problem)
+        stream.logged.update(self.problems)
         if self.ended and self.bad == self.seen:
             raise ValueError(f"{stream.name}: none of {self.seen} entries can be used")
         too_many = self.bad > stream.config.max_bad_fraction * self.seen
@@ -92,36 +98,46 @@ class StreamBatches(IterableDataset[Any]):
     world_size: int
 
     def __iter__(self) -> Iterator[Any]:
-        number = 0
-        state = StreamReport()
-        utterances = self._usable(state)
-        while buffer := list(islice(utterances, self.batching.buffer_utterances)):
-            yield self._flush(state)
-            for step in self._steps(buffer, number):
-                if number // self.world_size >= self.start:
-                    plan, members = step[self.rank]
-                    yield self.build(members, plan)
-                number += len(step)
-        state.ended = True
+        number, state = 0, StreamReport()
+        buffer: list[Utterance] = []
+        for row in self.stream.source.read(shuffle=self.shuffle, seed=self.seed, epoch=self.epoch):
+            buffer += self._usable(row, state)
+            full = len(buffer) == self.batching.buffer_utterances
+            if full or state.seen % REPORT_ENTRIES == 0:
+                yield self._flush(state)
+            if full:
+                number = yield from self._batches(buffer, number)
+                buffer = []
         yield self._flush(state)
+        if buffer:
+            yield from self._batches(buffer, number)
+        yield self._flush(replace(state, ended=True))
 
-    def _usable(self, state: StreamReport) -> Iterator[Utterance]:
-        rows = self.stream.source.read(shuffle=self.shuffle, seed=self.seed, epoch=self.epoch)
-        for name, text, payload in rows:
-            state.seen += 1
-            try:
-                yield self._utterance(name, text, payload)
-            except UnusableAudio as error:
-                state.bad += 1
-                state.problems.append(Problem(name, str(error)))
+    def _usable(self, row: Row, state: StreamReport) -> list[Utterance]:
+        state.seen += 1
+        try:
+            return [self._utterance(row)]
+        except UnusableAudio as error:
+            state.bad += 1
+            state.problems.append(Problem(row.file, str(error)))
+            return []
 
-    def _utterance(self, name: str, text: object, payload: Any) -> Utterance:
-        transcript = normalise(text, self.stream.config.case)
+    def _utterance(self, row: Row) -> Utterance:
+        transcript = clean_transcript(row.text, self.stream.config.case)
         reason = transcript_problem(transcript, self.stream.vocabulary) if self.stream.labels else None
-        if reason or payload is None:
+        if reason or row.payload is None:
             raise UnusableAudio(reason or "no audio")
-        samples = to_float(decode(payload, self.stream.limits))
-        return Utterance(name, samples, transcript, len(samples) / self.stream.sampling_rate)
+        samples = to_float(decode(row.payload, self.stream.limits))
+        return Utterance(row.id, samples, transcript, len(samples) / self.stream.sampling_rate)
+
+    def _batches(self, buffer: list[Utterance], number: int) -> Generator[Any, None, int]:
+        """This rank's share of a buffer's batches, which are counted from `number`; returns the next number."""
+        for step in self._steps(buffer, number):
+            if number // self.world_size >= self.start:
+                plan, members = step[self.rank]
+                yield self.build(members, plan)
+            number += len(step)
+        return number
 
     def _steps(self, buffer: list[Utterance], number: int) -> Iterator[list[tuple[BatchPlan, list[Utterance]]]]:
         if len(buffer) < self.world_size:
@@ -133,7 +149,7 @@ class StreamBatches(IterableDataset[Any]):
             )
             return
         random = random_numbers(self.seed, ORDER, self.epoch, number)
-        speeds = self._speeds(len(buffer), number)
+        speeds = draw_speeds(self.speeds, len(buffer), self.seed, self.epoch, number)
         lengths = np.array([item.seconds for item in buffer]) / speeds
         batches = cut_batches(lengths, self.batching, random if self.shuffle else None, self.world_size)
         firsts = np.arange(0, len(batches), self.world_size)
@@ -143,15 +159,10 @@ class StreamBatches(IterableDataset[Any]):
             number += len(step)
 
     def _planned(
-        self, batch: list[int], number: int, buffer: list[Utterance], speeds: Any
+        self, batch: list[int], number: int, buffer: list[Utterance], speeds: NDArray[np.float64]
     ) -> tuple[BatchPlan, list[Utterance]]:
         plan = BatchPlan(self.epoch, number, tuple(batch), tuple(float(speeds[index]) for index in batch))
         return plan, [buffer[index] for index in batch]
-
-    def _speeds(self, count: int, number: int) -> Any:
-        if not self.speeds:
-            return np.ones(count)
-        return random_numbers(self.seed, SPEED, self.epoch, number).choice(np.array(self.speeds), size=count)
 
     @staticmethod
     def _flush(state: StreamReport) -> StreamReport:

@@ -103,6 +103,7 @@ class _Contender:
     name: str
     model: PreTrainedModel
     processor: ProcessorMixin
+    disk_bytes: int
 
     @property
     def sampling_rate(self) -> int:
@@ -161,7 +162,8 @@ def _device(name: str) -> torch.device:
 
 
 def _load(name: str, device: torch.device, dtype: torch.dtype) -> _Contender:
-    return _Contender(name, load_model(name, dtype=dtype, device=str(device)).eval(), load_processor(name))
+    model = load_model(name, dtype=dtype, device=str(device)).eval()
+    return _Contender(name, model, load_processor(name), bytes_on_disk(name))
 
 
 def _open(contenders: dict[str, _Contender], config: EvaluateConfig) -> dict[int, SpeechDataset]:
@@ -229,7 +231,7 @@ def _measurements(one: _Contender, transcripts: Transcripts, speed: Speed, confi
         size=size_of(one.model, config.macs_seconds),
         original=size_of(skeleton(one.model.config), config.macs_seconds),
         kept=kept_units(one.model),
-        disk_bytes=bytes_on_disk(one.name),
+        disk_bytes=one.disk_bytes,
         memory_bytes=weights_in_memory(one.model),
         speed=speed,
         compression=read_compression(one.name),

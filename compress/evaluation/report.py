@@ -33,7 +33,7 @@ ABOUT = {
     "difference": "model - baseline on the same utterances; its interval is paired",
     "ratio.parameters, ratio.macs, ratio.bytes, ratio.memory": "model / baseline: below 1 is smaller",
     "ratio.speed": "seconds of the baseline / seconds of the model: above 1 is faster",
-    "bytes": "safetensors files on disk",
+    "bytes": "weight files on disk",
     "macs_per_second": "multiply-accumulate operations of one utterance of macs_seconds, divided by its length",
     "rtf": "median seconds of computing per second of audio, under `conditions`",
     "peak_memory_bytes": "weights in memory + the growth of memory during one forward pass, see conditions.memory",

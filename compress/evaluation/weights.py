@@ -5,26 +5,29 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-_SINGLE = "model.safetensors"
-_INDEX = "model.safetensors.index.json"
+_FILES = ("model.safetensors", "pytorch_model.bin")
+"""In the order in which transformers looks for them; sharded weights have an index of the same name."""
+_INDEX_SUFFIX = ".index.json"
 
 
 def bytes_on_disk(path_or_repo: str, *, cache_dir: str | None = None) -> int:
-    """Adds up the weight files of a checkpoint: one safetensors file, or the shards its index names.
+    """Adds up the weight files of a checkpoint: one file, or the shards its index names.
+
+    Where there are both, safetensors count and pickles do not, as transformers loads them.
 
     Args:
         path_or_repo: a folder, or a Hub id whose snapshot is in the cache (it is, once the model was loaded).
         cache_dir: the Hub cache to look into; None is the usual one.
 
     Raises:
-        ValueError: there is no such folder or snapshot, or it holds no safetensors file.
+        ValueError: there is no such folder or snapshot, or it holds no weights.
     """
     folder = Path(path_or_repo)
     if not folder.is_dir():
         folder = _snapshot(path_or_repo, cache_dir)
     files = _weight_files(folder)
     if not files:
-        raise ValueError(f"{folder} holds no safetensors file, so its size is unknown: save the model again.")
+        raise ValueError(f"{folder} holds no {' or '.join(_FILES)}, so its size is unknown: save the model again.")
     return sum(file.stat().st_size for file in files)
 
 
@@ -42,9 +45,11 @@ def _snapshot(repo: str, cache_dir: str | None) -> Path:
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    if (folder / _INDEX).is_file():
-        shards = json.loads((folder / _INDEX).read_text(encoding="utf-8"))["weight_map"].values()
-        return [folder / name for name in sorted(set(shards))]
-    if (folder / _SINGLE).is_file():
-        return [folder / _SINGLE]
+    for name in _FILES:
+        index = folder / (name + _INDEX_SUFFIX)
+        if index.is_file():
+            shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+            return [folder / shard for shard in sorted(set(shards))]
+        if (folder / name).is_file():
+            return [folder / name]
     return sorted(folder.glob("*.safetensors"))

@@ -29,8 +29,8 @@ from safetensors.torch import load_model, save_model
 from torch import nn
 from torch.optim import Optimizer
 
+from compress.folders import flush, flush_folder
 from compress.training import processes
-from compress.training.folders import flush, flush_folder
 from compress.training.random_state import random_state, set_random_state
 from compress.training.settings import require_same
 

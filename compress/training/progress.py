@@ -54,6 +54,7 @@ class Progress:
         accelerator: its trackers get every number; None if there are none.
         waited: seconds spent waiting for data so far in this process, e.g. `lambda: loader.wait_seconds`.
         log_every: steps between two reports.
+        steps_before: steps of the phases before this one, so that trackers see steps that only grow.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Progress:
         accelerator: Accelerator | None = None,
         waited: Callable[[], float] = lambda: 0.0,
         log_every: int = 20,
+        steps_before: int = 0,
     ) -> None:
         self.total_steps = total_steps
         self.description = description
@@ -72,6 +74,7 @@ class Progress:
         self.accelerator = accelerator
         self.waited = waited
         self.log_every = log_every
+        self.steps_before = steps_before
         self.seconds = 0.0
         self.wait_seconds = 0.0
         self._first_step = 0
@@ -140,7 +143,8 @@ class Progress:
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         """Writes numbers at once, e.g. those of an evaluation, to all places."""
         if self.accelerator is not None and self.accelerator.trackers:
-            self.accelerator.log(dict(metrics), step=step)
+            named = {f"{self.description}/{name}": value for name, value in metrics.items()}
+            self.accelerator.log(named, step=self.steps_before + step)
         if processes.rank() != 0:
             return
         if self.path is not None:

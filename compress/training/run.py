@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,22 @@ from transformers import PreTrainedModel
 from compress.config import to_dict
 from compress.data import (
     AugmentConfig,
+    BadDataError,
     BatchConfig,
+    Problem,
     SpeechConfig,
     SpeechDataset,
     SpeechLoader,
     open_speech,
+    require_split,
     vocabulary_of,
+    write_problems,
 )
 from compress.evaluation import ErrorRates, error_rates, transcribe
+from compress.folders import write_json
 from compress.machine import usable_cores
 from compress.training import processes
 from compress.training.checkpoints import Checkpoints
-from compress.training.folders import write_json
 from compress.training.precision import Precision, autocast
 from compress.training.settings import flatten
 
@@ -81,16 +86,24 @@ class RunConfig:
     trackers: tuple[str, ...] = ("tensorboard",)
     threads: int | None = None
 
+    def __post_init__(self) -> None:
+        counts = ("evaluate_every_steps", "checkpoint_every_steps", "keep_checkpoints", "log_every_steps")
+        for name in (*counts, "max_skipped_steps", "threads", "dev_limit"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}.")
 
-def open_checkpoints(config: RunConfig, *parts: str) -> Checkpoints:
+
+def open_checkpoints(config: RunConfig, *parts: str, harmless: Sequence[str] = ()) -> Checkpoints:
     """The checkpoints of a run, or of one of its phases, which refuse to resume with other settings.
 
     Args:
         config: of the run; the recipe's own settings are part of it.
         parts: below `<output>/checkpoints`, e.g. the name of a phase.
+        harmless: settings that may change beside `HARMLESS`.
     """
     folder = Path(config.output, "checkpoints", *parts)
-    return Checkpoints(folder, config.keep_checkpoints, settings=to_dict(config), harmless=HARMLESS)
+    return Checkpoints(folder, config.keep_checkpoints, settings=to_dict(config), harmless=(*HARMLESS, *harmless))
 
 
 def open_loader(
@@ -161,7 +174,7 @@ class DevSet:
         with autocast(self.accelerator.device, self.precision):
             processes.share_buffers(model)
             part = list(zip(*transcribe(model, self.loader, self.processor), strict=True))
-        every = {row[0]: row for rows in processes.gather(part) for row in rows}  # ranks may share the last batches
+        every = {row[0]: row for rows in processes.gather(part) for row in rows}
         return error_rates(*([row[column] for row in every.values()] for column in (1, 2)))
 
 
@@ -169,6 +182,9 @@ def open_data(
     config: RunConfig, processor: Any, accelerator: Accelerator, *, labels: bool = True
 ) -> tuple[SpeechDataset, DevSet | None]:
     """Opens the training set and the dev set, checked against what the processor can spell.
+
+    `<output>/skipped.jsonl` lists every entry that cannot be used, if there are any, also where they stop the run. A
+    stream finds them later, and logs them.
 
     Args:
         config: says which.
@@ -178,14 +194,28 @@ def open_data(
 
     Returns:
         The training set, and the dev set unless there is none.
+
+    Raises:
+        BadDataError: if more of a set than its `max_bad_fraction` cannot be used.
+        ValueError: if a source cannot be opened, or is not divided into a training and a dev set.
     """
     rate, vocabulary = processor.feature_extractor.sampling_rate, vocabulary_of(processor)
-    with accelerator.main_process_first():
-        train_set = open_speech(config.data, sampling_rate=rate, vocabulary=vocabulary, labels=labels)
-        if config.dev is None and config.dev_split is None:
-            return train_set, None
-        dev = config.dev or replace(config.data, split=config.dev_split or "", limit=None)
-        dev_set = open_speech(
-            replace(dev, limit=config.dev_limit or dev.limit), sampling_rate=rate, vocabulary=vocabulary
-        )
+    problems: list[Problem] = []
+    try:
+        with accelerator.main_process_first():
+            train_set = open_speech(config.data, sampling_rate=rate, vocabulary=vocabulary, labels=labels)
+            problems += train_set.problems
+            if config.dev is None and config.dev_split is None:
+                return train_set, None
+            dev = config.dev or replace(config.data, split=config.dev_split or "", limit=None)
+            dev = replace(dev, limit=config.dev_limit or dev.limit)
+            dev_set = open_speech(dev, sampling_rate=rate, vocabulary=vocabulary)
+            problems += dev_set.problems
+    except BadDataError as error:
+        problems += error.problems
+        raise
+    finally:
+        if accelerator.is_main_process:
+            write_problems(problems, Path(config.output, "skipped.jsonl"))
+    require_split(train_set, dev_set)
     return train_set, DevSet(dev_set, processor, config.batch, accelerator, config.precision)

@@ -92,6 +92,25 @@ def test_pipeline_transcribes_with_a_loaded_checkpoint(name, tmp_path):
     assert isinstance(result["text"], str)
 
 
+def test_save_pretrained_alone_leaves_structure_and_card(tmp_path):
+    small = compress.remove(parakeet(), random_structure(parakeet(), 1))
+    small.save_pretrained(tmp_path / "small")
+    assert Structure.load(tmp_path / "small" / "structure.json").to_dict() == small.config.structure
+    assert "What each block keeps" in (tmp_path / "small" / "README.md").read_text()
+
+
+def test_a_model_without_ctc_head_hears_what_is_supported(tmp_path):
+    encoder = parakeet().encoder
+    with pytest.raises(UnsupportedModelError, match=r"not supported.*ParakeetForCTC"):
+        compress.remove(encoder, Structure.full("parakeet", 3))
+    model = MODELS["wav2vec2_conformer-relative"]()
+    model.wav2vec2_conformer.save_pretrained(tmp_path)
+    with pytest.raises(UnsupportedModelError, match="is a Wav2Vec2ConformerModel, which is not supported"):
+        load_config(str(tmp_path))
+    with pytest.raises(UnsupportedModelError, match="of its family only Wav2Vec2ConformerForCTC"):
+        compress.remove(model.wav2vec2_conformer, Structure.full("wav2vec2_conformer", 3))
+
+
 def test_apply_is_removal_from_the_command_line(tmp_path):
     model = parakeet()
     structure = random_structure(model, 6)

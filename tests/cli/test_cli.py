@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import sys
 import types
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from compress import __version__, resources
 from compress.cli import VERBS, main, overview
+from compress.inspection import inspect_model
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -47,6 +49,7 @@ def test_no_verb_and_unknown_verb(capsys: pytest.CaptureFixture[str]) -> None:
         (["inspect"], "model"),
         (["inspect", "a", "--second", "3"], "--second"),
         (["inspect", "a", "--seconds", "long"], "seconds"),
+        (["inspect", "a", "--seconds", "0"], "seconds is 0"),
         (["apply", "a", "structure.json"], "out"),
         (["cat", "nothing.yaml"], "no recipe or config named 'nothing.yaml'"),
         (["cp", "nothing.yaml", "."], "no recipe or config named 'nothing.yaml'"),
@@ -80,6 +83,12 @@ def test_inspect_passes_its_options(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert capsys.readouterr().out == "table of some/model\n"
     assert main(["inspect", "some/model", "--json"]) == 0
     assert '"seconds": 10.0' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, math.nan, math.inf])
+def test_impossible_lengths_are_refused_before_the_model_is_read(seconds: float) -> None:
+    with pytest.raises(ValueError, match=f"seconds is {seconds:g}; give the length"):
+        inspect_model("nobody/nothing", seconds)
 
 
 def test_errors_of_the_library_and_tracebacks(

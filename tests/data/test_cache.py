@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,6 +79,25 @@ def test_audio_beyond_the_limit_is_decoded_when_needed(
     decoded.clear()
     assert all(np.array_equal(limited[index].samples, expected[index]) for index in range(6))
     assert 0 < len(decoded) < 6
+
+
+def test_a_worker_process_gets_the_path_and_not_the_audio(
+    tones: Path, open_folder: Open, decoded: list[object]
+) -> None:
+    dataset = open_folder(tones)
+    decoded.clear()
+    sent = pickle.dumps(dataset)
+    assert len(sent) < 5_000 < 2 * sum(len(dataset[index].samples) for index in range(6))
+    received = pickle.loads(sent)
+    assert all(np.array_equal(received[index].samples, dataset[index].samples) for index in range(6))
+    assert decoded == []
+
+
+def test_a_worker_process_decodes_where_the_cache_is_gone(tones: Path, open_folder: Open, cache: str) -> None:
+    dataset = open_folder(tones)
+    sent = pickle.dumps(dataset)
+    next(Path(cache).rglob("*.i16")).unlink()
+    assert np.array_equal(pickle.loads(sent)[2].samples, dataset[2].samples)
 
 
 def test_no_cache_writes_nothing(tones: Path, open_folder: Open, cache: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from compress.data import BadDataError, Problem, SpeechDataset
+from compress.data import BadDataError, Problem, SpeechDataset, write_problems
 from tests.data.samples import LETTERS, tone, write_audio, write_folder, write_metadata
 
 Open = Callable[..., SpeechDataset]
@@ -116,3 +117,23 @@ def test_without_labels_transcripts_do_not_matter(bad_folder: Path, open_folder:
     assert dataset.problems == EXPECTED[:6]
     assert dataset.ids[-3:] == ["good.wav", "good.wav#2", "good.wav#3"]
     assert dataset.texts[-3:] == [None, "turn 7 on @", "TURN ON"]
+
+
+def test_ids_do_not_depend_on_what_is_usable(bad_folder: Path, open_folder: Open) -> None:
+    dataset = open_folder(bad_folder, vocabulary=set(LETTERS + " 7@"), max_seconds=2.0, max_bad_fraction=0.5)
+    assert dataset.ids[-1] == "good.wav#2"
+
+
+def test_all_problems_can_be_written(tmp_path: Path) -> None:
+    path = tmp_path / "run/skipped.jsonl"
+    write_problems([Problem("old.wav", "gone")], path)
+    write_problems(EXPECTED, path)
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert rows == [{"file": problem.file, "reason": problem.reason} for problem in EXPECTED]
+    write_problems([], path)
+    assert list(path.parent.iterdir()) == []
+
+
+def test_names_that_are_no_unicode_are_written_too(tmp_path: Path) -> None:
+    write_problems([Problem("caf\udce9.wav", "gone")], tmp_path / "skipped.jsonl")
+    assert json.loads((tmp_path / "skipped.jsonl").read_text())["file"] == "caf\udce9.wav"

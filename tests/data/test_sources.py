@@ -13,7 +13,8 @@ import datasets
 import numpy as np
 import pytest
 
-from compress.data import BadDataError, BatchConfig, Problem, SpeechDataset, SpeechLoader
+from compress.data import BadDataError, BatchConfig, Problem, SpeechDataset, SpeechLoader, require_split
+from compress.data.sources import unique
 from tests.data.samples import tone, write_audio, write_folder, write_metadata
 
 Open = Callable[..., SpeechDataset]
@@ -115,11 +116,89 @@ def test_files_not_listed_are_mentioned(tmp_path: Path, open_folder: Open, caplo
     assert "1 audio files are not listed in metadata.csv and not used, such as clips/extra.wav" in caplog.text
 
 
-def test_a_folder_without_splits_says_so(tmp_path: Path, open_folder: Open, caplog: pytest.LogCaptureFixture) -> None:
-    write_folder(tmp_path, 3)
+KINDS = ("folder", "metadata file", "bare folder", "parquet", "arrow", "saved")
+
+
+def unsplit(kind: str, place: Path, folder: Path) -> Path:
+    """Writes or finds a source of three entries without splits."""
+    if "folder" in kind or kind == "metadata file":
+        write_folder(place, 3)
+    if kind == "bare folder":
+        (place / "metadata.csv").unlink()
+    if kind == "metadata file":
+        return place / "metadata.csv"
+    if kind == "parquet":
+        table(folder, 3).to_parquet(place / "train.parquet")
+        return place / "train.parquet"
+    if kind in ("arrow", "saved"):
+        table(folder, 3).save_to_disk(place)
+    return next(place.glob("*.arrow")) if kind == "arrow" else place
+
+
+def options_of(kind: str) -> dict[str, Any]:
+    return COLUMNS if kind in ("parquet", "arrow", "saved") else {"labels": kind != "bare folder"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_source_without_splits_says_so(
+    tmp_path: Path, folder: Path, open_folder: Open, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    place = unsplit(kind, tmp_path, folder)
     with caplog.at_level(logging.WARNING):
-        assert len(open_folder(tmp_path, split="dev")) == 3
-    assert "has no folder 'dev' with a metadata file: the whole of it is read" in caplog.text
+        dev = open_folder(place, split="dev", **options_of(kind))
+    assert len(dev) == 3
+    assert dev.whole
+    assert f"{place} has no split 'dev': the whole of it is read" in caplog.text
+    train = open_folder(place, **options_of(kind))
+    with pytest.raises(
+        ValueError, match=r"not divided into splits; name another source with dev.source, or set dev_split to null"
+    ):
+        require_split(train, dev)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "saved"])
+def test_a_stream_without_splits_says_so(
+    tmp_path: Path, folder: Path, open_folder: Open, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    place = unsplit(kind, tmp_path, folder)
+    with caplog.at_level(logging.WARNING):
+        train = open_folder(place, streaming=True, **COLUMNS)
+    assert train.whole
+    assert f"{place} has no split 'train': the whole of it is read" in caplog.text
+    with pytest.raises(ValueError, match="not divided into splits"):
+        require_split(train, open_folder(place, split="dev", **COLUMNS))
+
+
+def test_splits_are_told_apart(
+    tmp_path: Path, folder: Path, open_folder: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    for split in ("train", "dev"):
+        write_folder(tmp_path / "folder" / split, 3)
+        table(folder, 3).to_parquet(tmp_path / f"tables/{split}.parquet")
+    datasets.DatasetDict({split: table(folder, 3) for split in ("train", "dev")}).save_to_disk(tmp_path / "saved")
+    with caplog.at_level(logging.WARNING):
+        for name, options in (("folder", {}), ("tables", COLUMNS), ("saved", COLUMNS)):
+            train, dev = (open_folder(tmp_path / name, split=split, **options) for split in ("train", "dev"))
+            assert not train.whole
+            assert not dev.whole
+            require_split(train, dev)
+    assert "the whole of it is read" not in caplog.text
+
+
+def test_two_sources_without_splits_are_two_sets(tmp_path: Path, open_folder: Open) -> None:
+    write_folder(tmp_path, 3)
+    (tmp_path / "metadata.csv").rename(tmp_path / "train.csv")
+    (tmp_path / "dev.csv").write_text((tmp_path / "train.csv").read_text())
+    require_split(open_folder(tmp_path / "train.csv"), open_folder(tmp_path / "dev.csv"))
+
+
+def test_a_dev_set_that_contains_the_training_set_is_refused(tmp_path: Path, folder: Path, open_folder: Open) -> None:
+    for split in ("train", "test"):
+        table(folder, 3).to_parquet(tmp_path / f"{split}.parquet")
+    train, dev = open_folder(tmp_path, **COLUMNS), open_folder(tmp_path, split="dev", **COLUMNS)
+    assert (train.whole, dev.whole) == (False, True)
+    with pytest.raises(ValueError, match=r"both read .*train.parquet, which is not divided into splits"):
+        require_split(train, dev)
 
 
 def test_errors_name_what_is_there(tmp_path: Path, folder: Path, open_folder: Open) -> None:
@@ -223,6 +302,57 @@ def test_streams_report_problems(tmp_path: Path, folder: Path, open_folder: Open
     strict = open_folder(tmp_path / "t.parquet", streaming=True, **COLUMNS)
     with pytest.raises(BadDataError, match=r"1 of 24 entries \(4.2%\) cannot be used"):
         list(SpeechLoader(strict, parakeet, BatchConfig(seconds=4, workers=0)).epoch(0))
+
+
+def test_a_stream_numbers_repeated_paths_as_a_list_does(
+    tmp_path: Path, folder: Path, open_folder: Open, parakeet: Any
+) -> None:
+    rows = table(folder, 2)
+    datasets.concatenate_datasets([rows, rows, rows]).to_parquet(tmp_path / "t.parquet")
+    listed, stream = (open_folder(tmp_path / "t.parquet", streaming=flag, **COLUMNS) for flag in (False, True))
+    first = Path(listed.ids[0]).name
+    assert [Path(name).name for name in listed.ids[::2]] == [first, f"{first}#2", f"{first}#3"]
+    for shuffle in (False, True):
+        loader = SpeechLoader(stream, parakeet, BatchConfig(seconds=4, workers=0), shuffle=shuffle)
+        for epoch in (0, 1):
+            assert sorted(name for ids in stream_ids(loader, epoch) for name in ids) == sorted(listed.ids)
+
+
+def test_numbered_names_do_not_collide() -> None:
+    assert unique(["a", "a", "a#2", "b"]) == ["a", "a#2", "a#2#2", "b"]
+
+
+def test_streams_log_each_problem_once_and_before_the_batches_after_it(
+    tmp_path: Path, folder: Path, open_folder: Open, parakeet: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = table(folder)
+    words = ["" if number in (4, 20) else text for number, text in enumerate(rows["words"])]
+    rows.remove_columns("words").add_column("words", words).to_parquet(tmp_path / "t.parquet")
+    stream = open_folder(tmp_path / "t.parquet", streaming=True, max_bad_fraction=0.1, **COLUMNS)
+    batching = BatchConfig(seconds=4, workers=0, buffer_utterances=10)
+    loader = SpeechLoader(stream, parakeet, batching, shuffle=False)
+
+    def told() -> list[str]:
+        return [record.getMessage() for record in caplog.records if ".wav: no transcript" in record.getMessage()]
+
+    with caplog.at_level(logging.WARNING, logger="compress.data.stream"):
+        epoch = loader.epoch(0)
+        next(epoch)
+        assert len(told()) == 1
+        assert told()[0].endswith("004.wav: no transcript")
+        list(epoch)
+        list(loader.epoch(1))
+    lines = [record.getMessage() for record in caplog.records if record.name == "compress.data.stream"]
+    assert [line.rsplit("/")[-1] for line in lines] == ["004.wav: no transcript", "020.wav: no transcript"]
+    assert all(": skipped " in line for line in lines)
+
+
+def test_a_stream_of_nothing_but_bad_rows_is_stopped_early(tmp_path: Path, open_folder: Open, parakeet: Any) -> None:
+    cells = [{"bytes": None, "path": None}] * 1000
+    datasets.Dataset.from_dict({"audio": cells, "transcription": ["stop"] * 1000}).to_parquet(tmp_path / "t.parquet")
+    stream = open_folder(tmp_path / "t.parquet", streaming=True)
+    with pytest.raises(BadDataError, match=r"200 of 200 entries \(100.0%\) cannot be used"):
+        list(SpeechLoader(stream, parakeet, BatchConfig(workers=0)).epoch(0))
 
 
 def test_jsonl_values_that_are_no_text_are_missing(tmp_path: Path, open_folder: Open) -> None:

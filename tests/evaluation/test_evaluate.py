@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,14 @@ import datasets
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 import compress
 from compress import Block, Structure
 from compress.checkpoint import load_model, save
 from compress.conformers import family_of
 from compress.data import BatchConfig, SpeechConfig, SpeechLoader, open_speech
+from compress.evaluation import evaluate as evaluation
 from compress.evaluation.bootstrap import BootstrapConfig
 from compress.evaluation.errors import error_rates
 from compress.evaluation.evaluate import EvaluateConfig, evaluate_models, expand_data_shorthand
@@ -205,6 +208,26 @@ def test_case_is_ignored_unless_asked_for(checkpoints: dict[str, str], folder: P
         evaluate_models(EvaluateConfig(normalise="none", **options))
 
 
+def test_a_checkpoint_with_pickled_weights(checkpoints: dict[str, str], folder: Path, tmp_path: Path):
+    pickled = shutil.copytree(checkpoints["full"], tmp_path / "pickled")
+    (pickled / "model.safetensors").unlink()
+    torch.save(load_model(checkpoints["full"]).state_dict(), pickled / "pytorch_model.bin")
+    report = evaluate_models(config({"full": str(pickled)}, folder, "full"))
+    assert report["model"]["bytes"] == (pickled / "pytorch_model.bin").stat().st_size
+
+
+def test_an_unknown_size_is_said_before_anything_is_read(
+    checkpoints: dict[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(name: str) -> int:
+        raise ValueError(f"{name} holds no weights")
+
+    monkeypatch.setattr(evaluation, "bytes_on_disk", refuse)
+    monkeypatch.setattr(evaluation, "open_speech", lambda *_, **__: pytest.fail("the data were opened first"))
+    with pytest.raises(ValueError, match="holds no weights"):
+        evaluate_models(config(checkpoints, folder, "full"))
+
+
 def test_data_shorthand():
     words = ["m", "--data", "speech", "--data.split", "dev", "--baseline", "--data"]
     assert expand_data_shorthand(words[:5]) == ["m", "--data.source", "speech", "--data.split", "dev"]
@@ -231,8 +254,6 @@ def test_an_unknown_device_is_refused(checkpoints: dict[str, str], folder: Path)
 
 
 def test_a_missing_gpu_is_said(checkpoints: dict[str, str], folder: Path):
-    import torch
-
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     with pytest.raises(ValueError, match="no GPU"):

@@ -94,6 +94,22 @@ def test_bytes_on_disk_adds_the_shards_of_an_index(tmp_path: Path):
     assert bytes_on_disk(str(tmp_path)) == 50
 
 
+def test_bytes_on_disk_of_pickled_weights(tmp_path: Path):
+    (tmp_path / "pytorch_model.bin").write_bytes(b"x" * 30)
+    (tmp_path / "training_args.bin").write_bytes(b"x" * 1000)
+    assert bytes_on_disk(str(tmp_path)) == 30
+    (tmp_path / "model.safetensors").write_bytes(b"x" * 20)
+    assert bytes_on_disk(str(tmp_path)) == 20
+
+
+def test_bytes_on_disk_adds_pickled_shards(tmp_path: Path):
+    for number, size in enumerate((10, 20)):
+        (tmp_path / f"pytorch_model-{number}.bin").write_bytes(b"x" * size)
+    weights = {"a": "pytorch_model-0.bin", "b": "pytorch_model-1.bin"}
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": weights}))
+    assert bytes_on_disk(str(tmp_path)) == 30
+
+
 def test_bytes_on_disk_of_a_cached_hub_model(tmp_path: Path):
     repository = tmp_path / "models--someone--speech"
     commit = "0123456789abcdef0123456789abcdef01234567"
@@ -107,5 +123,5 @@ def test_bytes_on_disk_of_a_cached_hub_model(tmp_path: Path):
 
 
 def test_folder_without_weights_is_refused(tmp_path: Path):
-    with pytest.raises(ValueError, match="no safetensors"):
+    with pytest.raises(ValueError, match=r"no model\.safetensors or pytorch_model\.bin"):
         bytes_on_disk(str(tmp_path))

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from compress.folders import recover_folder, replaced_folder, write_json
 from compress.training import precision
 from compress.training.best import Best
-from compress.training.folders import recover_folder, replaced_folder, write_json
 from compress.training.position import Position, total_batches
 from compress.training.settings import differing
 

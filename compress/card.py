@@ -11,9 +11,12 @@ import torch
 import transformers
 from transformers import PreTrainedModel
 
+import compress
 from compress.conformers import family_of, kept_units
 from compress.cost import size_of
 from compress.structure import MODULES
+
+CARD_FILE = "README.md"
 
 
 def model_card(model: PreTrainedModel, facts: dict[str, Any]) -> str:
@@ -23,7 +26,7 @@ def model_card(model: PreTrainedModel, facts: dict[str, Any]) -> str:
         model: the model to describe.
         facts: content of `compression.json`.
     """
-    template = jinja2.Template(files("compress.checkpoint").joinpath("card.md.jinja").read_text(), trim_blocks=True)
+    template = jinja2.Template(files("compress").joinpath("card.md.jinja").read_text(), trim_blocks=True)
     teacher = str(facts.get("teacher", ""))
     card: str = template.render(
         facts=facts,
@@ -34,7 +37,11 @@ def model_card(model: PreTrainedModel, facts: dict[str, Any]) -> str:
         size=size_of(model),
         rows=[_row(block) for block in kept_units(model)],
         modules=MODULES,
-        versions={"torch": torch.__version__.split("+")[0], "transformers": transformers.__version__},
+        versions={
+            "compress": compress.__version__,
+            "torch": torch.__version__.split("+")[0],
+            "transformers": transformers.__version__,
+        },
     )
     return card
 
