@@ -7,6 +7,7 @@ achieved cost of the decided Structure, which never exceeds the request.
 from __future__ import annotations
 
 import heapq
+import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,11 @@ from transformers import PreTrainedConfig
 from compress.cost import DEFAULT_SECONDS, CostTable, Denominator, Metric, cost_table
 from compress.gates import Gates, Scores
 from compress.structure import MODULES, Block, Kept, Structure
+
+TOLERANCE = 0.005
+"""How far below a budget a decided Structure should stay at most, as a share of the full size."""
+
+logger = logging.getLogger(__name__)
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
 _AMOUNT = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*([KMGBT]?)\s*(%?)\s*", re.IGNORECASE)
@@ -174,9 +180,11 @@ def decide(budget: Budget, gates: Gates) -> Structure:
     `round_to`, as long as they fit; what no longer fits is passed over, so that nothing that remains could be added. A
     module opens with its first group. Whole modules are taken if their units have no gates.
 
+    Where whole modules are large, one of them may then be swapped for a costlier one, at the least loss of probability.
+
     Returns:
-        A Structure whose cost is at most `budget.limit`. Under gates on units the rest is smaller than the cheapest
-        group that was passed over.
+        A Structure whose cost is at most `budget.limit`, and less than 0.5 % of the full size below it; a larger rest,
+        as coarse gates or a tiny model can leave it, is logged as a warning.
 
     Raises:
         BudgetError: if even the smallest Structure is above the budget.
@@ -184,6 +192,16 @@ def decide(budget: Budget, gates: Gates) -> Structure:
     check_reachable(budget, gates)
     selection = _Selection(budget.table, gates.scores(), budget.round_to)
     selection.fill(budget.limit)
+    tolerance = round(TOLERANCE * budget.table.full)
+    selection.swap(budget.limit, tolerance)
+    if budget.limit - selection.cost > tolerance:
+        logger.warning(
+            "The decided Structure costs %s, %.2f %% of the full size below the budget: with gates of %s only, no "
+            "better one was found. Gates on units (gates.units) fill a budget closely.",
+            f"{selection.cost:,}",
+            100 * (budget.limit - selection.cost) / budget.table.full,
+            ", ".join(gates.config.units),
+        )
     return selection.structure(gates.family.name)
 
 
@@ -233,12 +251,42 @@ class _Selection:
         heapq.heapify(heap)
         while heap:
             _, place = heapq.heappop(heap)
-            more = self._cost(place, self.taken[place] + 1) - self._cost(place, self.taken[place])
+            more = self._step(place, 0)
             if self.cost + more <= limit:
                 self.cost += more
                 self.taken[place] += 1
                 for entry in self._next(place):
                     heapq.heappush(heap, entry)
+
+    def swap(self, limit: int, tolerance: int) -> None:
+        """Swaps the last group of one module for the next one of another, if that brings the rest below `tolerance`."""
+        rest = limit - self.cost
+        if rest <= tolerance:
+            return
+        candidates = [
+            (
+                self._score(leaves, self.taken[leaves] - 1) - self._score(enters, self.taken[enters]),
+                leaves,
+                enters,
+                more,
+            )
+            for leaves in self.chains
+            for enters in self.chains
+            if leaves != enters
+            and self.taken[leaves] > self._certain(leaves)
+            and self.taken[enters] < len(self.chains[enters])
+            and rest - tolerance <= (more := self._step(enters, 0) - self._step(leaves, -1)) <= rest
+        ]
+        if candidates:
+            _, leaves, enters, more = min(candidates)
+            self.taken[leaves] -= 1
+            self.taken[enters] += 1
+            self.cost += more
+
+    def _step(self, place: tuple[int, int], offset: int) -> int:
+        """The cost of the next group of a module, or with offset -1 of the last one taken."""
+        group = self.taken[place] + offset
+        return self._cost(place, group + 1) - self._cost(place, group)
 
     def structure(self, family: str) -> Structure:
         """The selected Structure."""
