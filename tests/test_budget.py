@@ -125,7 +125,7 @@ def test_any_gates_any_budget_either_fits_or_is_refused_with_the_range(seed, sha
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10_000), share=st.integers(20, 90))
 def test_module_gates_alone_come_close_too(seed, share):
-    """The gates of the paper: a swap finds a good sum of 24 modules in three sizes nearly always, or there is a warning."""
+    """The gates of the paper: of 24 modules a swap finds a good sum nearly always, or there is a warning."""
     from transformers import ParakeetCTCConfig
 
     from compress.conformers import skeleton
