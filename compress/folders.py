@@ -51,12 +51,20 @@ def recover_folder(target: str | Path) -> None:
 
 def write_json(path: str | Path, content: Any) -> None:
     """Writes a JSON file in one go; an older one is replaced, and its folder is made where needed."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Writes a text file in one go; an older one is replaced, and its folder is made where needed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = _beside(path, NEW)
-    fresh.write_text(json.dumps(content, indent=2) + "\n")
-    flush(fresh)
-    fresh.replace(path)
+    try:
+        fresh.write_text(text, encoding="utf-8")
+        flush(fresh)
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 def flush_folder(folder: Path) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from compress.folders import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -103,11 +104,7 @@ def write_problems(problems: Sequence[Problem], path: str | Path) -> None:
     if not problems:
         path.unlink(missing_ok=True)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    lines = (json.dumps(asdict(problem), ensure_ascii=False) for problem in problems)
-    partial.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", errors="backslashreplace")
-    os.replace(partial, path)
+    write_text(path, "".join(f"{json.dumps(asdict(problem))}\n" for problem in problems))
     logger.warning("%s: lists all %d entries that cannot be used", path, len(problems))
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from compress.evaluation import files, formats
+from compress.evaluation import formats
 from compress.evaluation.bootstrap import BootstrapConfig
-from compress.evaluation.files import write_atomically
 from compress.evaluation.markdown import render_markdown
 from compress.evaluation.report import Report, Transcripts, difference, kept_blocks, worst_utterances
 from compress.evaluation.rows import comparison_rows, compression_line, headline, verdict
@@ -137,17 +135,3 @@ def test_compression_is_shown_if_the_checkpoint_carries_it(carried: dict[str, ob
 )
 def test_numbers_as_people_read_them(shown: str, expected: str):
     assert shown == expected
-
-
-def test_writing_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    target = tmp_path / "report.json"
-    write_atomically(target, "old")
-
-    def fail(*_: object) -> None:
-        raise OSError("disk full")
-
-    monkeypatch.setattr(files.os, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
-        write_atomically(target, "new")
-    assert target.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [target]
