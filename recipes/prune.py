@@ -106,6 +106,11 @@ class LearnConfig(PhaseConfig):
     quadratic_start: float = 50.0
     budget_warmup: float = 0.4
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.budget_warmup <= 1:
+            raise ValueError(f"learn.budget_warmup is a share of the phase, from 0 to 1, got {self.budget_warmup}.")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config(RunConfig):
@@ -138,7 +143,7 @@ class Phase:
     """One phase of distillation: a student, its optimizer, and the loop that takes it through its steps."""
 
     def __init__(self, run: Pruning, name: str, student: Student, settings: PhaseConfig, seed: int) -> None:
-        self.run_, self.config, self.settings, self.student = run, run.config, settings, student
+        self.pruning, self.config, self.settings, self.student = run, run.config, settings, student
         self.accelerator, self.model = run.accelerator, student.model
         config, self.folder = self.config, run.output / name
         prepare_for_training(self.model, dropout=config.dropout)
@@ -187,7 +192,7 @@ class Phase:
 
     def loss_step(self, batch: Batch) -> dict[str, Tensor]:
         """Every loss of one batch by name, weighted. Student and teacher see the same features."""
-        teacher, weights = self.run_.teacher, self.config.distill
+        teacher, weights = self.pruning.teacher, self.config.distill
         with autocast(self.accelerator.device, self.config.precision):
             with torch.no_grad():
                 target = teacher(**batch.inputs).logits
@@ -202,7 +207,7 @@ class Phase:
         if weights.output:
             losses["output"] = weights.output * output_divergence(logits, target, mask, weights.temperature)
         if weights.ctc:
-            ctc, unalignable = ctc_loss(logits, mask, batch.labels, self.run_.blank)
+            ctc, unalignable = ctc_loss(logits, mask, batch.labels, self.pruning.blank)
             self.unalignable.note(unalignable, batch.ids)
             losses["ctc"] = weights.ctc * ctc
         if isinstance(self.student, GatedStudent):
@@ -256,13 +261,13 @@ class Phase:
 
     def evaluate(self) -> None:
         """In the recovery phase: error rates on the dev set; the best model so far becomes the final one."""
-        if isinstance(self.student, GatedStudent) or self.run_.dev is None:
+        if isinstance(self.student, GatedStudent) or self.pruning.dev is None:
             return
         with self.progress.pause():
-            rates = self.run_.dev.error_rates(self.model)
+            rates = self.pruning.dev.error_rates(self.model)
             self.progress.report(self.step, {"dev/wer": rates.wer, "dev/cer": rates.cer})
             if self.best.improved(rates.wer, self.step):
-                self.run_.save(self.model, "final", {"wer": {"dev": rates.wer}})
+                self.pruning.save(self.model, "final", {"wer": {"dev": rates.wer}})
 
     def write_numbers(self) -> None:
         """What the phase took, in `numbers.json` of its folder, for the end of the run."""

@@ -256,6 +256,7 @@ def test_a_compressed_teacher_can_be_compressed_again(folder: Path, finished: Pa
         (("--log_every_steps", "0"), "log_every_steps must be at least 1, got 0"),
         (("--learn.warmup_steps", "9"), "steps=8 and warmup_steps=9"),
         (("--recover.steps", "0"), "got steps=0"),
+        (("--learn.budget_warmup", "3"), "learn.budget_warmup is a share of the phase"),
     ],
 )
 def test_senseless_numbers_are_refused(folder: Path, overrides, message: str, capsys) -> None:
