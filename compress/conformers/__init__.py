@@ -1,6 +1,8 @@
 """The families of Conformers that `compress` knows, and how to read a model through its family's description.
 
-Adding a family: one descriptive file beside this one, its entry in `FAMILIES`, and its rows in the tests.
+Adding a family: one descriptive file beside this one, its entry in `FAMILIES`, and its rows in the tests. That is all
+it takes to compress a model; training a new one from nothing also wants its default sizes and tokens in
+`compress/training/models.py` and `tokens.py`.
 """
 
 from compress.conformers.anatomy import (

@@ -189,7 +189,12 @@ def test_two_sources_without_splits_are_two_sets(tmp_path: Path, open_folder: Op
     write_folder(tmp_path, 3)
     (tmp_path / "metadata.csv").rename(tmp_path / "train.csv")
     (tmp_path / "dev.csv").write_text((tmp_path / "train.csv").read_text())
-    require_split(open_folder(tmp_path / "train.csv"), open_folder(tmp_path / "dev.csv"))
+    train, dev = (open_folder(tmp_path / name) for name in ("train.csv", "dev.csv"))
+    assert train.whole
+    assert dev.whole
+    require_split(train, dev)  # raises nothing: the files differ
+    with pytest.raises(ValueError, match=r"train.csv, which is not divided into splits"):
+        require_split(train, open_folder(tmp_path / "train.csv"))
 
 
 def test_a_dev_set_that_contains_the_training_set_is_refused(tmp_path: Path, folder: Path, open_folder: Open) -> None:

@@ -57,8 +57,9 @@ def test_keeps_the_newest_and_gives_back_everything(saved: Checkpoints) -> None:
 
 
 def test_holds_no_pickled_code(saved: Checkpoints) -> None:
-    for path in saved.latest().glob("*.pt"):
-        torch.load(path, weights_only=True)
+    loaded = {path.name: torch.load(path, weights_only=True) for path in saved.latest().glob("*.pt")}
+    assert loaded.keys() == {"optimizer.pt", "states.pt", "random-0.pt"}
+    assert all(isinstance(content, dict) for content in loaded.values())
 
 
 def test_random_numbers_go_on_where_they_were(tmp_path: Path) -> None:
