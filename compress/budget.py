@@ -6,10 +6,8 @@ achieved cost of the decided Structure, which never exceeds the request.
 
 from __future__ import annotations
 
-import heapq
 import logging
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -17,8 +15,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from compress.cost import DEFAULT_SECONDS, CostTable, Denominator, Metric, cost_table
-from compress.gates import Gates, Scores
-from compress.structure import MODULES, Block, Kept, Structure
+from compress.gates import Gates
+from compress.selection import Scores, Selection
+from compress.structure import Structure
 
 TOLERANCE = 0.005
 """How far below a budget a decided Structure should stay at most, as a share of the full size."""
@@ -109,22 +108,22 @@ def make_budget(config: BudgetConfig, model_config: PreTrainedConfig) -> Budget:
     return Budget(table, read_amount(amount, table.full), requested, config.round_to)
 
 
-def reachable(table: CostTable, gates: Gates, round_to: int = 8) -> tuple[int, int]:
-    """The smallest and the largest cost that the gates can lead to.
+def reachable(table: CostTable, scores: Scores, round_to: int = 8) -> tuple[int, int]:
+    """The smallest and the largest cost of the Structures that can be decided from scores.
 
     The largest is that of the whole model (without parts that no forward pass uses).
     """
-    smallest = _Selection(table, gates.scores(), round_to).cost
-    return smallest, table.of(Structure.full(gates.family.name, len(table.units)))
+    smallest = Selection(table, scores, round_to).cost
+    return smallest, table.of(Structure.full(scores.family, len(table.units)))
 
 
-def check_reachable(budget: Budget, gates: Gates) -> None:
-    """Refuses a budget that the gates cannot reach, before anything is trained.
+def check_reachable(budget: Budget, scores: Scores) -> None:
+    """Refuses a budget that cannot be reached, before anything is trained.
 
     Raises:
         BudgetError: with the reachable range.
     """
-    low, high = reachable(budget.table, gates, budget.round_to)
+    low, high = reachable(budget.table, scores, budget.round_to)
     if low <= budget.limit < high:
         return
     full, what = budget.table.full, "parameters" if budget.table.metric == "params" else "MACs"
@@ -173,14 +172,14 @@ class Lagrangian(nn.Module):
         return self.linear * gap + self.quadratic * gap**2
 
 
-def decide(budget: Budget, gates: Gates) -> Structure:
-    """The best Structure within the budget.
+def decide(budget: Budget, scores: Scores) -> Structure:
+    """The best Structure within the budget, whoever gave the scores.
 
-    Units are taken in the order of their probability of being open, in groups that keep widths at multiples of
-    `round_to`, as long as they fit; what no longer fits is passed over, so that nothing that remains could be added. A
-    module opens with its first group. Whole modules are taken if their units have no gates.
+    Units are taken in the order of their scores, in groups that keep widths at multiples of `round_to`, as long as they
+    fit; what no longer fits is passed over, so that nothing that remains could be added. A module opens with its first
+    group. Whole modules are taken if their units have no scores.
 
-    Where whole modules are large, one of them may then be swapped for a costlier one, at the least loss of probability.
+    Where whole modules are large, one of them may then be swapped for a costlier one, at the least loss of score.
 
     Returns:
         A Structure whose cost is at most `budget.limit`, and less than 0.5 % of the full size below it; a larger rest,
@@ -189,116 +188,16 @@ def decide(budget: Budget, gates: Gates) -> Structure:
     Raises:
         BudgetError: if even the smallest Structure is above the budget.
     """
-    check_reachable(budget, gates)
-    selection = _Selection(budget.table, gates.scores(), budget.round_to)
+    check_reachable(budget, scores)
+    selection = Selection(budget.table, scores, budget.round_to)
     selection.fill(budget.limit)
     tolerance = round(TOLERANCE * budget.table.full)
     selection.swap(budget.limit, tolerance)
     if budget.limit - selection.cost > tolerance:
         logger.warning(
-            "The decided Structure costs %s, %.2f %% of the full size below the budget: with gates of %s only, no "
+            "The decided Structure costs %s, %.2f %% of the full size below the budget: with parts this large, no "
             "better one was found. Gates on units (gates.units) fill a budget closely.",
             f"{selection.cost:,}",
             100 * (budget.limit - selection.cost) / budget.table.full,
-            ", ".join(gates.config.units),
         )
-    return selection.structure(gates.family.name)
-
-
-class _Selection:
-    """The units selected so far: a chain of groups per module, of which a prefix is selected."""
-
-    def __init__(self, table: CostTable, scores: Scores, round_to: int) -> None:
-        self.table, self.scores = table, scores
-        self.chains = {
-            (b, m): self._chain((b, m), count, round_to)
-            for b, counts in enumerate(table.units)
-            for m, count in enumerate(counts)
-            if count
-        }
-        self.taken = {place: self._certain(place) for place in self.chains}
-        self.cost = table.base + sum(table.block) + sum(self._cost(place, n) for place, n in self.taken.items())
-
-    def _chain(self, place: tuple[int, int], count: int, round_to: int) -> list[list[int]]:
-        """The units of a module in groups, most wanted first. Heads go one by one."""
-        wanted = self.scores.units.get(place)
-        if wanted is None:
-            return [list(range(count))]
-        order = sorted(range(count), key=lambda unit: (-wanted[unit], unit))
-        size = 1 if MODULES[place[1]] == "attention" else round_to
-        return [order[start : start + size] for start in range(0, count, size)]
-
-    def _certain(self, place: tuple[int, int]) -> int:
-        """How many groups of a module stay whatever happens: one if the module cannot go, since its bias stays."""
-        return 0 if place in self.scores.modules else 1
-
-    def _cost(self, place: tuple[int, int], groups: int) -> int:
-        return self.table.module(*place, sum(map(len, self.chains[place][:groups])))
-
-    def _score(self, place: tuple[int, int], group: int) -> float:
-        module, units = self.scores.modules.get(place, 1.0), self.scores.units.get(place)
-        chosen = self.chains[place][group]
-        return module if units is None else module * sum(units[unit] for unit in chosen) / len(chosen)
-
-    def _next(self, place: tuple[int, int]) -> Iterator[tuple[float, tuple[int, int]]]:
-        group = self.taken[place]
-        if group < len(self.chains[place]):
-            yield -self._score(place, group), place
-
-    def fill(self, limit: int) -> None:
-        """Takes groups, best first, as long as they fit."""
-        heap = [entry for place in self.chains for entry in self._next(place)]
-        heapq.heapify(heap)
-        while heap:
-            _, place = heapq.heappop(heap)
-            more = self._step(place, 0)
-            if self.cost + more <= limit:
-                self.cost += more
-                self.taken[place] += 1
-                for entry in self._next(place):
-                    heapq.heappush(heap, entry)
-
-    def swap(self, limit: int, tolerance: int) -> None:
-        """Swaps the last group of one module for the next one of another, if that brings the rest below `tolerance`."""
-        rest = limit - self.cost
-        if rest <= tolerance:
-            return
-        candidates = [
-            (
-                self._score(leaves, self.taken[leaves] - 1) - self._score(enters, self.taken[enters]),
-                leaves,
-                enters,
-                more,
-            )
-            for leaves in self.chains
-            for enters in self.chains
-            if leaves != enters
-            and self.taken[leaves] > self._certain(leaves)
-            and self.taken[enters] < len(self.chains[enters])
-            and rest - tolerance <= (more := self._step(enters, 0) - self._step(leaves, -1)) <= rest
-        ]
-        if candidates:
-            _, leaves, enters, more = min(candidates)
-            self.taken[leaves] -= 1
-            self.taken[enters] += 1
-            self.cost += more
-
-    def _step(self, place: tuple[int, int], offset: int) -> int:
-        """The cost of the next group of a module, or with offset -1 of the last one taken."""
-        group = self.taken[place] + offset
-        return self._cost(place, group + 1) - self._cost(place, group)
-
-    def structure(self, family: str) -> Structure:
-        """The selected Structure."""
-        blocks = [
-            Block(**{name: self._kept((b, m)) for m, name in enumerate(MODULES)}) for b in range(len(self.table.units))
-        ]
-        return Structure(family, tuple(blocks))
-
-    def _kept(self, place: tuple[int, int]) -> Kept:
-        if place not in self.chains:
-            return None
-        units = sorted(unit for group in self.chains[place][: self.taken[place]] for unit in group)
-        if len(units) == self.table.units[place[0]][place[1]]:
-            return "all"
-        return tuple(units) or None
+    return selection.structure()

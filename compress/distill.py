@@ -124,6 +124,37 @@ def block_distance(student: Tensor, teacher: Tensor, mask: Tensor, distance: Dis
     return F.l1_loss(mine, target) + (1 - F.cosine_similarity(mine, target, dim=-1)).mean()
 
 
+class LayerDistance:
+    """The layerwise loss between a student and its teacher: the mean distance of their matched blocks.
+
+    Args:
+        student: the model in training, without wrappers.
+        teacher: the model it was made from.
+        config: how many blocks are matched, and by which distance.
+    """
+
+    def __init__(self, student: PreTrainedModel, teacher: PreTrainedModel, config: DistillConfig) -> None:
+        self.pairs = matched_blocks(student, teacher, config.blocks)
+        self.distance = config.distance
+        self._student = BlockOutputs(student, [mine for mine, _ in self.pairs])
+        self._teacher = BlockOutputs(teacher, [theirs for _, theirs in self.pairs])
+
+    def take(self, mask: Tensor) -> Tensor:
+        """The loss of the last forward passes of both, a float32 scalar; 0 where no block is left to match.
+
+        Args:
+            mask: `(batch, frames)`, true for frames that count.
+        """
+        mine, theirs = self._student.take(), self._teacher.take()
+        distances = [block_distance(mine[s], theirs[t], mask, self.distance) for s, t in self.pairs]
+        return torch.stack(distances).mean() if distances else torch.zeros((), device=mask.device)
+
+    def close(self) -> None:
+        """Removes the hooks."""
+        self._student.close()
+        self._teacher.close()
+
+
 def output_divergence(student: Tensor, teacher: Tensor, mask: Tensor, temperature: float = 1.0) -> Tensor:
     """KL(teacher || student) of the output distributions per valid frame, times the squared temperature.
 

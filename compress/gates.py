@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 
 from compress.conformers import UNIT_KINDS, Attention, block_units, blocks_of, family_of, part, submodule
 from compress.hard_concrete import HardConcrete
+from compress.selection import Scores
 from compress.structure import MODULES, Structure
 
 GATE_KINDS = ("module", *UNIT_KINDS)
@@ -98,19 +99,6 @@ class GateGroup:
     def span(self) -> slice:
         """Where the group lies in the vector of all gates."""
         return slice(self.start, self.start + self.size)
-
-
-@dataclass(frozen=True)
-class Scores:
-    """How much each gated part of a model is wanted: what a Structure is decided from.
-
-    Attributes:
-        modules: `(block, module)` to the probability that the module stays, for gated modules.
-        units: `(block, module)` to the probability of each unit, for modules whose units are gated.
-    """
-
-    modules: dict[tuple[int, int], float]
-    units: dict[tuple[int, int], list[float]]
 
 
 class _Scale(nn.Module):
@@ -292,7 +280,7 @@ class Gates(nn.Module):
         probability = self.distribution.probability_open(self.log_alpha).double().cpu()
         modules = {(g.block, g.module): float(probability[g.start]) for g in self.groups if g.kind == "module"}
         units = {(g.block, g.module): probability[g.span].tolist() for g in self.groups if g.kind != "module"}
-        return Scores(modules, units)
+        return Scores(self.family.name, modules, units)
 
     @torch.no_grad()
     def clamp_(self) -> None:

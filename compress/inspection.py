@@ -63,7 +63,7 @@ _BUDGETS: tuple[tuple[Any, Any], ...] = (
 
 def _reachable(config: Any, gates: Gates, metric: Any, denominator: Any, seconds: float) -> dict[str, Any]:
     table = cost_table(config, metric, denominator, seconds)
-    low, high = reachable(table, gates)
+    low, high = reachable(table, gates.scores())
     shares = {"smallest_share": low / table.full, "largest_share": high / table.full}
     return {"metric": metric, "denominator": denominator, "full": table.full, "smallest": low, "largest": high} | shares
 

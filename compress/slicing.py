@@ -7,7 +7,7 @@ loaded. The rules are those under which a closed gate and a removed part are the
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -16,7 +16,6 @@ from transformers import PreTrainedModel
 
 from compress.conformers import (
     Attention,
-    Convolution,
     Family,
     FeedForward,
     Module,
@@ -92,7 +91,7 @@ def _shrink_block(family: Family, block: nn.Module, what: Block) -> None:
         if kept is None:
             _remove_module(block, module)
         elif kept != "all":
-            _SLICERS[type(module)](found, module, kept)
+            _slice(found, module, kept)
 
 
 def _remove_module(block: nn.Module, module: Module) -> None:
@@ -101,39 +100,49 @@ def _remove_module(block: nn.Module, module: Module) -> None:
     assign(block, module.path, AbsentAttention() if isinstance(module, Attention) else Absent())
 
 
-def _slice_feed_forward(found: nn.Module, module: FeedForward, kept: tuple[int, ...]) -> None:
-    keep_rows_(part(found, module.up), kept)
-    keep_columns_(part(found, module.down), kept)
+def unit_slices(found: nn.Module, module: Module) -> Iterator[tuple[str, int, Tensor]]:
+    """Where the units of a module lie in its layers.
+
+    Args:
+        found: the module itself.
+        module: its description.
+
+    Yields:
+        `(layer, dim, places)`: the layer's path in the module; 0 for its outputs (rows), 1 for its inputs (columns);
+        and `(units, places per unit)`, int64, the rows or columns of each unit.
+    """
+    if isinstance(module, FeedForward):
+        units = torch.arange(part(found, module.down).in_features, device="cpu")[:, None]
+        yield from ((module.up, 0, units), (module.down, 1, units))
+    elif isinstance(module, Attention):
+        rows = torch.arange(part(found, module.out).in_features, device="cpu").view(
+            -1, int(part(found, module.head_dim))
+        )
+        for name in (module.query, module.key, module.value, module.position):
+            if name and hasattr(found, name):
+                yield name, 0, rows
+        yield module.out, 1, rows
+    else:
+        channels = torch.arange(part(found, module.depthwise).in_channels, device="cpu")[:, None]
+        yield module.glu, 0, torch.cat([channels, len(channels) + channels], dim=1)
+        yield from ((module.depthwise, 0, channels), (module.inner_norm, 0, channels), (module.out, 1, channels))
 
 
-def _slice_attention(found: nn.Module, module: Attention, kept: tuple[int, ...]) -> None:
-    size = int(part(found, module.head_dim))
-    rows = [head * size + row for head in kept for row in range(size)]
-    for name in (module.query, module.key, module.value, module.position):
-        if name and hasattr(found, name):
-            keep_rows_(part(found, name), rows)
-    keep_columns_(part(found, module.out), rows)
+def _slice(found: nn.Module, module: Module, kept: tuple[int, ...]) -> None:
+    for path, dim, places in list(unit_slices(found, module)):
+        chosen = places[list(kept)].flatten().sort().values.tolist()
+        (keep_columns_ if dim else keep_rows_)(part(found, path), chosen)
+    if isinstance(module, Attention):
+        _count_heads(found, module, kept)
+
+
+def _count_heads(found: nn.Module, module: Attention, kept: tuple[int, ...]) -> None:
     for name in module.per_head:
         if hasattr(found, name):
             assign(found, name, _taken(part(found, name), 0, kept))
     if module.head_count:
         shared = vars(found.config).get("_shared", found.config)
         assign(found, "config", ConfigView(shared, **{module.head_count: len(kept)}))
-
-
-def _slice_convolution(found: nn.Module, module: Convolution, kept: tuple[int, ...]) -> None:
-    channels = part(found, module.depthwise).in_channels
-    keep_rows_(part(found, module.glu), [*kept, *(channels + channel for channel in kept)])
-    keep_rows_(part(found, module.depthwise), kept)
-    keep_rows_(part(found, module.inner_norm), kept)
-    keep_columns_(part(found, module.out), kept)
-
-
-_SLICERS: dict[type, Any] = {
-    FeedForward: _slice_feed_forward,
-    Attention: _slice_attention,
-    Convolution: _slice_convolution,
-}
 
 
 def keep_rows_(layer: nn.Module, rows: Iterable[int]) -> None:

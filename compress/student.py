@@ -63,6 +63,16 @@ class GatedStudent(Student):
         """The expected size as a share of the full size; a differentiable scalar."""
         return expected_cost(self.budget.table, self.gates) / self.budget.table.full
 
+    @torch.no_grad()
+    def statistics(self, step: int) -> dict[str, float]:
+        """Expected and target size (as shares of the full size), multipliers, and the state of each kind of gate."""
+        return {
+            "size/expected": float(self.expected_share()),
+            "size/target": self.lagrangian.target(step),
+            "multiplier/linear": float(self.lagrangian.linear),
+            "multiplier/quadratic": float(self.lagrangian.quadratic),
+        } | {f"gates/{name}": value for name, value in self.gates.statistics().items()}
+
     def detach(self) -> PreTrainedModel:
         """Takes the gates off the model and gives it back with the weights as trained."""
         self.gates.detach(self.model)

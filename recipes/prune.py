@@ -13,6 +13,7 @@ Three phases, each of which leaves something usable in the output folder:
     final/     3. the smaller model after distillation without gates; with a dev set, the best on dev
 
 and checkpoints/, metrics (*/metrics.jsonl, TensorBoard), config.json, and done.json with the final numbers.
+With structure: magnitude, uniform or a structure.json, what stays is known at once, and there is no first phase.
 Not supported: transducers, sharded models (FSDP, ZeRO). Without transcripts set distill.ctc to 0 and dev_split to null.
 """
 
@@ -32,58 +33,38 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 import compress
+from compress.baselines import BASELINES
 from compress.budget import BudgetConfig, Lagrangian, check_reachable, decide, make_budget
 from compress.checkpoint import describe, load_config, load_model, load_processor, read_compression, save
 from compress.config import fail, parse, to_dict
 from compress.conformers import frame_mask, prepare_for_training, skeleton
 from compress.cost import size_of
 from compress.data import Batch
-from compress.distill import BlockOutputs, DistillConfig, block_distance, matched_blocks, output_divergence
+from compress.distill import DistillConfig, LayerDistance, output_divergence
 from compress.folders import recover_folder, write_json
 from compress.gates import GateConfig, Gates
+from compress.structure import Structure
 from compress.student import GatedStudent, Student
 from compress.training import processes
 from compress.training.best import Best
 from compress.training.ctc import Unalignable, ctc_loss
 from compress.training.finite import FiniteGuard
+from compress.training.models import fresh_model
 from compress.training.optimizer import WEIGHTS, ParameterGroup, build_optimizer, weight_groups
 from compress.training.position import Position
 from compress.training.precision import autocast
 from compress.training.progress import Progress, start_logging
 from compress.training.run import RunConfig, make_accelerator, open_checkpoints, open_data, open_loader, start_trackers
-from compress.training.schedule import set_learning_rates, warmup_cosine
+from compress.training.schedule import PhaseConfig, set_learning_rates
 
 logger = logging.getLogger("compress.prune")
 
 PROGRAM = "prune.py"
+LEARNED = "learned"
 GATES, MULTIPLIERS = "gates", "multipliers"
 NUMBERS = "numbers.json"
 CHANGEABLE: dict[str, tuple[str, ...]] = {"learn": ("recover.*",), "recover": ()}
 """Settings that may still change while a phase runs: those of the phase after it."""
-
-
-@dataclass(frozen=True)
-class PhaseConfig:
-    """One phase of training.
-
-    Attributes:
-        steps: its length.
-        learning_rate: peak of the weights' learning rate.
-        warmup_steps: steps of its linear rise.
-        final_fraction: of the peak, at the end of the cosine.
-    """
-
-    steps: int
-    learning_rate: float
-    warmup_steps: int = 0
-    final_fraction: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or not 0 <= self.warmup_steps <= self.steps:
-            raise ValueError(
-                f"A phase needs at least 1 step and a warm-up that fits into it, "
-                f"got steps={self.steps} and warmup_steps={self.warmup_steps}."
-            )
 
 
 @dataclass(frozen=True)
@@ -119,6 +100,9 @@ class Config(RunConfig):
     Attributes:
         teacher: folder or Hub name of the model to compress.
         budget: the size to reach.
+        structure: who decides what stays. `learned`: gates, in the first phase. Without a first phase: `magnitude` (the
+            units of largest norm), `uniform` (the same share of every module), or a structure.json (budget: null).
+        fresh_weights: whether the small model starts from new weights instead of the teacher's.
         gates: what is gated, and how gates start.
         distill: the losses that hold the student to its teacher.
         learn: the phase with gates.
@@ -129,7 +113,9 @@ class Config(RunConfig):
     """
 
     teacher: str
-    budget: BudgetConfig
+    budget: BudgetConfig | None
+    structure: str = LEARNED
+    fresh_weights: bool = False
     gates: GateConfig = field(default_factory=GateConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)
     learn: LearnConfig = field(default_factory=LearnConfig)
@@ -137,6 +123,16 @@ class Config(RunConfig):
     dropout: float | None = 0.0
     weight_decay: float = 0.0
     max_gradient_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.budget is None) == (self.structure in (LEARNED, *BASELINES)):
+            raise ValueError(
+                f"structure is {self.structure!r}, budget is {self.budget}: {', '.join((LEARNED, *BASELINES))} need a "
+                "budget; a structure.json is a decision already and goes with budget: null."
+            )
+        if self.fresh_weights and self.structure == LEARNED:
+            raise ValueError("Gates are learned on the teacher's weights: fresh_weights needs another structure.")
 
 
 class Phase:
@@ -148,14 +144,7 @@ class Phase:
         config, self.folder = self.config, run.output / name
         prepare_for_training(self.model, dropout=config.dropout)
         self.model.train()
-        pairs = matched_blocks(self.model, run.teacher, config.distill.blocks) if config.distill.layers else []
-        self.pairs, self.recorders = (
-            pairs,
-            [
-                BlockOutputs(model, [pair[side] for pair in pairs])
-                for side, model in enumerate((self.model, run.teacher))
-            ],
-        )
+        self.layers = LayerDistance(self.model, run.teacher, config.distill) if config.distill.layers else None
         self.loader = open_loader(config, run.train_set, run.processor, run.accelerator, seed)
         self.wrapped, self.optimizer = self.accelerator.prepare(student, build_optimizer(self.groups()))
         set_seed(seed, device_specific=True)  # dropout noise of each rank's own
@@ -198,11 +187,9 @@ class Phase:
                 target = teacher(**batch.inputs).logits
             logits = self.wrapped(**batch.inputs)
         mask = frame_mask(teacher, batch.inputs, logits.shape[1])
-        mine, theirs = (recorder.take() for recorder in self.recorders)
         losses: dict[str, Tensor] = {}
-        if self.pairs:
-            distances = [block_distance(mine[s], theirs[t], mask, weights.distance) for s, t in self.pairs]
-            losses["layers"] = weights.layers * torch.stack(distances).mean()
+        if self.layers:
+            losses["layers"] = weights.layers * self.layers.take(mask)
             losses["layers"] += 0.0 * logits.sum()  # several processes wait for gradients of the head, too
         if weights.output:
             losses["output"] = weights.output * output_divergence(logits, target, mask, weights.temperature)
@@ -223,7 +210,7 @@ class Phase:
             if self.step == 0:
                 self.evaluate()  # recovery has to be better than its start to become the final model
             while self.step < rates.steps:
-                factor = warmup_cosine(self.step, rates.steps, rates.warmup_steps, rates.final_fraction)
+                factor = rates.factor(self.step)
                 set_learning_rates(self.optimizer, {WEIGHTS: rates.learning_rate * factor})
 
                 batch = next(batches).to(self.accelerator.device)
@@ -250,13 +237,7 @@ class Phase:
         """What is worth following beside the losses; gate statistics only when they are about to be reported."""
         numbers = {"learning_rate": self.settings.learning_rate * factor}
         if isinstance(self.student, GatedStudent) and self.step % self.config.log_every_steps == 0:
-            lagrangian = self.student.lagrangian
-            numbers |= {
-                "size/expected": float(self.student.expected_share().detach()),
-                "size/target": lagrangian.target(self.step),
-                "multiplier/linear": float(lagrangian.linear.detach()),
-                "multiplier/quadratic": float(lagrangian.quadratic.detach()),
-            } | {f"gates/{name}": value for name, value in self.student.gates.statistics().items()}
+            numbers |= self.student.statistics(self.step)
         return numbers
 
     def evaluate(self) -> None:
@@ -272,20 +253,21 @@ class Phase:
     def write_numbers(self) -> None:
         """What the phase took, in `numbers.json` of its folder, for the end of the run."""
         unalignable = set().union(*processes.gather(self.unalignable.ids))
+        numbers = {
+            "steps": self.step,
+            "seconds": round(self.progress.seconds, 1),
+            "wait_share": round(self.progress.wait_share, 4),
+            "skipped_steps": self.guard.skipped,
+            "unalignable_utterances": sorted(unalignable),
+        }
         if self.accelerator.is_main_process:
-            numbers = {
-                "steps": self.step,
-                "seconds": round(self.progress.seconds, 1),
-                "wait_share": round(self.progress.wait_share, 4),
-                "skipped_steps": self.guard.skipped,
-                "unalignable_utterances": sorted(unalignable),
-            }
             write_json(self.folder / NUMBERS, numbers)
 
     def close(self) -> None:
-        """Takes the recording hooks off."""
-        for recorder in self.recorders:
-            recorder.close()
+        """Takes the recording hooks off, and writes what the phase took."""
+        if self.layers:
+            self.layers.close()
+        self.write_numbers()
 
 
 class Pruning:
@@ -300,42 +282,59 @@ class Pruning:
         """The budget first, refused before anything is loaded if it cannot be reached; then teacher and data."""
         config = self.config
         teacher_config = load_config(config.teacher)
-        self.budget = make_budget(config.budget, teacher_config)
-        check_reachable(self.budget, Gates(skeleton(teacher_config, original=False), config.gates))
+        self.budget = config.budget and make_budget(config.budget, teacher_config)
+        if self.budget and config.structure == LEARNED:
+            check_reachable(self.budget, Gates(skeleton(teacher_config, original=False), config.gates).scores())
         self.teacher = load_model(config.teacher, device=self.accelerator.device).requires_grad_(False)
         self.processor = load_processor(config.teacher)
         self.blank = int(self.teacher.config.pad_token_id)
         labels = config.distill.ctc > 0
         self.train_set, self.dev = open_data(config, self.processor, self.accelerator, labels=labels)
 
-    def learn(self) -> None:
-        """Phases 1 and 2: gate learning, the decision, and the removal."""
+    def decide(self) -> None:
+        """Phases 1 and 2: what stays, decided by gates or without them, and the removal of the rest."""
         if (self.output / "removed" / "config.json").exists():
             logger.info("%s holds the removed model already.", self.output)
             return
-        config = self.config
+        model, structure, facts = self.learn() if self.config.structure == LEARNED else self.choose()
+        small = compress.remove(model, structure)
+        if self.config.fresh_weights:
+            set_seed(self.config.seed)
+            small = fresh_model(small)
+        if self.budget:
+            facts["achieved"] = self.budget.table.of(structure)
+        if self.dev is not None:
+            facts["wer"] = {"dev": self.dev.error_rates(small).wer}
+        logger.info("Removed all but %d of %d parameters: %s", small.num_parameters(), model.num_parameters(), facts)
+        self.save(small, "removed", facts)
+        self.accelerator.wait_for_everyone()
+        self.accelerator.free_memory()
+
+    def choose(self) -> tuple[PreTrainedModel, Structure, dict[str, Any]]:
+        """What stays, without learning: by the teacher's weights, or as a file says."""
+        name = self.config.structure
+        structure = decide(self.budget, BASELINES[name](self.teacher)) if self.budget else Structure.load(name)
+        return self.teacher, processes.from_main(structure), {"structure": name}
+
+    def learn(self) -> tuple[PreTrainedModel, Structure, dict[str, Any]]:
+        """Phase 1: the model with its gates folded in, the Structure they decide, and the expected size."""
+        config, budget = self.config, self.budget
+        assert budget is not None
         warmup = round(config.learn.budget_warmup * config.learn.steps)
-        lagrangian = Lagrangian(self.budget.fraction, warmup, config.learn.quadratic_start)
-        student = GatedStudent(copy.deepcopy(self.teacher), config.gates, self.budget, lagrangian, config.seed)
+        lagrangian = Lagrangian(budget.fraction, warmup, config.learn.quadratic_start)
+        student = GatedStudent(copy.deepcopy(self.teacher), config.gates, budget, lagrangian, config.seed)
         student.model.requires_grad_(True)
         phase = Phase(self, "learn", student, config.learn, config.seed)
         phase.run()
         phase.close()
-        phase.write_numbers()
-        expected = float(student.expected_share().detach()) * self.budget.table.full
-        structure = processes.from_main(decide(self.budget, student.gates))
+        expected = float(student.expected_share().detach()) * budget.table.full
+        structure = processes.from_main(decide(budget, student.gates.scores()))
         values = student.gates.values(structure)
         model = student.detach()
         student.gates.fold_(model, values)
-        self.save(model, "gated", {"expected": expected}, structure)
-        small = compress.remove(model, structure)
-        facts = {"expected": expected, "achieved": self.budget.table.of(structure)}
-        if self.dev is not None:
-            facts["wer"] = {"dev": self.dev.error_rates(small).wer}
-        logger.info("Removed: %s of %d (requested %s)", facts, self.budget.table.full, self.budget.requested)
-        self.save(small, "removed", facts)
-        self.accelerator.wait_for_everyone()
-        self.accelerator.free_memory()
+        facts = {"structure": LEARNED, "expected": expected}
+        self.save(model, "gated", facts, structure)
+        return model, structure, facts
 
     def recover(self) -> None:
         """Phase 3: distillation of the small model, read back from disk as a resumed run would."""
@@ -344,7 +343,6 @@ class Pruning:
         phase = Phase(self, "recover", Student(small), config.recover, config.seed + 1)
         phase.run()
         phase.close()
-        phase.write_numbers()
         if self.dev is None:
             self.save(phase.model, "final", {})
         self.finish()
@@ -362,9 +360,20 @@ class Pruning:
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             final = read_compression(str(self.output / "final")) or {}
-            names = ("requested", "limit", "expected", "achieved", "full", "parameters_before", "parameters", "wer")
+            names = (
+                "structure",
+                "requested",
+                "limit",
+                "expected",
+                "achieved",
+                "full",
+                "parameters_before",
+                "parameters",
+                "wer",
+            )
+            phases = ("learn", "recover") if self.config.structure == LEARNED else ("recover",)
             done = {name: final.get(name) for name in names} | {
-                phase: json.loads((self.output / phase / NUMBERS).read_text()) for phase in ("learn", "recover")
+                phase: json.loads((self.output / phase / NUMBERS).read_text()) for phase in phases
             }
             write_json(self.output / "done.json", done)
             logger.info("Done: %s", "  ".join(f"{name} {value}" for name, value in done.items()))
@@ -385,7 +394,7 @@ def main(config: Config) -> None:
             recover_folder(pruning.output / name)
     pruning.prepare()
     start_trackers(pruning.accelerator, "prune", to_dict(config), pruning.output)
-    pruning.learn()
+    pruning.decide()
     pruning.recover()
 
 

@@ -80,7 +80,7 @@ def test_decisions_fill_the_budget_and_never_exceed_it(model, seed, share, round
     gates = shaken_gates(model, seed)
     config = BudgetConfig(**{metric: f"{share}%"}, denominator=denominator, round_to=round_to)
     budget = make_budget(config, model.config)
-    structure = decide(budget, gates)
+    structure = decide(budget, gates.scores())
     cost = budget.table.of(structure)
     assert cost <= budget.limit
     assert all(cost + more > budget.limit for more in addable(budget, gates, structure))
@@ -102,7 +102,7 @@ def test_on_a_model_of_real_size_the_rest_is_below_half_a_percent(seed, share):
     with torch.no_grad():
         gates.log_alpha.copy_(2 * torch.randn(gates.log_alpha.shape, generator=torch.Generator().manual_seed(seed)))
     budget = make_budget(BudgetConfig(params=f"{share}%"), bones.config)
-    rest = budget.limit - budget.table.of(decide(budget, gates))
+    rest = budget.limit - budget.table.of(decide(budget, gates.scores()))
     assert 0 <= rest <= 0.005 * budget.table.full
 
 
@@ -112,14 +112,14 @@ def test_any_gates_any_budget_either_fits_or_is_refused_with_the_range(seed, sha
     model = parakeet()
     gates = shaken_gates(model, seed, GateConfig(units=tuple(kinds)))
     budget = make_budget(BudgetConfig(params=f"{share}%"), model.config)
-    low, high = reachable(budget.table, gates)
+    low, high = reachable(budget.table, gates.scores())
     if low <= budget.limit < high:
-        structure = decide(budget, gates)
+        structure = decide(budget, gates.scores())
         assert low <= budget.table.of(structure) <= budget.limit
         assert sum(p.numel() for p in compress.remove(model, structure).parameters()) == budget.table.of(structure)
     else:
         with pytest.raises(BudgetError, match=f"reaches from {low:,} "):
-            check_reachable(budget, gates)
+            check_reachable(budget, gates.scores())
 
 
 @settings(max_examples=15, deadline=None)
@@ -136,7 +136,7 @@ def test_module_gates_alone_come_close_too(seed, share):
     with pytest.MonkeyPatch.context() as patch:
         warnings = []
         patch.setattr("compress.budget.logger.warning", lambda *words: warnings.append(words))
-        rest = budget.limit - budget.table.of(decide(budget, gates))
+        rest = budget.limit - budget.table.of(decide(budget, gates.scores()))
     assert rest >= 0
     assert bool(warnings) == (rest > round(0.005 * budget.table.full))
 
@@ -145,7 +145,7 @@ def test_without_module_gates_no_module_is_removed():
     model = parakeet()
     gates = shaken_gates(model, 0, GateConfig(units=("head", "ffn_unit", "conv_channel")))
     budget = make_budget(BudgetConfig(params="40%"), model.config)
-    for block in decide(budget, gates).blocks:
+    for block in decide(budget, gates.scores()).blocks:
         assert block is not None
         assert None not in dict(block.items()).values()
 
@@ -162,7 +162,7 @@ def test_wanted_parts_stay():
     budget = make_budget(
         BudgetConfig(params=str(make_budget(BudgetConfig(params="1%"), model.config).table.of(wanted))), model.config
     )
-    assert decide(budget, gates) == wanted
+    assert decide(budget, gates.scores()) == wanted
 
 
 def test_a_budget_out_of_reach_is_refused_with_the_range():
@@ -172,7 +172,7 @@ def test_a_budget_out_of_reach_is_refused_with_the_range():
         with pytest.raises(
             BudgetError, match=r"cannot be reached: with these gates this model reaches from 2,140 \(3\.9%\)"
         ):
-            check_reachable(budget, Gates(model))
+            check_reachable(budget, Gates(model).scores())
 
 
 def test_the_lagrangian_leads_the_expected_size_along_its_schedule():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -110,8 +111,17 @@ def build_model(config: ModelConfig, *, vocabulary_size: int, blank: int) -> Pre
     return model
 
 
+def fresh_model(model: PreTrainedModel) -> PreTrainedModel:
+    """A model of the same class, config and device whose weights are new, from torch's global generator."""
+    fresh: PreTrainedModel = type(model)(copy.deepcopy(model.config))
+    _draw_weights(fresh)
+    nn.Module.to(fresh, model.device)
+    fresh.train(model.training)
+    return fresh
+
+
 def _draw_weights(model: nn.Module) -> None:
-    """Draws the weights of linear and convolution layers as torch does, scaled by their number of inputs.
+    """Draws the weights of linear and convolution layers anew as torch does, scaled by their number of inputs.
 
     transformers draws them with one small deviation (0.02) whatever the layer, which suits fine-tuning of large models.
     In a small one the signal dies on the way through the depthwise convolutions, and CTC stays at its prior for long.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from torch.optim import Optimizer
 
@@ -31,6 +32,34 @@ def warmup_cosine(step: int, total_steps: int, warmup_steps: int, floor: float =
         return (step + 1) / warmup_steps
     progress = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
     return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+@dataclass(frozen=True)
+class PhaseConfig:
+    """One phase of training.
+
+    Attributes:
+        steps: its length.
+        learning_rate: peak of the weights' learning rate.
+        warmup_steps: steps of its linear rise.
+        final_fraction: of the peak, at the end of the cosine.
+    """
+
+    steps: int
+    learning_rate: float
+    warmup_steps: int = 0
+    final_fraction: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or not 0 <= self.warmup_steps <= self.steps:
+            raise ValueError(
+                f"A phase needs at least 1 step and a warm-up that fits into it, "
+                f"got steps={self.steps} and warmup_steps={self.warmup_steps}."
+            )
+
+    def factor(self, step: int) -> float:
+        """The factor on the learning rate at a step (see `warmup_cosine`)."""
+        return warmup_cosine(step, self.steps, self.warmup_steps, self.final_fraction)
 
 
 def set_learning_rates(optimizer: Optimizer, rates: Mapping[str, float]) -> None:

@@ -1,0 +1,124 @@
+"""Selection: from scores of modules and units, whoever gave them, to a Structure that fits a limit."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from compress.cost import CostTable
+from compress.structure import MODULES, Block, Kept, Structure
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How much each part of a model is wanted: what a Structure is decided from.
+
+    Attributes:
+        family: of the model.
+        modules: `(block, module)` to the score of the module, for modules that may go.
+        units: `(block, module)` to the score of each unit, for modules whose units may go one by one.
+    """
+
+    family: str
+    modules: dict[tuple[int, int], float]
+    units: dict[tuple[int, int], list[float]]
+
+
+class Selection:
+    """The units selected so far: a chain of groups per module, of which a prefix is selected."""
+
+    def __init__(self, table: CostTable, scores: Scores, round_to: int) -> None:
+        self.table, self.scores = table, scores
+        self.chains = {
+            (b, m): self._chain((b, m), count, round_to)
+            for b, counts in enumerate(table.units)
+            for m, count in enumerate(counts)
+            if count
+        }
+        self.taken = {place: self._certain(place) for place in self.chains}
+        self.cost = table.base + sum(table.block) + sum(self._cost(place, n) for place, n in self.taken.items())
+
+    def _chain(self, place: tuple[int, int], count: int, round_to: int) -> list[list[int]]:
+        """The units of a module in groups, most wanted first. Heads go one by one."""
+        wanted = self.scores.units.get(place)
+        if wanted is None:
+            return [list(range(count))]
+        order = sorted(range(count), key=lambda unit: (-wanted[unit], unit))
+        size = 1 if MODULES[place[1]] == "attention" else round_to
+        return [order[start : start + size] for start in range(0, count, size)]
+
+    def _certain(self, place: tuple[int, int]) -> int:
+        """How many groups of a module stay whatever happens: one if the module cannot go, since its bias stays."""
+        return 0 if place in self.scores.modules else 1
+
+    def _cost(self, place: tuple[int, int], groups: int) -> int:
+        return self.table.module(*place, sum(map(len, self.chains[place][:groups])))
+
+    def _score(self, place: tuple[int, int], group: int) -> float:
+        module, units = self.scores.modules.get(place, 1.0), self.scores.units.get(place)
+        chosen = self.chains[place][group]
+        return module if units is None else module * sum(units[unit] for unit in chosen) / len(chosen)
+
+    def _next(self, place: tuple[int, int]) -> Iterator[tuple[float, tuple[int, int]]]:
+        group = self.taken[place]
+        if group < len(self.chains[place]):
+            yield -self._score(place, group), place
+
+    def fill(self, limit: int) -> None:
+        """Takes groups, best first, as long as they fit."""
+        heap = [entry for place in self.chains for entry in self._next(place)]
+        heapq.heapify(heap)
+        while heap:
+            _, place = heapq.heappop(heap)
+            more = self._step(place, 0)
+            if self.cost + more <= limit:
+                self.cost += more
+                self.taken[place] += 1
+                for entry in self._next(place):
+                    heapq.heappush(heap, entry)
+
+    def swap(self, limit: int, tolerance: int) -> None:
+        """Swaps the last group of one module for the next one of another, if that brings the rest below `tolerance`."""
+        rest = limit - self.cost
+        if rest <= tolerance:
+            return
+        candidates = [
+            (
+                self._score(leaves, self.taken[leaves] - 1) - self._score(enters, self.taken[enters]),
+                leaves,
+                enters,
+                more,
+            )
+            for leaves in self.chains
+            for enters in self.chains
+            if leaves != enters
+            and self.taken[leaves] > self._certain(leaves)
+            and self.taken[enters] < len(self.chains[enters])
+            and rest - tolerance <= (more := self._step(enters, 0) - self._step(leaves, -1)) <= rest
+        ]
+        if candidates:
+            _, leaves, enters, more = min(candidates)
+            self.taken[leaves] -= 1
+            self.taken[enters] += 1
+            self.cost += more
+
+    def _step(self, place: tuple[int, int], offset: int) -> int:
+        """The cost of the next group of a module, or with offset -1 of the last one taken."""
+        group = self.taken[place] + offset
+        return self._cost(place, group + 1) - self._cost(place, group)
+
+    def structure(self) -> Structure:
+        """The selected Structure."""
+        blocks = [
+            Block(**{name: self._kept((b, m)) for m, name in enumerate(MODULES)}) for b in range(len(self.table.units))
+        ]
+        return Structure(self.scores.family, tuple(blocks))
+
+    def _kept(self, place: tuple[int, int]) -> Kept:
+        if place not in self.chains:
+            return None
+        units = sorted(unit for group in self.chains[place][: self.taken[place]] for unit in group)
+        if len(units) == self.table.units[place[0]][place[1]]:
+            return "all"
+        return tuple(units) or None
