@@ -32,17 +32,25 @@ def main(
         note: machine and remarks.
         results: the file to append to.
     """
-    path = Path(results)
-    text = path.read_text() if path.exists() else TEMPLATE_HEAD
-    entry = [f"## {title}", "", *facts(command, data, note), *table(json.loads(Path(report).read_text()))]
+    entry = [*facts(command, data, note), *table(json.loads(Path(report).read_text()))]
     for run in filter(None, runs.split(",")):
         entry += run_lines(Path(run))
-    path.write_text(text.rstrip("\n") + "\n\n" + "\n".join(entry).rstrip("\n") + "\n")
+    append_entry(Path(results), title, entry)
 
 
-def facts(command: str, data: str, note: str) -> list[str]:
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout
-    lines = [f"- date {datetime.date.today()}, commit {commit.strip()}", f"- data: {data}"]
+def append_entry(path: Path, title: str, entry: list[str]) -> None:
+    text = path.read_text() if path.exists() else TEMPLATE_HEAD
+    lines = "\n".join([f"## {title}", "", *entry])
+    path.write_text(text.rstrip("\n") + "\n\n" + lines.rstrip("\n") + "\n")
+
+
+def head_commit() -> str:
+    command = ["git", "-C", str(RESULTS.parent), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def facts(command: str, data: str, note: str, commit: str | None = None) -> list[str]:
+    lines = [f"- date {datetime.date.today()}, commit {commit or head_commit()}", f"- data: {data}"]
     if note:
         lines.append(f"- {note}")
     return [*lines, "", *(f"    {part.strip()}" for part in command.split(" ; ")), ""]

@@ -1,0 +1,263 @@
+"""Compares ways of making a model smaller: same teacher, same number of update steps, same distillation, several seeds.
+
+    python tools/evidence.py run --data ../shared/data/digits --out runs/evidence --jobs 2
+    python tools/evidence.py table --out runs/evidence --title "..." --data "..." --note "..."
+
+`run` trains the teacher, launches `recipes/prune.py` and `compress evaluate` for every row, size and seed that has no
+report yet, and can be started again at any time. `table` appends an entry to RESULTS.md, from the report.json and
+transcripts.jsonl of those evaluations.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import jsonargparse
+import numpy as np
+import yaml
+from add_result import RESULTS, append_entry, facts, head_commit
+
+from compress.evaluation.bootstrap import BootstrapConfig, paired_interval, rate_interval
+from compress.evaluation.errors import count_errors
+from compress.folders import write_json
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+STATE = "evidence.json"
+LAUNCH = (sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1", "--num_machines", "1")
+LAUNCH_TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+FRESH = ("--fresh_weights", "true", "--recover.learning_rate", "2e-3", "--recover.warmup_steps", "50")
+"""New weights want a higher learning rate than trained ones: the best of 1e-3, 2e-3 and 3e-3 (digits, dev set)."""
+OURS = "ours"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way of making a model smaller.
+
+    Attributes:
+        name: short, for folders.
+        title: what a reader sees.
+        sizes: shares of the teacher's parameters.
+        options: of recipes/prune.py.
+        learned: whether there is a gate-learning phase; without one, its steps are added to the other phase's.
+        launch: how the recipe is started.
+        seeds: how many of the seeds.
+    """
+
+    name: str
+    title: str
+    sizes: tuple[str, ...]
+    options: tuple[str, ...] = ()
+    learned: bool = True
+    launch: tuple[str, ...] = LAUNCH
+    seeds: int | None = None
+
+
+ROWS = (
+    Row(OURS, "ours, module + fine gates", ("50%", "25%", "10%")),
+    Row("modules", "ours, module gates only", ("50%", "25%"), ("--gates.units", "[module]")),
+    Row("magnitude", "magnitude, removed once", ("50%", "25%", "10%"), ("--structure", "magnitude"), False),
+    Row("uniform", "uniform, from scratch", ("50%", "25%", "10%"), ("--structure", "uniform", *FRESH), False),
+    Row("no-layers", "ours without layerwise distillation", ("25%",), ("--distill.layers", "0")),
+    Row("two", "ours, two processes", ("50%",), ("--batch.seconds", "20"), launch=LAUNCH_TWO, seeds=1),
+)  # fmt: skip
+
+
+def run(
+    *,
+    data: str,
+    out: str,
+    train: str = "configs/demo/train.yaml",
+    prune: str = "configs/demo/prune.yaml",
+    teacher: str | None = None,
+    teacher_steps: int = 1600,
+    rows: list[str] | None = None,
+    seeds: int = 3,
+    jobs: int = 1,
+    threads: int = 1,
+) -> None:
+    """Makes every model and every report that is not there yet.
+
+    Args:
+        data: a folder with train, dev and test.
+        out: folder for everything.
+        train: config of the teacher.
+        prune: config of the compression; baselines take its total number of steps.
+        teacher: a model to compress; None trains one.
+        teacher_steps: of its training.
+        rows: names of rows; None takes all.
+        seeds: seeds 0 to this number, exclusive.
+        jobs: how many runs at a time.
+        threads: of each.
+    """
+    folder = Path(out)
+    state = {"commit": head_commit(), "command": " ".join(["python", *map(_shown, sys.argv)]), "prune": prune}
+    write_json(folder / STATE, state | {"teacher_steps": teacher_steps if teacher is None else None})
+    if teacher is None:
+        teacher = str(folder / "teacher" / "best")
+        options = ("--max_steps", str(teacher_steps), "--data.source", data, "--output", str(folder / "teacher"))
+        _execute((*LAUNCH, "recipes/train.py", "--config", train, *options), folder / "teacher.log")
+    settings = yaml.safe_load((REPOSITORY / prune).read_text())
+    steps = settings["learn"]["steps"] + settings["recover"]["steps"]
+    shared = ("--config", prune, "--teacher", teacher, "--data.source", data, "--threads", str(threads))
+    wanted = [row for row in ROWS if rows is None or row.name in rows]
+    with ThreadPoolExecutor(jobs) as pool:
+        cells = [(row, size, seed) for seed in range(seeds) for size in ("50%", "25%", "10%") for row in wanted
+                 if size in row.sizes and seed < (row.seeds or seeds)]  # fmt: skip
+        tasks = [pool.submit(_make, row, size, seed, folder, shared, steps) for row, size, seed in cells]
+        for task in tasks:
+            task.result()
+
+
+def _make(row: Row, size: str, seed: int, folder: Path, shared: tuple[str, ...], steps: int) -> None:
+    """One model and its report, unless they are there."""
+    output = _place(folder, row.name, size, seed)
+    if (output / "report" / "report.json").exists():
+        return
+    length = () if row.learned else ("--recover.steps", str(steps))
+    own = ("--budget.params", size, "--seed", str(seed), "--output", str(output), *length, *row.options)
+    _execute((*row.launch, "recipes/prune.py", *shared, *own), output.with_suffix(".log"))
+    teacher, data, threads = (shared[shared.index(name) + 1] for name in ("--teacher", "--data.source", "--threads"))
+    report = ("--out", str(output / "report"), "--speed.repetitions", "1", "--speed.threads", threads)
+    evaluate = ("evaluate", str(output / "final"), "--baseline", teacher, "--data", data, *report)
+    _execute((sys.executable, "-m", "compress", *evaluate), output.with_suffix(".log"))
+    print(f"{row.name} {size} seed {seed}: WER {_read(output)['model']['wer']:.2%}", flush=True)
+
+
+def _execute(command: Sequence[str], log: Path) -> None:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as file:
+        environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+        done = subprocess.run(command, cwd=REPOSITORY, env=environment, stdout=file, stderr=file, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed; {log} says why.")
+
+
+def _place(folder: Path, row: str, size: str, seed: int) -> Path:
+    return folder.absolute() / f"{row}-{size.rstrip('%')}" / f"seed-{seed}"
+
+
+def _read(output: Path) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads((output / "report" / "report.json").read_text())
+    return result
+
+
+def _shown(word: str) -> str:
+    """A word of the command as a reader of RESULTS.md would type it."""
+    return os.path.relpath(word, REPOSITORY) if os.path.isabs(word) else word
+
+
+def table(*, out: str, title: str, data: str, note: str = "", results: str = str(RESULTS)) -> None:
+    """Appends the comparison to RESULTS.md.
+
+    Args:
+        out: the folder that `run` filled.
+        title: heading of the entry.
+        data: the data set, splits, and what a reader must know about it.
+        note: machine and remarks.
+        results: the file to append to.
+    """
+    folder = Path(out)
+    state = json.loads((folder / STATE).read_text())
+    cells = {(row.name, size): cell for row in ROWS for size in row.sizes if (cell := Cell.read(folder, row, size))}
+    lines = [*facts(state["command"], data, note, commit=state["commit"]), *_table(cells), *_remarks()]
+    append_entry(Path(results), title, lines)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One way at one size: reports and errors per utterance of every seed.
+
+    Attributes:
+        reports: the report.json of each seed.
+        errors: `(seeds, utterances)`.
+        baseline: `(utterances,)`, of the teacher.
+        words: `(utterances,)`, of the references.
+    """
+
+    reports: list[dict[str, Any]]
+    errors: np.ndarray[Any, Any]
+    baseline: np.ndarray[Any, Any]
+    words: np.ndarray[Any, Any]
+
+    @classmethod
+    def read(cls, folder: Path, row: Row, size: str) -> Cell | None:
+        """Reads what `run` left; None where nothing is there."""
+        outputs = sorted(
+            path.parent.parent for path in folder.glob(f"{row.name}-{size.rstrip('%')}/*/report/report.json")
+        )
+        if not outputs:
+            return None
+        spoken = [
+            sorted(_lines(path / "report" / "transcripts.jsonl"), key=lambda line: line["id"]) for path in outputs
+        ]
+        references = [line["reference"] for line in spoken[0]]
+        counts = [count_errors(references, [line["model"] for line in lines]) for lines in spoken]
+        baseline = count_errors(references, [line["baseline"] for line in spoken[0]])
+        return cls(
+            [_read(path) for path in outputs], np.stack([c.errors for c in counts]), baseline.errors, baseline.words
+        )
+
+    @property
+    def wer(self) -> float:
+        """Mean over the seeds."""
+        return float(self.errors.sum() / (len(self.errors) * self.words.sum()))
+
+    def show(self) -> str:
+        """WER in percent, mean over the seeds, interval over utterances, and every seed."""
+        low, high = rate_interval(self.errors.sum(0), len(self.errors) * self.words, BootstrapConfig()).to_list()
+        seeds = ", ".join(f"{100 * report['model']['wer']:.2f}" for report in self.reports)
+        return f"**{100 * self.wer:.2f}** ({100 * low:.2f} to {100 * high:.2f}); {seeds}"
+
+    def against(self, errors: np.ndarray[Any, Any]) -> str:
+        """The paired difference of this cell's mean to other errors `(seeds, utterances)`, in points."""
+        mine, other = self.errors.mean(0), errors.mean(0)
+        low, high = paired_interval(mine, other, self.words, BootstrapConfig()).to_list()  # type: ignore[arg-type]
+        return f"{100 * float((mine - other).sum() / self.words.sum()):+.2f} ({100 * low:+.2f} to {100 * high:+.2f})"
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    return map(json.loads, path.read_text().splitlines())
+
+
+def _table(cells: dict[tuple[str, str], Cell]) -> list[str]:
+    some = next(iter(cells.values())).reports[0]["baseline"]
+    low, high = (100 * value for value in some["wer_ci95"])
+    lines = [
+        "| row | size | WER % | parameters | MACs | minus teacher | ours minus this |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    wer, parameters = f"**{100 * some['wer']:.2f}** ({low:.2f} to {high:.2f})", some["parameters"]["total"]
+    lines.append(f"| teacher | 100% | {wer} | {parameters:,} | 100% | | |")
+    titles = {row.name: row.title for row in ROWS}
+    for (name, size), cell in sorted(cells.items(), key=lambda item: -int(item[0][1].rstrip("%"))):
+        ours = cells.get((OURS, size))
+        versus = ours.against(cell.errors) if ours and name != OURS else ""
+        parameters = round(fmean(report["model"]["parameters"]["total"] for report in cell.reports))
+        macs = fmean(report["ratio"]["macs"] for report in cell.reports)
+        lines.append(
+            f"| {titles[name]} | {size} | {cell.show()} | {parameters:,} | {macs:.0%} | "
+            f"{cell.against(cell.baseline[None])} | {versus} |"
+        )
+    return lines
+
+
+def _remarks() -> list[str]:
+    return [
+        "",
+        "WER: **mean over the seeds** (95 % bootstrap interval over utterances, errors pooled over the seeds); the WER "
+        "of each seed. Differences are paired, in points of WER: below 0 the first of the two is better.",
+    ]
+
+
+if __name__ == "__main__":
+    jsonargparse.auto_cli([run, table], as_positional=False)
