@@ -274,6 +274,11 @@ class Gates(nn.Module):
             modules, units = (result, units) if kind_is_module else (modules, result)
         return modules, units
 
+    def entry_name(self, index: int) -> str:
+        """The name of one entry of `log_alpha`, e.g. `blocks.3.conv.conv_channel[17]`."""
+        group = next(group for group in self.groups if group.start <= index < group.start + group.size)
+        return group.name if group.kind == "module" else f"{group.name}[{index - group.start}]"
+
     @torch.no_grad()
     def scores(self) -> Scores:
         """How much each gated part is wanted: the probability that its gate is open."""

@@ -32,6 +32,9 @@ class Student(nn.Module):
         logits: Tensor = self.model(**inputs).logits
         return logits
 
+    def after_step(self) -> None:
+        """Call after every step of the optimizer."""
+
 
 class GatedStudent(Student):
     """A model whose gates are drawn anew in every training step.
@@ -58,6 +61,10 @@ class GatedStudent(Student):
         """Draws the gates and gives the logits of the gated model."""
         self.gates.sample(self.noise.generator)
         return super().forward(**inputs)
+
+    def after_step(self) -> None:
+        """Keeps the gates within their limits."""
+        self.gates.clamp_()
 
     def expected_share(self) -> Tensor:
         """The expected size as a share of the full size; a differentiable scalar."""

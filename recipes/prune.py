@@ -149,7 +149,8 @@ class Phase:
         self.wrapped, self.optimizer = self.accelerator.prepare(student, build_optimizer(self.groups()))
         set_seed(seed, device_specific=True)  # dropout noise of each rank's own
         self.step, self.position, self.best, self.unalignable = 0, Position(), Best(), Unalignable()
-        self.guard = FiniteGuard(self.model, config.max_skipped_steps)
+        models = {"teacher": run.teacher, "student": self.model}
+        self.guard = FiniteGuard(student, models, config.max_skipped_steps, config.precision)
         self.progress = Progress(
             settings.steps, description=name, directory=self.folder, accelerator=self.accelerator,
             waited=lambda: self.loader.wait_seconds, log_every=config.log_every_steps,
@@ -216,17 +217,15 @@ class Phase:
                 batch = next(batches).to(self.accelerator.device)
                 self.guard.remember()
                 losses = self.loss_step(batch)
-                total = torch.stack(list(losses.values())).sum()
-                self.accelerator.backward(total)
-                norm = self.accelerator.clip_grad_norm_(weights, config.max_gradient_norm)
-                if self.guard.accepts(norm, total, batch.ids, self.step):
+                self.accelerator.backward(torch.stack(list(losses.values())).sum())
+                if accepted := self.guard.accepts(losses, batch, self.step):
+                    losses["gradient_norm"] = self.accelerator.clip_grad_norm_(weights, config.max_gradient_norm)
                     self.optimizer.step()
-                    if isinstance(self.student, GatedStudent):
-                        self.student.gates.clamp_()
+                    self.student.after_step()
                 self.optimizer.zero_grad(set_to_none=True)
 
                 self.step += 1
-                self.progress.advance(self.step, losses | {"gradient_norm": norm}, self.measured(factor))
+                self.progress.advance(self.step, losses if accepted else {}, self.measured(factor))
                 if self.step % config.evaluate_every_steps == 0 or self.step == rates.steps:
                     self.evaluate()
                 if self.step % config.checkpoint_every_steps == 0 or self.step == rates.steps:

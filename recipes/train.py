@@ -140,7 +140,7 @@ class Training:
             log_every=config.log_every_steps,
         )
         self.position, self.best, self.unalignable = Position(), Best(), Unalignable()
-        self.guard = FiniteGuard(self.model, config.max_skipped_steps)
+        self.guard = FiniteGuard(self.model, {"model": self.model}, config.max_skipped_steps, config.precision)
         self.states = {name: getattr(self, name) for name in ("position", "best", "unalignable", "guard", "progress")}
         if restored := self.checkpoints.restore(self.states, self.wrapped, self.optimizer):
             self.step = restored.step
@@ -195,16 +195,17 @@ class Training:
 
                 batch = next(batches).to(self.accelerator.device)
                 self.guard.remember()
-                loss = self.loss_step(batch)
-                self.accelerator.backward(loss)
-                norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), rates.max_gradient_norm)
-                if self.guard.accepts(norm, loss, batch.ids, self.step):
+                losses = {"ctc": self.loss_step(batch)}
+                self.accelerator.backward(losses["ctc"])
+                if accepted := self.guard.accepts(losses, batch, self.step):
+                    norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), rates.max_gradient_norm)
+                    losses["gradient_norm"] = norm
                     self.optimizer.step()
                 self.optimizer.zero_grad(set_to_none=True)
 
                 self.step += 1
                 measured = {"learning_rate": rates.learning_rate * factor}
-                self.progress.advance(self.step, {"ctc": loss, "gradient_norm": norm}, measured)
+                self.progress.advance(self.step, losses if accepted else {}, measured)
                 if self.step % config.evaluate_every_steps == 0 and self.step < self.total_steps:
                     self.evaluate()
                 if self.step % config.checkpoint_every_steps == 0 or self.step == self.total_steps:

@@ -125,12 +125,13 @@ class Progress:
 
         Args:
             step: steps taken, this one included.
-            losses: by name; scalars, averaged until the next report (no device is waited for in between).
+            losses: by name; scalars, averaged until the next report (no device is waited for in between); none of a
+                step that was skipped.
             metrics: by name; reported as they are now, e.g. the learning rate.
         """
         for name, value in losses.items():
             self._sums[name] = self._sums.get(name, 0.0) + (value.detach() if isinstance(value, Tensor) else value)
-        self._count += 1
+        self._count += bool(losses)
         if self._bar is not None:
             self._bar.update(self._task, completed=step)
         if step % self.log_every == 0 or step == self.total_steps:
@@ -151,20 +152,22 @@ class Progress:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a") as file:
                 file.write(json.dumps({"step": step, "seconds": round(self.seconds, 3), **metrics}) + "\n")
-        text = "  ".join(f"{name.split('/')[-1]} {value:.4g}" for name, value in metrics.items())
+        text = "  ".join(f"{name.partition('/')[2] or name} {value:.4g}" for name, value in metrics.items())
         if self._bar is not None:
             self._bar.update(self._task, text=text)
         else:
             logger.info("%s %d/%d  %s  left %s", self.description, step, self.total_steps, text, self._time_left(step))
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint holds: the times so far."""
+        """What a checkpoint holds: the times so far, and the losses since the last report."""
         self._take_time()
-        return {"seconds": self.seconds, "wait_seconds": self.wait_seconds}
+        times = {"seconds": self.seconds, "wait_seconds": self.wait_seconds}
+        return times | {"sums": dict(self._sums), "count": self._count}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Puts back what `state_dict` gave."""
         self.seconds, self.wait_seconds = float(state["seconds"]), float(state["wait_seconds"])
+        self._sums, self._count = dict(state["sums"]), int(state["count"])
 
     def _restart_clock(self) -> None:
         self._since, self._waited_since = time.perf_counter(), self.waited()
