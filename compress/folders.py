@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -10,7 +11,54 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 NEW, OLD = ".new", ".old"
+MEBIBYTE = 1 << 20
+REFUSALS = {
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EEXIST,
+}  # fmt: skip
+"""Why a system refuses to write: no space, no quota, too large, no permission, a broken disk, something in the way."""
+FOREIGN_WRITERS = ("inline_container", "os error")
+"""What torch's and the tokenizers' writers say when a file cannot be written; they have no exception class for it."""
+
+
+class WriteError(ValueError):
+    """Something could not be written, most often because the disk is full; what was there before is untouched."""
+
+
+@contextmanager
+def explained(target: str | Path) -> Iterator[None]:
+    """Turns the failure of any writer (Python's, torch's, safetensors', tokenizers') into an error with a remedy.
+
+    Args:
+        target: what is written.
+
+    Raises:
+        WriteError: naming `target`, the reason, and the space that is left.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not _is_write_failure(error):
+            raise
+        problem = str(error).strip().splitlines()[0]
+        raise WriteError(
+            f"Could not write {target} ({type(error).__name__}: {problem}); {_free(Path(target)) // MEBIBYTE} MiB are "
+            "free there. Free some space and run the same command again: it goes on from what is there."
+        ) from error
+
+
+def _is_write_failure(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in REFUSALS
+    return isinstance(error, SafetensorError) or any(words in str(error) for words in FOREIGN_WRITERS)
+
+
+def _free(path: Path) -> int:
+    """Bytes that are free where a path is, or will be."""
+    absolute = path.absolute()
+    return shutil.disk_usage(next(folder for folder in (absolute, *absolute.parents) if folder.exists())).free
 
 
 @contextmanager
@@ -25,18 +73,22 @@ def replaced_folder(target: str | Path) -> Iterator[Path]:
 
     Yields:
         The empty folder to fill.
+
+    Raises:
+        WriteError: if the disk is full or refuses for another reason.
     """
     target = Path(target)
     fresh = _beside(target, NEW)
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    try:
-        yield fresh
-        flush_folder(fresh)
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
-    _swap(fresh, target)
+    with explained(target):
+        try:
+            shutil.rmtree(fresh, ignore_errors=True)
+            fresh.mkdir(parents=True)
+            yield fresh
+            flush_folder(fresh)
+        except BaseException:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise
+        _swap(fresh, target)
 
 
 def recover_folder(target: str | Path) -> None:
@@ -57,14 +109,15 @@ def write_json(path: str | Path, content: Any) -> None:
 def write_text(path: str | Path, text: str) -> None:
     """Writes a text file in one go; an older one is replaced, and its folder is made where needed."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     fresh = _beside(path, NEW)
-    try:
-        fresh.write_text(text, encoding="utf-8")
-        flush(fresh)
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            fresh.write_text(text, encoding="utf-8")
+            flush(fresh)
+            fresh.replace(path)
+        finally:
+            fresh.unlink(missing_ok=True)
 
 
 def flush_folder(folder: Path) -> None:

@@ -23,6 +23,7 @@ from compress.data.audio import AudioLimits, Samples, UnusableAudio, decode
 from compress.data.pool import in_order, process_pool, progress_bar
 from compress.data.settings import SpeechConfig
 from compress.data.sources import Source
+from compress.folders import explained, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -142,15 +143,18 @@ def _build(source: Source, limits: AudioLimits, audio: Path, index: Path, max_gi
     free = shutil.disk_usage(audio.parent).free
     max_bytes = int(min(max_gib * BYTES_PER_GIB, free * FREE_DISK_SHARE))
     partial = audio.with_suffix(".partial")
-    with partial.open("wb") as file:
-        found = _scan(source, limits, file, max_bytes)
-    _report_size(source, found, partial.stat().st_size, max_gib)
-    for stale in audio.parent.glob("*.i16"):
-        stale.with_suffix(".json").unlink(missing_ok=True)
-        stale.unlink()
-    os.replace(partial, audio)
-    partial.write_text(json.dumps(asdict(found)))
-    os.replace(partial, index)
+    try:
+        with explained(audio):
+            with partial.open("wb") as file:
+                found = _scan(source, limits, file, max_bytes)
+            _report_size(source, found, partial.stat().st_size, max_gib)
+            for stale in audio.parent.glob("*.i16"):
+                stale.with_suffix(".json").unlink(missing_ok=True)
+                stale.unlink()
+            os.replace(partial, audio)
+        write_text(index, json.dumps(asdict(found)))
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _scan(source: Source, limits: AudioLimits, file: BinaryIO | None, max_bytes: int) -> Index:

@@ -24,12 +24,12 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from accelerate.utils import extract_model_from_parallel
-from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import nn
 from torch.optim import Optimizer
 
-from compress.folders import flush, flush_folder
+from compress.checkpoint import CheckpointError
+from compress.folders import WriteError, explained, flush, flush_folder
 from compress.training import processes
 from compress.training.random_state import random_state, set_random_state
 from compress.training.settings import require_same
@@ -42,13 +42,6 @@ MODEL, OPTIMIZER, STATES, RANDOM = "model.safetensors", "optimizer.pt", "states.
 NAME = re.compile(r"step-(\d{8,})")
 PARTIAL = ".partial"
 CHUNK_BYTES = 1 << 22
-MEBIBYTE = 1 << 20
-WRITE_ERRORS = (OSError, RuntimeError, SafetensorError)
-"""What a full disk raises: Python's and torch's writers, and safetensors."""
-
-
-class CheckpointError(ValueError):
-    """A checkpoint could not be written, or does not fit what it is restored into."""
 
 
 @runtime_checkable
@@ -125,16 +118,16 @@ class Checkpoints:
             The checkpoint's folder.
 
         Raises:
-            CheckpointError: on every rank, if any rank could not write (e.g. the disk is full). The checkpoints that
-                were there before are untouched.
+            WriteError: on every rank, if any rank could not write (e.g. the disk is full). The checkpoints that were
+                there before are untouched.
         """
         target = self.directory / f"step-{step:08d}"
         partial = target.with_name(target.name + PARTIAL)
-        self._together(step, lambda: _fresh(partial))
+        self._together(target, lambda: _fresh(partial))
         random_file = partial / RANDOM.format(rank=processes.rank())
-        self._together(step, lambda: torch.save(random_state(), random_file), all_ranks=True)
-        self._together(step, lambda: self._write(partial, step, states, model, optimizer))
-        self._together(step, lambda: self._publish(partial, target))
+        self._together(target, lambda: torch.save(random_state(), random_file), all_ranks=True)
+        self._together(target, lambda: self._write(partial, step, states, model, optimizer))
+        self._together(target, lambda: self._publish(partial, target))
         return target
 
     def latest(self) -> Path | None:
@@ -215,8 +208,7 @@ class Checkpoints:
         flush(self.directory)
         for path in self._folders()[: -self.keep]:
             shutil.rmtree(path, ignore_errors=True)
-        for path in self.directory.glob(f"step-*{PARTIAL}"):
-            shutil.rmtree(path, ignore_errors=True)
+        self._clear()
 
     def _is_sound(self, path: Path) -> bool:
         """Reads a checkpoint through once; later questions are answered from memory."""
@@ -241,27 +233,25 @@ class Checkpoints:
             )
         return manifest
 
-    def _together(self, step: int, action: Callable[[], object], *, all_ranks: bool = False) -> None:
+    def _together(self, target: Path, action: Callable[[], object], *, all_ranks: bool = False) -> None:
         """Runs an action on rank 0 or on all ranks; if it fails on one, all raise (none waits for ever)."""
         problem, cause = "", None
         try:
             if all_ranks or processes.rank() == 0:
-                action()
-        except WRITE_ERRORS as error:
-            problem, cause = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}", error
+                with explained(target):
+                    action()
+        except WriteError as error:
+            problem, cause = str(error), error
         if problems := [text for text in processes.gather(problem) if text]:
-            raise CheckpointError(self._write_failure(step, problems[0])) from cause
+            if processes.rank() == 0:
+                self._clear()
+            kept = [path.name for path in self._folders()]
+            raise WriteError(f"{problems[0]} The newest checkpoint is {kept[-1] if kept else 'none yet'}.") from cause
 
-    def _write_failure(self, step: int, problem: str) -> str:
+    def _clear(self) -> None:
+        """Deletes what was begun and not finished."""
         for path in self.directory.glob(f"step-*{PARTIAL}"):
             shutil.rmtree(path, ignore_errors=True)
-        kept = self._folders()
-        free = shutil.disk_usage(_existing(self.directory)).free // MEBIBYTE
-        start = f"it goes on from {kept[-1].name}" if kept else "no checkpoint is there yet, it begins anew"
-        return (
-            f"Could not write the checkpoint of step {step} to {self.directory} ({problem}); {free} MiB are free "
-            f"there. Free some space, or keep fewer checkpoints than {self.keep}, and start the run again: {start}."
-        )
 
 
 def _state_of(state: Stateful | Mapping[str, Any]) -> dict[str, Any]:
@@ -271,10 +261,6 @@ def _state_of(state: Stateful | Mapping[str, Any]) -> dict[str, Any]:
 def _fresh(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-
-
-def _existing(folder: Path) -> Path:
-    return next(path for path in [folder.absolute(), *folder.absolute().parents] if path.exists())
 
 
 def _fingerprint(path: Path) -> dict[str, int]:

@@ -19,6 +19,7 @@ from rich.progress import Progress as RichProgress
 from torch import Tensor
 from transformers.utils.logging import disable_progress_bar
 
+from compress.folders import explained, write_text
 from compress.training import processes
 
 logger = logging.getLogger(__name__)
@@ -143,15 +144,16 @@ class Progress:
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         """Writes numbers at once, e.g. those of an evaluation, to all places."""
-        if self.accelerator is not None and self.accelerator.trackers:
-            named = {f"{self.description}/{name}": value for name, value in metrics.items()}
-            self.accelerator.log(named, step=self.steps_before + step)
+        with explained(self.path or "the numbers of the trackers"):
+            if self.accelerator is not None and self.accelerator.trackers:
+                named = {f"{self.description}/{name}": value for name, value in metrics.items()}
+                self.accelerator.log(named, step=self.steps_before + step)
+            if processes.rank() == 0 and self.path is not None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                with self.path.open("a") as file:
+                    file.write(json.dumps({"step": step, "seconds": round(self.seconds, 3), **metrics}) + "\n")
         if processes.rank() != 0:
             return
-        if self.path is not None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a") as file:
-                file.write(json.dumps({"step": step, "seconds": round(self.seconds, 3), **metrics}) + "\n")
         text = "  ".join(f"{name.partition('/')[2] or name} {value:.4g}" for name, value in metrics.items())
         if self._bar is not None:
             self._bar.update(self._task, text=text)
@@ -205,7 +207,7 @@ class Progress:
         if self.path is None or not self.path.exists():
             return
         lines = [line for line in self.path.read_text().splitlines() if _step_of(line) <= step]
-        self.path.write_text("".join(f"{line}\n" for line in lines))
+        write_text(self.path, "".join(f"{line}\n" for line in lines))
 
 
 def _step_of(line: str) -> float:

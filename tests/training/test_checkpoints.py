@@ -11,8 +11,10 @@ import pytest
 import torch
 from torch import nn
 
+from compress.checkpoint import CheckpointError
+from compress.folders import WriteError
 from compress.training.best import Best
-from compress.training.checkpoints import CheckpointError, Checkpoints
+from compress.training.checkpoints import Checkpoints
 from compress.training.settings import SettingsChangedError
 
 
@@ -150,7 +152,7 @@ def test_a_failed_write_leaves_the_last_good_one(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(writer, full)
-    with pytest.raises(CheckpointError, match=r"step 4 .*No space left on device.*MiB are free.*step-00000003"):
+    with pytest.raises(WriteError, match=r"step-00000004 .*No space left on device.*MiB are free.*step-00000003"):
         saved.save(4, {}, make_model())
     assert sorted(path.name for path in saved.directory.iterdir()) == ["step-00000002", "step-00000003"]
 
@@ -158,13 +160,14 @@ def test_a_failed_write_leaves_the_last_good_one(
 FILL = """
 import resource, sys
 from torch import nn
-from compress.training.checkpoints import CheckpointError, Checkpoints
+from compress.folders import WriteError
+from compress.training.checkpoints import Checkpoints
 checkpoints = Checkpoints(sys.argv[1])
 checkpoints.save(1, {}, nn.Linear(2, 2))
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:
     checkpoints.save(2, {}, nn.Linear(400, 400))
-except CheckpointError as error:
+except WriteError as error:
     print(error)
     print("left:", checkpoints.latest().name, len(list(checkpoints.directory.iterdir())))
 """
@@ -179,7 +182,8 @@ def test_a_write_that_really_fails(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": os.getcwd()},
         check=False,
     )
-    assert "Could not write the checkpoint of step 2" in done.stdout, done.stderr
+    assert "step-00000002 (" in done.stdout, done.stderr
+    assert "MiB are free there. Free some space" in done.stdout
     assert "left: step-00000001 1" in done.stdout
 
 
