@@ -35,6 +35,10 @@ class Student(nn.Module):
     def after_step(self) -> None:
         """Call after every step of the optimizer."""
 
+    def statistics(self, step: int) -> dict[str, float]:
+        """Numbers worth following, by name."""
+        return {}
+
 
 class GatedStudent(Student):
     """A model whose gates are drawn anew in every training step.

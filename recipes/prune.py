@@ -35,7 +35,15 @@ from transformers import PreTrainedModel
 import compress
 from compress.baselines import BASELINES
 from compress.budget import BudgetConfig, Lagrangian, check_reachable, decide, make_budget
-from compress.checkpoint import describe, load_config, load_model, load_processor, read_compression, save
+from compress.checkpoint import (
+    CheckpointError,
+    describe,
+    load_config,
+    load_model,
+    load_processor,
+    read_compression,
+    save,
+)
 from compress.config import fail, parse, to_dict
 from compress.conformers import frame_mask, prepare_for_training, skeleton
 from compress.cost import size_of
@@ -50,6 +58,7 @@ from compress.training.best import Best
 from compress.training.ctc import Unalignable, ctc_loss
 from compress.training.finite import FiniteGuard
 from compress.training.models import fresh_model
+from compress.training.numbers import what_it_took
 from compress.training.optimizer import WEIGHTS, ParameterGroup, build_optimizer, weight_groups
 from compress.training.position import Position
 from compress.training.precision import autocast
@@ -154,12 +163,11 @@ class Phase:
         self.progress = Progress(
             settings.steps, description=name, directory=self.folder, accelerator=self.accelerator,
             waited=lambda: self.loader.wait_seconds, log_every=config.log_every_steps,
-            steps_before=config.learn.steps if name == "recover" else 0,
+            steps_before=config.learn.steps if name == "recover" and config.structure == LEARNED else 0,
         )  # fmt: skip
         self.checkpoints = open_checkpoints(config, name, harmless=CHANGEABLE[name])
-        self.states: dict[str, Any] = {
-            key: getattr(self, key) for key in ("position", "best", "unalignable", "guard", "progress")
-        }
+        names = ("position", "best", "unalignable", "guard", "progress")
+        self.states: dict[str, Any] = {name: getattr(self, name) for name in names}
         if isinstance(student, GatedStudent):
             self.states["noise"] = student.noise
         if restored := self.checkpoints.restore(self.states, self.wrapped, self.optimizer):
@@ -168,14 +176,13 @@ class Phase:
 
     def groups(self) -> Sequence[ParameterGroup]:
         """Weights; and in the first phase gates, and multipliers, which ascend."""
+        rate, decay = self.settings.learning_rate, self.config.weight_decay
         if not isinstance(self.student, GatedStudent):
-            return weight_groups(self.student, self.settings.learning_rate, self.config.weight_decay)
+            return weight_groups(self.student, rate, decay)
         assert isinstance(self.settings, LearnConfig)
         gates, multipliers = list(self.student.gates.parameters()), list(self.student.lagrangian.parameters())
         return [
-            *weight_groups(
-                self.student, self.settings.learning_rate, self.config.weight_decay, exclude=[*gates, *multipliers]
-            ),
+            *weight_groups(self.student, rate, decay, exclude=[*gates, *multipliers]),
             ParameterGroup(GATES, gates, self.settings.gate_learning_rate),
             ParameterGroup(MULTIPLIERS, multipliers, self.settings.multiplier_learning_rate, maximize=True),
         ]
@@ -211,8 +218,7 @@ class Phase:
             if self.step == 0:
                 self.evaluate()  # recovery has to be better than its start to become the final model
             while self.step < rates.steps:
-                factor = rates.factor(self.step)
-                set_learning_rates(self.optimizer, {WEIGHTS: rates.learning_rate * factor})
+                set_learning_rates(self.optimizer, {WEIGHTS: rates.rate(self.step)})
 
                 batch = next(batches).to(self.accelerator.device)
                 self.guard.remember()
@@ -225,48 +231,36 @@ class Phase:
                 self.optimizer.zero_grad(set_to_none=True)
 
                 self.step += 1
-                self.progress.advance(self.step, losses if accepted else {}, self.measured(factor))
+                self.progress.advance(self.step, losses if accepted else {}, self.measured)
                 if self.step % config.evaluate_every_steps == 0 or self.step == rates.steps:
                     self.evaluate()
                 if self.step % config.checkpoint_every_steps == 0 or self.step == rates.steps:
+                    self.guard.confirm(self.step)
                     with self.progress.pause():
                         self.checkpoints.save(self.step, self.states, self.wrapped, self.optimizer)
 
-    def measured(self, factor: float) -> dict[str, float]:
-        """What is worth following beside the losses; gate statistics only when they are about to be reported."""
-        numbers = {"learning_rate": self.settings.learning_rate * factor}
-        if isinstance(self.student, GatedStudent) and self.step % self.config.log_every_steps == 0:
-            numbers |= self.student.statistics(self.step)
-        return numbers
+    def measured(self) -> dict[str, float]:
+        """What is worth following beside the losses."""
+        return {"learning_rate": self.settings.rate(self.step - 1)} | self.student.statistics(self.step)
 
     def evaluate(self) -> None:
         """In the recovery phase: error rates on the dev set; the best model so far becomes the final one."""
         if isinstance(self.student, GatedStudent) or self.pruning.dev is None:
             return
+        self.guard.confirm(self.step)
         with self.progress.pause():
             rates = self.pruning.dev.error_rates(self.model)
             self.progress.report(self.step, {"dev/wer": rates.wer, "dev/cer": rates.cer})
             if self.best.improved(rates.wer, self.step):
                 self.pruning.save(self.model, "final", {"wer": {"dev": rates.wer}})
 
-    def write_numbers(self) -> None:
-        """What the phase took, in `numbers.json` of its folder, for the end of the run."""
-        unalignable = set().union(*processes.gather(self.unalignable.ids))
-        numbers = {
-            "steps": self.step,
-            "seconds": round(self.progress.seconds, 1),
-            "wait_share": round(self.progress.wait_share, 4),
-            "skipped_steps": self.guard.skipped,
-            "unalignable_utterances": sorted(unalignable),
-        }
-        if self.accelerator.is_main_process:
-            write_json(self.folder / NUMBERS, numbers)
-
     def close(self) -> None:
-        """Takes the recording hooks off, and writes what the phase took."""
+        """Takes the recording hooks off, and writes what the phase took, for the end of the run."""
         if self.layers:
             self.layers.close()
-        self.write_numbers()
+        numbers = what_it_took(self.step, self.progress, self.guard, self.unalignable)
+        if self.accelerator.is_main_process:
+            write_json(self.folder / NUMBERS, numbers)
 
 
 class Pruning:
@@ -287,14 +281,12 @@ class Pruning:
         self.teacher = load_model(config.teacher, device=self.accelerator.device).requires_grad_(False)
         self.processor = load_processor(config.teacher)
         self.blank = int(self.teacher.config.pad_token_id)
-        labels = config.distill.ctc > 0
-        self.train_set, self.dev = open_data(config, self.processor, self.accelerator, labels=labels)
+        self.train_set, self.dev = open_data(config, self.processor, self.accelerator, labels=config.distill.ctc > 0)
 
     def decide(self) -> None:
         """Phases 1 and 2: what stays, decided by gates or without them, and the removal of the rest."""
         if (self.output / "removed" / "config.json").exists():
-            logger.info("%s holds the removed model already.", self.output)
-            return
+            return  # an earlier start of this command came that far
         model, structure, facts = self.learn() if self.config.structure == LEARNED else self.choose()
         small = compress.remove(model, structure)
         if self.config.fresh_weights:
@@ -328,18 +320,22 @@ class Pruning:
         phase.close()
         expected = float(student.expected_share().detach()) * budget.table.full
         structure = processes.from_main(decide(budget, student.gates.scores()))
-        values = student.gates.values(structure)
         model = student.detach()
-        student.gates.fold_(model, values)
+        student.gates.fold_(model, student.gates.values(structure))
         facts = {"structure": LEARNED, "expected": expected}
         self.save(model, "gated", facts, structure)
         return model, structure, facts
 
     def recover(self) -> None:
         """Phase 3: distillation of the small model, read back from disk as a resumed run would."""
-        config = self.config
-        small = load_model(str(self.output / "removed"), device=self.accelerator.device)
-        phase = Phase(self, "recover", Student(small), config.recover, config.seed + 1)
+        removed = self.output / "removed"
+        try:
+            small = load_model(str(removed), device=self.accelerator.device)
+        except ValueError as error:
+            raise CheckpointError(
+                f"{error} Delete {removed} and run the same command again to make it anew."
+            ) from error
+        phase = Phase(self, "recover", Student(small), self.config.recover, self.config.seed + 1)
         phase.run()
         phase.close()
         if self.dev is None:

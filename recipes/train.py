@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,11 @@ from compress.config import fail, parse, to_dict
 from compress.conformers import frame_mask
 from compress.data import Batch, open_speech
 from compress.folders import recover_folder, replaced_folder, write_json
-from compress.training import processes
 from compress.training.best import Best
 from compress.training.ctc import Unalignable, ctc_loss
 from compress.training.finite import FiniteGuard
 from compress.training.models import ModelConfig, build_model, mel_bins
+from compress.training.numbers import what_it_took
 from compress.training.optimizer import WEIGHTS, build_optimizer, weight_groups
 from compress.training.position import Position, total_batches
 from compress.training.precision import autocast
@@ -204,17 +205,19 @@ class Training:
                 self.optimizer.zero_grad(set_to_none=True)
 
                 self.step += 1
-                measured = {"learning_rate": rates.learning_rate * factor}
-                self.progress.advance(self.step, losses if accepted else {}, measured)
+                rate = rates.learning_rate * factor
+                self.progress.advance(self.step, losses if accepted else {}, partial(dict, learning_rate=rate))
                 if self.step % config.evaluate_every_steps == 0 and self.step < self.total_steps:
                     self.evaluate()
                 if self.step % config.checkpoint_every_steps == 0 or self.step == self.total_steps:
+                    self.guard.confirm(self.step)
                     with self.progress.pause():
                         self.checkpoints.save(self.step, self.states, self.wrapped, self.optimizer)
 
     def evaluate(self) -> dict[str, float]:
         """Error rates on the dev set; the best model so far is saved."""
         assert self.dev is not None
+        self.guard.confirm(self.step)
         with self.progress.pause():
             rates = self.dev.error_rates(self.model)
             numbers = {"dev/wer": rates.wer, "dev/cer": rates.cer}
@@ -234,20 +237,14 @@ class Training:
         """The last model and the final numbers."""
         numbers = self.evaluate()
         self.save("last")
-        unalignable = set().union(*processes.gather(self.unalignable.ids))
+        done = what_it_took(self.step, self.progress, self.guard, self.unalignable) | {
+            "best_dev_wer": self.best.value,
+            "best_step": self.best.step,
+            "last_dev_wer": numbers["dev/wer"],
+            "last_dev_cer": numbers["dev/cer"],
+            "parameters": self.model.num_parameters(),
+        }
         if self.accelerator.is_main_process:
-            done = {
-                "steps": self.step,
-                "best_dev_wer": self.best.value,
-                "best_step": self.best.step,
-                "last_dev_wer": numbers["dev/wer"],
-                "last_dev_cer": numbers["dev/cer"],
-                "seconds": round(self.progress.seconds, 1),
-                "wait_share": round(self.progress.wait_share, 4),
-                "parameters": self.model.num_parameters(),
-                "skipped_steps": self.guard.skipped,
-                "unalignable_utterances": sorted(unalignable),
-            }
             write_json(self.done_file, done)
             logger.info("Done: %s", "  ".join(f"{name} {value}" for name, value in done.items()))
         self.accelerator.end_training()

@@ -27,7 +27,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_gradients_of_gates_multipliers_and_weights_are_averaged(found: dict[str, Any]) -> None:
     assert {"gates.log_alpha", "lagrangian.linear", "lagrangian.quadratic"} <= set(found["names"])
-    assert found["gates_differ_locally"] > 1e-4  # the ranks saw different speech, so averaging has work to do
+    assert found["gates_differ_locally"] > 1e-3  # the ranks saw different speech, so averaging has work to do
     assert found["averaged_minus_mean"] < 1e-6
 
 

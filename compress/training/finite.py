@@ -18,6 +18,12 @@ from compress.training.precision import Precision, autocast
 logger = logging.getLogger(__name__)
 
 
+SPOILT = (
+    "Skipping cannot help. Nothing was written since the last checkpoint, from which the same command goes on; "
+    "lower the learning rate of what is named, or lengthen the warm-up."
+)
+
+
 class NotFiniteError(ValueError):
     """Too many steps had a loss or gradient that was not finite, or the weights themselves are not."""
 
@@ -72,7 +78,7 @@ class FiniteGuard:
         norm = get_total_norm(gradients)
         if bool(torch.isfinite(norm)):
             return True
-        spoilt = next(_spoilt(self.trained), None)
+        spoilt = self._spoilt()
         origin = spoilt or self._origin(losses, batch)
         if self._statistics:
             torch._foreach_copy_(self._statistics, self._backup)
@@ -83,10 +89,7 @@ class FiniteGuard:
             f"Losses: {shown}; gradient norm {float(norm):g}; utterances: {', '.join(batch.ids)}"
         )
         if spoilt:
-            raise NotFiniteError(
-                f"{message}. Skipping cannot help, and nothing was written since the last checkpoint, from which the "
-                "run goes on. Lower the learning rate of what is named, or lengthen the warm-up."
-            )
+            raise NotFiniteError(f"{message}. {SPOILT}")
         logger.warning("%s. Skipped (%d of at most %d).", message, self.skipped, self.limit)
         if self.skipped >= self.limit:
             raise NotFiniteError(
@@ -94,6 +97,23 @@ class FiniteGuard:
                 "files; if they are sound, lower the learning rate, lengthen the warm-up, or set precision to fp32."
             )
         return False
+
+    @torch.no_grad()
+    def confirm(self, step: int) -> None:
+        """Call before anything is written: weights that are not finite never replace good ones on disk.
+
+        Raises:
+            NotFiniteError: naming the weight or gate.
+        """
+        if spoilt := self._spoilt():
+            raise NotFiniteError(f"After step {step} the model is not finite: {spoilt}. {SPOILT}")
+
+    def _spoilt(self) -> str | None:
+        """The first weight, gate or multiplier that is not finite itself."""
+        for name, parameter in self.trained.named_parameters():
+            if not torch.isfinite(parameter).all():
+                return _entry(self.trained, name, parameter)
+        return None
 
     def _origin(self, losses: Mapping[str, Tensor], batch: Batch) -> str:
         """Where on this rank the first value that is not finite came from."""
@@ -128,13 +148,6 @@ class FiniteGuard:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Puts back what `state_dict` gave."""
         self.skipped = int(state["skipped"])
-
-
-def _spoilt(trained: nn.Module) -> Iterator[str]:
-    """Weights, gates and multipliers that are not finite themselves."""
-    for name, parameter in trained.named_parameters():
-        if not torch.isfinite(parameter).all():
-            yield _entry(trained, name, parameter)
 
 
 def _entry(trained: nn.Module, name: str, tensor: Tensor) -> str:

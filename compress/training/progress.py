@@ -120,7 +120,10 @@ class Progress:
             self._restart_clock()
 
     def advance(
-        self, step: int, losses: Mapping[str, Tensor | float], metrics: Mapping[str, float] | None = None
+        self,
+        step: int,
+        losses: Mapping[str, Tensor | float],
+        metrics: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         """Takes note of one step, and reports every `log_every` steps and at the end.
 
@@ -128,7 +131,7 @@ class Progress:
             step: steps taken, this one included.
             losses: by name; scalars, averaged until the next report (no device is waited for in between); none of a
                 step that was skipped.
-            metrics: by name; reported as they are now, e.g. the learning rate.
+            metrics: further numbers by name, asked for when they are about to be reported, e.g. the learning rate.
         """
         for name, value in losses.items():
             self._sums[name] = self._sums.get(name, 0.0) + (value.detach() if isinstance(value, Tensor) else value)
@@ -138,7 +141,7 @@ class Progress:
         if step % self.log_every == 0 or step == self.total_steps:
             self._take_time()
             averages = {f"loss/{name}": float(total) / self._count for name, total in self._sums.items()}
-            self.report(step, {**averages, **(metrics or {}), "data/wait_share": self.wait_share})
+            self.report(step, {**averages, **metrics(), "data/wait_share": self.wait_share})
             self._sums, self._count = {}, 0
             self._restart_clock()
 

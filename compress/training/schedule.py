@@ -57,9 +57,9 @@ class PhaseConfig:
                 f"got steps={self.steps} and warmup_steps={self.warmup_steps}."
             )
 
-    def factor(self, step: int) -> float:
-        """The factor on the learning rate at a step (see `warmup_cosine`)."""
-        return warmup_cosine(step, self.steps, self.warmup_steps, self.final_fraction)
+    def rate(self, step: int) -> float:
+        """The learning rate at a step (see `warmup_cosine`)."""
+        return self.learning_rate * warmup_cosine(step, self.steps, self.warmup_steps, self.final_fraction)
 
 
 def set_learning_rates(optimizer: Optimizer, rates: Mapping[str, float]) -> None:

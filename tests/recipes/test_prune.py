@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
-import signal
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import compress
 from compress.checkpoint import apply_structure, load_model
+from compress.data import Batch
 from compress.structure import Structure
+from compress.student import GatedStudent
+from compress.training.finite import NotFiniteError
 from tests.recipes.launching import (
     ACCELERATE,
-    LAUNCH_SECONDS,
-    REPOSITORY,
     TORCHRUN,
     command,
     done,
-    environment,
     launch,
     load_recipe,
     make_split,
@@ -33,6 +33,7 @@ from tests.recipes.launching import (
 
 RECIPE = "recipes/prune.py"
 LEARN, RECOVER = 8, 4
+SMALL_MIB = 4
 
 TEACHER = """
 output: OUTPUT
@@ -50,6 +51,7 @@ batch: {seconds: 12, workers: 0}
 max_steps: 4
 optimizer: {warmup_steps: 1}
 trackers: []
+threads: 1
 """
 
 CONFIG = f"""
@@ -70,6 +72,7 @@ evaluate_every_steps: 2
 checkpoint_every_steps: 1
 keep_checkpoints: 20
 log_every_steps: 1
+threads: 1
 """
 
 
@@ -135,33 +138,14 @@ def test_each_phase_leaves_something_usable(finished: Path, tmp_path: Path) -> N
 
 
 def test_killed_and_resumed_equals_never_interrupted(folder: Path, finished: Path) -> None:
-    """Killed once while gates are learned and once during recovery."""
-    output = folder / "killed"
-    for phase, step in (("learn", 5), ("recover", 2)):
-        process = subprocess.Popen(
-            command(RECIPE, [sys.executable], folder / "prune.yaml", output),
-            cwd=REPOSITORY,
-            env=environment(),
-            stderr=subprocess.DEVNULL,
-        )
-        deadline = time.monotonic() + LAUNCH_SECONDS
-        while not (output / "checkpoints" / phase / f"step-{step:08d}").exists():
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    result = launch(RECIPE, [sys.executable], folder / "prune.yaml", output)
-    assert result.returncode == 0, result.stderr
-    for phase, names in (("learn", ("loss/layers", "loss/budget", "multiplier/linear")), ("recover", ("loss/output",))):
-        for name in names:
-            assert metrics(output / phase, name) == metrics(finished / phase, name)
-    for name in ("gated", "removed", "final"):
-        whole, resumed = (load_file(run / name / "model.safetensors") for run in (finished, output))
-        assert whole.keys() == resumed.keys()
-        assert all(torch.equal(resumed[key], tensor) for key, tensor in whole.items())
-    same = ("limit", "expected", "achieved", "wer")
-    assert {key: done(output)[key] for key in same} == {key: done(finished)[key] for key in same}
+    """Killed twice at random steps, by SIGKILL and by SIGTERM; losses, multipliers, gates and models are the same."""
+    tool, output = load_recipe("tools/kill_and_resume.py"), folder / "killed"
+    tool.in_pieces(
+        command(RECIPE, [sys.executable], folder / "prune.yaml", output), output, LEARN + RECOVER, 2, random.Random()
+    )
+    assert list(tool.differences(finished, output)) == []
+    (output / "done.json").write_text("{}")
+    assert list(tool.differences(finished, output)) == ["done.json differs"]
 
 
 def test_two_processes_reach_the_budget(folder: Path, finished: Path) -> None:
@@ -313,3 +297,206 @@ def test_the_other_family(folder: Path, tmp_path: Path, position: str) -> None:
     samples = torch.randn(1, 8000, generator=torch.Generator().manual_seed(0))
     removed = load_model(str(output / "removed"))
     assert torch.allclose(gated(samples).logits, removed(samples).logits, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["magnitude", "uniform", "fresh"])
+def test_what_stays_can_be_chosen_without_learning(folder: Path, tmp_path: Path, method: str) -> None:
+    fresh = ("--fresh_weights", "true") if method == "fresh" else ()
+    structure = "uniform" if fresh else method
+    output = prune_here(folder, tmp_path / "run", "--structure", structure, "--recover.steps", "2", *fresh)
+    assert done(output)["structure"] == structure
+    assert done(output)["parameters"] == done(output)["achieved"] <= done(output)["limit"]
+    assert done(output)["recover"]["steps"] == 2
+    assert not (output / "learn").exists()
+    assert "expected at the end" not in (output / "final" / "README.md").read_text()
+    teacher, small = load_model(str(folder / "teacher" / "best")), load_model(str(output / "removed"))
+    applied = compress.remove(teacher, Structure.load(output / "removed" / "structure.json"))
+    same = [torch.equal(mine, theirs) for mine, theirs in zip(small.parameters(), applied.parameters(), strict=True)]
+    assert not all(same) if fresh else all(same)
+    weights, drawn = small.encoder.layers[0].norm_out.weight, small.encoder.layers[0].feed_forward1.linear1.weight
+    assert torch.equal(weights, torch.ones_like(weights)) or not fresh
+    assert drawn.abs().max() > 0.1 or not fresh
+
+
+def test_what_stays_can_be_a_file(folder: Path, finished: Path, tmp_path: Path) -> None:
+    file = finished / "removed" / "structure.json"
+    output = prune_here(folder, tmp_path / "run", "--structure", str(file), "--budget", "null", "--recover.steps", "2")
+    assert done(output)["structure"] == str(file)
+    assert done(output)["parameters"] == done(finished)["parameters"]
+    assert Structure.load(output / "final" / "structure.json") == Structure.load(file)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("--structure", "magnitud"), "structure is 'magnitud'"),
+        (("--budget", "null"), "learned, magnitude, uniform need a budget"),
+        (("--fresh_weights", "true"), "fresh_weights needs another structure"),
+    ],
+)
+def test_structure_and_budget_must_go_together(folder: Path, overrides, message: str, capsys) -> None:
+    with pytest.raises(SystemExit) as error:
+        prune_here(folder, folder / "refused", *overrides)
+    assert error.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def half_done(finished: Path, output: Path) -> Path:
+    """A run that was killed in its last phase."""
+    shutil.copytree(finished, output)
+    (output / "done.json").unlink()
+    shutil.rmtree(output / "checkpoints" / "recover" / f"step-{RECOVER:08d}")
+    return output
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        ("model.safetensors", truncate),
+        ("optimizer.pt", truncate),
+        ("model.safetensors", lambda path: save_file({"another.weight": torch.zeros(2)}, path)),
+        ("checkpoint.json", lambda path: path.write_text(path.read_text().replace('"crc32": 1', '"crc32": 2'))),
+        ("checkpoint.json", lambda path: path.write_text(path.read_text()[:200])),
+    ],
+    ids=["truncated", "truncated optimizer", "wrong keys", "edited JSON", "truncated JSON"],
+)
+def test_a_corrupt_checkpoint_is_named_and_the_one_before_goes_on(
+    folder: Path, finished: Path, tmp_path: Path, caplog, file: str, damage
+) -> None:
+    output = half_done(finished, tmp_path / "run")
+    newest = output / "checkpoints" / "recover" / f"step-{RECOVER - 1:08d}"
+    damage(newest / file)
+    prune_here(folder, output, "--trackers", "[tensorboard]")
+    assert f"{newest} is damaged ({file}" in caplog.text
+    assert "is passed over" in caplog.text
+    assert list(load_recipe("tools/kill_and_resume.py").differences(finished, output)) == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: truncate(folder / "model.safetensors"), "cannot be loaded"),
+        (lambda folder: save_file({"x": torch.zeros(2)}, folder / "model.safetensors"), "missing keys: "),
+        (lambda folder: edit(folder / "config.json", '"blocks": [', '"blocks": [7, '), r"blocks\[0\] must be null or"),
+        (lambda folder: (folder / "config.json").write_text("{"), "valid JSON"),
+    ],
+    ids=["truncated", "wrong keys", "edited JSON", "broken JSON"],
+)
+def test_a_corrupt_model_is_named_left_alone_and_made_anew_once_deleted(
+    folder: Path, finished: Path, tmp_path: Path, damage, message: str
+) -> None:
+    output = half_done(finished, tmp_path / "run")
+    removed, final = output / "removed", (output / "final" / "model.safetensors").read_bytes()
+    damage(removed)
+    before = {path.name: path.read_bytes() for path in removed.iterdir()}
+    with pytest.raises(ValueError, match=message) as error:
+        prune_here(folder, output)
+    assert f"Delete {removed} and run the same command again" in str(error.value)
+    assert {path.name: path.read_bytes() for path in removed.iterdir()} == before
+    assert (output / "final" / "model.safetensors").read_bytes() == final
+    shutil.rmtree(removed)
+    prune_here(folder, output)
+    assert list(load_recipe("tools/kill_and_resume.py").differences(finished, output)) == []
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+
+
+def spoil(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Puts a NaN into the features of one file, in every batch that it is part of."""
+    whole = Batch.to
+
+    def to(batch: Batch, device: torch.device | str) -> Batch:
+        for row, file in enumerate(batch.ids):
+            if file.endswith(name):
+                batch.inputs["input_features"][row, 3] = torch.nan
+        return whole(batch, device)
+
+    monkeypatch.setattr(Batch, "to", to)
+
+
+def test_a_nan_is_named_and_skipped(folder: Path, tmp_path: Path, monkeypatch, caplog) -> None:
+    spoil(monkeypatch, "20.wav")
+    output = prune_here(folder, tmp_path / "run")
+    assert "It began in the input input_features of " in caplog.text
+    assert "20.wav. Losses: layers nan, output nan, ctc nan, budget " in caplog.text
+    skipped = done(output)["learn"]["skipped_steps"]
+    assert skipped >= 1
+    assert len(metrics(output / "learn", "loss/layers")) == LEARN - skipped
+    assert "NaN" not in (output / "learn" / "metrics.jsonl").read_text()
+    for name in ("gated", "removed", "final"):
+        weights = load_file(output / name / "model.safetensors").values()
+        assert all(torch.isfinite(tensor).all() for tensor in weights if tensor.is_floating_point())
+
+
+def test_at_the_limit_of_nans_the_run_stops_and_keeps_what_it_has(folder: Path, tmp_path: Path, monkeypatch) -> None:
+    spoil(monkeypatch, "20.wav")
+    output = tmp_path / "run"
+    with pytest.raises(
+        NotFiniteError, match=r"20\.wav.*1 steps were skipped, the limit \(max_skipped_steps\)"
+    ) as error:
+        prune_here(folder, output, "--max_skipped_steps", "1")
+    failed = int(str(error.value).split()[1])
+    assert not (output / "gated").exists()
+    monkeypatch.undo()
+    kept = sorted(path.name for path in (output / "checkpoints" / "learn").iterdir()) if failed else []
+    assert kept == [f"step-{step:08d}" for step in range(1, failed + 1)]
+    prune_here(folder, output, "--max_skipped_steps", "2")
+    assert done(output)["learn"]["skipped_steps"] == 0
+
+
+def test_a_gate_that_is_spoilt_is_named_and_never_written(folder: Path, tmp_path: Path, monkeypatch) -> None:
+    after_step, output = GatedStudent.after_step, tmp_path / "run"
+    steps = []
+
+    def spoilt(student: GatedStudent) -> None:
+        after_step(student)
+        steps.append(1)
+        if len(steps) == 4:
+            with torch.no_grad():
+                student.gates.log_alpha[0] = torch.nan
+
+    monkeypatch.setattr(GatedStudent, "after_step", spoilt)
+    with pytest.raises(NotFiniteError, match=r"After step 4 the model is not finite: the gate blocks\.0\.ffn1\.module"):
+        prune_here(folder, output)
+    kept = sorted((output / "checkpoints" / "learn").iterdir())
+    assert [path.name for path in kept] == [f"step-{step:08d}" for step in (1, 2, 3)]
+    assert torch.isfinite(load_file(kept[-1] / "model.safetensors")["gates.log_alpha"]).all()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own with room for a few checkpoints."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = shutil.which("mount") and subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={SMALL_MIB}m", "tmpfs", str(disk)], capture_output=True, check=False
+    )
+    if not mounted or mounted.returncode:
+        pytest.skip("only root may mount a small file system, which this test fills")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk_stops_the_run_and_room_lets_it_go_on(folder: Path, finished: Path, small_disk: Path) -> None:
+    output = small_disk / "run"
+    result = launch(RECIPE, [sys.executable], folder / "prune.yaml", output)
+    assert result.returncode == 2
+    assert f"Could not write {output}" in result.stderr
+    assert "No space left on device" in result.stderr
+    assert "0 MiB are free there. Free some space and run the same command again" in result.stderr
+    assert "Traceback" not in result.stderr
+    kept = sorted((output / "checkpoints" / "learn").iterdir())
+    assert kept
+    assert all(path.name.startswith("step-") and not path.name.endswith(".partial") for path in kept)
+    subprocess.run(["mount", "-o", "remount,size=100m", str(small_disk)], check=True)
+    result = launch(RECIPE, [sys.executable], folder / "prune.yaml", output)
+    assert result.returncode == 0, result.stderr
+    assert "passed over" not in result.stderr
+    assert list(load_recipe("tools/kill_and_resume.py").differences(finished, output)) == []

@@ -55,6 +55,7 @@ optimizer:
 evaluate_every_steps: 2
 checkpoint_every_steps: 2
 log_every_steps: 1
+threads: 1
 """
 
 

@@ -134,8 +134,10 @@ def test_a_gate_or_weight_that_is_spoilt_itself_stops_at_once() -> None:
     whole = next(group for group in student.gates.groups if group.kind == "module")
     with torch.no_grad():
         student.gates.log_alpha[whole.start] = torch.nan
-    with pytest.raises(NotFiniteError, match=rf"It began in the gate {whole.name}\. .*nothing was written since"):
+    with pytest.raises(NotFiniteError, match=rf"It began in the gate {whole.name}\. .*Nothing was written since"):
         gated_step(student, guard)
+    with pytest.raises(NotFiniteError, match=rf"After step 7 the model is not finite: the gate {whole.name}\."):
+        guard.confirm(7)
 
 
 def test_every_gate_has_a_name() -> None:

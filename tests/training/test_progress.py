@@ -22,7 +22,7 @@ def test_losses_are_averaged_and_logged_with_the_time_left(tmp_path: Path, caplo
     progress = Progress(4, description="train", directory=tmp_path, log_every=2)
     with progress.running():
         for step, loss in enumerate([1.0, 3.0, 5.0, 7.0], start=1):
-            progress.advance(step, {"ctc": torch.tensor(loss)}, {"learning_rate": 0.1})
+            progress.advance(step, {"ctc": torch.tensor(loss)}, lambda: {"learning_rate": 0.1})
     assert [line["loss/ctc"] for line in read(tmp_path)] == [2.0, 6.0]
     assert [line["step"] for line in read(tmp_path)] == [2, 4]
     assert "train 2/4  ctc 2  learning_rate 0.1  wait_share 0  left 0:00:0" in caplog.text
@@ -66,7 +66,7 @@ def test_trackers_get_every_number(tmp_path: Path) -> None:
     accelerator.init_trackers("run")
     progress = Progress(1, description="train", accelerator=accelerator)
     with progress.running():
-        progress.advance(1, {"ctc": 1.5, "budget": torch.tensor(0.5)}, {"learning_rate": 0.1})
+        progress.advance(1, {"ctc": 1.5, "budget": torch.tensor(0.5)}, lambda: {"learning_rate": 0.1})
     accelerator.end_training()
     events = next((tmp_path / "run").glob("events*")).read_bytes()
     assert all(name in events for name in (b"loss/ctc", b"loss/budget", b"learning_rate", b"data/wait_share"))

@@ -1,0 +1,145 @@
+"""Kills a training job again and again at random steps, and compares what it leaves with a run that never was.
+
+    python tools/kill_and_resume.py --config configs/demo/prune.yaml --out runs/kills --kills 5 -- --learn.steps 40 ...
+
+What follows `--` goes to the recipe. Losses, multipliers and gate statistics of every step, error rates on the dev set,
+every model, gates included, and the final numbers must be the same to the last bit (on a CPU); times may differ.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+import torch
+from safetensors.torch import load_file
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+POLL_SECONDS = 0.01
+LONGEST_DELAY_SECONDS = 0.2
+TIMES = ("seconds", "data/wait_share", "wait_share")
+SIGNALS = (signal.SIGKILL, signal.SIGTERM)
+
+
+def main(
+    *,
+    config: str,
+    out: str,
+    recipe: str = "recipes/prune.py",
+    kills: int = 5,
+    seed: int = 0,
+    options: Sequence[str] = (),
+) -> None:
+    """Runs the job twice, once whole and once in pieces, and compares.
+
+    Args:
+        config: of the recipe.
+        out: folder for both runs.
+        recipe: the job.
+        kills: how often; the first by SIGKILL, then by SIGTERM and SIGKILL in turn.
+        seed: of the steps at which it is killed.
+        options: more options of the recipe.
+    """
+    command = [sys.executable, recipe, "--config", config, "--log_every_steps", "1", *options]
+    whole, pieces = Path(out).absolute() / "whole", Path(out).absolute() / "pieces"
+    _finish([*command, "--output", str(whole)])
+    in_pieces([*command, "--output", str(pieces)], pieces, _steps_done(whole), kills, random.Random(seed))
+    if differing := list(differences(whole, pieces)):
+        raise SystemExit("The runs differ:\n" + "\n".join(differing))
+    print(f"{kills} times killed and resumed: losses, multipliers, gates, models and final numbers are the same.")
+
+
+def in_pieces(command: Sequence[str], output: Path, total: int, kills: int, generator: random.Random) -> None:
+    """Runs a job to its end, and kills it on the way: by SIGKILL and SIGTERM in turn, at random steps.
+
+    Args:
+        command: the job; it reports every step.
+        output: its folder.
+        total: its steps, over all phases.
+        kills: how often.
+        generator: draws the steps, and the moment after each.
+    """
+    for number, step in enumerate(sorted(generator.sample(range(1, total), kills))):
+        with_signal = SIGNALS[number % len(SIGNALS)]
+        reached = _kill(command, output, step, generator.uniform(0, LONGEST_DELAY_SECONDS), with_signal)
+        print(f"killed by {with_signal.name} after step {reached} of {total}", flush=True)
+    _finish(command)
+
+
+def _start(command: Sequence[str], **options: Any) -> subprocess.Popen[str]:
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    return subprocess.Popen(command, cwd=REPOSITORY, env=environment, text=True, start_new_session=True, **options)
+
+
+def _finish(command: Sequence[str]) -> None:
+    process = _start(command, stderr=subprocess.PIPE)
+    _, errors = process.communicate()
+    if process.returncode:
+        raise SystemExit(f"The job failed:\n{errors}")
+
+
+def _kill(command: Sequence[str], output: Path, step: int, delay: float, with_signal: signal.Signals) -> int:
+    """Starts the job, kills it a moment after it has reported so many steps, and gives the steps it had reported."""
+    process = _start(command, stderr=subprocess.DEVNULL)
+    while _steps_done(output) < step:
+        if process.poll() is not None:
+            raise SystemExit(f"The job ended with {process.returncode} before step {step}.")
+        time.sleep(POLL_SECONDS)
+    time.sleep(delay)
+    os.killpg(process.pid, with_signal)
+    process.wait()
+    return _steps_done(output)
+
+
+def _steps_done(output: Path) -> int:
+    """Steps reported by all phases."""
+    files = output.rglob("metrics.jsonl") if output.exists() else ()
+    return sum(line.count('"learning_rate"') for file in files for line in file.read_text().splitlines())
+
+
+def differences(one: Path, other: Path) -> Iterator[str]:
+    """What two runs do not have in common, file by file; times do not count."""
+    for pattern, read in (("metrics.jsonl", _lines), ("done.json", _json), ("*.safetensors", load_file)):
+        names = {path.relative_to(folder) for folder in (one, other) for path in folder.rglob(pattern)}
+        if not names:
+            yield f"neither run has any {pattern}"
+        for name in sorted(names):
+            if not ((one / name).exists() and (other / name).exists()):
+                yield f"{name} is missing in one of the runs"
+            elif not _equal(read(one / name), read(other / name)):
+                yield f"{name} differs"
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def _lines(path: Path) -> Any:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        keys = one.keys() - set(TIMES)
+        return keys == other.keys() - set(TIMES) and all(_equal(one[key], other[key]) for key in keys)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    return bool(one == other)
+
+
+if __name__ == "__main__":
+    cut = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    parser = jsonargparse.ArgumentParser(description=__doc__)
+    parser.add_function_arguments(main, skip={"options"})
+    main(**parser.parse_args(sys.argv[1:cut]), options=sys.argv[cut + 1 :])

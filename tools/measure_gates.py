@@ -1,0 +1,187 @@
+"""Measures what gates cost while they are learned, and what removal gains, side by side in one process.
+
+    python tools/measure_gates.py --teacher runs/demo/teacher/best --model runs/demo/student/final --results RESULTS.md
+
+Steps of gate learning and of plain distillation take turns on the same batches of noise; so do forward passes of the
+teacher and of the compressed model. Memory is measured in a fresh process for each kind of step.
+"""
+
+from __future__ import annotations
+
+import copy
+import multiprocessing
+import time
+from pathlib import Path
+from statistics import median
+
+import jsonargparse
+import torch
+from add_result import append_entry, facts
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from compress.budget import BudgetConfig, Lagrangian, make_budget
+from compress.checkpoint import load_model, load_processor
+from compress.conformers import frame_mask, prepare_for_training
+from compress.cost import dummy_input, size_of
+from compress.distill import DistillConfig, LayerDistance, output_divergence
+from compress.evaluation.memory import peak_growth_bytes
+from compress.evaluation.speed import SpeedConfig, device_name, measure, speed_inputs
+from compress.gates import GateConfig
+from compress.student import GatedStudent, Student
+from compress.training.precision import autocast
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+LEARNING_RATE = 1e-4
+WARMUP = 3
+SPEED_SECONDS = 10.0
+MILLISECONDS = 1e3
+MEBIBYTE = 1 << 20
+PLAIN, GATED = "plain", "gated"
+STEP_HEAD = "| one step | plain distillation | gate learning | ratio | goal |"
+SPEED_HEAD = "| forward pass, batch 1, 10 s | teacher | compressed | ratio | |"
+
+
+def main(
+    *,
+    teacher: str,
+    model: str,
+    batch: int = 8,
+    seconds: float = 5.0,
+    repetitions: int = 30,
+    threads: int | None = None,
+    title: str = "What gates cost and what removal gains",
+    note: str = "",
+    results: str | None = None,
+) -> None:
+    """Prints the three ratios, and appends them to a file of results.
+
+    Args:
+        teacher: the model that was compressed.
+        model: the compressed one.
+        batch: utterances of a step.
+        seconds: of each.
+        repetitions: steps and forward passes of each kind.
+        threads: CPU threads; null leaves torch's choice.
+        title: heading of the entry.
+        note: machine and remarks.
+        results: the file to append to.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    lines = [STEP_HEAD, "|---|---|---|---|---|", *step_lines(teacher, batch, seconds, repetitions)]
+    lines += ["", SPEED_HEAD, "|---|---|---|---|---|", *speed_lines(teacher, model, repetitions)]
+    print("\n".join(lines))
+    if results:
+        options = {"teacher": teacher, "model": model, "batch": batch, "seconds": seconds, "repetitions": repetitions}
+        command = "python tools/measure_gates.py " + " ".join(f"--{name} {value}" for name, value in options.items())
+        where = f"{device_name(DEVICE)}, {torch.get_num_threads()} threads. {note}".strip()
+        append_entry(
+            Path(results), title, [*facts(command, "noise: neither time nor memory depend on it", where), *lines]
+        )
+
+
+class Step:
+    """Training steps of one kind on noise: a full-size student with or without gates, held to its teacher.
+
+    Args:
+        teacher: the model.
+        kind: `plain` or `gated`.
+        batch: utterances of a step.
+        seconds: of each.
+    """
+
+    def __init__(self, teacher: PreTrainedModel, kind: str, batch: int, seconds: float) -> None:
+        model = copy.deepcopy(teacher).requires_grad_(True)
+        prepare_for_training(model, dropout=0.0)
+        self.teacher, self.gated = teacher, kind == GATED
+        self.student: Student = self._with_gates(model) if self.gated else Student(model)
+        self.student.to(DEVICE).train()
+        self.layers = LayerDistance(model, teacher, DistillConfig())
+        self.optimizer = torch.optim.AdamW(self.student.parameters(), lr=LEARNING_RATE)
+        torch.manual_seed(0)
+        self.inputs = {teacher.main_input_name: dummy_input(teacher, seconds, batch, str(DEVICE))}
+
+    @staticmethod
+    def _with_gates(model: PreTrainedModel) -> GatedStudent:
+        budget = make_budget(BudgetConfig(params="50%"), model.config)
+        return GatedStudent(model, GateConfig(), budget, Lagrangian(budget.fraction, 1), seed=0)
+
+    def loss(self) -> Tensor:
+        """The losses of recipes/prune.py, but for CTC."""
+        with autocast(DEVICE, "auto"):
+            with torch.no_grad():
+                target = self.teacher(**self.inputs).logits
+            logits = self.student(**self.inputs)
+        mask = frame_mask(self.teacher, self.inputs, logits.shape[1])
+        loss = self.layers.take(mask) + output_divergence(logits, target, mask)
+        if isinstance(self.student, GatedStudent):
+            loss = loss + self.student.lagrangian(self.student.expected_share(), 1)
+        return loss
+
+    def run(self) -> None:
+        """One step."""
+        self.loss().backward()
+        torch.nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
+        self.optimizer.step()
+        self.student.after_step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if DEVICE.type == "cuda":
+            torch.cuda.synchronize(DEVICE)
+
+
+def step_lines(teacher: str, batch: int, seconds: float, repetitions: int) -> list[str]:
+    """Time and peak memory of both kinds of step."""
+    model = load_model(teacher, device=DEVICE).requires_grad_(False)
+    # Both record the teacher's blocks: each takes what its own forward pass has just left there.
+    steps = {kind: Step(model, kind, batch, seconds) for kind in (PLAIN, GATED)}
+    times: dict[str, list[float]] = {kind: [] for kind in steps}
+    for repetition in range(WARMUP + repetitions):
+        for kind in list(steps)[:: 1 if repetition % 2 else -1]:
+            start = time.perf_counter()
+            steps[kind].run()
+            if repetition >= WARMUP:
+                times[kind].append(MILLISECONDS * (time.perf_counter() - start))
+    plain, gated = (median(times[kind]) for kind in (PLAIN, GATED))
+    memory = [peak_in_a_fresh_process(teacher, kind, batch, seconds) / MEBIBYTE for kind in (PLAIN, GATED)]
+    return [
+        f"| time, ms | {plain:.1f} | {gated:.1f} | {gated / plain:.3f} | at most 1.10 |",
+        f"| peak memory, MiB | {memory[0]:.0f} | {memory[1]:.0f} | {memory[1] / memory[0]:.3f} | at most 1.10 |",
+    ]
+
+
+def peak_in_a_fresh_process(teacher: str, kind: str, batch: int, seconds: float) -> int:
+    """Bytes at the peak of student, optimizer and a few steps; the teacher and the libraries do not count."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_peak, (teacher, kind, batch, seconds))
+
+
+def _peak(teacher: str, kind: str, batch: int, seconds: float) -> int:
+    model = load_model(teacher, device=DEVICE).requires_grad_(False)
+
+    def work() -> None:
+        step = Step(model, kind, batch, seconds)
+        for _ in range(WARMUP):
+            step.run()
+
+    return peak_growth_bytes(work, DEVICE)
+
+
+def speed_lines(teacher: str, model: str, repetitions: int) -> list[str]:
+    """Real time of a forward pass against what the MACs predict."""
+    models = {"teacher": load_model(teacher, device=DEVICE), "compressed": load_model(model, device=DEVICE)}
+    processor, config = load_processor(teacher), SpeedConfig(seconds=SPEED_SECONDS, repetitions=repetitions)
+    inputs = speed_inputs(processor, processor.feature_extractor.sampling_rate, config)
+    speeds = measure(models, dict.fromkeys(models, inputs), config)
+    before, after = (MILLISECONDS * speeds[role].median_seconds for role in models)
+    macs = [size_of(one, SPEED_SECONDS).macs / 1e6 for one in models.values()]
+    real, predicted = before / after, macs[0] / macs[1]
+    return [
+        f"| M MACs | {macs[0]:,.0f} | {macs[1]:,.0f} | {predicted:.2f} times fewer | |",
+        f"| time, ms | {before:.2f} | {after:.2f} | {real:.2f} times as fast | |",
+        f"| real over predicted | | | {real / predicted:.2f} | at least 0.85 |",
+    ]
+
+
+if __name__ == "__main__":
+    jsonargparse.auto_cli(main, as_positional=False)
