@@ -359,20 +359,21 @@ def truncate(path: Path) -> None:
         ("model.safetensors", truncate),
         ("optimizer.pt", truncate),
         ("model.safetensors", lambda path: save_file({"another.weight": torch.zeros(2)}, path)),
-        ("checkpoint.json", lambda path: path.write_text(path.read_text().replace('"crc32": 1', '"crc32": 2'))),
+        ("checkpoint.json", lambda path: edit(path, '"files"', '"file"')),
         ("checkpoint.json", lambda path: path.write_text(path.read_text()[:200])),
     ],
     ids=["truncated", "truncated optimizer", "wrong keys", "edited JSON", "truncated JSON"],
 )
 def test_a_corrupt_checkpoint_is_named_and_the_one_before_goes_on(
-    folder: Path, finished: Path, tmp_path: Path, caplog, file: str, damage
+    folder: Path, finished: Path, tmp_path: Path, capsys, file: str, damage
 ) -> None:
     output = half_done(finished, tmp_path / "run")
     newest = output / "checkpoints" / "recover" / f"step-{RECOVER - 1:08d}"
     damage(newest / file)
     prune_here(folder, output, "--trackers", "[tensorboard]")
-    assert f"{newest} is damaged ({file}" in caplog.text
-    assert "is passed over" in caplog.text
+    log = capsys.readouterr().err
+    assert f"{newest} is damaged ({file}" in log
+    assert "is passed over" in log
     assert list(load_recipe("tools/kill_and_resume.py").differences(finished, output)) == []
 
 
@@ -421,11 +422,12 @@ def spoil(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(Batch, "to", to)
 
 
-def test_a_nan_is_named_and_skipped(folder: Path, tmp_path: Path, monkeypatch, caplog) -> None:
+def test_a_nan_is_named_and_skipped(folder: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     spoil(monkeypatch, "20.wav")
     output = prune_here(folder, tmp_path / "run")
-    assert "It began in the input input_features of " in caplog.text
-    assert "20.wav. Losses: layers nan, output nan, ctc nan, budget " in caplog.text
+    log = capsys.readouterr().err
+    assert "It began in the input input_features of " in log
+    assert "20.wav. Losses: layers nan, output nan, ctc nan, budget " in log
     skipped = done(output)["learn"]["skipped_steps"]
     assert skipped >= 1
     assert len(metrics(output / "learn", "loss/layers")) == LEARN - skipped
