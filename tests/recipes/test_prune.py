@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import compress
 from compress.checkpoint import apply_structure, load_model
@@ -119,7 +120,21 @@ def test_every_loss_and_size_is_followed(finished: Path) -> None:
     assert metrics(finished / "learn", "size/target")[-1] == pytest.approx(0.5, abs=1e-4)
     assert len(metrics(finished / "learn", "multiplier/linear")) == LEARN
     assert "loss/budget" not in (finished / "recover" / "metrics.jsonl").read_text()
-    assert list(finished.rglob("events.out.tfevents*"))
+
+
+def test_tensorboard_gets_every_number_of_every_step(finished: Path) -> None:
+    events = EventAccumulator(str(next(finished.rglob("events.out.tfevents*")).parent)).Reload()
+    kinds = ("module", "head", "ffn_unit", "conv_channel")
+    gates = [f"gates/{state}/{kind}" for state in ("open", "undecided") for kind in kinds]
+    sizes = ["size/expected", "size/target", "multiplier/linear", "multiplier/quadratic", "learning_rate"]
+    losses = [f"loss/{name}" for name in ("layers", "output", "ctc", "budget", "gradient_norm")]
+    for name in (*gates, *sizes, *losses):
+        followed = events.Scalars(f"learn/{name}")
+        assert [event.step for event in followed] == list(range(1, LEARN + 1))
+        assert [event.value for event in followed] == pytest.approx(metrics(finished / "learn", name), rel=1e-5)
+    last = events.Scalars("recover/loss/layers")[-1]
+    assert last.step == LEARN + RECOVER
+    assert events.Scalars("recover/dev/wer")
 
 
 def test_each_phase_leaves_something_usable(finished: Path, tmp_path: Path) -> None:

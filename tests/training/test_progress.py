@@ -59,6 +59,22 @@ def test_a_resumed_run_drops_what_was_not_checkpointed(tmp_path: Path) -> None:
     assert [(line["step"], line["loss/ctc"]) for line in read(tmp_path)] == [(1, 1.0), (2, 1.0), (3, 2.0)]
 
 
+def test_losses_since_the_last_report_survive_an_interruption(tmp_path: Path) -> None:
+    """A checkpoint between two reports: the next average is over all steps since the last report."""
+    first = Progress(4, description="train", directory=tmp_path, log_every=4)
+    with first.running():
+        first.advance(1, {"ctc": torch.tensor(1.0)})
+        first.advance(2, {"ctc": torch.tensor(2.0)})
+        state = first.state_dict()
+    torch.save(state, tmp_path / "state.pt")
+    resumed = Progress(4, description="train", directory=tmp_path, log_every=4)
+    resumed.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    with resumed.running(2):
+        resumed.advance(3, {"ctc": torch.tensor(6.0)})
+        resumed.advance(4, {})  # a step that was skipped
+    assert [line["loss/ctc"] for line in read(tmp_path)] == [3.0]
+
+
 def test_trackers_get_every_number(tmp_path: Path) -> None:
     accelerator = Accelerator(
         cpu=True, log_with="tensorboard", project_config=ProjectConfiguration(str(tmp_path), logging_dir=str(tmp_path))
