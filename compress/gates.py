@@ -16,13 +16,15 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from transformers import PreTrainedModel
 
-from compress.conformers import UNIT_KINDS, Attention, block_units, blocks_of, family_of, part, submodule
+from compress.conformers import UNIT_KINDS, Attention, Convolution, block_units, blocks_of, family_of, part, submodule
 from compress.hard_concrete import HardConcrete
 from compress.selection import Scores
+from compress.slicing import assign
 from compress.structure import MODULES, Structure
 
 GATE_KINDS = ("module", *UNIT_KINDS)
@@ -110,6 +112,32 @@ class _Scale(nn.Module):
         return tensor if self.value is None else tensor * self.value.to(tensor.dtype)
 
 
+class _KeptNorm(nn.Module):
+    """Stands for a LayerNorm over channels: its statistics are those of the channels whose gates are not closed.
+
+    A removed channel does not enter the statistics of the smaller model; this is what makes a closed gate the same.
+
+    Args:
+        norm: its parameters are shared.
+    """
+
+    kept: Tensor | None = None
+    """`(channels,)`, 1 where a gate is not closed; None counts all channels."""
+
+    def __init__(self, norm: nn.LayerNorm) -> None:
+        super().__init__()
+        self.weight, self.bias, self.eps, self.norm = norm.weight, norm.bias, norm.eps, (norm,)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        if self.kept is None:
+            return F.layer_norm(hidden, self.weight.shape, self.weight, self.bias, self.eps)
+        count = self.kept.sum().clamp_min(1.0)
+        centred = hidden.float() - (hidden.float() * self.kept).sum(-1, keepdim=True) / count
+        variance = (centred.square() * self.kept).sum(-1, keepdim=True) / count
+        normed = centred * torch.rsqrt(variance + self.eps) * self.weight
+        return (normed if self.bias is None else normed + self.bias).to(hidden.dtype)
+
+
 class Gates(nn.Module):
     """The gates of one model. All of them are one float32 vector, so one draw serves the whole model.
 
@@ -136,6 +164,7 @@ class Gates(nn.Module):
             )
         self.log_alpha = nn.Parameter(torch.cat([self._initial(group) for group in self.groups]))
         self._scales: list[tuple[int, int, _Scale, _Scale | None]] = []
+        self._norms: dict[tuple[int, int], _KeptNorm] = {}
         attention = self.family.attention
         self._head_sizes = {
             group.block: int(part(submodule(blocks_of(model)[group.block], attention), attention.head_dim))
@@ -173,6 +202,11 @@ class Gates(nn.Module):
             if bias is not None:
                 parametrize.register_parametrization(projection, "bias", bias)
             self._scales.append((block, module, weight, bias))
+            if isinstance(description, Convolution):
+                norm = part(found, description.inner_norm)
+                if isinstance(norm, nn.LayerNorm):
+                    self._norms[block, module] = _KeptNorm(norm)
+                    assign(found, description.inner_norm, self._norms[block, module])
 
     def detach(self, model: PreTrainedModel) -> None:
         """Takes the gates off a model, in place: the tensors are again what they were, without any gate's effect."""
@@ -181,7 +215,10 @@ class Gates(nn.Module):
             projection = part(submodule(blocks_of(model)[block], description), description.last)
             for name in ("weight", "bias") if bias is not None else ("weight",):
                 parametrize.remove_parametrizations(projection, name, leave_parametrized=False)
-        self._scales = []
+        for (block, _), kept_norm in self._norms.items():
+            conv = submodule(blocks_of(model)[block], self.family.conv)
+            assign(conv, self.family.conv.inner_norm, kept_norm.norm[0])
+        self._scales, self._norms = [], {}
 
     def sample(self, generator: torch.Generator | None = None) -> None:
         """Draws all gates and puts them to work for the next forward pass."""
@@ -189,33 +226,40 @@ class Gates(nn.Module):
 
     def settle(self, structure: Structure) -> None:
         """Puts the noise-free gates of a decided Structure to work: kept parts at their value, the others closed."""
-        self.use(self.values(structure))
+        self.use(self.values(structure), self._mask(structure))
 
-    def use(self, values: Tensor) -> None:
+    def use(self, values: Tensor, kept: Tensor | None = None) -> None:
         """Puts given gate values to work for the following forward passes.
 
         Args:
             values: `(gates,)` in [0, 1], in the order of `groups`.
+            kept: `(gates,)`, 1 for parts that a decided Structure keeps, whatever their value; None: values above 0.
         """
         by_place = self._by_place(values)
+        kept_by_place = self._by_place((values > 0).float() if kept is None else kept)
         for block, module, weight, bias in self._scales:
             whole, units = by_place[block, module]
             scale = torch.ones((), device=values.device) if whole is None else whole
             weight.value = scale if units is None else self._columns(block, module, scale * units)
             if bias is not None:
                 bias.value = None if whole is None else whole
+            if kept_norm := self._norms.get((block, module)):
+                kept_norm.kept = kept_by_place[block, module][1]
 
     def values(self, structure: Structure) -> Tensor:
         """The noise-free gate values of a decided Structure: `(gates,)`, 0 for what it does not keep."""
-        values = self.distribution.deterministic(self.log_alpha.detach())
-        mask = torch.zeros_like(values)
+        return self.distribution.deterministic(self.log_alpha.detach()) * self._mask(structure)
+
+    def _mask(self, structure: Structure) -> Tensor:
+        """`(gates,)`, 1 for parts that a Structure keeps and 0 for the others."""
+        mask = torch.zeros_like(self.log_alpha.detach())
         for group in self.groups:
             block = structure.blocks[group.block]
             kept = getattr(block, MODULES[group.module]) if block else None
             if kept is not None:
                 chosen = slice(None) if kept == "all" or group.kind == "module" else list(kept)
                 mask[group.span][chosen] = 1.0
-        return values * mask
+        return mask
 
     @torch.no_grad()
     def fold_(self, model: PreTrainedModel, values: Tensor) -> None:

@@ -146,7 +146,7 @@ def _count_heads(found: nn.Module, module: Attention, kept: tuple[int, ...]) -> 
 
 
 def keep_rows_(layer: nn.Module, rows: Iterable[int]) -> None:
-    """Keeps only some outputs of a linear, convolution or batch-norm layer, in place (grouped: depthwise only)."""
+    """Keeps only some outputs of a linear, convolution or norm layer, in place (grouped: depthwise only)."""
     index = list(rows)
     for name in ("weight", "bias", "running_mean", "running_var"):
         if getattr(layer, name, None) is not None:
@@ -159,8 +159,11 @@ def keep_rows_(layer: nn.Module, rows: Iterable[int]) -> None:
             layer.in_channels = layer.groups = len(index)
     elif isinstance(layer, nn.BatchNorm1d):
         layer.num_features = len(index)
+    elif isinstance(layer, nn.LayerNorm):
+        layer.normalized_shape = (len(index),)
     else:
-        raise TypeError(f"Cannot keep some outputs of a {type(layer).__name__}; known: Linear, Conv1d, BatchNorm1d.")
+        known = "Linear, Conv1d, BatchNorm1d, LayerNorm"
+        raise TypeError(f"Cannot keep some outputs of a {type(layer).__name__}; known: {known}.")
 
 
 def keep_columns_(layer: nn.Module, columns: Iterable[int]) -> None:

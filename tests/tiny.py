@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from transformers import (
+    LasrCTCConfig,
+    LasrForCTC,
     ParakeetCTCConfig,
     ParakeetForCTC,
     PreTrainedModel,
+    Wav2Vec2BertConfig,
+    Wav2Vec2BertForCTC,
     Wav2Vec2ConformerConfig,
     Wav2Vec2ConformerForCTC,
 )
@@ -54,11 +59,54 @@ def wav2vec2_conformer(position: str | None, seed: int = 0) -> PreTrainedModel:
     return _shaken(lambda: Wav2Vec2ConformerForCTC(config), seed)
 
 
+def wav2vec2_bert(position: str | None, seed: int = 0) -> PreTrainedModel:
+    config = Wav2Vec2BertConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        num_hidden_layers=BLOCKS,
+        num_attention_heads=4,
+        intermediate_size=64,
+        feature_projection_input_dim=16,
+        conv_depthwise_kernel_size=7,
+        position_embeddings_type=position,
+        max_source_positions=600,
+    )
+    return _shaken(lambda: Wav2Vec2BertForCTC(config), seed)
+
+
+def lasr(seed: int = 0) -> PreTrainedModel:
+    encoder = {
+        "hidden_size": 32,
+        "num_hidden_layers": BLOCKS,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+        "conv_kernel_size": 8,
+        "subsampling_conv_channels": 8,
+        "num_mel_bins": 16,
+    }
+    return _shaken(lambda: LasrForCTC(LasrCTCConfig(vocab_size=VOCABULARY, encoder_config=encoder)), seed)
+
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    family: {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, **more}
+    for family, more in {
+        "parakeet": {"subsampling_conv_channels": 4},
+        "wav2vec2_conformer": {"conv_dim": (8,) * 5},
+        "wav2vec2_bert": {},
+        "lasr": {"subsampling_conv_channels": 4},
+    }.items()
+}
+"""Per family, settings of `ModelConfig` that make a new model tiny."""
+
 MODELS: dict[str, Callable[[], PreTrainedModel]] = {
     "parakeet": parakeet,
     "wav2vec2_conformer-relative": lambda: wav2vec2_conformer("relative"),
     "wav2vec2_conformer-rotary": lambda: wav2vec2_conformer("rotary"),
     "wav2vec2_conformer-none": lambda: wav2vec2_conformer(None),
+    "wav2vec2_bert-relative_key": lambda: wav2vec2_bert("relative_key"),
+    "wav2vec2_bert-relative": lambda: wav2vec2_bert("relative"),
+    "wav2vec2_bert-rotary": lambda: wav2vec2_bert("rotary"),
+    "lasr": lasr,
 }
 
 

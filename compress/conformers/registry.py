@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from compress.conformers.description import Family
+from compress.conformers.lasr import LASR
 from compress.conformers.parakeet import PARAKEET
+from compress.conformers.wav2vec2_bert import WAV2VEC2_BERT
 from compress.conformers.wav2vec2_conformer import WAV2VEC2_CONFORMER
 
-FAMILIES: tuple[Family, ...] = (PARAKEET, WAV2VEC2_CONFORMER)
+FAMILIES: tuple[Family, ...] = (PARAKEET, WAV2VEC2_CONFORMER, WAV2VEC2_BERT, LASR)
 
 COMPRESSED_PREFIX = "compressed_"
 """`model_type` of a compressed model: this prefix and the original's `model_type`."""

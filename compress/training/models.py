@@ -11,10 +11,15 @@ from typing import Any
 from torch import nn
 from torch.nn.utils import parametrize
 from transformers import (
+    LasrCTCConfig,
+    LasrEncoderConfig,
+    LasrForCTC,
     ParakeetCTCConfig,
     ParakeetEncoderConfig,
     ParakeetForCTC,
     PreTrainedModel,
+    Wav2Vec2BertConfig,
+    Wav2Vec2BertForCTC,
     Wav2Vec2ConformerConfig,
     Wav2Vec2ConformerForCTC,
 )
@@ -53,14 +58,49 @@ SMALL_WAV2VEC2_CONFORMER: Mapping[str, Any] = {
 """A Wav2Vec2-Conformer that learns on a CPU: raw samples, 25 frames per second, about 4 million parameters."""
 
 
+SMALL_WAV2VEC2_BERT: Mapping[str, Any] = {
+    "hidden_size": 144,
+    "num_hidden_layers": 8,
+    "num_attention_heads": 4,
+    "intermediate_size": 576,
+    "conv_depthwise_kernel_size": 15,
+    "feature_projection_input_dim": 160,
+    "position_embeddings_type": "relative_key",
+    "layerdrop": 0.0,
+    "mask_time_prob": 0.0,
+    "ctc_loss_reduction": "mean",
+    "ctc_zero_infinity": True,
+}
+"""A Wav2Vec2-BERT that learns on a CPU: pairs of 80 mel features, 50 frames per second, about 4 million parameters."""
+
+SMALL_LASR: Mapping[str, Any] = {
+    "hidden_size": 144,
+    "num_hidden_layers": 8,
+    "num_attention_heads": 4,
+    "intermediate_size": 576,
+    "conv_kernel_size": 16,
+    "subsampling_conv_channels": 64,
+    "layerdrop": 0.0,
+}
+"""A LASR that learns on a CPU: 128 mel features, 25 frames per second, about 4 million parameters."""
+
+
+MEL_BINS: Mapping[str, tuple[str, int]] = {
+    "parakeet": ("num_mel_bins", ParakeetEncoderConfig.num_mel_bins),
+    "wav2vec2_bert": ("feature_projection_input_dim", SMALL_WAV2VEC2_BERT["feature_projection_input_dim"]),
+    "lasr": ("num_mel_bins", LasrEncoderConfig.num_mel_bins),
+}
+"""Per family that takes mel features: the setting that holds their number per frame, and its default."""
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """Which model to train; give either a family or a checkpoint.
 
     Attributes:
-        family: a new model of this family, `parakeet` or `wav2vec2_conformer`.
-        settings: of the new model, under the names transformers gives them (Parakeet: those of its encoder); those
-            that are not named make a model small enough to learn on a CPU.
+        family: a new model of this family, one of `BUILDERS`.
+        settings: of the new model, under the names transformers gives them (Parakeet, LASR: those of the encoder);
+            those that are not named make a model small enough to learn on a CPU.
         checkpoint: folder or Hub name of a model to go on from, with its own tokens.
     """
 
@@ -133,31 +173,44 @@ def _draw_weights(model: nn.Module) -> None:
 
 def mel_bins(config: ModelConfig) -> int:
     """Mel features per frame that a new model takes."""
-    return int(config.settings.get("num_mel_bins", ParakeetEncoderConfig.num_mel_bins))
+    name, default = MEL_BINS.get(config.family or "", ("num_mel_bins", ParakeetEncoderConfig.num_mel_bins))
+    return int(config.settings.get(name, default))
 
 
 def _parakeet(settings: Mapping[str, Any], vocabulary_size: int, blank: int) -> PreTrainedModel:
-    _check_names(settings, ParakeetEncoderConfig)
-    encoder = ParakeetEncoderConfig(**{**SMALL_PARAKEET, **settings})
+    encoder = _filled(SMALL_PARAKEET, settings, ParakeetEncoderConfig)
     return ParakeetForCTC(ParakeetCTCConfig(encoder_config=encoder, vocab_size=vocabulary_size, pad_token_id=blank))
 
 
+def _lasr(settings: Mapping[str, Any], vocabulary_size: int, blank: int) -> PreTrainedModel:
+    encoder = _filled(SMALL_LASR, settings, LasrEncoderConfig)
+    return LasrForCTC(LasrCTCConfig(encoder_config=encoder, vocab_size=vocabulary_size, pad_token_id=blank))
+
+
 def _wav2vec2_conformer(settings: Mapping[str, Any], vocabulary_size: int, blank: int) -> PreTrainedModel:
-    _check_names(settings, Wav2Vec2ConformerConfig)
-    values = {**SMALL_WAV2VEC2_CONFORMER, **settings}
-    return Wav2Vec2ConformerForCTC(Wav2Vec2ConformerConfig(**values, vocab_size=vocabulary_size, pad_token_id=blank))
+    own = {"vocab_size": vocabulary_size, "pad_token_id": blank}
+    return Wav2Vec2ConformerForCTC(_filled(SMALL_WAV2VEC2_CONFORMER, settings, Wav2Vec2ConformerConfig, **own))
+
+
+def _wav2vec2_bert(settings: Mapping[str, Any], vocabulary_size: int, blank: int) -> PreTrainedModel:
+    own = {"vocab_size": vocabulary_size, "pad_token_id": blank}
+    return Wav2Vec2BertForCTC(_filled(SMALL_WAV2VEC2_BERT, settings, Wav2Vec2BertConfig, **own))
 
 
 BUILDERS: dict[str, Callable[[Mapping[str, Any], int, int], PreTrainedModel]] = {
     "parakeet": _parakeet,
     "wav2vec2_conformer": _wav2vec2_conformer,
+    "wav2vec2_bert": _wav2vec2_bert,
+    "lasr": _lasr,
 }
 
 
-def _check_names(settings: Mapping[str, Any], config_class: type[Any]) -> None:
+def _filled(small: Mapping[str, Any], settings: Mapping[str, Any], config_class: type[Any], **own: Any) -> Any:
+    """A config of small defaults and the settings given, whose names are checked."""
     known = [item.name for item in fields(config_class)]
     for name in settings:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else "."
             raise ValueError(f"model.settings has no {name!r} in {config_class.__name__}{hint}")
+    return config_class(**{**small, **settings, **own})

@@ -12,10 +12,14 @@ from typing import Literal
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    LasrFeatureExtractor,
+    LasrProcessor,
     ParakeetFeatureExtractor,
     ParakeetProcessor,
     ParakeetTokenizer,
     ProcessorMixin,
+    SeamlessM4TFeatureExtractor,
+    Wav2Vec2BertProcessor,
     Wav2Vec2CTCTokenizer,
     Wav2Vec2FeatureExtractor,
     Wav2Vec2Processor,
@@ -34,6 +38,9 @@ WORD_DELIMITER = "|"
 
 SAMPLING_RATE = 16000
 """Of the audio that a new model takes, in Hz."""
+
+FRAMES_STACKED = 2
+"""Neighbouring frames that Wav2Vec2-BERT's feature extractor puts side by side."""
 
 Pieces = list[tuple[str, float]]
 """Tokens and their log-probabilities (0 where the kind has none)."""
@@ -59,14 +66,14 @@ def build_processor(
     """Learns tokens from transcripts and puts them into the family's processor.
 
     Args:
-        family: `parakeet` or `wav2vec2_conformer`.
+        family: one of `BUILDERS`.
         texts: the training transcripts; every character in them can be spelled.
         config: what to learn.
         sampling_rate: of the audio the model will take, in Hz.
         mel_bins: mel features per frame (ignored by families that take raw samples).
 
     Returns:
-        A processor whose tokenizer has the blank where the family expects it: last for Parakeet, first for Wav2Vec2.
+        A processor whose tokenizer has the blank where the family expects it: last for Parakeet, first for the others.
 
     Raises:
         ValueError: if the family is unknown, there is no text, or `vocabulary_size` is too small for the characters.
@@ -84,17 +91,36 @@ def _parakeet(sentences: Sequence[str], config: TokensConfig, sampling_rate: int
     return ParakeetProcessor(ParakeetFeatureExtractor(feature_size=mel_bins, sampling_rate=sampling_rate), tokenizer)
 
 
+def _lasr(sentences: Sequence[str], config: TokensConfig, sampling_rate: int, mel_bins: int) -> ProcessorMixin:
+    tokenizer = _piece_tokenizer(sentences, config, blank_first=True)
+    return LasrProcessor(LasrFeatureExtractor(feature_size=mel_bins, sampling_rate=sampling_rate), tokenizer)
+
+
 def _wav2vec2(sentences: Sequence[str], config: TokensConfig, sampling_rate: int, mel_bins: int) -> ProcessorMixin:
     extractor = Wav2Vec2FeatureExtractor(sampling_rate=sampling_rate, return_attention_mask=True, do_normalize=True)
+    return Wav2Vec2Processor(extractor, _wav2vec2_tokenizer(sentences, config))
+
+
+def _wav2vec2_bert(sentences: Sequence[str], config: TokensConfig, sampling_rate: int, mel_bins: int) -> ProcessorMixin:
+    bins = mel_bins // FRAMES_STACKED
+    extractor = SeamlessM4TFeatureExtractor(
+        feature_size=bins, num_mel_bins=bins, stride=FRAMES_STACKED, sampling_rate=sampling_rate
+    )
+    return Wav2Vec2BertProcessor(extractor, _wav2vec2_tokenizer(sentences, config))
+
+
+def _wav2vec2_tokenizer(sentences: Sequence[str], config: TokensConfig) -> Wav2Vec2CTCTokenizer | ParakeetTokenizer:
+    """Wav2Vec2's own tokenizer knows characters only; the general CTC tokenizer serves for pieces."""
     if config.kind == "characters":
-        return Wav2Vec2Processor(extractor, _wav2vec2_characters(sentences))
-    # Wav2Vec2's own tokenizer knows characters only; the general CTC tokenizer serves for pieces.
-    return Wav2Vec2Processor(extractor, _piece_tokenizer(sentences, config, blank_first=True))
+        return _wav2vec2_characters(sentences)
+    return _piece_tokenizer(sentences, config, blank_first=True)
 
 
 BUILDERS: dict[str, Callable[[Sequence[str], TokensConfig, int, int], ProcessorMixin]] = {
     "parakeet": _parakeet,
     "wav2vec2_conformer": _wav2vec2,
+    "wav2vec2_bert": _wav2vec2_bert,
+    "lasr": _lasr,
 }
 
 

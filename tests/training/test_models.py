@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from compress.training.models import BUILDERS, ModelConfig, build_model, mel_bins
+from tests.tiny import SETTINGS
 
 
 @pytest.mark.parametrize("family", BUILDERS)
@@ -22,10 +23,9 @@ def test_a_new_model_is_small_and_ready_to_train(family: str) -> None:
 @pytest.mark.parametrize("family", BUILDERS)
 def test_every_trainable_parameter_gets_a_gradient(family: str) -> None:
     """DDP stops at a parameter without one."""
-    settings = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    extra = {"conv_dim": (8,) * 5} if family == "wav2vec2_conformer" else {"subsampling_conv_channels": 4}
-    model = build_model(ModelConfig(family, settings | extra), vocabulary_size=9, blank=0)
-    shape = (2, 6400) if model.main_input_name == "input_values" else (2, 40, 80)
+    config = ModelConfig(family, SETTINGS[family])
+    model = build_model(config, vocabulary_size=9, blank=0)
+    shape = (2, 6400) if model.main_input_name == "input_values" else (2, 40, mel_bins(config))
     mask = torch.ones(shape[:2], dtype=torch.long)
     model(**{model.main_input_name: torch.randn(shape), "attention_mask": mask}).logits.sum().backward()
     assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []

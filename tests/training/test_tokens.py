@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from compress.data import vocabulary_of
-from compress.training.models import ModelConfig, build_model
+from compress.training.models import MEL_BINS, ModelConfig, build_model
 from compress.training.tokens import BUILDERS, TokensConfig, build_processor
+from tests.tiny import SETTINGS
 
 TEXTS = [
     "the cat sat on the mat",
@@ -91,11 +92,9 @@ def test_processors_and_models_work_in_a_fresh_process(tmp_path: Path) -> None:
         folder = tmp_path / f"{family}-{kind}"
         processor = build(family, kind)
         tokenizer = processor.tokenizer
-        small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-        extra = {"conv_dim": (8,) * 5} if family == "wav2vec2_conformer" else {"subsampling_conv_channels": 4}
-        model = build_model(
-            ModelConfig(family, small | extra), vocabulary_size=len(tokenizer), blank=tokenizer.pad_token_id
-        )
+        features = {MEL_BINS[family][0]: 80} if family in MEL_BINS else {}
+        config = ModelConfig(family, SETTINGS[family] | features)
+        model = build_model(config, vocabulary_size=len(tokenizer), blank=tokenizer.pad_token_id)
         model.save_pretrained(folder)
         processor.save_pretrained(folder)
         frames[str(folder)] = as_ctc(tokenizer(text).input_ids, tokenizer.pad_token_id)

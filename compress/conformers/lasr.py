@@ -1,0 +1,38 @@
+"""LASR: Google's medical Conformer with a CTC head (`LasrForCTC`). The factors of its residual stream always stay."""
+
+from compress.conformers.description import Attention, Convolution, Family, FeedForward
+
+LASR = Family(
+    name="lasr",
+    model_type="lasr_ctc",
+    model_class="LasrForCTC",
+    encoder="encoder",
+    blocks="encoder.layers",
+    ffn1=FeedForward("feed_forward1", norm="norm_feed_forward1", up="linear1", down="linear2"),
+    attention=Attention(
+        "self_attn",
+        norm="norm_self_att",
+        query="q_proj",
+        key="k_proj",
+        value="v_proj",
+        out="o_proj",
+        head_dim="head_dim",
+    ),
+    conv=Convolution(
+        "conv",
+        norm="norm_conv",
+        glu="pointwise_conv1",
+        depthwise="depthwise_conv",
+        inner_norm="norm",
+        out="pointwise_conv2",
+    ),
+    ffn2=FeedForward("feed_forward2", norm="norm_feed_forward2", up="linear1", down="linear2"),
+    final_norm="norm_out",
+    layerdrop="encoder.layerdrop",
+    dropouts=tuple(
+        f"encoder_config.{name}" for name in ("dropout", "dropout_positions", "activation_dropout", "attention_dropout")
+    ),
+    frame_lengths="_get_subsampling_output_length",
+    input_rate=100,
+    input_features="encoder_config.num_mel_bins",
+)
