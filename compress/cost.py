@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from compress.conformers import Family, Module, block_units, blocks_of, family_of, part, skeleton, submodule
+from compress.conformers import Family, Module, block_units, family_of, numbered_blocks, part, skeleton, submodule
 from compress.slicing import drop_dead_, shrink_
 from compress.structure import MODULES, Block, Structure, count_kept
 
@@ -214,7 +214,7 @@ def _measure(model: PreTrainedModel, seconds: float) -> Size:
     flops = _flops_by_module(model, seconds)
     root = type(model).__name__
     blocks, macs = [], []
-    for index, block in enumerate(blocks_of(model)):
+    for index, block in numbered_blocks(model).items():
         parameters = {name: _module_parameters(block, module) for name, module in family.modules.items()}
         blocks.append(parameters | {"norm": _count(part(block, family.final_norm))})
         path = f"{root}.{family.blocks}.{index}."
@@ -253,5 +253,7 @@ def dummy_input(model: PreTrainedModel, seconds: float, batch: int = 1, device: 
     """Random input for a model: `(batch, frames, features)`, or `(batch, samples)` where it takes raw audio."""
     family: Family = family_of(model)
     length = math.ceil(seconds * family.input_rate)
-    features: Sequence[int] = (part(model.config, family.input_features),) if family.input_features else ()
+    features: Sequence[int] = ()
+    if family.input_features:
+        features = (family.features_per_bin * part(model.config, family.input_features),)
     return torch.randn(batch, length, *features, device=device)

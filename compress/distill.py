@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from compress.conformers import blocks_of, structure_of
+from compress.conformers import blocks_of, fixed_blocks, structure_of
 
 Distance = Literal["l1_cosine", "mse"]
 
@@ -58,7 +58,8 @@ class DistillConfig:
 def matched_blocks(student: PreTrainedModel, teacher: PreTrainedModel, count: int) -> list[tuple[int, int]]:
     """Pairs `(student block, teacher block)` to be matched: evenly spaced teacher blocks, the last among them.
 
-    A teacher block whose counterpart was dropped is matched by the nearest surviving block before it, in order; teacher
+    Blocks before the last one that changes the frame rate are left out, whatever their number. A teacher block whose
+    counterpart was dropped is matched by the nearest surviving block before it, in order; teacher
     blocks before the first survivor are left out.
 
     Args:
@@ -68,8 +69,9 @@ def matched_blocks(student: PreTrainedModel, teacher: PreTrainedModel, count: in
     """
     kept_by_teacher = [index for index, block in enumerate(structure_of(teacher).blocks) if block]
     kept_by_student = [index for index, block in enumerate(structure_of(student).blocks) if block]
-    total = len(kept_by_teacher)
-    chosen = sorted({round((i + 1) * total / min(count, total)) - 1 for i in range(min(count, total))})
+    first = max(fixed_blocks(teacher), default=0)
+    total = len(kept_by_teacher) - first
+    chosen = sorted({first + round((i + 1) * total / min(count, total)) - 1 for i in range(min(count, total))})
     pairs = []
     for block in chosen:
         before = [i for i, original in enumerate(kept_by_student) if original <= kept_by_teacher[block]]

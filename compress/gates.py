@@ -165,12 +165,15 @@ class Gates(nn.Module):
         self.log_alpha = nn.Parameter(torch.cat([self._initial(group) for group in self.groups]))
         self._scales: list[tuple[int, int, _Scale, _Scale | None]] = []
         self._norms: dict[tuple[int, int], _KeptNorm] = {}
-        attention = self.family.attention
-        self._head_sizes = {
-            group.block: int(part(submodule(blocks_of(model)[group.block], attention), attention.head_dim))
-            for group in self.groups
-            if MODULES[group.module] == "attention"
-        }
+        self._head_sizes: dict[int, int] = {}
+        self._kernels: set[tuple[int, int]] = set()
+        for block, module in {(group.block, group.module) for group in self.groups}:
+            description = self.family.modules[MODULES[module]]
+            found = submodule(blocks_of(model)[block], description)
+            if isinstance(description, Attention):
+                self._head_sizes[block] = int(part(found, description.head_dim))
+            if isinstance(part(found, description.last), nn.Conv1d):
+                self._kernels.add((block, module))
 
     def _plan(self) -> Iterator[GateGroup]:
         start = 0
@@ -289,11 +292,10 @@ class Gates(nn.Module):
         return places
 
     def _columns(self, block: int, module: int, units: Tensor) -> Tensor:
-        """Unit values in the shape that multiplies the last projection's weight."""
-        description = self.family.modules[MODULES[module]]
-        if isinstance(description, Attention):
-            return units.repeat_interleave(self._head_sizes[block])
-        return units[:, None] if description is self.family.conv else units
+        """Unit values in the shape that multiplies the last projection's weight: a matrix, or a pointwise kernel."""
+        if MODULES[module] == "attention":
+            units = units.repeat_interleave(self._head_sizes[block])
+        return units[:, None] if (block, module) in self._kernels else units
 
     def expected(self) -> tuple[Tensor, Tensor]:
         """The expected Structure, differentiable in `log_alpha`.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from transformers import PreTrainedModel
 
@@ -31,7 +31,7 @@ def remove(model: PreTrainedModel, structure: Structure) -> PreTrainedModel:
         UnsupportedModelError: if no family describes the model.
     """
     structure.check(family_of(model).name, block_units(model))
-    if any(parametrize.is_parametrized(module) for module in blocks_of(model).modules()):
+    if any(parametrize.is_parametrized(module) for block in blocks_of(model) for module in block.modules()):
         raise ValueError(
             "The model has gates; take them off (Gates.detach) and fold their values in (Gates.fold_) first."
         )
@@ -59,15 +59,23 @@ def _assign(target: nn.Module, source: nn.Module, *, clone: bool = True) -> None
     Raises:
         RuntimeError: if names or shapes differ anywhere.
     """
-    wanted = dict(target.named_parameters()) | dict(target.named_buffers())
-    offered = dict(source.named_parameters()) | dict(source.named_buffers())
+    wanted, offered = _tensors(target), _tensors(source)
     differing = sorted(wanted.keys() ^ offered.keys()) or [
         name for name in wanted if wanted[name].shape != offered[name].shape
     ]
     if differing:
         raise RuntimeError(f"The removed model and its skeleton disagree about {differing[:5]}.")
+    copies: dict[int, Tensor] = {}
     for name, tensor in offered.items():
-        value = tensor.detach().clone() if clone else tensor
-        if clone and isinstance(tensor, nn.Parameter):
-            value = nn.Parameter(value, tensor.requires_grad)
-        assign(target, name, value)
+        if clone and id(tensor) not in copies:
+            value = tensor.detach().clone()
+            copies[id(tensor)] = (
+                nn.Parameter(value, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else value
+            )
+        assign(target, name, copies.get(id(tensor), tensor))
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Every parameter and buffer by name; one that is tied has several names."""
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    return parameters | dict(model.named_buffers(remove_duplicate=False))

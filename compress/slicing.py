@@ -22,9 +22,11 @@ from compress.conformers import (
     block_units,
     blocks_of,
     family_of,
+    fixed_blocks,
+    numbered_blocks,
     part,
 )
-from compress.structure import Block, Structure
+from compress.structure import Block, Structure, StructureError
 
 
 class Absent(nn.Module):
@@ -33,16 +35,26 @@ class Absent(nn.Module):
     is_absent = True
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """A scalar zero in the dtype of `hidden_states`, whatever else the module used to take."""
-        return hidden_states.new_zeros(())
+        """A zero, `(1, 1, 1)`, in the dtype of `hidden_states`, whatever else the module used to take."""
+        return hidden_states.new_zeros(1, 1, 1)
 
 
 class AbsentAttention(Absent):
     """An absent attention module; like the original it returns `(output, attention weights)`."""
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-        """A scalar zero, and no attention weights."""
-        return hidden_states.new_zeros(()), None
+        """A zero, `(1, 1, 1)`, and no attention weights."""
+        return hidden_states.new_zeros(1, 1, 1), None
+
+
+class AbsentBlock(nn.Module):
+    """Stands where a block was dropped from an encoder that counts its blocks, and changes nothing."""
+
+    is_absent = True
+
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """The hidden states as they came."""
+        return hidden_states
 
 
 class ConfigView:
@@ -65,12 +77,20 @@ def shrink_(model: PreTrainedModel, structure: Structure) -> None:
     """
     family = family_of(model)
     structure.check(family.name, block_units(model))
-    blocks = blocks_of(model)
-    kept = [(block, what) for block, what in zip(blocks, structure.blocks, strict=True) if what]
-    for block, what in kept:
-        _shrink_block(family, block, what)
-    owner, _, name = family.blocks.rpartition(".")
-    setattr(part(model, owner), name, nn.ModuleList(block for block, _ in kept))
+    for index in fixed_blocks(model):
+        if structure.blocks[index] is None:
+            raise StructureError(
+                f"blocks[{index}] of a {family.name} changes the frame rate and cannot be dropped; "
+                "keep it, and set its modules to null instead."
+            )
+    for (position, block), what in zip(numbered_blocks(model).items(), structure.blocks, strict=True):
+        if what:
+            _shrink_block(family, block, what)
+        else:
+            part(model, family.blocks)[position] = AbsentBlock()
+    if not family.numbered_blocks:
+        owner, _, name = family.blocks.rpartition(".")
+        setattr(part(model, owner), name, nn.ModuleList(blocks_of(model)))
     drop_dead_(model)
 
 

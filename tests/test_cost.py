@@ -43,7 +43,7 @@ def test_size_adds_up(name):
     assert size.total == sum(p.numel() for p in model.parameters())
     dead = sum(p.numel() for path in family_of(model).dead for p in model.get_submodule(path).parameters())
     inside = sum(sum(block.values()) for block in size.blocks)
-    assert inside + dead <= size.encoder < size.total
+    assert inside + dead <= size.encoder <= size.total
     assert sum(sum(block.values()) for block in size.block_macs) <= size.encoder_macs <= size.macs
     assert size.macs_per_second == size.macs / 2.0
     assert len(size.blocks) == BLOCKS

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 from transformers import (
+    GraniteSpeech5CTCConfig,
+    GraniteSpeech5ForCTC,
     LasrCTCConfig,
     LasrForCTC,
     ParakeetCTCConfig,
@@ -19,7 +21,7 @@ from transformers import (
     Wav2Vec2ConformerForCTC,
 )
 
-from compress.conformers import block_units, family_of
+from compress.conformers import block_units, family_of, fixed_blocks
 from compress.structure import Block, Kept, Structure
 
 BLOCKS = 3
@@ -87,6 +89,22 @@ def lasr(seed: int = 0) -> PreTrainedModel:
     return _shaken(lambda: LasrForCTC(LasrCTCConfig(vocab_size=VOCABULARY, encoder_config=encoder)), seed)
 
 
+def granite_speech5(seed: int = 0) -> PreTrainedModel:
+    encoder = {
+        "hidden_size": 32,
+        "num_hidden_layers": BLOCKS,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+        "num_mel_bins": 4,
+        "context_size": 16,
+        "max_position_embeddings": 16,
+        "subsample_layers": [0],
+        "vocab_size": VOCABULARY,
+    }
+    config = GraniteSpeech5CTCConfig(vocab_size=VOCABULARY, encoder_config=encoder)
+    return _shaken(lambda: GraniteSpeech5ForCTC(config), seed)
+
+
 SETTINGS: dict[str, dict[str, Any]] = {
     family: {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, **more}
     for family, more in {
@@ -94,6 +112,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "wav2vec2_conformer": {"conv_dim": (8,) * 5},
         "wav2vec2_bert": {},
         "lasr": {"subsampling_conv_channels": 4},
+        "granite_speech5": {"context_size": 16, "subsample_layers": [0]},
     }.items()
 }
 """Per family, settings of `ModelConfig` that make a new model tiny."""
@@ -107,6 +126,7 @@ MODELS: dict[str, Callable[[], PreTrainedModel]] = {
     "wav2vec2_bert-relative": lambda: wav2vec2_bert("relative"),
     "wav2vec2_bert-rotary": lambda: wav2vec2_bert("rotary"),
     "lasr": lasr,
+    "granite_speech5": granite_speech5,
 }
 
 
@@ -143,9 +163,10 @@ def random_structure(model: PreTrainedModel, seed: int, *, drop_blocks: bool = T
     """A random Structure with emptied modules, emptied blocks and dropped blocks among its parts."""
     chooser = random.Random(seed)
     blocks: list[Block | None] = []
-    for counts in block_units(model):
+    fixed = fixed_blocks(model)
+    for index, counts in enumerate(block_units(model)):
         fate = chooser.random()
-        if fate < 0.15 and drop_blocks:
+        if fate < 0.15 and drop_blocks and index not in fixed:
             blocks.append(None)
         elif fate < 0.3:
             blocks.append(Block(None, None, None, None))

@@ -39,10 +39,22 @@ def part(root: Any, path: str) -> Any:
     return root
 
 
-def blocks_of(model: PreTrainedModel) -> nn.ModuleList:
-    """The model's list of blocks."""
+def numbered_blocks(model: PreTrainedModel) -> dict[int, nn.Module]:
+    """The model's blocks by their position in its list, in which dropped ones may have left placeholders."""
     blocks: nn.ModuleList = part(model, family_of(model).blocks)
-    return blocks
+    return {position: block for position, block in enumerate(blocks) if not getattr(block, "is_absent", False)}
+
+
+def blocks_of(model: PreTrainedModel) -> list[nn.Module]:
+    """The model's blocks, in running order."""
+    return list(numbered_blocks(model).values())
+
+
+def fixed_blocks(model: PreTrainedModel) -> set[int]:
+    """The indices, among the model's blocks, of those that cannot be dropped."""
+    family = family_of(model)
+    fixed = part(model.config, family.fixed_blocks) if family.fixed_blocks else ()
+    return {index for index, position in enumerate(numbered_blocks(model)) if position in fixed}
 
 
 def submodule(block: nn.Module, module: Module) -> nn.Module | None:
@@ -153,8 +165,9 @@ def prepare_for_training(model: PreTrainedModel, *, dropout: float | None = None
         dropout: if given, the value of every dropout probability.
     """
     family = family_of(model)
-    owner, _, name = family.layerdrop.rpartition(".")
-    setattr(part(model, owner), name, 0.0)
+    if family.layerdrop:
+        owner, _, name = family.layerdrop.rpartition(".")
+        setattr(part(model, owner), name, 0.0)
     unused = list(family.dead)
     if family.spec_augment:
         setattr(model.config, family.spec_augment, False)

@@ -95,16 +95,19 @@ class Family:
         blocks: path of the list of blocks.
         ffn1, attention, conv, ffn2: the four modules.
         final_norm: the block's last norm, which stays as long as the block.
-        layerdrop: path of the number that makes the encoder skip blocks in training.
+        layerdrop: path of the number that makes the encoder skip blocks in training, if it does.
         dropouts: paths in the config of every dropout probability.
         frame_lengths: method of the model that turns input lengths into numbers of frames.
         input_rate: input frames (or samples) per second.
         input_features: path in the config of the number of features per input frame; None for raw samples.
+        features_per_bin: what that number is multiplied by.
         sampling_rate: of the audio, in Hz.
         dead: paths of parts that no forward pass uses; they are dropped at removal and frozen in training.
         spec_augment: path in the config of the switch of the model's own SpecAugment, if it has one.
         spec_augment_embedding: path of the parameter that only the model's own SpecAugment uses.
         padding_sensitive: whether the output of an utterance depends on the padding beside it.
+        numbered_blocks: whether the encoder counts its blocks, so that a dropped one must leave a placeholder.
+        fixed_blocks: path in the config of the numbers of blocks that cannot be dropped, if there are any.
     """
 
     name: str
@@ -117,16 +120,19 @@ class Family:
     conv: Convolution
     ffn2: FeedForward
     final_norm: str
-    layerdrop: str
     dropouts: tuple[str, ...]
     frame_lengths: str
     input_rate: int
+    layerdrop: str | None = None
     input_features: str | None = None
+    features_per_bin: int = 1
     sampling_rate: int = 16000
     dead: tuple[str, ...] = ()
     spec_augment: str | None = None
     spec_augment_embedding: str | None = None
     padding_sensitive: bool = False
+    numbered_blocks: bool = False
+    fixed_blocks: str | None = None
 
     @property
     def modules(self) -> Mapping[str, Module]:

@@ -11,6 +11,9 @@ from typing import Any
 from torch import nn
 from torch.nn.utils import parametrize
 from transformers import (
+    GraniteSpeech5CTCConfig,
+    GraniteSpeech5EncoderConfig,
+    GraniteSpeech5ForCTC,
     LasrCTCConfig,
     LasrEncoderConfig,
     LasrForCTC,
@@ -85,10 +88,20 @@ SMALL_LASR: Mapping[str, Any] = {
 """A LASR that learns on a CPU: 128 mel features, 25 frames per second, about 4 million parameters."""
 
 
+SMALL_GRANITE_SPEECH5: Mapping[str, Any] = {
+    "hidden_size": 144,
+    "num_hidden_layers": 7,
+    "num_attention_heads": 4,
+    "intermediate_size": 576,
+    "subsample_layers": [0],
+}
+"""A Granite Speech 5 that learns on a CPU: 25 frames per second, about 4 million parameters."""
+
 MEL_BINS: Mapping[str, tuple[str, int]] = {
     "parakeet": ("num_mel_bins", ParakeetEncoderConfig.num_mel_bins),
     "wav2vec2_bert": ("feature_projection_input_dim", SMALL_WAV2VEC2_BERT["feature_projection_input_dim"]),
     "lasr": ("num_mel_bins", LasrEncoderConfig.num_mel_bins),
+    "granite_speech5": ("num_mel_bins", GraniteSpeech5EncoderConfig.num_mel_bins),
 }
 """Per family that takes mel features: the setting that holds their number per frame, and its default."""
 
@@ -99,8 +112,8 @@ class ModelConfig:
 
     Attributes:
         family: a new model of this family, one of `BUILDERS`.
-        settings: of the new model, under the names transformers gives them (Parakeet, LASR: those of the encoder);
-            those that are not named make a model small enough to learn on a CPU.
+        settings: of the new model, under the names transformers gives them (those of the encoder where it has a config
+            of its own); those that are not named make a model small enough to learn on a CPU.
         checkpoint: folder or Hub name of a model to go on from, with its own tokens.
     """
 
@@ -187,6 +200,12 @@ def _lasr(settings: Mapping[str, Any], vocabulary_size: int, blank: int) -> PreT
     return LasrForCTC(LasrCTCConfig(encoder_config=encoder, vocab_size=vocabulary_size, pad_token_id=blank))
 
 
+def _granite_speech5(settings: Mapping[str, Any], vocabulary_size: int, blank: int) -> PreTrainedModel:
+    encoder = _filled(SMALL_GRANITE_SPEECH5, settings, GraniteSpeech5EncoderConfig, vocab_size=vocabulary_size)
+    config = GraniteSpeech5CTCConfig(encoder_config=encoder, vocab_size=vocabulary_size, pad_token_id=blank)
+    return GraniteSpeech5ForCTC(config)
+
+
 def _wav2vec2_conformer(settings: Mapping[str, Any], vocabulary_size: int, blank: int) -> PreTrainedModel:
     own = {"vocab_size": vocabulary_size, "pad_token_id": blank}
     return Wav2Vec2ConformerForCTC(_filled(SMALL_WAV2VEC2_CONFORMER, settings, Wav2Vec2ConformerConfig, **own))
@@ -202,6 +221,7 @@ BUILDERS: dict[str, Callable[[Mapping[str, Any], int, int], PreTrainedModel]] = 
     "wav2vec2_conformer": _wav2vec2_conformer,
     "wav2vec2_bert": _wav2vec2_bert,
     "lasr": _lasr,
+    "granite_speech5": _granite_speech5,
 }
 
 

@@ -12,6 +12,8 @@ from typing import Literal
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    GraniteSpeech5FeatureExtractor,
+    GraniteSpeech5Processor,
     LasrFeatureExtractor,
     LasrProcessor,
     ParakeetFeatureExtractor,
@@ -96,6 +98,14 @@ def _lasr(sentences: Sequence[str], config: TokensConfig, sampling_rate: int, me
     return LasrProcessor(LasrFeatureExtractor(feature_size=mel_bins, sampling_rate=sampling_rate), tokenizer)
 
 
+def _granite_speech5(
+    sentences: Sequence[str], config: TokensConfig, sampling_rate: int, mel_bins: int
+) -> ProcessorMixin:
+    tokenizer = _piece_tokenizer(sentences, config, blank_first=True)
+    extractor = GraniteSpeech5FeatureExtractor(num_mel_bins=mel_bins, sampling_rate=sampling_rate)
+    return GraniteSpeech5Processor(extractor, tokenizer)
+
+
 def _wav2vec2(sentences: Sequence[str], config: TokensConfig, sampling_rate: int, mel_bins: int) -> ProcessorMixin:
     extractor = Wav2Vec2FeatureExtractor(sampling_rate=sampling_rate, return_attention_mask=True, do_normalize=True)
     return Wav2Vec2Processor(extractor, _wav2vec2_tokenizer(sentences, config))
@@ -121,6 +131,7 @@ BUILDERS: dict[str, Callable[[Sequence[str], TokensConfig, int, int], ProcessorM
     "wav2vec2_conformer": _wav2vec2,
     "wav2vec2_bert": _wav2vec2_bert,
     "lasr": _lasr,
+    "granite_speech5": _granite_speech5,
 }
 
 

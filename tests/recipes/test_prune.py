@@ -293,6 +293,7 @@ def test_layerwise_distillation_alone_on_two_processes(folder: Path, tmp_path: P
         ("wav2vec2_conformer", {"position_embeddings_type": "rotary"}),
         ("wav2vec2_bert", {}),
         ("lasr", {}),
+        ("granite_speech5", {}),
     ],
 )
 def test_the_other_families(folder: Path, tmp_path: Path, family: str, extra: dict[str, Any]) -> None:
