@@ -112,7 +112,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "wav2vec2_conformer": {"conv_dim": (8,) * 5},
         "wav2vec2_bert": {},
         "lasr": {"subsampling_conv_channels": 4},
-        "granite_speech5": {"context_size": 16, "subsample_layers": [0]},
+        "granite_speech5": {"context_size": 16, "subsample_layers": [0], "num_hidden_layers": 2},
     }.items()
 }
 """Per family, settings of `ModelConfig` that make a new model tiny."""

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from compress.conformers import family_of
 from compress.training.models import BUILDERS, ModelConfig, build_model, mel_bins
 from tests.tiny import SETTINGS
 
@@ -25,11 +26,8 @@ def test_every_trainable_parameter_gets_a_gradient(family: str) -> None:
     """DDP stops at a parameter without one."""
     config = ModelConfig(family, SETTINGS[family])
     model = build_model(config, vocabulary_size=9, blank=0)
-    shape = (
-        (2, 6400)
-        if model.main_input_name == "input_values"
-        else (2, 40, mel_bins(config) * (4 if family == "granite_speech5" else 1))
-    )
+    width = mel_bins(config) * family_of(model).features_per_bin
+    shape = (2, 6400) if model.main_input_name == "input_values" else (2, 40, width)
     mask = torch.ones(shape[:2], dtype=torch.long)
     model(**{model.main_input_name: torch.randn(shape), "attention_mask": mask}).logits.sum().backward()
     assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
