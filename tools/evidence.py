@@ -38,6 +38,7 @@ FRESH = ("--fresh_weights", "true", "--recover.learning_rate", "3e-3", "--recove
 """New weights want a higher learning rate: the best of 1e-3, 2e-3 and 3e-3 at 25 % (digits, dev set, one seed). That of
 the other rows, in configs/demo/prune.yaml, was the best of 5e-4, 1e-3 and 2e-3 for magnitude as well as for ours."""
 OURS = "ours"
+SIZES = ("50%", "25%", "10%")
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,10 @@ class Row:
 
 
 ROWS = (
-    Row(OURS, "ours, module + fine gates", ("50%", "25%", "10%")),
+    Row(OURS, "ours, module + fine gates", SIZES),
     Row("modules", "ours, module gates only", ("50%", "25%"), ("--gates.units", "[module]")),
-    Row("magnitude", "magnitude, removed once", ("50%", "25%", "10%"), ("--structure", "magnitude"), False),
-    Row("uniform", "uniform, from scratch", ("50%", "25%", "10%"), ("--structure", "uniform", *FRESH), False),
+    Row("magnitude", "magnitude, removed once", SIZES, ("--structure", "magnitude"), False),
+    Row("uniform", "uniform, from scratch", SIZES, ("--structure", "uniform", *FRESH), False),
     Row("no-layers", "ours without layerwise distillation", ("25%",), ("--distill.layers", "0")),
     Row("two", "ours, two processes", ("50%",), ("--batch.seconds", "20"), launch=LAUNCH_TWO, seeds=1),
 )  # fmt: skip
@@ -82,6 +83,7 @@ def run(
     teacher: str | None = None,
     teacher_steps: int = 1600,
     rows: list[str] | None = None,
+    sizes: list[str] | None = None,
     seeds: int = 3,
     jobs: int = 1,
     threads: int = 1,
@@ -96,6 +98,7 @@ def run(
         teacher: a model to compress; None trains one.
         teacher_steps: of its training.
         rows: names of rows; None takes all.
+        sizes: shares of the parameters, such as 50%; None takes all.
         seeds: seeds 0 to this number, exclusive.
         jobs: how many runs at a time.
         threads: of each.
@@ -112,8 +115,13 @@ def run(
     shared = ("--config", prune, "--teacher", teacher, "--data.source", data, "--threads", str(threads))
     wanted = [row for row in ROWS if rows is None or row.name in rows]
     with ThreadPoolExecutor(jobs) as pool:
-        cells = [(row, size, seed) for seed in range(seeds) for size in ("50%", "25%", "10%") for row in wanted
-                 if size in row.sizes and seed < (row.seeds or seeds)]  # fmt: skip
+        cells = [
+            (row, size, seed)
+            for seed in range(seeds)
+            for size in sizes or SIZES
+            for row in wanted
+            if size in row.sizes and seed < (row.seeds or seeds)
+        ]
         tasks = [pool.submit(_make, row, size, seed, folder, shared, steps) for row, size, seed in cells]
         for task in tasks:
             task.result()

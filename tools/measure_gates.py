@@ -1,6 +1,7 @@
 """Measures what gates cost while they are learned, and what removal gains, side by side in one process.
 
     python tools/measure_gates.py --teacher runs/demo/teacher/best --model runs/demo/student/final --results RESULTS.md
+    python tools/measure_gates.py --batch 4 --repetitions 8 --results RESULTS.md    # a large random model and its half
 
 Steps of gate learning and of plain distillation take turns on the same batches of noise; so do forward passes of the
 teacher and of the compressed model. Memory is measured in a fresh process for each kind of step.
@@ -18,15 +19,17 @@ import jsonargparse
 import torch
 from add_result import append_entry, facts
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import ParakeetCTCConfig, ParakeetForCTC, PreTrainedModel
 
-from compress.budget import BudgetConfig, Lagrangian, make_budget
-from compress.checkpoint import load_model, load_processor
+import compress
+from compress.baselines import uniform
+from compress.budget import BudgetConfig, Lagrangian, decide, make_budget
+from compress.checkpoint import load_model
 from compress.conformers import frame_mask, prepare_for_training
 from compress.cost import dummy_input, size_of
 from compress.distill import DistillConfig, LayerDistance, output_divergence
 from compress.evaluation.memory import peak_growth_bytes
-from compress.evaluation.speed import SpeedConfig, device_name, measure, speed_inputs
+from compress.evaluation.speed import SpeedConfig, device_name, measure
 from compress.gates import GateConfig
 from compress.student import GatedStudent, Student
 from compress.training.precision import autocast
@@ -35,6 +38,13 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 LEARNING_RATE = 1e-4
 WARMUP = 3
 SPEED_SECONDS = 10.0
+LARGE = {
+    "hidden_size": 512,
+    "num_hidden_layers": 17,
+    "num_attention_heads": 8,
+    "intermediate_size": 2048,
+    "subsampling_conv_channels": 256,
+}
 MILLISECONDS = 1e3
 MEBIBYTE = 1 << 20
 PLAIN, GATED = "plain", "gated"
@@ -44,8 +54,8 @@ SPEED_HEAD = "| forward pass, batch 1, 10 s | teacher | compressed | ratio | |"
 
 def main(
     *,
-    teacher: str,
-    model: str,
+    teacher: str | None = None,
+    model: str | None = None,
     batch: int = 8,
     seconds: float = 5.0,
     repetitions: int = 30,
@@ -57,8 +67,8 @@ def main(
     """Prints the three ratios, and appends them to a file of results.
 
     Args:
-        teacher: the model that was compressed.
-        model: the compressed one.
+        teacher: the model that was compressed; null takes random weights in the dimensions of FastConformer-Large.
+        model: the compressed one; null takes half of the teacher's units, the same share of every module.
         batch: utterances of a step.
         seconds: of each.
         repetitions: steps and forward passes of each kind.
@@ -74,7 +84,8 @@ def main(
     print("\n".join(lines))
     if results:
         options = {"teacher": teacher, "model": model, "batch": batch, "seconds": seconds, "repetitions": repetitions}
-        command = "python tools/measure_gates.py " + " ".join(f"--{name} {value}" for name, value in options.items())
+        given = {name: value for name, value in options.items() if value is not None}
+        command = "python tools/measure_gates.py " + " ".join(f"--{name} {value}" for name, value in given.items())
         where = f"{device_name(DEVICE)}, {torch.get_num_threads()} threads. {note}".strip()
         append_entry(
             Path(results), title, [*facts(command, "noise: neither time nor memory depend on it", where), *lines]
@@ -130,9 +141,26 @@ class Step:
             torch.cuda.synchronize(DEVICE)
 
 
-def step_lines(teacher: str, batch: int, seconds: float, repetitions: int) -> list[str]:
+def load_teacher(teacher: str | None) -> PreTrainedModel:
+    """The teacher, or random weights: neither time nor memory depend on them."""
+    if teacher is not None:
+        return load_model(teacher, device=DEVICE).requires_grad_(False)
+    torch.manual_seed(0)
+    model: PreTrainedModel = ParakeetForCTC(ParakeetCTCConfig(encoder_config=LARGE))
+    return model.eval().requires_grad_(False).to(DEVICE)
+
+
+def load_small(teacher: PreTrainedModel, model: str | None) -> PreTrainedModel:
+    """The compressed model, or the uniform half of the teacher."""
+    if model is not None:
+        return load_model(model, device=DEVICE)
+    half = decide(make_budget(BudgetConfig(params="50%"), teacher.config), uniform(teacher))
+    return compress.remove(teacher, half)
+
+
+def step_lines(teacher: str | None, batch: int, seconds: float, repetitions: int) -> list[str]:
     """Time and peak memory of both kinds of step."""
-    model = load_model(teacher, device=DEVICE).requires_grad_(False)
+    model = load_teacher(teacher)
     # Both record the teacher's blocks: each takes what its own forward pass has just left there.
     steps = {kind: Step(model, kind, batch, seconds) for kind in (PLAIN, GATED)}
     times: dict[str, list[float]] = {kind: [] for kind in steps}
@@ -150,14 +178,14 @@ def step_lines(teacher: str, batch: int, seconds: float, repetitions: int) -> li
     ]
 
 
-def peak_in_a_fresh_process(teacher: str, kind: str, batch: int, seconds: float) -> int:
+def peak_in_a_fresh_process(teacher: str | None, kind: str, batch: int, seconds: float) -> int:
     """Bytes at the peak of student, optimizer and a few steps; the teacher and the libraries do not count."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_peak, (teacher, kind, batch, seconds))
 
 
-def _peak(teacher: str, kind: str, batch: int, seconds: float) -> int:
-    model = load_model(teacher, device=DEVICE).requires_grad_(False)
+def _peak(teacher: str | None, kind: str, batch: int, seconds: float) -> int:
+    model = load_teacher(teacher)
 
     def work() -> None:
         step = Step(model, kind, batch, seconds)
@@ -167,11 +195,12 @@ def _peak(teacher: str, kind: str, batch: int, seconds: float) -> int:
     return peak_growth_bytes(work, DEVICE)
 
 
-def speed_lines(teacher: str, model: str, repetitions: int) -> list[str]:
+def speed_lines(teacher: str | None, model: str | None, repetitions: int) -> list[str]:
     """Real time of a forward pass against what the MACs predict."""
-    models = {"teacher": load_model(teacher, device=DEVICE), "compressed": load_model(model, device=DEVICE)}
-    processor, config = load_processor(teacher), SpeedConfig(seconds=SPEED_SECONDS, repetitions=repetitions)
-    inputs = speed_inputs(processor, processor.feature_extractor.sampling_rate, config)
+    full = load_teacher(teacher)
+    models = {"teacher": full, "compressed": load_small(full, model)}
+    inputs = {full.main_input_name: dummy_input(full, SPEED_SECONDS, device=str(DEVICE))}
+    config = SpeedConfig(seconds=SPEED_SECONDS, repetitions=repetitions)
     speeds = measure(models, dict.fromkeys(models, inputs), config)
     before, after = (MILLISECONDS * speeds[role].median_seconds for role in models)
     macs = [size_of(one, SPEED_SECONDS).macs / 1e6 for one in models.values()]
