@@ -1,0 +1,58 @@
+"""The tools that write RESULTS.md: what they say follows from the files that evaluations leave."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.recipes.launching import REPOSITORY
+
+REFERENCES = ["one two three four", "five six seven eight", "nine"]
+TEACHER = ["one two three four", "five six seven eight", "ten"]
+
+
+def leave(folder: Path, hypotheses: list[str], wer: float) -> None:
+    """The part of a report that the comparison reads."""
+    folder.mkdir(parents=True)
+    model = {"wer": wer, "wer_ci95": [0.0, 0.5], "parameters": {"total": 50}}
+    baseline = {"wer": 1 / 9, "wer_ci95": [0.0, 0.3], "parameters": {"total": 100}}
+    report = {"model": model, "baseline": baseline, "ratio": {"macs": 0.6}}
+    (folder / "report.json").write_text(json.dumps(report))
+    rows = zip("abc", REFERENCES, hypotheses, TEACHER, strict=True)
+    keys = ("id", "reference", "model", "baseline")
+    lines = [json.dumps(dict(zip(keys, row, strict=True))) for row in rows]
+    (folder / "transcripts.jsonl").write_text("\n".join(reversed(lines)))
+
+
+@pytest.fixture
+def evidence(tmp_path: Path) -> Path:
+    state = {"commit": "abc1234", "command": "python tools/evidence.py run --data D"}
+    (tmp_path / "evidence.json").write_text(json.dumps(state))
+    whole, wrong = ["one two three four", "five six seven eight", "nine"], ["one two", "five six seven eight", "ten"]
+    leave(tmp_path / "ours-50" / "seed-0" / "report", whole, 0.0)
+    leave(tmp_path / "ours-50" / "seed-1" / "report", wrong, 3 / 9)
+    leave(tmp_path / "magnitude-50" / "seed-0" / "report", wrong, 3 / 9)
+    return tmp_path
+
+
+def test_the_comparison_is_made_from_reports_and_transcripts(evidence: Path) -> None:
+    results = evidence / "RESULTS.md"
+    command = [sys.executable, "tools/evidence.py", "table", "--out", str(evidence), "--title", "T", "--data", "D"]
+    done = subprocess.run(
+        [*command, "--results", str(results)],
+        cwd=REPOSITORY, env={"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    text = results.read_text()
+    assert "commit abc1234" in text
+    assert "    python tools/evidence.py run --data D\n" in text
+    assert "| teacher | 100% | **11.11** (0.00 to 30.00) | 100 | 100% |" in text
+    ours, magnitude = (line for line in text.splitlines() if line.startswith(("| ours", "| magnitude")))
+    assert "| **16.67** (" in ours  # 3 errors of 2 x 9 words
+    assert "; 0.00, 33.33 | 50 | 60% | +5.56 (" in ours
+    assert "| **33.33** (" in magnitude
+    assert magnitude.split("|")[-2].strip().startswith("-16.67 (")
