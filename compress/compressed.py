@@ -10,7 +10,6 @@ import copy
 from pathlib import Path
 from typing import Any
 
-import transformers
 from transformers import AutoConfig, AutoModelForCTC, PreTrainedConfig, PreTrainedModel
 
 from compress.card import CARD_FILE, model_card
@@ -56,7 +55,7 @@ def _make_model_class(base: type[PreTrainedModel], config_class: type[PreTrained
 
 
 def _register(family: Family) -> tuple[type[PreTrainedConfig], type[PreTrainedModel]]:
-    model_base: type[PreTrainedModel] = getattr(transformers, family.model_class)
+    model_base = family.original_class
     assert model_base.config_class is not None
     config_class = _make_config_class(model_base.config_class)
     model_class = _make_model_class(model_base, config_class)

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from transformers import PreTrainedModel
@@ -29,6 +28,7 @@ from compress.structure import MODULES, Structure
 
 GATE_KINDS = ("module", *UNIT_KINDS)
 CLOSED, OPEN = 0.1, 0.9  # probabilities of being open beyond which a gate counts as decided
+CHANNEL_NORMS = (nn.LayerNorm, nn.GroupNorm)  # their statistics run over channels
 LOG_ALPHA_LIMIT = 4.605170185988092  # ln 100, as in CoFi: beyond it a gate would not find back
 
 
@@ -113,29 +113,34 @@ class _Scale(nn.Module):
 
 
 class _KeptNorm(nn.Module):
-    """Stands for a LayerNorm over channels: its statistics are those of the channels whose gates are not closed.
+    """Stands for a norm whose statistics run over channels: those whose gates are closed do not count.
 
     A removed channel does not enter the statistics of the smaller model; this is what makes a closed gate the same.
 
     Args:
-        norm: its parameters are shared.
+        norm: LayerNorm, `(..., channels)`, or GroupNorm of one group, `(batch, channels, time)`; its parameters are
+            shared.
     """
 
     kept: Tensor | None = None
     """`(channels,)`, 1 where a gate is not closed; None counts all channels."""
 
-    def __init__(self, norm: nn.LayerNorm) -> None:
+    def __init__(self, norm: nn.LayerNorm | nn.GroupNorm) -> None:
         super().__init__()
         self.weight, self.bias, self.eps, self.norm = norm.weight, norm.bias, norm.eps, (norm,)
 
     def forward(self, hidden: Tensor) -> Tensor:
         if self.kept is None:
-            return F.layer_norm(hidden, self.weight.shape, self.weight, self.bias, self.eps)
-        count = self.kept.sum().clamp_min(1.0)
-        centred = hidden.float() - (hidden.float() * self.kept).sum(-1, keepdim=True) / count
-        variance = (centred.square() * self.kept).sum(-1, keepdim=True) / count
-        normed = centred * torch.rsqrt(variance + self.eps) * self.weight
-        return (normed if self.bias is None else normed + self.bias).to(hidden.dtype)
+            whole: Tensor = self.norm[0](hidden)
+            return whole
+        over_time = isinstance(self.norm[0], nn.GroupNorm)
+        dims, shape = ((1, 2), (-1, 1)) if over_time else ((-1,), (-1,))
+        kept, values = self.kept.view(shape), hidden.float()
+        count = self.kept.sum().clamp_min(1.0) * (hidden.shape[-1] if over_time else 1)
+        centred = values - (values * kept).sum(dims, keepdim=True) / count
+        variance = (centred.square() * kept).sum(dims, keepdim=True) / count
+        normed = centred * torch.rsqrt(variance + self.eps) * self.weight.view(shape)
+        return (normed if self.bias is None else normed + self.bias.view(shape)).to(hidden.dtype)
 
 
 class Gates(nn.Module):
@@ -144,6 +149,8 @@ class Gates(nn.Module):
     Attributes:
         log_alpha: `(gates,)`, the locations of the hard-concrete gates.
         groups: which entries belong to which module.
+        folds_exactly: whether `fold_` gives the very function of the gated model. Not so where channels are gated under
+            a norm whose statistics run over channels: those follow the gates, and no weight can hold that.
 
     Raises:
         ValueError: on construction, if `config` selects nothing that this model has.
@@ -167,6 +174,7 @@ class Gates(nn.Module):
         self._norms: dict[tuple[int, int], _KeptNorm] = {}
         self._head_sizes: dict[int, int] = {}
         self._kernels: set[tuple[int, int]] = set()
+        self.folds_exactly = True
         for block, module in {(group.block, group.module) for group in self.groups}:
             description = self.family.modules[MODULES[module]]
             found = submodule(blocks_of(model)[block], description)
@@ -174,6 +182,9 @@ class Gates(nn.Module):
                 self._head_sizes[block] = int(part(found, description.head_dim))
             if isinstance(part(found, description.last), nn.Conv1d):
                 self._kernels.add((block, module))
+            if isinstance(description, Convolution):
+                channel_norm = isinstance(part(found, description.inner_norm), CHANNEL_NORMS)
+                self.folds_exactly &= not (channel_norm and "conv_channel" in self.config.units)
 
     def _plan(self) -> Iterator[GateGroup]:
         start = 0
@@ -207,7 +218,7 @@ class Gates(nn.Module):
             self._scales.append((block, module, weight, bias))
             if isinstance(description, Convolution):
                 norm = part(found, description.inner_norm)
-                if isinstance(norm, nn.LayerNorm):
+                if isinstance(norm, CHANNEL_NORMS):
                     self._norms[block, module] = _KeptNorm(norm)
                     assign(found, description.inner_norm, self._norms[block, module])
 

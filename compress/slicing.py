@@ -34,17 +34,17 @@ class Absent(nn.Module):
 
     is_absent = True
 
-    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """A zero, `(1, 1, 1)`, in the dtype of `hidden_states`, whatever else the module used to take."""
-        return hidden_states.new_zeros(1, 1, 1)
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """A zero, `(1, 1, 1)`, in the dtype of the first tensor given, whatever else the module used to take."""
+        return next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)).new_zeros(1, 1, 1)
 
 
 class AbsentAttention(Absent):
     """An absent attention module; like the original it returns `(output, attention weights)`."""
 
-    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
         """A zero, `(1, 1, 1)`, and no attention weights."""
-        return hidden_states.new_zeros(1, 1, 1), None
+        return super().forward(*args, **kwargs), None
 
 
 class AbsentBlock(nn.Module):
@@ -181,8 +181,10 @@ def keep_rows_(layer: nn.Module, rows: Iterable[int]) -> None:
         layer.num_features = len(index)
     elif isinstance(layer, nn.LayerNorm):
         layer.normalized_shape = (len(index),)
+    elif isinstance(layer, nn.GroupNorm) and layer.num_groups == 1:
+        layer.num_channels = len(index)
     else:
-        known = "Linear, Conv1d, BatchNorm1d, LayerNorm"
+        known = "Linear, Conv1d, BatchNorm1d, LayerNorm, GroupNorm of one group"
         raise TypeError(f"Cannot keep some outputs of a {type(layer).__name__}; known: {known}.")
 
 

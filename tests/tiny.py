@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from compress.conformers import block_units, family_of, fixed_blocks
+from compress.conformers.torchaudio_model import TorchaudioConformerConfig, TorchaudioConformerForCTC
 from compress.structure import Block, Kept, Structure
 
 BLOCKS = 3
@@ -105,7 +106,23 @@ def granite_speech5(seed: int = 0) -> PreTrainedModel:
     return _shaken(lambda: GraniteSpeech5ForCTC(config), seed)
 
 
+def torchaudio_conformer(use_group_norm: bool, seed: int = 0) -> PreTrainedModel:
+    config = TorchaudioConformerConfig(
+        vocab_size=VOCABULARY,
+        num_features=16,
+        input_dim=32,
+        num_heads=4,
+        ffn_dim=64,
+        num_layers=BLOCKS,
+        depthwise_conv_kernel_size=7,
+        use_group_norm=use_group_norm,
+    )
+    return _shaken(lambda: TorchaudioConformerForCTC(config), seed)
+
+
 SETTINGS: dict[str, dict[str, Any]] = {
+    "torchaudio_conformer": {"input_dim": 16, "num_layers": 1, "num_heads": 2, "ffn_dim": 32},
+} | {
     family: {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, **more}
     for family, more in {
         "parakeet": {"subsampling_conv_channels": 4},
@@ -127,6 +144,8 @@ MODELS: dict[str, Callable[[], PreTrainedModel]] = {
     "wav2vec2_bert-rotary": lambda: wav2vec2_bert("rotary"),
     "lasr": lasr,
     "granite_speech5": granite_speech5,
+    "torchaudio_conformer-batch": lambda: torchaudio_conformer(use_group_norm=False),
+    "torchaudio_conformer-group": lambda: torchaudio_conformer(use_group_norm=True),
 }
 
 

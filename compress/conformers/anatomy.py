@@ -24,7 +24,7 @@ def family_of(model: PreTrainedModel | PreTrainedConfig) -> Family:
     """
     config = model if isinstance(model, PreTrainedConfig) else model.config
     family = family_of_type(str(config.model_type), type(model).__name__)
-    if not isinstance(model, PreTrainedConfig | getattr(transformers, family.model_class)):
+    if not isinstance(model, PreTrainedConfig | family.original_class):
         raise UnsupportedModelError(
             f"{type(model).__name__} is not supported: of its family only {family.model_class}, with a CTC head, is "
             f"described. {supported()}"
@@ -104,7 +104,9 @@ def skeleton(config: PreTrainedConfig, *, original: bool = True) -> PreTrainedMo
     config = copy.deepcopy(config)
     if original and str(config.model_type).startswith(COMPRESSED_PREFIX):
         values = {key: value for key, value in config.to_dict().items() if key not in ("model_type", "structure")}
-        config = getattr(transformers, family_of(config).model_class).config_class.from_dict(values)
+        config_class = family_of(config).original_class.config_class
+        assert config_class is not None
+        config = config_class.from_dict(values)
     with torch.device("meta"):
         model: PreTrainedModel = transformers.AutoModelForCTC.from_config(config)
     model.eval()

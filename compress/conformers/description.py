@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+import transformers
+from transformers import PreTrainedModel
+
 UNIT_KINDS = ("head", "ffn_unit", "conv_channel")
 
 
@@ -90,7 +93,8 @@ class Family:
     Attributes:
         name: the name that structures and messages use.
         model_type: `config.model_type` of its CTC model.
-        model_class: class of its CTC model in transformers.
+        model_class: class of its CTC model, in transformers unless `own_class` is given.
+        own_class: the class itself, where it is ours.
         encoder: path of the encoder; its parameters are the `encoder` denominator.
         blocks: path of the list of blocks.
         ffn1, attention, conv, ffn2: the four modules.
@@ -131,8 +135,15 @@ class Family:
     spec_augment: str | None = None
     spec_augment_embedding: str | None = None
     padding_sensitive: bool = False
+    own_class: type[PreTrainedModel] | None = None
     numbered_blocks: bool = False
     fixed_blocks: str | None = None
+
+    @property
+    def original_class(self) -> type[PreTrainedModel]:
+        """The class of its CTC models before they are compressed."""
+        found: type[PreTrainedModel] = self.own_class or getattr(transformers, self.model_class)
+        return found
 
     @property
     def modules(self) -> Mapping[str, Module]:

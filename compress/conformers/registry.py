@@ -6,10 +6,18 @@ from compress.conformers.description import Family
 from compress.conformers.granite_speech5 import GRANITE_SPEECH5
 from compress.conformers.lasr import LASR
 from compress.conformers.parakeet import PARAKEET
+from compress.conformers.torchaudio_conformer import TORCHAUDIO_CONFORMER
 from compress.conformers.wav2vec2_bert import WAV2VEC2_BERT
 from compress.conformers.wav2vec2_conformer import WAV2VEC2_CONFORMER
 
-FAMILIES: tuple[Family, ...] = (PARAKEET, WAV2VEC2_CONFORMER, WAV2VEC2_BERT, LASR, GRANITE_SPEECH5)
+FAMILIES: tuple[Family, ...] = (
+    PARAKEET,
+    WAV2VEC2_CONFORMER,
+    WAV2VEC2_BERT,
+    LASR,
+    GRANITE_SPEECH5,
+    TORCHAUDIO_CONFORMER,
+)
 
 COMPRESSED_PREFIX = "compressed_"
 """`model_type` of a compressed model: this prefix and the original's `model_type`."""

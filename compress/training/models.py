@@ -29,6 +29,7 @@ from transformers import (
 
 from compress.checkpoint import load_model
 from compress.conformers import prepare_for_training
+from compress.conformers.torchaudio_model import TorchaudioConformerConfig, TorchaudioConformerForCTC
 
 SMALL_PARAKEET: Mapping[str, Any] = {
     "hidden_size": 144,
@@ -102,6 +103,7 @@ MEL_BINS: Mapping[str, tuple[str, int]] = {
     "wav2vec2_bert": ("feature_projection_input_dim", SMALL_WAV2VEC2_BERT["feature_projection_input_dim"]),
     "lasr": ("num_mel_bins", LasrEncoderConfig.num_mel_bins),
     "granite_speech5": ("num_mel_bins", GraniteSpeech5EncoderConfig.num_mel_bins),
+    "torchaudio_conformer": ("num_features", TorchaudioConformerConfig.num_features),
 }
 """Per family that takes mel features: the setting that holds their number per frame, and its default."""
 
@@ -216,12 +218,18 @@ def _wav2vec2_bert(settings: Mapping[str, Any], vocabulary_size: int, blank: int
     return Wav2Vec2BertForCTC(_filled(SMALL_WAV2VEC2_BERT, settings, Wav2Vec2BertConfig, **own))
 
 
+def _torchaudio_conformer(settings: Mapping[str, Any], vocabulary_size: int, blank: int) -> PreTrainedModel:
+    own = {"vocab_size": vocabulary_size, "pad_token_id": blank}
+    return TorchaudioConformerForCTC(_filled({}, settings, TorchaudioConformerConfig, **own))
+
+
 BUILDERS: dict[str, Callable[[Mapping[str, Any], int, int], PreTrainedModel]] = {
     "parakeet": _parakeet,
     "wav2vec2_conformer": _wav2vec2_conformer,
     "wav2vec2_bert": _wav2vec2_bert,
     "lasr": _lasr,
     "granite_speech5": _granite_speech5,
+    "torchaudio_conformer": _torchaudio_conformer,
 }
 
 

@@ -93,6 +93,13 @@ def _parakeet(sentences: Sequence[str], config: TokensConfig, sampling_rate: int
     return ParakeetProcessor(ParakeetFeatureExtractor(feature_size=mel_bins, sampling_rate=sampling_rate), tokenizer)
 
 
+def _torchaudio_conformer(
+    sentences: Sequence[str], config: TokensConfig, sampling_rate: int, mel_bins: int
+) -> ProcessorMixin:
+    tokenizer = _piece_tokenizer(sentences, config, blank_first=True)
+    return ParakeetProcessor(ParakeetFeatureExtractor(feature_size=mel_bins, sampling_rate=sampling_rate), tokenizer)
+
+
 def _lasr(sentences: Sequence[str], config: TokensConfig, sampling_rate: int, mel_bins: int) -> ProcessorMixin:
     tokenizer = _piece_tokenizer(sentences, config, blank_first=True)
     return LasrProcessor(LasrFeatureExtractor(feature_size=mel_bins, sampling_rate=sampling_rate), tokenizer)
@@ -128,6 +135,7 @@ def _wav2vec2_tokenizer(sentences: Sequence[str], config: TokensConfig) -> Wav2V
 
 BUILDERS: dict[str, Callable[[Sequence[str], TokensConfig, int, int], ProcessorMixin]] = {
     "parakeet": _parakeet,
+    "torchaudio_conformer": _torchaudio_conformer,
     "wav2vec2_conformer": _wav2vec2,
     "wav2vec2_bert": _wav2vec2_bert,
     "lasr": _lasr,
