@@ -1,4 +1,4 @@
-"""The model card that travels with a checkpoint. The same facts give the same card."""
+"""The model card that travels with every compressed checkpoint."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 import torch
 import transformers
+from huggingface_hub import EvalResult, ModelCardData
 from transformers import PreTrainedModel
 
 import compress
@@ -17,21 +18,31 @@ from compress.cost import size_of
 from compress.structure import MODULES
 
 CARD_FILE = "README.md"
+TASK = "automatic-speech-recognition"
+TAGS = (TASK, "conformer", "ctc", "structured-pruning", "conformer-compress")
+HERE = "path/or/repository"
 
 
-def model_card(model: PreTrainedModel, facts: dict[str, Any]) -> str:
+def model_card(model: PreTrainedModel, facts: dict[str, Any], report: dict[str, Any] | None = None, **hub: Any) -> str:
     """The card as Markdown with the Hub's metadata on top.
 
     Args:
-        model: the model to describe.
+        model: the model to describe; one without memory (on the meta device) will do.
         facts: content of `compression.json`.
+        report: content of the `report.json` of `compress evaluate`, if there is one: its error rates go into the
+            metadata (`model-index`), and the comparison with its baseline into the text.
+        **hub: further metadata, e.g. `license`, `datasets`, `language`, and `repository`, the name to load it by.
     """
     template = jinja2.Template(files("compress").joinpath("card.md.jinja").read_text(), trim_blocks=True)
     teacher = str(facts.get("teacher", ""))
+    local = Path(teacher).exists()
+    repository = hub.pop("repository", None)
     card: str = template.render(
+        metadata=_metadata(model, None if local else teacher or None, report, repository, hub),
         facts=facts,
-        base_model=teacher if teacher and not Path(teacher).exists() else None,
-        teacher=Path(teacher).name if Path(teacher).exists() else teacher,
+        report=report,
+        repository=repository or HERE,
+        teacher=Path(teacher).name if local else teacher,
         family=family_of(model),
         model_class=type(model).__name__,
         size=size_of(model),
@@ -44,6 +55,43 @@ def model_card(model: PreTrainedModel, facts: dict[str, Any]) -> str:
         },
     )
     return card
+
+
+def _metadata(
+    model: PreTrainedModel,
+    base_model: str | None,
+    report: dict[str, Any] | None,
+    repository: str | None,
+    hub: dict[str, Any],
+) -> str:
+    """The YAML block that the Hub reads."""
+    results = [_result(report)] if report else None
+    data = ModelCardData(
+        library_name="transformers",
+        pipeline_tag=TASK,
+        tags=list(TAGS),
+        base_model=base_model,
+        model_name=(repository or type(model).__name__).split("/")[-1] if results else None,
+        eval_results=results,
+        **hub,
+    )
+    return str(data.to_yaml())
+
+
+def _result(report: dict[str, Any]) -> EvalResult:
+    source = str(report["data"]["source"])
+    name = Path(source).name if Path(source).exists() else source
+    return EvalResult(
+        task_type=TASK,
+        task_name="Automatic Speech Recognition",
+        dataset_type=name,
+        dataset_name=name,
+        dataset_config=report["data"].get("subset"),
+        dataset_split=report["data"]["split"],
+        metric_type="wer",
+        metric_name="WER",
+        metric_value=round(100 * report["model"]["wer"], 2),
+    )
 
 
 def _row(block: dict[str, tuple[int, int]] | None) -> list[str]:

@@ -88,6 +88,8 @@ def main(out: str) -> None:
     }
     if processes.rank() == 0:
         Path(out).write_text(json.dumps(result))
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
 
 
 if __name__ == "__main__":

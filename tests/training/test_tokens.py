@@ -74,6 +74,7 @@ def test_pieces_are_longer_than_characters() -> None:
 RELOAD = """
 import json, sys
 import numpy as np
+import compress
 from transformers import AutoModelForCTC, AutoProcessor, pipeline
 results = {}
 for folder, frames in json.load(sys.stdin).items():

@@ -1,0 +1,155 @@
+"""Pushing a checkpoint to the Hub: one commit with everything that belongs to it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi
+from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError: httpx's, under whatever name it has
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    LocalTokenNotFoundError,
+    OfflineModeIsEnabled,
+)
+
+from compress.card import CARD_FILE, model_card
+from compress.checkpoint.loading import CheckpointError, load_config, load_processor, read_compression
+from compress.conformers import skeleton
+
+REPORT_FOLDER = "report"
+REPORT_FILE = "report.json"
+REPORT_FILES = (REPORT_FILE, "report.md", "report.html")
+UNAUTHORISED, FORBIDDEN, TAKEN = 401, 403, 409
+
+
+class PushError(ValueError):
+    """A checkpoint could not be pushed."""
+
+
+@dataclass(frozen=True)
+class PushConfig:
+    """What goes to the Hub, and as what.
+
+    Attributes:
+        model: folder of the checkpoint.
+        repo_id: `user/name` on the Hub.
+        report: folder that `compress evaluate --out` has filled; its error rates go into the card.
+        license: as the Hub abbreviates it, e.g. `cc-by-4.0`; that of the model it was made from usually binds.
+        datasets: Hub names of the data it was trained on.
+        language: e.g. `en`.
+        private: whether a new repository is private.
+        update: whether to add a commit to a repository that exists already.
+        message: of the commit.
+        dry_run: show what would go, and send nothing.
+    """
+
+    model: str
+    repo_id: str
+    report: str | None = None
+    license: str | None = None
+    datasets: tuple[str, ...] = ()
+    language: str | None = None
+    private: bool = False
+    update: bool = False
+    message: str = "Compressed with conformer-compress"
+    dry_run: bool = False
+
+
+@contextmanager
+def staged(config: PushConfig) -> Iterator[Path]:
+    """A temporary folder with the very files that go to the Hub.
+
+    Raises:
+        CheckpointError: if the checkpoint is not complete.
+        PushError: if the folder of the report holds none.
+    """
+    source = Path(config.model)
+    load_processor(config.model)
+    if not list(source.glob("*.safetensors")):
+        raise CheckpointError(f"The folder {config.model!r} holds no *.safetensors; it is not a whole checkpoint.")
+    with tempfile.TemporaryDirectory() as name:
+        stage = Path(name)
+        for path in source.iterdir():
+            if path.is_file() and not path.name.startswith("."):
+                shutil.copyfile(path, stage / path.name)
+        report = _stage_report(config, stage)
+        (stage / CARD_FILE).write_text(_card(config, report))
+        yield stage
+
+
+def _stage_report(config: PushConfig, stage: Path) -> dict[str, Any] | None:
+    if config.report is None:
+        return None
+    folder = Path(config.report)
+    if not (folder / REPORT_FILE).is_file():
+        raise PushError(
+            f"{folder} holds no {REPORT_FILE}; make one with: compress evaluate MODEL --data DIR --out {folder}"
+        )
+    (stage / REPORT_FOLDER).mkdir()
+    for name in REPORT_FILES:
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, stage / REPORT_FOLDER / name)
+    result: dict[str, Any] = json.loads((folder / REPORT_FILE).read_text())
+    return result
+
+
+def _card(config: PushConfig, report: dict[str, Any] | None) -> str:
+    model = skeleton(load_config(config.model), original=False)
+    hub = {"license": config.license, "language": config.language, "datasets": list(config.datasets) or None}
+    facts = read_compression(config.model) or {}
+    return model_card(model, facts, report, repository=config.repo_id, **hub)
+
+
+def files_of(stage: Path) -> dict[str, int]:
+    """The files of a stage by name, with their sizes in bytes."""
+    return {str(path.relative_to(stage)): path.stat().st_size for path in sorted(stage.rglob("*")) if path.is_file()}
+
+
+def push(config: PushConfig, stage: Path) -> str:
+    """Makes the repository where needed, and adds one commit with all files of the stage.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        PushError: without a valid token, without permission or network, or if the name is taken.
+    """
+    api = HfApi()
+    with _explained(config.repo_id, api.endpoint):
+        api.create_repo(config.repo_id, private=config.private, exist_ok=config.update)
+        commit = api.upload_folder(repo_id=config.repo_id, folder_path=stage, commit_message=config.message)
+    return str(commit.commit_url)
+
+
+@contextmanager
+def _explained(repo_id: str, endpoint: str) -> Iterator[None]:
+    """Turns what the Hub answers into what to do about it; no message holds a token."""
+    try:
+        yield
+    except LocalTokenNotFoundError as error:
+        raise PushError("There is no token: run `hf auth login`, or set HF_TOKEN to one that may write.") from error
+    except HFValidationError as error:
+        raise PushError(f"{repo_id!r} is no name for a repository; it looks like user/name. {error}") from error
+    except HfHubHTTPError as error:
+        raise PushError(_answer(error, repo_id, endpoint)) from error
+    except (OfflineModeIsEnabled, HTTPError) as error:  # what is left of HTTPError: nobody answered
+        raise PushError(f"{endpoint} cannot be reached ({error}); nothing was changed there.") from error
+
+
+def _answer(error: HfHubHTTPError, repo_id: str, endpoint: str) -> str:
+    status = error.response.status_code
+    if status == UNAUTHORISED:
+        return f"{endpoint} does not accept the token, or there is none: run `hf auth login`, or set HF_TOKEN."
+    if status == FORBIDDEN:
+        return f"This token has no permission to write to {repo_id}: take one with write access to that name."
+    if status == TAKEN:
+        return f"{repo_id} exists already: choose another name, or give --update true to add a commit to it."
+    return f"{endpoint} answered {status} for {repo_id}: {error.server_message or 'no reason given'}"

@@ -1,0 +1,187 @@
+"""`compress push` against a server that speaks the Hub's calls: what arrives is what was sent."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from safetensors.torch import load_file
+
+import compress
+from compress.checkpoint import save
+from compress.training.tokens import TokensConfig, build_processor
+from tests.checkpoint.hub import READ_ONLY, TOKEN, Hub, running_hub
+from tests.recipes.launching import REPOSITORY
+from tests.tiny import parakeet, random_structure
+
+REPORT = {
+    "data": {"source": "digits", "subset": None, "split": "test"},
+    "model": {"wer": 0.0269, "wer_ci95": [0.02, 0.03], "words": 2414, "parameters": {"total": 50},
+              "macs_per_second": 41e6, "rtf": 0.002},
+    "baseline": {"wer": 0.029, "wer_ci95": [0.02, 0.04], "words": 2414, "parameters": {"total": 100},
+                 "macs_per_second": 67e6, "rtf": 0.003},
+    "difference": {"wer": -0.0021, "wer_ci95": [-0.006, 0.002]},
+    "conditions": {"device_name": "a processor", "batch": 1, "seconds": 10.0},
+}  # fmt: skip
+
+
+ONLINE = {"HF_HUB_OFFLINE": "0", "TRANSFORMERS_OFFLINE": "0"}
+"""The other tests run without the Hub; these have one of their own."""
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("push")
+    model = parakeet()
+    small = compress.remove(model, random_structure(model, 1))
+    facts = {"method": "prune", "teacher": "someone/parakeet", "parameters_before": model.num_parameters()}
+    save(
+        small,
+        build_processor("parakeet", ["the quick brown fox"], TokensConfig(), mel_bins=16),
+        folder / "model",
+        facts,
+    )
+    (folder / "report").mkdir()
+    (folder / "report" / "report.json").write_text(json.dumps(REPORT))
+    (folder / "report" / "report.md").write_text("# Report\n")
+    return folder
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    with running_hub() as hub:
+        yield hub
+
+
+def push(
+    checkpoint: Path, address: str, tmp_path: Path, *options: str, token: str | None = TOKEN
+) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
+    environment |= {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1"}
+    environment |= {"PYTHONPATH": str(REPOSITORY), "COLUMNS": "120", **ONLINE}
+    if token is not None:
+        environment["HF_TOKEN"] = token
+    command = [sys.executable, "-m", "compress", "push", str(checkpoint / "model"), "someone/small", *options]
+    done = subprocess.run(
+        command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert TOKEN not in done.stdout + done.stderr
+    return done
+
+
+LOAD = """
+import sys
+import torch
+import compress
+from transformers import AutoModelForCTC, AutoProcessor
+model = AutoModelForCTC.from_pretrained("someone/small")
+AutoProcessor.from_pretrained("someone/small")
+torch.save(model.state_dict(), sys.argv[1])
+"""
+
+
+def test_one_commit_with_everything_is_loaded_back(checkpoint: Path, hub: Hub, tmp_path: Path) -> None:
+    options = ("--report", str(checkpoint / "report"), "--license", "cc-by-4.0", "--datasets", "[someone/digits]")
+    done = push(checkpoint, hub.address, tmp_path, *options, "--language", "en", "--private", "true")
+    assert done.returncode == 0, done.stderr
+    assert f"{hub.address}/someone/small/commit/" in done.stdout
+    [(name, _, paths)] = hub.commits
+    assert name == "someone/small"
+    assert hub.private == {"someone/small"}
+    sent = {path.name for path in (checkpoint / "model").iterdir()}
+    assert set(paths) == sent | {"report/report.json", "report/report.md"}
+    received = hub.repositories["someone/small"]
+    for file in sent - {"README.md"}:
+        assert received[file] == (checkpoint / "model" / file).read_bytes()
+    fresh = {"HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "fresh"), "HF_HUB_DISABLE_XET": "1", **ONLINE}
+    loaded = subprocess.run(
+        [sys.executable, "-c", LOAD, str(tmp_path / "weights.pt")],
+        env=os.environ | fresh | {"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert loaded.returncode == 0, loaded.stderr
+    import torch
+
+    weights = torch.load(tmp_path / "weights.pt", weights_only=True)
+    original = load_file(checkpoint / "model" / "model.safetensors")
+    assert all(torch.equal(weights[key], tensor) for key, tensor in original.items())
+
+
+def test_the_card_has_metadata_and_the_comparison(checkpoint: Path, hub: Hub, tmp_path: Path) -> None:
+    options = ("--report", str(checkpoint / "report"), "--license", "cc-by-4.0", "--datasets", "[someone/digits]")
+    assert push(checkpoint, hub.address, tmp_path, *options).returncode == 0
+    card = hub.repositories["someone/small"]["README.md"].decode()
+    metadata = yaml.safe_load(card.split("---\n")[1])
+    assert metadata["base_model"] == "someone/parakeet"
+    assert metadata["license"] == "cc-by-4.0"
+    assert metadata["datasets"] == ["someone/digits"]
+    assert {"conformer", "structured-pruning"} <= set(metadata["tags"])
+    [result] = metadata["model-index"][0]["results"]
+    assert metadata["model-index"][0]["name"] == "small"
+    assert result["task"]["type"] == "automatic-speech-recognition"
+    assert result["dataset"] == {"name": "digits", "type": "digits", "split": "test"}
+    assert result["metrics"][0]["value"] == 2.69
+    assert "| WER | 2.90 % | 2.69 % (2.00 to 3.00) |" in card
+    assert 'AutoModelForCTC.from_pretrained("someone/small")' in card
+    assert str(checkpoint) not in card
+
+
+def test_a_dry_run_shows_files_and_sends_nothing(checkpoint: Path, hub: Hub, tmp_path: Path) -> None:
+    done = push(checkpoint, hub.address, tmp_path, "--dry_run", "true", token=None)
+    assert done.returncode == 0, done.stderr
+    assert "model.safetensors" in done.stdout
+    assert "structure.json" in done.stdout
+    assert "Nothing was sent" in done.stdout
+    assert not hub.repositories
+
+
+def test_a_taken_name_needs_update(checkpoint: Path, hub: Hub, tmp_path: Path) -> None:
+    assert push(checkpoint, hub.address, tmp_path).returncode == 0
+    again = push(checkpoint, hub.address, tmp_path)
+    assert again.returncode == 2
+    assert "someone/small exists already: choose another name, or give --update true" in again.stderr
+    assert len(hub.commits) == 1
+    assert push(checkpoint, hub.address, tmp_path, "--update", "true", "--message", "Better").returncode == 0
+    assert [commit[1] for commit in hub.commits] == ["Compressed with conformer-compress", "Better"]
+
+
+@pytest.mark.parametrize(
+    ("token", "message"),
+    [
+        (None, "run `hf auth login`, or set HF_TOKEN"),
+        ("hf_wrong", "does not accept the token"),
+        (READ_ONLY, "no permission to write to someone/small"),
+    ],
+)
+def test_without_a_right_to_write_it_says_so(
+    checkpoint: Path, hub: Hub, tmp_path: Path, token: str | None, message: str
+) -> None:
+    done = push(checkpoint, hub.address, tmp_path, token=token)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not hub.commits
+
+
+def test_without_network_it_says_so(checkpoint: Path, tmp_path: Path) -> None:
+    done = push(checkpoint, "http://127.0.0.1:9", tmp_path)
+    assert done.returncode == 2
+    assert "http://127.0.0.1:9 cannot be reached" in done.stderr
+
+
+def test_what_is_not_whole_is_not_pushed(checkpoint: Path, hub: Hub, tmp_path: Path) -> None:
+    done = push(checkpoint, hub.address, tmp_path, "--report", str(tmp_path))
+    assert done.returncode == 2
+    assert "holds no report.json; make one with: compress evaluate" in done.stderr
+    command = [sys.executable, "-m", "compress", "push", str(tmp_path), "someone/small"]
+    done = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "holds no config.json" in done.stderr
+    assert not hub.repositories
