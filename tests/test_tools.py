@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.recipes.launching import REPOSITORY
+from tests.recipes.launching import REPOSITORY, load_recipe
 
 REFERENCES = ["one two three four", "five six seven eight", "nine"]
 TEACHER = ["one two three four", "five six seven eight", "ten"]
@@ -56,3 +56,27 @@ def test_the_comparison_is_made_from_reports_and_transcripts(evidence: Path) -> 
     assert "; 0.00, 33.33 | 50 | 60% | +5.56 (" in ours
     assert "| **33.33** (" in magnitude
     assert magnitude.split("|")[-2].strip().startswith("-16.67 (")
+
+
+SIZES = {
+    "nvidia/parakeet-ctc-0.6b": 608.8,
+    "nvidia/parakeet-ctc-1.1b": 1062.5,
+    "facebook/wav2vec2-conformer-rel-pos-large": 618.6,
+    "facebook/wav2vec2-conformer-rope-large": 593.4,
+    "facebook/w2v-bert-2.0 (with a CTC head)": 580.5,
+    "google/medasr": 105.3,
+    "ibm-granite/granite-speech-5.0-470m-turboctc": 472.9,
+}
+"""Millions of parameters."""
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_public_configurations_are_inspected_without_weights(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(REPOSITORY / "tools")
+    tool = load_recipe("tools/inspect_public.py")
+    found = tool.describe(name)
+    assert found["parameters"]["total"] / 1e6 == pytest.approx(SIZES[name], rel=1e-3)
+    for row in found["reachable"]:
+        assert 0 <= row["smallest"] < 0.2 * row["full"]
+        assert row["largest"] <= row["full"]
+    assert set(tool.CONFIGS) == set(SIZES)

@@ -1,0 +1,100 @@
+"""Inspects the configurations of public checkpoints, each in a fresh process, and measures what that takes.
+
+    python tools/inspect_public.py --results RESULTS.md
+
+Nothing is downloaded: the dimensions are those of the checkpoints' own configs.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+from add_result import append_entry, facts
+from transformers import (
+    GraniteSpeech5CTCConfig,
+    LasrCTCConfig,
+    ParakeetCTCConfig,
+    PreTrainedConfig,
+    Wav2Vec2BertConfig,
+    Wav2Vec2ConformerConfig,
+)
+
+MAXRSS_UNITS_PER_MIB = 1024
+LARGE = {
+    "hidden_size": 1024,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "intermediate_size": 4096,
+    "feat_extract_norm": "layer",
+    "conv_bias": True,
+    "vocab_size": 32,
+}
+
+CONFIGS: dict[str, PreTrainedConfig] = {
+    "nvidia/parakeet-ctc-0.6b": ParakeetCTCConfig(),
+    "nvidia/parakeet-ctc-1.1b": ParakeetCTCConfig(encoder_config={"num_hidden_layers": 42}),
+    "facebook/wav2vec2-conformer-rel-pos-large": Wav2Vec2ConformerConfig(**LARGE, position_embeddings_type="relative"),
+    "facebook/wav2vec2-conformer-rope-large": Wav2Vec2ConformerConfig(**LARGE, position_embeddings_type="rotary"),
+    "facebook/w2v-bert-2.0 (with a CTC head)": Wav2Vec2BertConfig(vocab_size=32),
+    "google/medasr": LasrCTCConfig(),
+    "ibm-granite/granite-speech-5.0-470m-turboctc": GraniteSpeech5CTCConfig(),
+}
+
+
+def main(*, results: str | None = None, title: str = "compress inspect on public configurations") -> None:
+    """Prints a line per configuration, and appends the table to a file of results.
+
+    Args:
+        results: the file to append to.
+        title: heading of the entry.
+    """
+    lines = [
+        "| configuration | parameters | MACs, 10 s | reachable, params | reachable, MACs | seconds | peak MiB |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name in CONFIGS:
+        found = json.loads(subprocess.run([sys.executable, __file__, name], capture_output=True, check=True).stdout)
+        lines.append(f"| {name} | " + " | ".join(found) + " |")
+        print(lines[-1], flush=True)
+    if results:
+        command = "python tools/inspect_public.py"
+        append_entry(Path(results), title, [*facts(command, "none: configurations only", "2 CPU cores"), *lines])
+
+
+def describe(name: str) -> dict[str, Any]:
+    """What `compress inspect` says of one of them."""
+    from compress.inspection import inspect_model
+
+    with tempfile.TemporaryDirectory() as folder:
+        CONFIGS[name].save_pretrained(folder)
+        return inspect_model(folder)
+
+
+def measured(name: str) -> list[str]:
+    """One row of the table."""
+    start = time.perf_counter()
+    found = describe(name)
+    seconds = time.perf_counter() - start
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MAXRSS_UNITS_PER_MIB
+    ranges = [
+        f"{row['smallest'] / row['full']:.0%} to {row['largest'] / row['full']:.0%}"
+        for row in found["reachable"]
+        if row["denominator"] == "total"
+    ]
+    size, macs = f"{found['parameters']['total'] / 1e6:,.1f} M", f"{found['macs']['total'] / 1e9:,.1f} G"
+    return [size, macs, *ranges, f"{seconds:.1f}", f"{memory:,.0f}"]
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 2 and sys.argv[1] in CONFIGS:
+        print(json.dumps(measured(sys.argv[1])))
+    else:
+        jsonargparse.auto_cli(main, as_positional=False)
