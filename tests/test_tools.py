@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from compress.conformers import FAMILIES
 from tests.recipes.launching import REPOSITORY, load_recipe
 
 REFERENCES = ["one two three four", "five six seven eight", "nine"]
@@ -80,3 +81,10 @@ def test_public_configurations_are_inspected_without_weights(name: str, monkeypa
         assert 0 <= row["smallest"] < 0.2 * row["full"]
         assert row["largest"] <= row["full"]
     assert set(tool.CONFIGS) == set(SIZES)
+
+
+def test_the_readme_lists_the_families_of_the_registry() -> None:
+    tool = load_recipe("tools/family_table.py")
+    text = (REPOSITORY / "README.md").read_text()
+    assert tool.written(text) == text, "run: python tools/family_table.py"
+    assert set(tool.BUILDERS) == {family.name for family in FAMILIES}
