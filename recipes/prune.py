@@ -49,12 +49,13 @@ from compress.conformers import frame_mask, prepare_for_training, skeleton
 from compress.cost import size_of
 from compress.data import Batch
 from compress.distill import DistillConfig, LayerDistance, output_divergence
-from compress.folders import recover_folder, write_json
+from compress.folders import write_json
 from compress.gates import GateConfig, Gates
 from compress.structure import Structure
 from compress.student import GatedStudent, Student
 from compress.training import processes
 from compress.training.best import Best
+from compress.training.claim import claimed
 from compress.training.ctc import Unalignable, ctc_loss
 from compress.training.finite import FiniteGuard
 from compress.training.models import fresh_model
@@ -384,13 +385,11 @@ def main(config: Config) -> None:
     if (pruning.output / "done.json").exists():
         logger.info("%s has already ended; its numbers are in done.json there.", config.output)
         return
-    if pruning.accelerator.is_main_process:
-        for name in ("gated", "removed", "final"):
-            recover_folder(pruning.output / name)
-    pruning.prepare()
-    start_trackers(pruning.accelerator, "prune", to_dict(config), pruning.output)
-    pruning.decide()
-    pruning.recover()
+    with claimed(pruning.output, "gated", "removed", "final"):
+        pruning.prepare()
+        start_trackers(pruning.accelerator, "prune", to_dict(config), pruning.output)
+        pruning.decide()
+        pruning.recover()
 
 
 if __name__ == "__main__":

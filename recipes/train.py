@@ -30,8 +30,9 @@ from compress.checkpoint import load_processor
 from compress.config import fail, parse, to_dict
 from compress.conformers import frame_mask
 from compress.data import Batch, open_speech
-from compress.folders import recover_folder, replaced_folder, write_json
+from compress.folders import replaced_folder, write_json
 from compress.training.best import Best
+from compress.training.claim import claimed
 from compress.training.ctc import Unalignable, ctc_loss
 from compress.training.finite import FiniteGuard
 from compress.training.models import ModelConfig, build_model, mel_bins
@@ -258,13 +259,11 @@ def main(config: Config) -> None:
     if training.done_file.exists():
         logger.info("%s has already ended; its numbers are in %s.", config.output, training.done_file)
         return
-    if training.accelerator.is_main_process:
-        for name in ("best", "last", "processor"):
-            recover_folder(training.output / name)
-    training.prepare()
-    training.begin()
-    training.run()
-    training.finish()
+    with claimed(training.output, "best", "last", "processor"):
+        training.prepare()
+        training.begin()
+        training.run()
+        training.finish()
 
 
 if __name__ == "__main__":

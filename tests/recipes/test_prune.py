@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from filelock import FileLock
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -367,6 +368,17 @@ def test_structure_and_budget_must_go_together(folder: Path, overrides, message:
         prune_here(folder, folder / "refused", *overrides)
     assert error.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_two_runs_in_one_folder_are_refused(folder: Path, tmp_path: Path) -> None:
+    """A launcher that is killed can leave its process running: the same command must not write among its files."""
+    output = tmp_path / "run"
+    output.mkdir()
+    with FileLock(output / ".lock"):
+        result = launch(RECIPE, [sys.executable], folder / "prune.yaml", output)
+    assert result.returncode == 2
+    assert f"Another run is writing to {output}: wait until it has ended, or stop its processes." in result.stderr
+    assert not (output / "checkpoints").exists()
 
 
 def half_done(finished: Path, output: Path) -> Path:
