@@ -19,8 +19,8 @@ TEACHER = ["one two three four", "five six seven eight", "ten"]
 def leave(folder: Path, hypotheses: list[str], wer: float) -> None:
     """The part of a report that the comparison reads."""
     folder.mkdir(parents=True)
-    model = {"wer": wer, "wer_ci95": [0.0, 0.5], "parameters": {"total": 50}}
-    baseline = {"wer": 1 / 9, "wer_ci95": [0.0, 0.3], "parameters": {"total": 100}}
+    model = {"wer": wer, "wer_ci95": [0.0, 0.5], "cer": wer / 2, "parameters": {"total": 50}}
+    baseline = {"wer": 1 / 9, "wer_ci95": [0.0, 0.3], "cer": 0.05, "parameters": {"total": 100}}
     report = {"model": model, "baseline": baseline, "ratio": {"macs": 0.6}}
     (folder / "report.json").write_text(json.dumps(report))
     rows = zip("abc", REFERENCES, hypotheses, TEACHER, strict=True)
@@ -51,10 +51,10 @@ def test_the_comparison_is_made_from_reports_and_transcripts(evidence: Path) -> 
     text = results.read_text()
     assert "commit abc1234" in text
     assert "    python tools/evidence.py run --data D\n" in text
-    assert "| teacher | 100% | **11.11** (0.00 to 30.00) | 100 | 100% |" in text
+    assert "| teacher | 100% | **11.11** (0.00 to 30.00) | 5.00 | 100 | 100% |" in text
     ours, magnitude = (line for line in text.splitlines() if line.startswith(("| ours", "| magnitude")))
     assert "| **16.67** (" in ours  # 3 errors of 2 x 9 words
-    assert "; 0.00, 33.33 | 50 | 60% | +5.56 (" in ours
+    assert "; 0.00, 33.33 | 8.33 | 50 | 60% | +5.56 (" in ours
     assert "| **33.33** (" in magnitude
     assert magnitude.split("|")[-2].strip().startswith("-16.67 (")
 

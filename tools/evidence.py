@@ -241,23 +241,25 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 def _table(cells: dict[tuple[str, str], Cell]) -> list[str]:
     some = next(iter(cells.values())).reports[0]["baseline"]
     low, high = (100 * value for value in some["wer_ci95"])
-    lines = [
-        "| row | size | WER % | parameters | MACs | minus teacher | ours minus this |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    head = ("row", "size", "WER %", "CER %", "parameters", "MACs", "minus teacher", "ours minus this")
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     wer, parameters = f"**{100 * some['wer']:.2f}** ({low:.2f} to {high:.2f})", some["parameters"]["total"]
-    lines.append(f"| teacher | 100% | {wer} | {parameters:,} | 100% | | |")
+    lines.append(f"| teacher | 100% | {wer} | {100 * some['cer']:.2f} | {parameters:,} | 100% | | |")
     titles = {row.name: row.title for row in ROWS}
     for (name, size), cell in sorted(cells.items(), key=lambda item: -int(item[0][1].rstrip("%"))):
         ours = cells.get((OURS, size))
         versus = ours.against(cell.errors) if ours and name != OURS else ""
         parameters = round(fmean(report["model"]["parameters"]["total"] for report in cell.reports))
-        macs = fmean(report["ratio"]["macs"] for report in cell.reports)
+        macs, cer = (fmean(values) for values in zip(*(_of(report) for report in cell.reports), strict=True))
         lines.append(
-            f"| {titles[name]} | {size} | {cell.show()} | {parameters:,} | {macs:.0%} | "
+            f"| {titles[name]} | {size} | {cell.show()} | {100 * cer:.2f} | {parameters:,} | {macs:.0%} | "
             f"{cell.against(cell.baseline[None])} | {versus} |"
         )
     return lines
+
+
+def _of(report: dict[str, Any]) -> tuple[float, float]:
+    return report["ratio"]["macs"], report["model"]["cer"]
 
 
 def _remarks() -> list[str]:
