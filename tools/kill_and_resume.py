@@ -1,6 +1,6 @@
 """Kills a training job again and again at random steps, and compares what it leaves with a run that never was.
 
-    python tools/kill_and_resume.py --config configs/demo/prune.yaml --out runs/kills --kills 5 -- --learn.steps 40 ...
+    python tools/kill_and_resume.py --config configs/demo/prune.yaml --out runs/kills --kills 10 -- --learn.steps 40 ...
 
 What follows `--` goes to the recipe. Losses, multipliers and gate statistics of every step, error rates on the dev set,
 every model, gates included, and the final numbers must be the same to the last bit (on a CPU); times may differ.
@@ -35,7 +35,7 @@ def main(
     config: str,
     out: str,
     recipe: str = "recipes/prune.py",
-    kills: int = 5,
+    kills: int = 10,
     seed: int = 0,
     options: Sequence[str] = (),
 ) -> None:

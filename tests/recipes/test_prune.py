@@ -160,10 +160,10 @@ def test_each_phase_leaves_something_usable(finished: Path, tmp_path: Path) -> N
 
 
 def test_killed_and_resumed_equals_never_interrupted(folder: Path, finished: Path) -> None:
-    """Killed twice at random steps, by SIGKILL and by SIGTERM; losses, multipliers, gates and models are the same."""
+    """Killed at random steps, twice by SIGKILL and once by SIGTERM; nothing but the times differs."""
     tool, output = load_recipe("tools/kill_and_resume.py"), folder / "killed"
     tool.in_pieces(
-        command(RECIPE, [sys.executable], folder / "prune.yaml", output), output, LEARN + RECOVER, 2, random.Random()
+        command(RECIPE, [sys.executable], folder / "prune.yaml", output), output, LEARN + RECOVER, 3, random.Random()
     )
     assert list(tool.differences(finished, output)) == []
     (output / "done.json").write_text("{}")
