@@ -50,6 +50,7 @@ def test_the_comparison_is_made_from_reports_and_transcripts(evidence: Path) -> 
     assert done.returncode == 0, done.stderr
     text = results.read_text()
     assert "commit abc1234" in text
+    assert "- data: D; seeds 0, 1\n" in text
     assert "    python tools/evidence.py run --data D\n" in text
     assert "| teacher | 100% | **11.11** (0.00 to 30.00) | 5.00 | 100 | 100% |" in text
     ours, magnitude = (line for line in text.splitlines() if line.startswith(("| ours", "| magnitude")))

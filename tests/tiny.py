@@ -27,14 +27,12 @@ from compress.structure import Block, Kept, Structure
 
 BLOCKS = 3
 VOCABULARY = 20
+DIMENSIONS = {"hidden_size": 32, "num_hidden_layers": BLOCKS, "num_attention_heads": 4, "intermediate_size": 64}
 
 
 def parakeet(seed: int = 0) -> PreTrainedModel:
     encoder = {
-        "hidden_size": 32,
-        "num_hidden_layers": BLOCKS,
-        "num_attention_heads": 4,
-        "intermediate_size": 64,
+        **DIMENSIONS,
         "subsampling_conv_channels": 8,
         "num_mel_bins": 16,
         "subsampling_factor": 4,
@@ -46,10 +44,7 @@ def parakeet(seed: int = 0) -> PreTrainedModel:
 def wav2vec2_conformer(position: str | None, seed: int = 0) -> PreTrainedModel:
     config = Wav2Vec2ConformerConfig(
         vocab_size=VOCABULARY,
-        hidden_size=32,
-        num_hidden_layers=BLOCKS,
-        num_attention_heads=4,
-        intermediate_size=64,
+        **DIMENSIONS,
         conv_dim=(16, 16),
         conv_kernel=(10, 3),
         conv_stride=(5, 2),
@@ -65,10 +60,7 @@ def wav2vec2_conformer(position: str | None, seed: int = 0) -> PreTrainedModel:
 def wav2vec2_bert(position: str | None, seed: int = 0) -> PreTrainedModel:
     config = Wav2Vec2BertConfig(
         vocab_size=VOCABULARY,
-        hidden_size=32,
-        num_hidden_layers=BLOCKS,
-        num_attention_heads=4,
-        intermediate_size=64,
+        **DIMENSIONS,
         feature_projection_input_dim=16,
         conv_depthwise_kernel_size=7,
         position_embeddings_type=position,
@@ -79,10 +71,7 @@ def wav2vec2_bert(position: str | None, seed: int = 0) -> PreTrainedModel:
 
 def lasr(seed: int = 0) -> PreTrainedModel:
     encoder = {
-        "hidden_size": 32,
-        "num_hidden_layers": BLOCKS,
-        "num_attention_heads": 4,
-        "intermediate_size": 64,
+        **DIMENSIONS,
         "conv_kernel_size": 8,
         "subsampling_conv_channels": 8,
         "num_mel_bins": 16,
@@ -92,10 +81,7 @@ def lasr(seed: int = 0) -> PreTrainedModel:
 
 def granite_speech5(seed: int = 0) -> PreTrainedModel:
     encoder = {
-        "hidden_size": 32,
-        "num_hidden_layers": BLOCKS,
-        "num_attention_heads": 4,
-        "intermediate_size": 64,
+        **DIMENSIONS,
         "num_mel_bins": 4,
         "context_size": 16,
         "max_position_embeddings": 16,

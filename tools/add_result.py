@@ -15,7 +15,9 @@ from typing import Any
 import jsonargparse
 
 RESULTS = Path(__file__).resolve().parent.parent / "RESULTS.md"
-TEMPLATE_HEAD = "# Results\n\nEvery entry is written by `tools/add_result.py` from the files that the commands leave.\n"
+TEMPLATE_HEAD = (
+    "# Results\n\nEvery entry is written by a program in `tools/`, from the files that the commands leave.\n"
+)
 
 
 def main(

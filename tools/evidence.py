@@ -178,6 +178,8 @@ def table(*, out: str, title: str, data: str, note: str = "", results: str = str
     folder = Path(out)
     state = json.loads((folder / STATE).read_text())
     cells = {(row.name, size): cell for row in ROWS for size in row.sizes if (cell := Cell.read(folder, row, size))}
+    seeds = sorted({path.name.removeprefix("seed-") for path in folder.glob("*/seed-*") if path.is_dir()})
+    data = f"{data}; seeds {', '.join(seeds)}"
     lines = [*facts(state["command"], data, note, commit=state["commit"]), *_table(cells), *_remarks()]
     append_entry(Path(results), title, lines)
 

@@ -79,8 +79,9 @@ def staged(config: PushConfig) -> Iterator[Path]:
         stage = Path(name)
         for path in source.iterdir():
             if path.is_file() and not path.name.startswith("."):
-                shutil.copyfile(path, stage / path.name)
+                (stage / path.name).symlink_to(path.resolve())  # weights can be large
         report = _stage_report(config, stage)
+        (stage / CARD_FILE).unlink(missing_ok=True)
         (stage / CARD_FILE).write_text(_card(config, report))
         yield stage
 

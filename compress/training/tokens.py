@@ -7,6 +7,7 @@ import logging
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -88,15 +89,10 @@ def build_processor(
     return BUILDERS[family](sentences, config, sampling_rate, mel_bins)
 
 
-def _parakeet(sentences: Sequence[str], config: TokensConfig, sampling_rate: int, mel_bins: int) -> ProcessorMixin:
-    tokenizer = _piece_tokenizer(sentences, config, blank_first=False)
-    return ParakeetProcessor(ParakeetFeatureExtractor(feature_size=mel_bins, sampling_rate=sampling_rate), tokenizer)
-
-
-def _torchaudio_conformer(
-    sentences: Sequence[str], config: TokensConfig, sampling_rate: int, mel_bins: int
+def _parakeet(
+    sentences: Sequence[str], config: TokensConfig, sampling_rate: int, mel_bins: int, *, blank_first: bool = False
 ) -> ProcessorMixin:
-    tokenizer = _piece_tokenizer(sentences, config, blank_first=True)
+    tokenizer = _piece_tokenizer(sentences, config, blank_first=blank_first)
     return ParakeetProcessor(ParakeetFeatureExtractor(feature_size=mel_bins, sampling_rate=sampling_rate), tokenizer)
 
 
@@ -135,7 +131,7 @@ def _wav2vec2_tokenizer(sentences: Sequence[str], config: TokensConfig) -> Wav2V
 
 BUILDERS: dict[str, Callable[[Sequence[str], TokensConfig, int, int], ProcessorMixin]] = {
     "parakeet": _parakeet,
-    "torchaudio_conformer": _torchaudio_conformer,
+    "torchaudio_conformer": partial(_parakeet, blank_first=True),
     "wav2vec2_conformer": _wav2vec2,
     "wav2vec2_bert": _wav2vec2_bert,
     "lasr": _lasr,
