@@ -10,7 +10,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, AutoModelForCTC, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from compress.card import CARD_FILE, model_card
 from compress.conformers.description import Family
@@ -60,7 +60,7 @@ def _register(family: Family) -> tuple[type[PreTrainedConfig], type[PreTrainedMo
     config_class = _make_config_class(model_base.config_class)
     model_class = _make_model_class(model_base, config_class)
     AutoConfig.register(str(config_class.model_type), config_class)
-    AutoModelForCTC.register(config_class, model_class)
+    family.auto.register(config_class, model_class)
     return config_class, model_class
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCTC, AutoProcessor, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoProcessor, PreTrainedConfig, PreTrainedModel
 
 from compress.conformers import UnsupportedModelError, family_of, supported
 
@@ -56,7 +56,7 @@ def load_model(model: str, *, dtype: torch.dtype | None = None, device: str | to
     """
     config = load_config(model)
     try:
-        loaded, info = AutoModelForCTC.from_pretrained(
+        loaded, info = family_of(config).auto.from_pretrained(
             model, config=config, dtype=dtype or torch.float32, output_loading_info=True
         )
     except (OSError, RuntimeError, SafetensorError) as error:

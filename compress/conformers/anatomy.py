@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-import transformers
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
@@ -108,7 +107,7 @@ def skeleton(config: PreTrainedConfig, *, original: bool = True) -> PreTrainedMo
         assert config_class is not None
         config = config_class.from_dict(values)
     with torch.device("meta"):
-        model: PreTrainedModel = transformers.AutoModelForCTC.from_config(config)
+        model: PreTrainedModel = family_of(config).auto.from_config(config)
     model.eval()
     return model
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import transformers
 from transformers import PreTrainedModel
@@ -95,6 +95,7 @@ class Family:
         model_type: `config.model_type` of its CTC model.
         model_class: class of its CTC model, in transformers unless `own_class` is given.
         own_class: the class itself, where it is ours.
+        auto_class: the Auto class of transformers that builds it.
         encoder: path of the encoder; its parameters are the `encoder` denominator.
         blocks: path of the list of blocks.
         ffn1, attention, conv, ffn2: the four modules.
@@ -136,6 +137,7 @@ class Family:
     spec_augment_embedding: str | None = None
     padding_sensitive: bool = False
     own_class: type[PreTrainedModel] | None = None
+    auto_class: str = "AutoModelForCTC"
     numbered_blocks: bool = False
     fixed_blocks: str | None = None
 
@@ -144,6 +146,11 @@ class Family:
         """The class of its CTC models before they are compressed."""
         found: type[PreTrainedModel] = self.own_class or getattr(transformers, self.model_class)
         return found
+
+    @property
+    def auto(self) -> Any:
+        """The Auto class by which its models are built and loaded, compressed or not."""
+        return getattr(transformers, self.auto_class)
 
     @property
     def modules(self) -> Mapping[str, Module]:
