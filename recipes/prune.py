@@ -341,7 +341,6 @@ class Pruning:
         phase.close()
         if self.dev is None:
             self.save(phase.model, "final", {})
-        self.finish()
 
     def save(self, model: PreTrainedModel, name: str, facts: dict[str, Any], structure: Any = None) -> None:
         """A complete checkpoint with what is known of its making; facts of earlier phases are carried on."""
@@ -373,7 +372,6 @@ class Pruning:
             }
             write_json(self.output / "done.json", done)
             logger.info("Done: %s", "  ".join(f"{name} {value}" for name, value in done.items()))
-        self.accelerator.end_training()
 
 
 def main(config: Config) -> None:
@@ -390,6 +388,8 @@ def main(config: Config) -> None:
         start_trackers(pruning.accelerator, "prune", to_dict(config), pruning.output)
         pruning.decide()
         pruning.recover()
+        pruning.finish()
+        processes.leave(pruning.accelerator)
 
 
 if __name__ == "__main__":

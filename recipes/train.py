@@ -31,6 +31,7 @@ from compress.config import fail, parse, to_dict
 from compress.conformers import frame_mask
 from compress.data import Batch, open_speech
 from compress.folders import replaced_folder, write_json
+from compress.training import processes
 from compress.training.best import Best
 from compress.training.claim import claimed
 from compress.training.ctc import Unalignable, ctc_loss
@@ -248,7 +249,6 @@ class Training:
         if self.accelerator.is_main_process:
             write_json(self.done_file, done)
             logger.info("Done: %s", "  ".join(f"{name} {value}" for name, value in done.items()))
-        self.accelerator.end_training()
 
 
 def main(config: Config) -> None:
@@ -264,6 +264,9 @@ def main(config: Config) -> None:
         training.begin()
         training.run()
         training.finish()
+        accelerator = training.accelerator
+        del training  # and with it the prepared model
+        processes.leave(accelerator)
 
 
 if __name__ == "__main__":

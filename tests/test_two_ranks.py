@@ -41,3 +41,9 @@ def test_decisions_are_the_same_on_all_ranks(found: dict[str, Any]) -> None:
     assert found["structures"][0] == found["structures"][1]
     assert found["spoilt_own"][0] != found["spoilt_own"][1]
     assert found["agreed"][0] == found["agreed"][1] == found["spoilt_own"][0]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are listed in /proc on Linux only")
+def test_no_thread_of_the_group_outlives_it(found: dict[str, Any]) -> None:
+    assert found["threads_left"]
+    assert not [name for name in found["threads_left"] if "gloo" in name]

@@ -86,10 +86,12 @@ def main(out: str) -> None:
         "spoilt_own": processes.gather(own.to_dict()),
         "agreed": agreed,
     }
-    if processes.rank() == 0:
+    is_main = processes.rank() == 0
+    del wrapped, optimizer
+    processes.leave(accelerator)
+    result["threads_left"] = sorted(path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm"))
+    if is_main:
         Path(out).write_text(json.dumps(result))
-    accelerator.wait_for_everyone()
-    accelerator.end_training()
 
 
 if __name__ == "__main__":

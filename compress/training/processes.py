@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
+from accelerate import Accelerator
 from torch import distributed, nn
 
 
@@ -40,6 +42,18 @@ def share_buffers(model: nn.Module) -> None:
     if _several():
         for buffer in model.buffers():
             distributed.broadcast(buffer, src=0)
+
+
+def leave(accelerator: Accelerator) -> None:
+    """Ends a run: closes its trackers, and ends the group of processes together with its threads.
+
+    A prepared model keeps the group alive beyond its end; a thread of it that is still at work when Python exits brings
+    the process down. Call it when nothing of the run holds a prepared model any more.
+    """
+    accelerator.wait_for_everyone()
+    accelerator.free_memory()
+    gc.collect()
+    accelerator.end_training()
 
 
 def _several() -> bool:
