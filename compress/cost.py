@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from compress.conformers import Family, Module, block_units, family_of, numbered_blocks, part, skeleton, submodule
+from compress.conformers import Family, Module, block_units, family_of, frame_outputs, numbered_blocks, part, skeleton, submodule
 from compress.slicing import drop_dead_, shrink_
 from compress.structure import MODULES, Block, Structure, count_kept
 
@@ -38,7 +38,8 @@ class Size:
         total: all parameters.
         encoder: parameters of the encoder, as the family delimits it.
         blocks: parameters per block, by module and `"norm"` (the block's final norm); a module's norm counts with it.
-        macs: MACs of one utterance of `seconds` through the whole model.
+        macs: MACs of one utterance of `seconds` through the whole model; of a model without a CTC head, up to the end of
+            its encoder: how often its decoder runs depends on what is said.
         encoder_macs: the part of them that is spent in the encoder.
         block_macs: MACs per block and module.
         seconds: length of that utterance.
@@ -120,7 +121,7 @@ def size_of(model: PreTrainedModel, seconds: float = DEFAULT_SECONDS) -> Size:
     """Counts the parameters of a model as it is, and its MACs by torch's FlopCounterMode on the meta device.
 
     Args:
-        model: a CTC model of any family, on any device.
+        model: a model of any family, on any device.
         seconds: length of the utterance for the MACs.
     """
     return _measure(skeleton(model.config, original=False), seconds)
@@ -135,7 +136,7 @@ def cost_table(
     """Measures what every Structure of a model costs.
 
     Args:
-        config: of a CTC model of any family, compressed or not.
+        config: of a model of any family, compressed or not.
         metric: what is counted.
         denominator: of the whole model or of its encoder.
         seconds: length of the utterance for MACs.
@@ -211,20 +212,19 @@ def _block_costs(size: Size, metric: Metric) -> list[dict[str, int]]:
 
 def _measure(model: PreTrainedModel, seconds: float) -> Size:
     family = family_of(model)
-    flops = _flops_by_module(model, seconds)
-    root = type(model).__name__
+    flops, encoder = _flops_by_module(model, seconds), _counted_as(model)
     blocks, macs = [], []
     for index, block in numbered_blocks(model).items():
         parameters = {name: _module_parameters(block, module) for name, module in family.modules.items()}
         blocks.append(parameters | {"norm": _count(part(block, family.final_norm))})
-        path = f"{root}.{family.blocks}.{index}."
+        path = f"{encoder}{family.blocks.removeprefix(family.encoder)}.{index}."
         macs.append({name: flops.get(path + m.path, 0) // 2 for name, m in family.modules.items()} | {"norm": 0})
     return Size(
         total=_count(model),
         encoder=_count(part(model, family.encoder)),
         blocks=blocks,
-        macs=flops[root] // 2,
-        encoder_macs=flops[f"{root}.{family.encoder}"] // 2,
+        macs=flops["Global"] // 2,
+        encoder_macs=flops[encoder] // 2,
         block_macs=macs,
         seconds=seconds,
     )
@@ -245,8 +245,14 @@ def _count(module: nn.Module) -> int:
 def _flops_by_module(model: PreTrainedModel, seconds: float) -> dict[str, int]:
     """Floating-point operations (two per MAC) of one utterance by dotted module name, by torch's own counter."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(**{model.main_input_name: dummy_input(model, seconds)})
+        frame_outputs(model, {family_of(model).features: dummy_input(model, seconds)})
     return {name: sum(operations.values()) for name, operations in counter.get_flop_counts().items()}
+
+
+def _counted_as(model: PreTrainedModel) -> str:
+    """The name under which the counter has the encoder: it calls whatever is called first by its class."""
+    family = family_of(model)
+    return f"{type(model).__name__}.{family.encoder}" if family.has_ctc else type(part(model, family.encoder)).__name__
 
 
 def dummy_input(model: PreTrainedModel, seconds: float, batch: int = 1, device: str = "meta") -> Tensor:

@@ -19,7 +19,7 @@ def remove(model: PreTrainedModel, structure: Structure) -> PreTrainedModel:
     """Builds the smaller model that keeps only what `structure` says; the given model stays untouched.
 
     Args:
-        model: a CTC model of any family, also one that is compressed already.
+        model: of any family, also one that is compressed already.
         structure: its indices refer to `model` as it is.
 
     Returns:
@@ -41,6 +41,7 @@ def remove(model: PreTrainedModel, structure: Structure) -> PreTrainedModel:
     with torch.device("meta"):
         small = compressed_model_class(config)(config)
     _assign(small, sliced)
+    small.generation_config = copy.deepcopy(model.generation_config)
     small.train(model.training)
     return small
 

@@ -25,6 +25,7 @@ from compress.conformers import (
     fixed_blocks,
     numbered_blocks,
     part,
+    submodule,
 )
 from compress.structure import Block, Structure, StructureError
 
@@ -91,7 +92,16 @@ def shrink_(model: PreTrainedModel, structure: Structure) -> None:
     if not family.numbered_blocks:
         owner, _, name = family.blocks.rpartition(".")
         setattr(part(model, owner), name, nn.ModuleList(blocks_of(model)))
+    _renumber_caches(family, model)
     drop_dead_(model)
+
+
+def _renumber_caches(family: Family, model: PreTrainedModel) -> None:
+    """Numbers what attention is left from 0 on without gaps: a cache's length is read where number 0 writes."""
+    name = family.attention.cache_number
+    found = (submodule(block, family.attention) for block in blocks_of(model)) if name else ()
+    for number, attention in enumerate(one for one in found if one is not None):
+        setattr(attention, str(name), number)
 
 
 def drop_dead_(model: PreTrainedModel) -> None:
@@ -117,7 +127,8 @@ def _shrink_block(family: Family, block: nn.Module, what: Block) -> None:
 def _remove_module(block: nn.Module, module: Module) -> None:
     if not module.norm.startswith(module.path + "."):
         assign(block, module.norm, nn.Identity())
-    assign(block, module.path, AbsentAttention() if isinstance(module, Attention) else Absent())
+    returns_weights = isinstance(module, Attention) and module.returns_weights
+    assign(block, module.path, AbsentAttention() if returns_weights else Absent())
 
 
 def unit_slices(found: nn.Module, module: Module) -> Iterator[tuple[str, int, Tensor]]:
@@ -139,8 +150,10 @@ def unit_slices(found: nn.Module, module: Module) -> Iterator[tuple[str, int, Te
             -1, int(part(found, module.head_dim))
         )
         for name in (module.query, module.key, module.value, module.position):
-            if name and hasattr(found, name):
+            if name and hasattr(found, name) and not (name == module.key == module.value):
                 yield name, 0, rows
+        if module.key == module.value:
+            yield module.key, 0, torch.cat([rows, rows.numel() + rows], dim=1)
         yield module.out, 1, rows
     else:
         channels = torch.arange(part(found, module.depthwise).in_channels, device="cpu")[:, None]
@@ -163,6 +176,8 @@ def _count_heads(found: nn.Module, module: Attention, kept: tuple[int, ...]) -> 
     if module.head_count:
         shared = vars(found.config).get("_shared", found.config)
         assign(found, "config", ConfigView(shared, **{module.head_count: len(kept)}))
+    if module.own_head_count:
+        assign(found, module.own_head_count, len(kept))
 
 
 def keep_rows_(layer: nn.Module, rows: Iterable[int]) -> None:

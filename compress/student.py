@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from compress.budget import Budget, Lagrangian, expected_cost
+from compress.conformers import frame_outputs
 from compress.gates import GateConfig, Gates
 
 
@@ -28,9 +29,8 @@ class Student(nn.Module):
         self.model = model
 
     def forward(self, **inputs: Tensor) -> Tensor:
-        """The model's logits, `(batch, frames, vocabulary)`."""
-        logits: Tensor = self.model(**inputs).logits
-        return logits
+        """The model's logits, `(batch, frames, vocabulary)`, or its encoder's output (see `frame_outputs`)."""
+        return frame_outputs(self.model, inputs)
 
     def after_step(self) -> None:
         """Call after every step of the optimizer."""
@@ -62,7 +62,7 @@ class GatedStudent(Student):
         self.noise = Noise(seed)
 
     def forward(self, **inputs: Tensor) -> Tensor:
-        """Draws the gates and gives the logits of the gated model."""
+        """Draws the gates and gives the outputs of the gated model."""
         self.gates.sample(self.noise.generator)
         return super().forward(**inputs)
 

@@ -37,13 +37,13 @@ def load_config(model: str) -> PreTrainedConfig:
         raise UnsupportedModelError(f"{model!r} is not supported: {error} {supported()}") from error
     family = family_of(config)
     classes = [name.removeprefix("Compressed") for name in config.architectures or ()]
-    if classes and family.model_class not in classes:
+    if classes and not {family.model_class, *family.other_classes} & set(classes):
         raise UnsupportedModelError(f"{model!r} is a {classes[0]}, which is not supported. {supported()}")
     return config
 
 
 def load_model(model: str, *, dtype: torch.dtype | None = None, device: str | torch.device = "cpu") -> PreTrainedModel:
-    """Loads a CTC model in eval mode; a checkpoint that does not fit its weights to the last tensor is refused.
+    """Loads a model in eval mode; a checkpoint that does not fit its weights to the last tensor is refused.
 
     Args:
         model: folder or Hub name.
@@ -102,7 +102,8 @@ def _check_folder(model: str) -> None:
 
 
 def _check_complete(model: str, loaded: PreTrainedModel, info: dict[str, Any]) -> None:
-    dead = tuple(family_of(loaded).dead)
+    family = family_of(loaded)
+    dead = (*family.dead, *family.left_out)
     problems = {
         kind: sorted(str(key) for key in info[kind] if not str(key).startswith(dead or ("\0",)))
         for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")

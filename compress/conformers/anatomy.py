@@ -25,8 +25,8 @@ def family_of(model: PreTrainedModel | PreTrainedConfig) -> Family:
     family = family_of_type(str(config.model_type), type(model).__name__)
     if not isinstance(model, PreTrainedConfig | family.original_class):
         raise UnsupportedModelError(
-            f"{type(model).__name__} is not supported: of its family only {family.model_class}, with a CTC head, is "
-            f"described. {supported()}"
+            f"{type(model).__name__} is not supported: of its family only {family.model_class} is described. "
+            f"{supported()}"
         )
     return family
 
@@ -125,22 +125,47 @@ def frame_lengths(model: PreTrainedModel, attention_mask: Tensor) -> Tensor:
     """The number of output frames of each utterance.
 
     Args:
-        model: a CTC model of any family.
+        model: of any family.
         attention_mask: `(batch, input frames)`, 1 where the input is speech and 0 where it is padding.
 
     Returns:
         `(batch,)`, int64.
     """
-    method = getattr(model, family_of(model).frame_lengths)
-    lengths: Tensor = method(attention_mask.sum(-1))
+    method = family_of(model).frame_lengths
+    lengths: Tensor = attention_mask.sum(-1)
+    if method:
+        lengths = part(model, method)(lengths)
     return lengths.to(torch.int64)
+
+
+def frame_outputs(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Tensor:
+    """What a model makes of each frame: the logits of its CTC head or, where it has none, the output of its encoder.
+
+    Args:
+        model: of any family.
+        inputs: its features and their `attention_mask`.
+
+    Returns:
+        `(batch, frames, vocabulary)` or `(batch, frames, hidden)`.
+    """
+    family = family_of(model)
+    if family.has_ctc:
+        logits: Tensor = model(**inputs).logits
+        return logits
+    hidden = inputs[family.features]
+    if family.projection:
+        hidden = part(model, family.projection)(hidden)
+    mask = {} if family.ignores_padding else {"attention_mask": inputs.get("attention_mask")}
+    output = part(model, family.encoder)(hidden, **mask)
+    encoded: Tensor = getattr(output, "last_hidden_state", output)
+    return encoded
 
 
 def frame_mask(model: PreTrainedModel, inputs: Mapping[str, Tensor], frames: int) -> Tensor:
     """Which output frames belong to speech, not to padding.
 
     Args:
-        model: a CTC model of any family.
+        model: of any family.
         inputs: what the model was called with; without an `attention_mask` every frame counts.
         frames: number of frames of the output.
 
@@ -149,7 +174,7 @@ def frame_mask(model: PreTrainedModel, inputs: Mapping[str, Tensor], frames: int
     """
     attention_mask = inputs.get("attention_mask")
     if attention_mask is None:
-        features = inputs[model.main_input_name]
+        features = inputs[family_of(model).features]
         return torch.ones(features.shape[0], frames, dtype=torch.bool, device=features.device)
     positions = torch.arange(frames, device=attention_mask.device)
     return positions < frame_lengths(model, attention_mask)[:, None]
@@ -159,7 +184,8 @@ def prepare_for_training(model: PreTrainedModel, *, dropout: float | None = None
     """Switches off what disturbs training, in place.
 
     Layerdrop (it shortens the hidden states silently) and the model's own SpecAugment go off, and parameters that no
-    forward pass uses are frozen (distributed training fails on them).
+    forward pass uses are frozen (distributed training fails on them): of a model without a CTC head, all that lie
+    outside its encoder.
 
     Args:
         model: of any family.
@@ -175,6 +201,10 @@ def prepare_for_training(model: PreTrainedModel, *, dropout: float | None = None
         unused.append(family.spec_augment_embedding or "")
     for path in unused:
         _freeze(model, path)
+    if not family.has_ctc:
+        inside = {id(parameter) for parameter in part(model, family.encoder).parameters()}
+        for parameter in model.parameters():
+            parameter.requires_grad_(parameter.requires_grad and id(parameter) in inside)
     if dropout is not None:
         _set_dropout(model, family, dropout)
 

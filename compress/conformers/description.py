@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import transformers
 from transformers import PreTrainedModel
 
 UNIT_KINDS = ("head", "ffn_unit", "conv_channel")
+
+Prompt = Literal["none", "target_language", "transcription_request", "decoder_prompt", "chat"]
+"""What a model that writes by `generate` wants to be told before it writes."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +41,14 @@ class Attention:
     """Multi-head self-attention. Its units are heads: `head_dim` rows of each projection, as many columns of `out`.
 
     Attributes:
+        key: projection of keys; if `value` is the same one, it gives all heads' keys and then all heads' values.
         head_dim: attribute of the module that holds the size of one head; it never changes.
         position: projection of relative positions (Transformer-XL), sliced like query; absent from some models.
         per_head: parameters of shape `(heads, head_dim)`; absent from some models.
         head_count: name under which the forward pass reads the number of heads from the module's `config`, if it does.
+        own_head_count: attribute of the module from which the forward pass reads the number of heads, if it does.
+        cache_number: attribute that numbers the attention modules of the encoder for a cache of keys and values.
+        returns_weights: whether it returns `(output, attention weights)` rather than the output alone.
     """
 
     path: str
@@ -54,6 +61,9 @@ class Attention:
     position: str | None = None
     per_head: tuple[str, ...] = ()
     head_count: str | None = None
+    own_head_count: str | None = None
+    cache_number: str | None = None
+    returns_weights: bool = True
     unit_kind: ClassVar[str] = "head"
 
     @property
@@ -88,21 +98,27 @@ Module = FeedForward | Attention | Convolution
 
 @dataclass(frozen=True)
 class Family:
-    """One kind of Conformer in transformers.
+    """One kind of Conformer in transformers, in the model that people load.
 
     Attributes:
         name: the name that structures and messages use.
-        model_type: `config.model_type` of its CTC model.
-        model_class: class of its CTC model, in transformers unless `own_class` is given.
+        model_type: `config.model_type` of the model.
+        model_class: class of the model, in transformers unless `own_class` is given.
         own_class: the class itself, where it is ours.
         auto_class: the Auto class of transformers that builds it.
-        encoder: path of the encoder; its parameters are the `encoder` denominator.
+        other_classes: classes whose checkpoints it can be loaded from as well.
+        left_out: paths of parts of those checkpoints that it does not have.
+        encoder: path of the encoder; its parameters are the `encoder` denominator. In a model without a CTC head it is
+            called with the features and, unless `ignores_padding`, their `attention_mask`.
+        projection: path of what the features go through before such an encoder is called, if that is not inside it.
+        ignores_padding: whether such an encoder takes no `attention_mask`.
+        prompt: of a model without a CTC head: what `generate` is given beside the features.
         blocks: path of the list of blocks.
         ffn1, attention, conv, ffn2: the four modules.
         final_norm: the block's last norm, which stays as long as the block.
         layerdrop: path of the number that makes the encoder skip blocks in training, if it does.
         dropouts: paths in the config of every dropout probability.
-        frame_lengths: method of the model that turns input lengths into numbers of frames.
+        frame_lengths: path of the method that turns input lengths into numbers of frames; None: they are the same.
         input_rate: input frames (or samples) per second.
         input_features: path in the config of the number of features per input frame; None for raw samples.
         features_per_bin: what that number is multiplied by.
@@ -126,7 +142,7 @@ class Family:
     ffn2: FeedForward
     final_norm: str
     dropouts: tuple[str, ...]
-    frame_lengths: str
+    frame_lengths: str | None
     input_rate: int
     layerdrop: str | None = None
     input_features: str | None = None
@@ -138,6 +154,11 @@ class Family:
     padding_sensitive: bool = False
     own_class: type[PreTrainedModel] | None = None
     auto_class: str = "AutoModelForCTC"
+    other_classes: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    projection: str | None = None
+    ignores_padding: bool = False
+    prompt: Prompt = "none"
     numbered_blocks: bool = False
     fixed_blocks: str | None = None
 
@@ -146,6 +167,16 @@ class Family:
         """The class of its CTC models before they are compressed."""
         found: type[PreTrainedModel] = self.own_class or getattr(transformers, self.model_class)
         return found
+
+    @property
+    def has_ctc(self) -> bool:
+        """Whether the model says a token for each frame; otherwise it writes by `generate`."""
+        return self.auto_class == "AutoModelForCTC"
+
+    @property
+    def features(self) -> str:
+        """The name under which its models take speech."""
+        return "input_features" if self.input_features else "input_values"
 
     @property
     def auto(self) -> Any:

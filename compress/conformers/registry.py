@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from compress.conformers.canary import CANARY
+from compress.conformers.cohere_asr import COHERE_ASR
 from compress.conformers.description import Family
+from compress.conformers.granite_speech import GRANITE_SPEECH
 from compress.conformers.granite_speech5 import GRANITE_SPEECH5
 from compress.conformers.lasr import LASR
+from compress.conformers.nemotron_asr import NEMOTRON3_5_ASR, NEMOTRON_ASR_STREAMING
 from compress.conformers.parakeet import PARAKEET
+from compress.conformers.parakeet_transducers import PARAKEET_RNNT, PARAKEET_TDT
+from compress.conformers.seamless_m4t import SEAMLESS_M4T, SEAMLESS_M4T_V2
 from compress.conformers.torchaudio_conformer import TORCHAUDIO_CONFORMER
 from compress.conformers.wav2vec2_bert import WAV2VEC2_BERT
 from compress.conformers.wav2vec2_conformer import WAV2VEC2_CONFORMER
@@ -17,6 +23,15 @@ FAMILIES: tuple[Family, ...] = (
     LASR,
     GRANITE_SPEECH5,
     TORCHAUDIO_CONFORMER,
+    PARAKEET_TDT,
+    PARAKEET_RNNT,
+    CANARY,
+    COHERE_ASR,
+    SEAMLESS_M4T,
+    SEAMLESS_M4T_V2,
+    GRANITE_SPEECH,
+    NEMOTRON_ASR_STREAMING,
+    NEMOTRON3_5_ASR,
 )
 
 COMPRESSED_PREFIX = "compressed_"
@@ -39,7 +54,7 @@ def family_of_type(model_type: str, class_name: str) -> Family:
             return family
     near = [family for family in FAMILIES if family.name in original.replace("-", "_")]
     reason = (
-        f"its encoder looks like a {near[0].name}, but only the CTC model {near[0].model_class} is described so far"
+        f"its encoder looks like a {near[0].name}, but of that only {near[0].model_class} is described so far"
         if near
         else "no family file describes where its modules and units live"
     )
