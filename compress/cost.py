@@ -19,7 +19,17 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from compress.conformers import Family, Module, block_units, family_of, frame_outputs, numbered_blocks, part, skeleton, submodule
+from compress.conformers import (
+    Family,
+    Module,
+    block_units,
+    family_of,
+    frame_outputs,
+    numbered_blocks,
+    part,
+    skeleton,
+    submodule,
+)
 from compress.slicing import drop_dead_, shrink_
 from compress.structure import MODULES, Block, Structure, count_kept
 
@@ -38,8 +48,8 @@ class Size:
         total: all parameters.
         encoder: parameters of the encoder, as the family delimits it.
         blocks: parameters per block, by module and `"norm"` (the block's final norm); a module's norm counts with it.
-        macs: MACs of one utterance of `seconds` through the whole model; of a model without a CTC head, up to the end of
-            its encoder: how often its decoder runs depends on what is said.
+        macs: MACs of one utterance of `seconds` through the whole model; without a CTC head, up to the encoder's end (how
+            often a decoder runs depends on what is said).
         encoder_macs: the part of them that is spent in the encoder.
         block_macs: MACs per block and module.
         seconds: length of that utterance.

@@ -41,7 +41,8 @@ def remove(model: PreTrainedModel, structure: Structure) -> PreTrainedModel:
     with torch.device("meta"):
         small = compressed_model_class(config)(config)
     _assign(small, sliced)
-    small.generation_config = copy.deepcopy(model.generation_config)
+    if model.can_generate():
+        small.generation_config = copy.deepcopy(model.generation_config)
     small.train(model.training)
     return small
 

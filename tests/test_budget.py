@@ -17,7 +17,7 @@ from compress.budget import (
 )
 from compress.gates import GATE_KINDS, GateConfig, Gates
 from compress.structure import MODULES, Block, Structure, count_kept
-from tests.tiny import MODELS, parakeet
+from tests.tiny import CTC_MODELS, parakeet
 
 CHEAP = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -44,9 +44,9 @@ def test_exactly_one_target_is_wanted():
         BudgetConfig(params="50%", round_to=0)
 
 
-@pytest.fixture(scope="module", params=list(MODELS))
+@pytest.fixture(scope="module", params=list(CTC_MODELS))
 def model(request):
-    return MODELS[request.param]()
+    return CTC_MODELS[request.param]()
 
 
 def shaken_gates(model, seed, config=None):

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 import compress
 from compress import Block, Structure
 from compress.distill import BlockOutputs, DistillConfig, block_distance, matched_blocks, output_divergence
-from tests.tiny import MODELS, batch, parakeet
+from tests.tiny import CTC_MODELS, batch, parakeet
 
 MASK = torch.tensor([[True, True, True], [True, False, False]])
 
@@ -40,9 +40,9 @@ def test_divergence_is_kl_per_valid_frame_times_squared_temperature():
     assert float(output_divergence(teacher, teacher, MASK)) == pytest.approx(0, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", CTC_MODELS)
 def test_block_outputs_are_the_hidden_states(name):
-    model = MODELS[name]()
+    model = CTC_MODELS[name]()
     recorder = BlockOutputs(model, [0, 2])
     outputs = model(**batch(model), output_hidden_states=True)
     taken = recorder.take()

@@ -8,13 +8,32 @@ from typing import Any
 
 import torch
 from transformers import (
+    CanaryConfig,
+    CanaryForConditionalGeneration,
+    CohereAsrConfig,
+    CohereAsrForConditionalGeneration,
     GraniteSpeech5CTCConfig,
     GraniteSpeech5ForCTC,
+    GraniteSpeechConfig,
+    GraniteSpeechForConditionalGeneration,
     LasrCTCConfig,
     LasrForCTC,
+    Nemotron3_5AsrConfig,
+    Nemotron3_5AsrForRNNT,
+    NemotronAsrStreamingConfig,
+    NemotronAsrStreamingForRNNT,
     ParakeetCTCConfig,
     ParakeetForCTC,
+    ParakeetForRNNT,
+    ParakeetForTDT,
+    ParakeetRNNTConfig,
+    ParakeetTDTConfig,
+    PreTrainedConfig,
     PreTrainedModel,
+    SeamlessM4TConfig,
+    SeamlessM4TForSpeechToText,
+    SeamlessM4Tv2Config,
+    SeamlessM4Tv2ForSpeechToText,
     Wav2Vec2BertConfig,
     Wav2Vec2BertForCTC,
     Wav2Vec2ConformerConfig,
@@ -30,14 +49,11 @@ VOCABULARY = 20
 DIMENSIONS = {"hidden_size": 32, "num_hidden_layers": BLOCKS, "num_attention_heads": 4, "intermediate_size": 64}
 
 
+PARAKEET_ENCODER = {**DIMENSIONS, "subsampling_conv_channels": 8, "num_mel_bins": 16, "subsampling_factor": 4}
+
+
 def parakeet(seed: int = 0) -> PreTrainedModel:
-    encoder = {
-        **DIMENSIONS,
-        "subsampling_conv_channels": 8,
-        "num_mel_bins": 16,
-        "subsampling_factor": 4,
-    }
-    config = ParakeetCTCConfig(vocab_size=VOCABULARY, pad_token_id=VOCABULARY - 1, encoder_config=encoder)
+    config = ParakeetCTCConfig(vocab_size=VOCABULARY, pad_token_id=VOCABULARY - 1, encoder_config=PARAKEET_ENCODER)
     return _shaken(lambda: ParakeetForCTC(config), seed)
 
 
@@ -106,6 +122,97 @@ def torchaudio_conformer(use_group_norm: bool, seed: int = 0) -> PreTrainedModel
     return _shaken(lambda: TorchaudioConformerForCTC(config), seed)
 
 
+SPECIAL = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+LANGUAGE_MODEL = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    **SPECIAL,
+}
+
+
+def transducer(
+    model_class: type[PreTrainedModel], config_class: type[PreTrainedConfig], seed: int = 0, **more: Any
+) -> PreTrainedModel:
+    config = config_class(
+        vocab_size=VOCABULARY,
+        pad_token_id=0,
+        blank_token_id=VOCABULARY - 1,
+        decoder_hidden_size=16,
+        num_decoder_layers=1,
+        encoder_config=PARAKEET_ENCODER,
+        **more,
+    )
+    return _shaken(lambda: model_class(config), seed)
+
+
+def canary(seed: int = 0) -> PreTrainedModel:
+    config = CanaryConfig(
+        vocab_size=VOCABULARY,
+        decoder_start_token_id=3,
+        encoder_config=PARAKEET_ENCODER,
+        decoder_config={**LANGUAGE_MODEL, "head_dim": 16},
+        **SPECIAL,
+    )
+    return _shaken(lambda: CanaryForConditionalGeneration(config), seed)
+
+
+def cohere_asr(seed: int = 0) -> PreTrainedModel:
+    config = CohereAsrConfig(decoder_start_token_id=3, encoder_config=PARAKEET_ENCODER, **LANGUAGE_MODEL)
+    return _shaken(lambda: CohereAsrForConditionalGeneration(config), seed)
+
+
+def seamless_m4t(
+    model_class: type[PreTrainedModel], config_class: type[PreTrainedConfig], seed: int = 0, **more: Any
+) -> PreTrainedModel:
+    config = config_class(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        speech_encoder_layers=BLOCKS,
+        speech_encoder_attention_heads=4,
+        speech_encoder_intermediate_size=64,
+        feature_projection_input_dim=16,
+        conv_depthwise_kernel_size=7,
+        decoder_layers=1,
+        decoder_ffn_dim=32,
+        decoder_attention_heads=2,
+        max_source_positions=600,
+        **more,
+    )
+    return _shaken(lambda: model_class(config), seed)
+
+
+def granite_speech(seed: int = 0) -> PreTrainedModel:
+    config = GraniteSpeechConfig(
+        has_lora_adapter=False,
+        audio_token_index=VOCABULARY - 1,
+        encoder_config={
+            "input_dim": 16,
+            "num_layers": BLOCKS,
+            "hidden_dim": 32,
+            "feedforward_mult": 2,
+            "num_heads": 4,
+            "output_dim": VOCABULARY,
+            "context_size": 16,
+            "max_pos_emb": 16,
+            "conv_kernel_size": 7,
+        },
+        text_config={"model_type": "granite", **LANGUAGE_MODEL},
+        projector_config={
+            "model_type": "blip_2_qformer",
+            "hidden_size": 32,
+            "encoder_hidden_size": 32,
+            "intermediate_size": 32,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+        },
+    )
+    return _shaken(lambda: GraniteSpeechForConditionalGeneration(config), seed)
+
+
 SETTINGS: dict[str, dict[str, Any]] = {
     "torchaudio_conformer": {"input_dim": 16, "num_layers": 1, "num_heads": 2, "ffn_dim": 32},
 } | {
@@ -120,7 +227,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 """Per family, settings of `ModelConfig` that make a new model tiny."""
 
-MODELS: dict[str, Callable[[], PreTrainedModel]] = {
+CTC_MODELS: dict[str, Callable[[], PreTrainedModel]] = {
     "parakeet": parakeet,
     "wav2vec2_conformer-relative": lambda: wav2vec2_conformer("relative"),
     "wav2vec2_conformer-rotary": lambda: wav2vec2_conformer("rotary"),
@@ -133,6 +240,23 @@ MODELS: dict[str, Callable[[], PreTrainedModel]] = {
     "torchaudio_conformer-batch": lambda: torchaudio_conformer(use_group_norm=False),
     "torchaudio_conformer-group": lambda: torchaudio_conformer(use_group_norm=True),
 }
+OTHER_MODELS: dict[str, Callable[[], PreTrainedModel]] = {
+    "parakeet_tdt": lambda: transducer(ParakeetForTDT, ParakeetTDTConfig),
+    "parakeet_rnnt": lambda: transducer(ParakeetForRNNT, ParakeetRNNTConfig),
+    "canary": canary,
+    "cohere_asr": cohere_asr,
+    "seamless_m4t-relative": lambda: seamless_m4t(SeamlessM4TForSpeechToText, SeamlessM4TConfig),
+    "seamless_m4t-rotary": lambda: seamless_m4t(
+        SeamlessM4TForSpeechToText, SeamlessM4TConfig, position_embeddings_type="rotary"
+    ),
+    "seamless_m4t_v2": lambda: seamless_m4t(SeamlessM4Tv2ForSpeechToText, SeamlessM4Tv2Config),
+    "granite_speech": granite_speech,
+    "nemotron_asr_streaming": lambda: transducer(NemotronAsrStreamingForRNNT, NemotronAsrStreamingConfig),
+    "nemotron3_5_asr": lambda: transducer(
+        Nemotron3_5AsrForRNNT, Nemotron3_5AsrConfig, num_prompts=8, prompt_intermediate_size=16, default_prompt_id=1
+    ),
+}
+MODELS = CTC_MODELS | OTHER_MODELS
 
 
 def _shaken(build: Callable[[], PreTrainedModel], seed: int) -> PreTrainedModel:

@@ -1,4 +1,4 @@
-"""Streaming Nemotron (`NemotronAsrStreamingForRNNT`, `Nemotron3_5AsrForRNNT`): a causal FastConformer with a transducer.
+"""Streaming Nemotron (`NemotronAsrStreamingForRNNT`, `Nemotron3_5AsrForRNNT`): a causal FastConformer and a transducer.
 
 Its blocks have Parakeet's names. Convolutions are causal, with a LayerNorm over their channels, and attention can keep
 keys and values of earlier chunks of a stream in a cache.

@@ -1,7 +1,7 @@
 """The speech encoders of SeamlessM4T, version 1 and 2, in the models that write down speech (`...ForSpeechToText`).
 
-Version 1 has the blocks of Wav2Vec2-Conformer, version 2 those of Wav2Vec2-BERT. The adapter between the encoder and the
-text decoder stays as it is.
+Version 1 has the blocks of Wav2Vec2-Conformer, version 2 those of Wav2Vec2-BERT. The adapter between the encoder and
+the text decoder stays as it is.
 """
 
 from dataclasses import replace
