@@ -48,8 +48,8 @@ class Size:
         total: all parameters.
         encoder: parameters of the encoder, as the family delimits it.
         blocks: parameters per block, by module and `"norm"` (the block's final norm); a module's norm counts with it.
-        macs: MACs of one utterance of `seconds` through the whole model; without a CTC head, up to the encoder's end (how
-            often a decoder runs depends on what is said).
+        macs: MACs of one utterance of `seconds` through the whole model; without a CTC head, up to the encoder's end:
+            how often a decoder runs depends on what is said.
         encoder_macs: the part of them that is spent in the encoder.
         block_macs: MACs per block and module.
         seconds: length of that utterance.

@@ -1,8 +1,9 @@
 """Distillation: the losses that pull the smaller student towards its teacher.
 
 Layerwise between chosen blocks (DPHuBERT, Peng et al. 2023, arXiv 2305.17651: L1 and cosine; CoFi: MSE) and on the
-output distribution (Hinton et al. 2015). The residual width is never pruned, so no projection stands between the two.
-Only frames that belong to speech count.
+output: the distribution over tokens (Hinton et al. 2015) or, of a model without CTC, the encoder's output, by the
+same distance as between blocks. The residual width is never pruned, so no projection stands between the two. Only
+frames that belong to speech count.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from compress.conformers import blocks_of, fixed_blocks, structure_of
+from compress.conformers import blocks_of, family_of, fixed_blocks, structure_of
 
 Distance = Literal["l1_cosine", "mse"]
 
@@ -29,8 +30,9 @@ class DistillConfig:
         blocks: how many evenly spaced blocks are matched, the last one always among them.
         distance: `l1_cosine` or `mse` (normalised by the teacher's power).
         layers: weight of the layerwise loss.
-        output: weight of the KL divergence between the output distributions.
-        ctc: weight of CTC on the transcripts; 0 works without transcripts.
+        output: weight of the KL divergence between the output distributions, or of the distance between the outputs of
+            encoders without a CTC head.
+        ctc: weight of CTC on the transcripts; 0 works without transcripts, and without a CTC head.
         temperature: of the output distributions in the KL divergence.
     """
 
@@ -155,6 +157,23 @@ class LayerDistance:
         """Removes the hooks."""
         self._student.close()
         self._teacher.close()
+
+
+def output_distance(
+    model: PreTrainedModel, student: Tensor, teacher: Tensor, mask: Tensor, config: DistillConfig
+) -> Tensor:
+    """The distance of two outputs: of distributions over tokens where the model has a CTC head, else of encoders.
+
+    Args:
+        model: of the family in question.
+        student: `(batch, frames, vocabulary or hidden)`, of `frame_outputs`.
+        teacher: the same.
+        mask: `(batch, frames)`, true for frames that count.
+        config: temperature of the distributions; distance of encoders.
+    """
+    if family_of(model).has_ctc:
+        return output_divergence(student, teacher, mask, config.temperature)
+    return block_distance(student, teacher, mask, config.distance)
 
 
 def output_divergence(student: Tensor, teacher: Tensor, mask: Tensor, temperature: float = 1.0) -> Tensor:

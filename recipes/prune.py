@@ -1,4 +1,4 @@
-"""Compresses a CTC Conformer to a budget: learns gates, removes what they close, and distils on without gates.
+"""Compresses a Conformer to a budget: learns gates, removes what they close, and distils on without gates.
 
 One process:            accelerate launch recipes/prune.py --config configs/prune/parakeet-small_digits.yaml
 Two processes on a CPU: torchrun --nproc_per_node 2 recipes/prune.py --config ...
@@ -14,7 +14,8 @@ Three phases, each of which leaves something usable in the output folder:
 
 and checkpoints/, metrics (*/metrics.jsonl, TensorBoard), config.json, and done.json with the final numbers.
 With structure: magnitude, uniform or a structure.json, what stays is known at once, and there is no first phase.
-Not supported: transducers, sharded models (FSDP, ZeRO). Without transcripts set distill.ctc to 0 and dev_split to null.
+Without transcripts set distill.ctc to 0 and dev_split to null. A model without a CTC head (a transducer, an attention
+decoder) has its encoder compressed, without transcripts. Not supported: sharded models (FSDP, ZeRO).
 """
 
 from __future__ import annotations
@@ -45,10 +46,11 @@ from compress.checkpoint import (
     save,
 )
 from compress.config import fail, parse, to_dict
-from compress.conformers import frame_mask, prepare_for_training, skeleton
+from compress.conformers import family_of, frame_mask, frame_outputs, prepare_for_training, skeleton
 from compress.cost import size_of
 from compress.data import Batch
-from compress.distill import DistillConfig, LayerDistance, output_divergence
+from compress.distill import DistillConfig, LayerDistance, output_distance
+from compress.evaluation import GenerateConfig
 from compress.folders import write_json
 from compress.gates import GateConfig, Gates
 from compress.structure import Structure
@@ -65,7 +67,7 @@ from compress.training.position import Position
 from compress.training.precision import autocast
 from compress.training.progress import Progress, start_logging
 from compress.training.run import RunConfig, make_accelerator, open_checkpoints, open_data, open_loader, start_trackers
-from compress.training.schedule import PhaseConfig, set_learning_rates
+from compress.training.schedule import LearnConfig, PhaseConfig, set_learning_rates
 
 logger = logging.getLogger("compress.prune")
 
@@ -75,32 +77,6 @@ GATES, MULTIPLIERS = "gates", "multipliers"
 NUMBERS = "numbers.json"
 CHANGEABLE: dict[str, tuple[str, ...]] = {"learn": ("recover.*",), "recover": ()}
 """Settings that may still change while a phase runs: those of the phase after it."""
-
-
-@dataclass(frozen=True)
-class LearnConfig(PhaseConfig):
-    """The first phase, in which gates and weights are learned together.
-
-    Attributes:
-        gate_learning_rate: of the gates' locations, constant.
-        multiplier_learning_rate: of the Lagrangian's multipliers (they ascend), constant.
-        quadratic_start: start of the quadratic multiplier; 0 as published, 50 keeps to the target in short runs too.
-        budget_warmup: share of the phase over which the target goes from the full size to the budget.
-    """
-
-    steps: int = 2000
-    learning_rate: float = 2e-4
-    warmup_steps: int = 100
-    final_fraction: float = 0.1
-    gate_learning_rate: float = 0.05
-    multiplier_learning_rate: float = 0.02
-    quadratic_start: float = 50.0
-    budget_warmup: float = 0.4
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.budget_warmup <= 1:
-            raise ValueError(f"learn.budget_warmup is a share of the phase, from 0 to 1, got {self.budget_warmup}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +96,7 @@ class Config(RunConfig):
         dropout: every dropout probability of the student; null keeps those of the teacher's config.
         weight_decay: of matrices and kernels.
         max_gradient_norm: longer gradients of the weights are shortened to this.
+        generate: how a model without a CTC head writes down the dev set.
     """
 
     teacher: str
@@ -133,6 +110,7 @@ class Config(RunConfig):
     dropout: float | None = 0.0
     weight_decay: float = 0.0
     max_gradient_norm: float = 1.0
+    generate: GenerateConfig = field(default_factory=GenerateConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -193,7 +171,7 @@ class Phase:
         teacher, weights = self.pruning.teacher, self.config.distill
         with autocast(self.accelerator.device, self.config.precision):
             with torch.no_grad():
-                target = teacher(**batch.inputs).logits
+                target = frame_outputs(teacher, batch.inputs)
             logits = self.wrapped(**batch.inputs)
         mask = frame_mask(teacher, batch.inputs, logits.shape[1])
         losses: dict[str, Tensor] = {}
@@ -201,9 +179,9 @@ class Phase:
             losses["layers"] = weights.layers * self.layers.take(mask)
             losses["layers"] += 0.0 * logits.sum()  # several processes wait for gradients of the head, too
         if weights.output:
-            losses["output"] = weights.output * output_divergence(logits, target, mask, weights.temperature)
+            losses["output"] = weights.output * output_distance(teacher, logits, target, mask, weights)
         if weights.ctc:
-            ctc, unalignable = ctc_loss(logits, mask, batch.labels, self.pruning.blank)
+            ctc, unalignable = ctc_loss(logits, mask, batch.labels, int(teacher.config.pad_token_id))
             self.unalignable.note(unalignable, batch.ids)
             losses["ctc"] = weights.ctc * ctc
         if isinstance(self.student, GatedStudent):
@@ -276,13 +254,16 @@ class Pruning:
         """The budget first, refused before anything is loaded if it cannot be reached; then teacher and data."""
         config = self.config
         teacher_config = load_config(config.teacher)
+        if config.distill.ctc and not family_of(teacher_config).has_ctc:
+            raise ValueError(f"{config.teacher} has no CTC head: set distill.ctc to 0.")
         self.budget = config.budget and make_budget(config.budget, teacher_config)
         if self.budget and config.structure == LEARNED:
             check_reachable(self.budget, Gates(skeleton(teacher_config, original=False), config.gates).scores())
         self.teacher = load_model(config.teacher, device=self.accelerator.device).requires_grad_(False)
         self.processor = load_processor(config.teacher)
-        self.blank = int(self.teacher.config.pad_token_id)
-        self.train_set, self.dev = open_data(config, self.processor, self.accelerator, labels=config.distill.ctc > 0)
+        self.train_set, self.dev = open_data(
+            config, self.processor, self.accelerator, labels=config.distill.ctc > 0, generate=config.generate
+        )
 
     def decide(self) -> None:
         """Phases 1 and 2: what stays, decided by gates or without them, and the removal of the rest."""

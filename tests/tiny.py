@@ -185,12 +185,12 @@ def seamless_m4t(
     return _shaken(lambda: model_class(config), seed)
 
 
-def granite_speech(seed: int = 0) -> PreTrainedModel:
+def granite_speech(input_dim: int = 16, seed: int = 0) -> PreTrainedModel:
     config = GraniteSpeechConfig(
         has_lora_adapter=False,
         audio_token_index=VOCABULARY - 1,
         encoder_config={
-            "input_dim": 16,
+            "input_dim": input_dim,
             "num_layers": BLOCKS,
             "hidden_dim": 32,
             "feedforward_mult": 2,

@@ -25,7 +25,7 @@ import compress
 from compress.baselines import uniform
 from compress.budget import BudgetConfig, Lagrangian, decide, make_budget
 from compress.checkpoint import load_model
-from compress.conformers import frame_mask, prepare_for_training
+from compress.conformers import frame_mask, frame_outputs, prepare_for_training
 from compress.cost import dummy_input, size_of
 from compress.distill import DistillConfig, LayerDistance, output_divergence
 from compress.evaluation.memory import peak_growth_bytes
@@ -122,7 +122,7 @@ class Step:
         """The losses of recipes/prune.py, but for CTC."""
         with autocast(DEVICE, "auto"):
             with torch.no_grad():
-                target = self.teacher(**self.inputs).logits
+                target = frame_outputs(self.teacher, self.inputs)
             logits = self.student(**self.inputs)
         mask = frame_mask(self.teacher, self.inputs, logits.shape[1])
         loss = self.layers.take(mask) + output_divergence(logits, target, mask)

@@ -2,7 +2,7 @@
 
 from compress.data.checks import BadDataError, Problem, write_problems
 from compress.data.dataset import SpeechDataset, SpeechStream, Utterance, open_speech, require_split
-from compress.data.loader import Batch, SpeechLoader
+from compress.data.loader import Batch, SpeechLoader, extract_features, feature_extractor_of
 from compress.data.settings import AugmentConfig, BatchConfig, SpeechConfig, SyntheticConfig
 from compress.data.synthetic import make_corpus
 from compress.data.vocabulary import vocabulary_of
@@ -19,6 +19,8 @@ __all__ = [
     "SpeechStream",
     "SyntheticConfig",
     "Utterance",
+    "extract_features",
+    "feature_extractor_of",
     "make_corpus",
     "open_speech",
     "require_split",

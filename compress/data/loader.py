@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
 from compress.data.augment import SPECTRAL, change_speed, check_masks, mask_features
@@ -81,7 +83,7 @@ class BatchBuilder(Dataset[Batch]):
             waves = [
                 change_speed(item.samples, rate, speed) for item, speed in zip(utterances, plan.speeds, strict=True)
             ]
-            inputs = extract_features(self.processor.feature_extractor, waves, rate)
+            inputs = extract_features(feature_extractor_of(self.processor), waves, rate)
             seconds = torch.tensor([len(wave) / rate for wave in waves])
             if self.augment is not None and self.augment.masks_features:
                 self._mask(inputs, seconds, self.augment, plan)
@@ -131,8 +133,8 @@ class SpeechLoader:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        check_masks(augment, processor.feature_extractor)
-        _check_rate(dataset, processor.feature_extractor)
+        check_masks(augment, feature_extractor_of(processor))
+        _check_rate(dataset, feature_extractor_of(processor))
         self.dataset = dataset
         self.batching = batching
         self.augment = augment
@@ -232,11 +234,35 @@ def extract_features(feature_extractor: Any, waves: Sequence[NDArray[np.float32]
         feature_extractor: a `transformers` feature extractor.
         waves: float32 audio, one array `(samples,)` for each utterance.
         rate: in Hz.
+
+    Raises:
+        ValueError: if the extractor cuts an utterance into several.
     """
+    if "padding" not in inspect.signature(feature_extractor).parameters:
+        return _padded([feature_extractor(wave)[SPECTRAL][0] for wave in waves])
     features = feature_extractor(
         list(waves), sampling_rate=rate, padding="longest", return_tensors="pt", return_attention_mask=True
     )
-    return dict(features)
+    inputs = {name: value for name, value in features.items() if isinstance(value, Tensor)}
+    if any(len(value) != len(waves) for value in inputs.values()):
+        longest = max(len(wave) for wave in waves) / rate
+        raise ValueError(
+            f"{type(feature_extractor).__name__} cuts utterances as long as {longest:.1f} s into several: leave them "
+            f"out with data.max_seconds (its limit: {getattr(feature_extractor, 'max_audio_clip_s', 'unknown')} s)."
+        )
+    return inputs
+
+
+def _padded(features: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Features of single utterances, `(frames, bins)` each, padded with zeros, and their mask."""
+    lengths = torch.tensor([len(one) for one in features])
+    mask = (torch.arange(int(lengths.max())) < lengths[:, None]).long()
+    return {SPECTRAL: pad_sequence(list(features), batch_first=True), "attention_mask": mask}
+
+
+def feature_extractor_of(processor: Any) -> Any:
+    """The feature extractor of a `transformers` processor, under whatever name it has it."""
+    return getattr(processor, "feature_extractor", None) or processor.audio_processor
 
 
 def encode(tokenizer: Any, texts: Sequence[str]) -> Tensor:

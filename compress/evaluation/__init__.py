@@ -7,7 +7,17 @@
 
 from compress.evaluation.bootstrap import BootstrapConfig
 from compress.evaluation.errors import ErrorRates, align, error_rates, normalise
+from compress.evaluation.generate import GenerateConfig
 from compress.evaluation.speed import SpeedConfig
 from compress.evaluation.transcribe import transcribe
 
-__all__ = ["BootstrapConfig", "ErrorRates", "SpeedConfig", "align", "error_rates", "normalise", "transcribe"]
+__all__ = [
+    "BootstrapConfig",
+    "ErrorRates",
+    "GenerateConfig",
+    "SpeedConfig",
+    "align",
+    "error_rates",
+    "normalise",
+    "transcribe",
+]

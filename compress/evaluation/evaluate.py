@@ -17,11 +17,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from compress.checkpoint import load_model, load_processor, read_compression
 from compress.conformers import family_of, kept_units, skeleton
 from compress.cost import size_of
-from compress.data import BatchConfig, SpeechConfig, SpeechDataset, SpeechLoader, open_speech, vocabulary_of
+from compress.data import (
+    BatchConfig,
+    SpeechConfig,
+    SpeechDataset,
+    SpeechLoader,
+    feature_extractor_of,
+    open_speech,
+    vocabulary_of,
+)
 from compress.data.settings import SYNTHETIC
 from compress.evaluation.bootstrap import BootstrapConfig
 from compress.evaluation.errors import IGNORED, Normaliser, normalise
 from compress.evaluation.files import HTML_NAME, write_report
+from compress.evaluation.generate import GenerateConfig
 from compress.evaluation.memory import weights_in_memory
 from compress.evaluation.report import Measurements, Report, Transcripts, build
 from compress.evaluation.speed import Speed, SpeedConfig, conditions, measure, speed_inputs
@@ -58,6 +67,7 @@ class EvaluateConfig:
         macs_seconds: length of the utterance whose MACs are counted.
         speed: conditions of the timing.
         bootstrap: how intervals are computed.
+        generate: how models without a CTC head write.
         worst: how many of the worst utterances the report shows.
     """
 
@@ -72,6 +82,7 @@ class EvaluateConfig:
     macs_seconds: float = 10.0
     speed: SpeedConfig = field(default_factory=SpeedConfig)
     bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
+    generate: GenerateConfig = field(default_factory=GenerateConfig)
     worst: int = 20
 
     def __post_init__(self) -> None:
@@ -107,8 +118,7 @@ class _Contender:
 
     @property
     def sampling_rate(self) -> int:
-        extractor = getattr(self.processor, "feature_extractor", None)
-        return int(getattr(extractor, "sampling_rate", family_of(self.model).sampling_rate))
+        return int(feature_extractor_of(self.processor).sampling_rate)
 
     @property
     def one_by_one(self) -> bool:
@@ -196,7 +206,11 @@ def _transcribe(
     with _progress(console) as progress:
         task = progress.add_task(f"transcribing with {one.name}", total=None if dataset.streaming else len(dataset))
         ids, references, texts = transcribe(
-            one.model, loader, one.processor, on_batch=lambda batch: progress.advance(task, len(batch.ids))
+            one.model,
+            loader,
+            one.processor,
+            on_batch=lambda batch: progress.advance(task, len(batch.ids)),
+            config=config.generate,
         )
     loader.close()
     written = {name: (reference, text) for name, reference, text in zip(ids, references, texts, strict=True)}

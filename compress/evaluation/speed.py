@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from compress.conformers import frame_outputs
+from compress.data import extract_features, feature_extractor_of
 from compress.evaluation.memory import memory_method, peak_growth_bytes
 from compress.evaluation.transcribe import to_model
 from compress.machine import usable_cores
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
 
 _NOISE_LEVEL = 0.1
 _TIMED = (
-    "forward pass from prepared features to logits; reading audio, feature extraction and decoding are not timed. "
+    "forward pass from prepared features to logits, of a model without a CTC head to the output of its encoder; "
+    "reading audio, feature extraction and decoding are not timed. "
     "Models take turns within every repetition, the first one alternates, and the median repetition counts."
 )
 
@@ -76,8 +79,7 @@ def speed_inputs(processor: ProcessorMixin, sampling_rate: int, config: SpeedCon
     generator = np.random.default_rng(config.seed)
     samples = round(config.seconds * sampling_rate)
     waves = [_NOISE_LEVEL * generator.standard_normal(samples).astype(np.float32) for _ in range(config.batch)]
-    features = processor(waves, sampling_rate=sampling_rate, return_tensors="pt", padding=True)
-    return dict(features)
+    return extract_features(feature_extractor_of(processor), waves, sampling_rate)
 
 
 def measure(
@@ -133,7 +135,7 @@ def _forward(model: PreTrainedModel, inputs: dict[str, Tensor]) -> Callable[[], 
     placed = to_model(model, inputs)
 
     def run() -> None:
-        model(**placed)
+        frame_outputs(model, placed)
         if model.device.type == "cuda":
             torch.cuda.synchronize(model.device)
 

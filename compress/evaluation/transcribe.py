@@ -1,4 +1,4 @@
-"""Greedy CTC transcription of a data set."""
+"""Transcription of a data set: greedy CTC, or by the model's own `generate` where it has no CTC head."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from compress.conformers import frame_mask
+from compress.conformers import family_of, frame_mask
+from compress.evaluation.generate import GenerateConfig, generate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
@@ -32,17 +33,20 @@ def transcribe(
     processor: ProcessorMixin,
     *,
     on_batch: OnBatch | None = None,
+    config: GenerateConfig | None = None,
 ) -> tuple[list[str], list[str], list[str]]:
-    """Writes down every utterance of a loader: the best token of each frame, CTC-collapsed by the processor.
+    """Writes down every utterance of a loader.
 
-    Frames that belong to padding are set to blank before decoding, so they cannot add words. The model runs in eval
-    mode without gradients, on its own device and in its own dtype, and is put back into its former mode.
+    A CTC model takes the best token of each frame, CTC-collapsed by the processor; frames that belong to padding become
+    blank before decoding, so they cannot add words. Another model uses its `generate`. The model runs in eval mode
+    without gradients, on its own device and in its own dtype, and is put back into its former mode.
 
     Args:
-        model: a CTC model; `model(**batch.inputs).logits` is (batch, frames, vocabulary).
+        model: of any family.
         loader: yields one pass over the data; batches may come in any order.
         processor: the model's own, for `batch_decode`.
         on_batch: called with every finished batch, for progress.
+        config: how a model without a CTC head writes.
 
     Returns:
         ids, references, hypotheses, in the order of the loader. A missing transcript is an empty reference.
@@ -54,7 +58,11 @@ def transcribe(
         for batch in loader.epoch(0):
             ids.extend(batch.ids)
             references.extend(text or "" for text in batch.texts)
-            hypotheses.extend(processor.batch_decode(best_tokens(model, batch.inputs)))
+            if family_of(model).has_ctc:
+                hypotheses.extend(processor.batch_decode(best_tokens(model, batch.inputs)))
+            else:
+                placed = to_model(model, batch.inputs)
+                hypotheses.extend(generate(model, placed, processor, config or GenerateConfig()))
             if on_batch is not None:
                 on_batch(batch)
     return ids, references, hypotheses

@@ -23,12 +23,13 @@ from compress.data import (
     SpeechConfig,
     SpeechDataset,
     SpeechLoader,
+    feature_extractor_of,
     open_speech,
     require_split,
     vocabulary_of,
     write_problems,
 )
-from compress.evaluation import ErrorRates, error_rates, transcribe
+from compress.evaluation import ErrorRates, GenerateConfig, error_rates, transcribe
 from compress.folders import write_json
 from compress.machine import usable_cores
 from compress.training import processes
@@ -154,12 +155,19 @@ class DevSet:
         batch: how utterances are put together.
         accelerator: tells ranks apart, and the device.
         precision: of the forward passes.
+        generate: how a model without a CTC head writes.
     """
 
     def __init__(
-        self, dataset: SpeechDataset, processor: Any, batch: BatchConfig, accelerator: Accelerator, precision: Precision
+        self,
+        dataset: SpeechDataset,
+        processor: Any,
+        batch: BatchConfig,
+        accelerator: Accelerator,
+        precision: Precision,
+        generate: GenerateConfig | None = None,
     ) -> None:
-        self.processor, self.accelerator, self.precision = processor, accelerator, precision
+        self.processor, self.accelerator, self.precision, self.generate = processor, accelerator, precision, generate
         self.loader = SpeechLoader(
             dataset,
             processor,
@@ -173,13 +181,18 @@ class DevSet:
         """Error rates of a model, the same on every rank. All ranks must call it; the model comes back in its mode."""
         with autocast(self.accelerator.device, self.precision):
             processes.share_buffers(model)
-            part = list(zip(*transcribe(model, self.loader, self.processor), strict=True))
+            part = list(zip(*transcribe(model, self.loader, self.processor, config=self.generate), strict=True))
         every = {row[0]: row for rows in processes.gather(part) for row in rows}
         return error_rates(*([row[column] for row in every.values()] for column in (1, 2)))
 
 
 def open_data(
-    config: RunConfig, processor: Any, accelerator: Accelerator, *, labels: bool = True
+    config: RunConfig,
+    processor: Any,
+    accelerator: Accelerator,
+    *,
+    labels: bool = True,
+    generate: GenerateConfig | None = None,
 ) -> tuple[SpeechDataset, DevSet | None]:
     """Opens the training set and the dev set, checked against what the processor can spell.
 
@@ -191,6 +204,7 @@ def open_data(
         processor: feature extractor and tokenizer of the model.
         accelerator: rank 0 fills the caches, the others find them filled.
         labels: whether the training set needs transcripts.
+        generate: how a model without a CTC head writes down the dev set.
 
     Returns:
         The training set, and the dev set unless there is none.
@@ -199,7 +213,7 @@ def open_data(
         BadDataError: if more of a set than its `max_bad_fraction` cannot be used.
         ValueError: if a source cannot be opened, or is not divided into a training and a dev set.
     """
-    rate, vocabulary = processor.feature_extractor.sampling_rate, vocabulary_of(processor)
+    rate, vocabulary = feature_extractor_of(processor).sampling_rate, vocabulary_of(processor)
     problems: list[Problem] = []
     try:
         with accelerator.main_process_first():
@@ -218,4 +232,4 @@ def open_data(
         if accelerator.is_main_process:
             write_problems(problems, Path(config.output, "skipped.jsonl"))
     require_split(train_set, dev_set)
-    return train_set, DevSet(dev_set, processor, config.batch, accelerator, config.precision)
+    return train_set, DevSet(dev_set, processor, config.batch, accelerator, config.precision, generate)

@@ -62,6 +62,32 @@ class PhaseConfig:
         return self.learning_rate * warmup_cosine(step, self.steps, self.warmup_steps, self.final_fraction)
 
 
+@dataclass(frozen=True)
+class LearnConfig(PhaseConfig):
+    """The first phase, in which gates and weights are learned together.
+
+    Attributes:
+        gate_learning_rate: of the gates' locations, constant.
+        multiplier_learning_rate: of the Lagrangian's multipliers (they ascend), constant.
+        quadratic_start: start of the quadratic multiplier; 0 as published, 50 keeps to the target in short runs too.
+        budget_warmup: share of the phase over which the target goes from the full size to the budget.
+    """
+
+    steps: int = 2000
+    learning_rate: float = 2e-4
+    warmup_steps: int = 100
+    final_fraction: float = 0.1
+    gate_learning_rate: float = 0.05
+    multiplier_learning_rate: float = 0.02
+    quadratic_start: float = 50.0
+    budget_warmup: float = 0.4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.budget_warmup <= 1:
+            raise ValueError(f"learn.budget_warmup is a share of the phase, from 0 to 1, got {self.budget_warmup}.")
+
+
 def set_learning_rates(optimizer: Optimizer, rates: Mapping[str, float]) -> None:
     """Sets the learning rate of the named parameter groups; all other groups keep theirs.
 
