@@ -178,3 +178,29 @@ def test_a_model_with_gates_is_refused():
     Gates(model).attach(model)
     with pytest.raises(ValueError, match=r"has gates; take them off"):
         compress.remove(model, Structure.full("parakeet", BLOCKS))
+
+
+def streamed(model, features, lookahead=3):
+    """The encoder's output of a stream in chunks, with caches of keys, values and convolutions from one to the next."""
+    chunk = model.config.encoder_config.subsampling_factor * (lookahead + 1)
+    found, arguments = [], {"num_lookahead_tokens": lookahead, "use_cache": True}
+    with torch.no_grad():
+        for start in range(0, features.shape[1], chunk):
+            output = model.encoder(features[:, start : start + chunk], **arguments)
+            arguments |= {"past_key_values": output.past_key_values, "padding_cache": output.padding_cache}
+            found.append(output.last_hidden_state)
+    return torch.cat(found, dim=1)
+
+
+@pytest.mark.parametrize("name", ["nemotron_asr_streaming", "nemotron3_5_asr"])
+def test_masked_equals_removed_in_a_stream_too(name):
+    """The length of a cache is read where the first attention writes, whichever is the first after removal."""
+    model = MODELS[name]()
+    small = compress.remove(model, Structure(name, (Block(attention=None), Block(attention=(1, 3)), Block())))
+    with torch.no_grad():
+        for parameter in model.encoder.layers[0].self_attn.o_proj.parameters():
+            parameter.zero_()
+        heads = model.encoder.layers[1].self_attn.o_proj.weight.view(32, 4, 8)
+        heads[:, [0, 2]] = 0
+    features = batch(model)["input_features"][:1]
+    assert torch.allclose(streamed(small, features), streamed(model, features), atol=1e-6)
