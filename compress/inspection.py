@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from compress.budget import reachable
-from compress.checkpoint import load_config
+from compress.checkpoint import load_config, obstacle
 from compress.conformers import block_units, family_of, skeleton
 from compress.cost import DEFAULT_SECONDS, cost_table, size_of
 from compress.gates import GATE_KINDS, GateConfig, Gates
@@ -25,8 +25,9 @@ def inspect_model(model: str, seconds: float = DEFAULT_SECONDS) -> dict[str, Any
         seconds: length of the utterance for MACs.
 
     Returns:
-        A JSON-able description: family, parameters and MACs (total, encoder, per block and module), units per block,
-        number of gates by kind, and reachable budgets by metric and denominator.
+        A JSON-able description: family, what keeps it from being compressed (if anything), parameters and MACs (total,
+        encoder, per block and module), units per block, number of gates by kind, and reachable budgets by metric and
+        denominator.
 
     Raises:
         ValueError: if `seconds` is not positive and finite, or the model is not supported.
@@ -41,6 +42,7 @@ def inspect_model(model: str, seconds: float = DEFAULT_SECONDS) -> dict[str, Any
         "model": model,
         "model_type": str(config.model_type),
         "family": family_of(config).name,
+        "obstacle": obstacle(config),
         "parameters": {"total": size.total, "encoder": size.encoder},
         "macs": {"total": size.macs, "encoder": size.encoder_macs, "seconds": seconds},
         "macs_per_second": size.macs_per_second,
@@ -77,6 +79,8 @@ def _summary(description: dict[str, Any]) -> Table:
     table = Table(title=description["model"], show_header=False, title_justify="left")
     macs = description["macs"]
     table.add_row("family", f"{description['family']} (model_type {description['model_type']})")
+    if description["obstacle"]:
+        table.add_row("cannot be compressed yet", description["obstacle"])
     table.add_row("parameters", f"{description['parameters']['total']:,}")
     table.add_row("  in the encoder", f"{description['parameters']['encoder']:,}")
     table.add_row(f"MACs of {macs['seconds']:g} s of audio", f"{macs['total'] / 1e9:,.3f} G")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from compress.conformers import FAMILIES
+from compress.training.models import BUILDERS
 from tests.recipes.launching import REPOSITORY, load_recipe
 
 REFERENCES = ["one two three four", "five six seven eight", "nine"]
@@ -68,6 +69,16 @@ SIZES = {
     "facebook/w2v-bert-2.0 (with a CTC head)": 580.5,
     "google/medasr": 105.3,
     "ibm-granite/granite-speech-5.0-470m-turboctc": 472.9,
+    "nvidia/parakeet-tdt-0.6b-v3": 627.5,
+    "nvidia/parakeet-rnnt-0.6b": 616.7,
+    "nvidia/parakeet-rnnt-1.1b": 1070.4,
+    "nvidia/canary-1b-v2": 962.2,
+    "CohereLabs/cohere-transcribe-03-2026": 2065.6,
+    "nvidia/nemotron-speech-streaming-en-0.6b": 617.0,
+    "nvidia/nemotron-3.5-asr-streaming-0.6b": 636.9,
+    "facebook/hf-seamless-m4t-medium (speech to text)": 1022.8,
+    "facebook/seamless-m4t-v2-large (speech to text)": 1501.8,
+    "ibm-granite/granite-speech-3.3-2b": 3079.8,
 }
 """Millions of parameters."""
 
@@ -79,7 +90,7 @@ def test_public_configurations_are_inspected_without_weights(name: str, monkeypa
     found = tool.describe(name)
     assert found["parameters"]["total"] / 1e6 == pytest.approx(SIZES[name], rel=1e-3)
     for row in found["reachable"]:
-        assert 0 <= row["smallest"] < 0.2 * row["full"]
+        assert 0 <= row["smallest"] < 0.2 * row["full"] or row["denominator"] == "total"
         assert row["largest"] <= row["full"]
     assert set(tool.CONFIGS) == set(SIZES)
 
@@ -88,4 +99,4 @@ def test_the_readme_lists_the_families_of_the_registry() -> None:
     tool = load_recipe("tools/family_table.py")
     text = (REPOSITORY / "README.md").read_text()
     assert tool.written(text) == text, "run: python tools/family_table.py"
-    assert set(tool.BUILDERS) == {family.name for family in FAMILIES}
+    assert set(BUILDERS) == {family.name for family in FAMILIES if family.has_ctc}

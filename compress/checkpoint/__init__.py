@@ -6,6 +6,7 @@ from compress.checkpoint.loading import (
     load_config,
     load_model,
     load_processor,
+    obstacle,
     read_compression,
 )
 from compress.checkpoint.saving import apply_structure, describe, save
@@ -18,6 +19,7 @@ __all__ = [
     "load_config",
     "load_model",
     "load_processor",
+    "obstacle",
     "read_compression",
     "save",
 ]

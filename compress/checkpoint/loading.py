@@ -55,6 +55,8 @@ def load_model(model: str, *, dtype: torch.dtype | None = None, device: str | to
         UnsupportedModelError: if no family describes the model.
     """
     config = load_config(model)
+    if reason := obstacle(config):
+        raise UnsupportedModelError(f"{model!r} cannot be compressed as it is: {reason}")
     try:
         loaded, info = family_of(config).auto.from_pretrained(
             model, config=config, dtype=dtype or torch.float32, output_loading_info=True
@@ -64,6 +66,16 @@ def load_model(model: str, *, dtype: torch.dtype | None = None, device: str | to
     _check_complete(model, loaded, info)
     result: PreTrainedModel = loaded.to(device).eval()
     return result
+
+
+def obstacle(config: PreTrainedConfig) -> str | None:
+    """Why a checkpoint of a supported class can be inspected but not compressed; None if it can."""
+    if getattr(config, "has_lora_adapter", False):
+        return (
+            "its language model has a LoRA adapter, which would be lost; merge it (merge_and_unload of peft), set "
+            "has_lora_adapter to false in its config, and save the model anew."
+        )
+    return None
 
 
 def load_processor(model: str) -> Any:

@@ -101,6 +101,8 @@ def skeleton(config: PreTrainedConfig, *, original: bool = True) -> PreTrainedMo
         original: build the model as it was before compression, also for a compressed one.
     """
     config = copy.deepcopy(config)
+    if hasattr(config, "has_lora_adapter"):
+        config.has_lora_adapter = False  # an adapter has no part in the skeleton, and transformers would warn of it
     if original and str(config.model_type).startswith(COMPRESSED_PREFIX):
         values = {key: value for key, value in config.to_dict().items() if key not in ("model_type", "structure")}
         config_class = family_of(config).original_class.config_class

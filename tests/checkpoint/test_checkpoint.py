@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 from safetensors import safe_open
-from transformers import AutoConfig, pipeline
+from transformers import AutoConfig, SeamlessM4Tv2Config, SeamlessM4Tv2Model, pipeline
 
 import compress
 from compress import Block, Structure
@@ -18,6 +18,13 @@ from compress.inspection import inspect_model
 from compress.training.tokens import TokensConfig, build_processor
 from tests.tiny import CTC_MODELS, MODELS, VOCABULARY, batch, parakeet, random_structure
 
+TINY_SEAMLESS = {"encoder_layers": 1, "encoder_ffn_dim": 32, "encoder_attention_heads": 2} | {
+    f"t2u_{name}": value
+    for name, value in {
+        "encoder_layers": 1, "encoder_ffn_dim": 32, "encoder_attention_heads": 2, "decoder_layers": 1,
+        "decoder_ffn_dim": 32, "decoder_attention_heads": 2, "vocab_size": 20,
+    }.items()
+}  # fmt: skip
 FAMILIES = pytest.mark.parametrize("name", MODELS)
 
 FRESH = """
@@ -214,3 +221,23 @@ def test_inspect_reads_only_the_config(name, tmp_path):
     total = description["reachable"][0]
     assert total["smallest"] < total["largest"] <= total["full"] == description["parameters"]["total"]
     json.dumps(description)
+
+
+def test_an_adapter_is_not_lost_unnoticed(tmp_path):
+    model = MODELS["granite_speech"]()
+    model.config.has_lora_adapter = True
+    model.save_pretrained(tmp_path)
+    assert "LoRA adapter" in inspect_model(str(tmp_path))["obstacle"]
+    with pytest.raises(UnsupportedModelError, match=r"cannot be compressed as it is: .* LoRA adapter.* merge it"):
+        load_model(str(tmp_path))
+
+
+def test_a_whole_seamless_checkpoint_gives_its_speech_to_text(tmp_path):
+    """Public SeamlessM4T checkpoints hold more than what writes down speech; the rest is left out without complaint."""
+    model = MODELS["seamless_m4t_v2"]()
+    whole = SeamlessM4Tv2Model(SeamlessM4Tv2Config(**{**model.config.to_dict(), **TINY_SEAMLESS}))
+    whole.save_pretrained(tmp_path)
+    loaded = load_model(str(tmp_path))
+    assert type(loaded) is type(model)
+    assert torch.equal(loaded.lm_head.weight, whole.lm_head.weight)
+    assert not hasattr(loaded, "t2u_model")
