@@ -13,13 +13,13 @@ from huggingface_hub import EvalResult, ModelCardData
 from transformers import PreTrainedModel
 
 import compress
-from compress.conformers import family_of, kept_units
+from compress.conformers import Family, family_of, kept_units
 from compress.cost import size_of
 from compress.structure import MODULES
 
 CARD_FILE = "README.md"
 TASK = "automatic-speech-recognition"
-TAGS = (TASK, "conformer", "ctc", "structured-pruning", "conformer-compress")
+TAGS = (TASK, "conformer", "structured-pruning", "conformer-compress")
 HERE = "path/or/repository"
 
 
@@ -38,7 +38,7 @@ def model_card(model: PreTrainedModel, facts: dict[str, Any], report: dict[str, 
     local = Path(teacher).exists()
     repository = hub.pop("repository", None)
     card: str = template.render(
-        metadata=_metadata(model, None if local else teacher or None, report, repository, hub),
+        metadata=_metadata(family_of(model), model, None if local else teacher or None, report, repository, hub),
         facts=facts,
         report=report,
         repository=repository or HERE,
@@ -58,6 +58,7 @@ def model_card(model: PreTrainedModel, facts: dict[str, Any], report: dict[str, 
 
 
 def _metadata(
+    family: Family,
     model: PreTrainedModel,
     base_model: str | None,
     report: dict[str, Any] | None,
@@ -69,7 +70,7 @@ def _metadata(
     data = ModelCardData(
         library_name="transformers",
         pipeline_tag=TASK,
-        tags=list(TAGS),
+        tags=[*TAGS, *(["ctc"] if family.has_ctc else [])],
         base_model=base_model,
         model_name=(repository or type(model).__name__).split("/")[-1] if results else None,
         eval_results=results,
