@@ -4,7 +4,8 @@
 
 The model has a public configuration and random weights: neither time nor memory depend on their values. Memory is the
 growth of a process from the end of its imports to its peak: of all resident pages, as the kernel counts them (VmHWM;
-mapped files count too, though the system could take them back), and of pages that are not a file's, sampled.
+mapped files count too, though the system could take them back), and of pages that are not a file's, sampled. Weights
+are float32 in memory, however they are stored.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ SAMPLE_SECONDS = 0.002
 KIBIBYTE, MEBIBYTE = 1 << 10, 1 << 20
 DEVIATION = 0.02
 RESET_PEAK = "5"
+STORED = ("float32", "bfloat16")
 APPLY_LIMIT, LOAD_LIMIT = 1.3, 1.2
 HEAD = "| step | seconds | weights, MiB | peak, resident, MiB | peak, not files, MiB | resident / weights | goal |"
 
@@ -53,7 +55,7 @@ def main(
     """Prints time and peak memory of applying a Structure and of loading the result, and appends them to a file.
 
     Args:
-        folder: where the models go (about twice the full weights are written and stay there).
+        folder: where the models go; what is written, about twice the full weights, stays there.
         model: one of the public configurations of tools/inspect_public.py.
         budget: of parameters; every module keeps the same share of its units.
         shard: largest file of the full model's weights.
@@ -62,22 +64,25 @@ def main(
         note: machine and remarks.
         results: the file to append to.
     """
-    full, structure, small = (str(Path(folder) / name) for name in ("full", "structure.json", "small"))
-    if not Path(structure).exists():
-        in_a_fresh_process(prepare, model, budget, full, structure, shard, threads)
-    shutil.rmtree(small, ignore_errors=True)
-    apply_row = in_a_fresh_process(measured_apply, full, structure, small, threads)
-    load_row = in_a_fresh_process(measured_load, small, threads)
+    structure, small = str(Path(folder) / "structure.json"), str(Path(folder) / "small")
     lines = [HEAD, "|---|---|---|---|---|---|---|"]
-    lines.append(row("compress apply (against the full weights)", apply_row, bytes_on_disk(full), APPLY_LIMIT))
-    lines.append(row("from_pretrained of the small model, all read", load_row, bytes_on_disk(small), LOAD_LIMIT))
+    for stored in STORED:
+        full = str(Path(folder) / stored)
+        if not Path(full).exists():
+            in_a_fresh_process(prepare, model, budget, full, structure, stored, shard, threads)
+        shutil.rmtree(small, ignore_errors=True)
+        found = in_a_fresh_process(measured_apply, full, structure, small, threads)
+        weights = bytes_on_disk(full) * torch.float32.itemsize // getattr(torch, stored).itemsize
+        lines.append(row(f"compress apply, of the full weights; stored in {stored}", found, weights, APPLY_LIMIT))
+    found = in_a_fresh_process(measured_load, small, threads)
+    lines.append(row("from_pretrained of the small model, every weight read", found, bytes_on_disk(small), LOAD_LIMIT))
     print("\n".join(lines))
     if results:
         options = {"model": model, "budget": budget, "shard": shard, "threads": threads}
         command = "python tools/measure_scale.py --folder runs/scale " + " ".join(
             f"--{name} {value}" for name, value in options.items()
         )
-        where = f"{device_name(torch.device('cpu'))}, {threads} threads, float32. {note}".strip()
+        where = f"{device_name(torch.device('cpu'))}, {threads} threads. {note}".strip()
         data = "none: random weights in the dimensions of the public configuration"
         append_entry(Path(results), title, [*facts(command, data, where), *lines])
 
@@ -95,13 +100,13 @@ def in_a_fresh_process(work: Callable[..., Any], *arguments: Any) -> Any:
         return pool.apply(work, arguments)
 
 
-def prepare(model: str, budget: str, full: str, structure: str, shard: str, threads: int) -> None:
+def prepare(model: str, budget: str, full: str, structure: str, stored: str, shard: str, threads: int) -> None:
     """Writes the full model, its weights drawn in place, and the Structure that keeps the same share everywhere."""
     torch.set_num_threads(threads)
     config = CONFIGS[model]
     shape = skeleton(config)
     made = decide(make_budget(BudgetConfig(params=budget), config), uniform(shape))
-    random_weights(shape).save_pretrained(full, max_shard_size=shard)
+    random_weights(shape.to(getattr(torch, stored))).save_pretrained(full, max_shard_size=shard)
     family = family_of(config).name
     build_processor(family, ["the quick brown fox"], TokensConfig()).save_pretrained(full)
     made.save(Path(structure))
