@@ -21,12 +21,20 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError:
 )
 
 from compress.card import CARD_FILE, model_card
-from compress.checkpoint.loading import CheckpointError, load_config, load_processor, read_compression
+from compress.checkpoint.loading import (
+    COMPRESSION_FILE,
+    CheckpointError,
+    load_config,
+    load_processor,
+    read_compression,
+)
 from compress.conformers import skeleton
+from compress.local import PLACES, is_local, local_paths, public_text
 
 REPORT_FOLDER = "report"
 REPORT_FILE = "report.json"
 REPORT_FILES = (REPORT_FILE, "report.md", "report.html")
+TEXT_SUFFIXES = (".json", ".jsonl", ".md", ".html", ".txt", ".jinja", ".py", ".yaml")
 UNAUTHORISED, FORBIDDEN, TAKEN = 401, 403, 409
 
 
@@ -34,38 +42,47 @@ class PushError(ValueError):
     """A checkpoint could not be pushed."""
 
 
-@dataclass(frozen=True)
-class PushConfig:
-    """What goes to the Hub, and as what.
+@dataclass(frozen=True, kw_only=True)
+class HubConfig:
+    """Where a checkpoint goes on the Hub, and as what.
 
     Attributes:
-        model: folder of the checkpoint.
         repo_id: `user/name` on the Hub.
-        report: folder that `compress evaluate --out` has filled; its error rates go into the card.
         license: as the Hub abbreviates it, e.g. `cc-by-4.0`; that of the model it was made from usually binds.
         datasets: Hub names of the data it was trained on.
         language: e.g. `en`.
         private: whether a new repository is private.
-        update: whether to add a commit to a repository that exists already.
+        update: whether to add a commit to a repository that holds files already.
         message: of the commit.
-        dry_run: show what would go, and send nothing.
     """
 
-    model: str
     repo_id: str
-    report: str | None = None
     license: str | None = None
     datasets: tuple[str, ...] = ()
     language: str | None = None
     private: bool = False
     update: bool = False
     message: str = "Compressed with conformer-compress"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PushConfig(HubConfig):
+    """What goes to the Hub, and as what.
+
+    Attributes:
+        model: folder of the checkpoint.
+        report: folder that `compress evaluate --out` has filled; its error rates go into the card.
+        dry_run: show what would go, and send nothing.
+    """
+
+    model: str
+    report: str | None = None
     dry_run: bool = False
 
 
 @contextmanager
 def staged(config: PushConfig) -> Iterator[Path]:
-    """A temporary folder with the very files that go to the Hub.
+    """A temporary folder with the very files that go to the Hub; no text in it names a local folder.
 
     Raises:
         CheckpointError: if the checkpoint is not complete.
@@ -82,7 +99,8 @@ def staged(config: PushConfig) -> Iterator[Path]:
                 (stage / path.name).symlink_to(path.resolve())  # weights can be large
         report = _stage_report(config, stage)
         (stage / CARD_FILE).unlink(missing_ok=True)
-        (stage / CARD_FILE).write_text(_card(config, report))
+        (stage / CARD_FILE).write_text(_card(config, report), encoding="utf-8")
+        _make_public(stage, [config.model, *([config.report] if config.report else [])])
         yield stage
 
 
@@ -98,8 +116,32 @@ def _stage_report(config: PushConfig, stage: Path) -> dict[str, Any] | None:
     for name in REPORT_FILES:
         if (folder / name).is_file():
             shutil.copyfile(folder / name, stage / REPORT_FOLDER / name)
-    result: dict[str, Any] = json.loads((folder / REPORT_FILE).read_text())
+    result: dict[str, Any] = json.loads((folder / REPORT_FILE).read_text(encoding="utf-8"))
     return result
+
+
+def _make_public(stage: Path, folders: list[str]) -> None:
+    """Shortens the local paths in every text file of a stage (see `compress.local`); its links' targets stay as is."""
+    texts = {
+        path: path.read_text(encoding="utf-8")
+        for path in stage.rglob("*")
+        if path.is_file() and path.suffix in TEXT_SUFFIXES
+    }
+    paths = {folder for folder in folders if is_local(folder)}
+    for path, text in texts.items():
+        if path.name in (COMPRESSION_FILE, REPORT_FILE):
+            paths.update(local_paths(json.loads(text)))
+        elif path.suffix == ".json":
+            paths.update(local_paths(_named_places(json.loads(text))))
+    for path, text in texts.items():
+        if (public := public_text(text, paths)) != text:
+            path.unlink()
+            path.write_text(public, encoding="utf-8")
+
+
+def _named_places(content: Any) -> dict[str, Any]:
+    """What a config of transformers says of where it was loaded from."""
+    return {key: value for key, value in content.items() if key in PLACES} if isinstance(content, dict) else {}
 
 
 def _card(config: PushConfig, report: dict[str, Any] | None) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -129,6 +131,50 @@ def test_the_card_has_metadata_and_the_comparison(checkpoint: Path, hub: Hub, tm
     assert "| WER | 2.90 % | 2.69 % (2.00 to 3.00) |" in card
     assert 'AutoModelForCTC.from_pretrained("someone/small")' in card
     assert str(checkpoint) not in card
+
+
+def test_what_is_sent_names_no_local_folder(checkpoint: Path, hub: Hub, tmp_path: Path) -> None:
+    """Teacher, speech and files with absolute paths: their last components are sent, and the folder stays as it is."""
+    place = tmp_path / "my speech & more"
+    whole = tmp_path / "checkpoint"
+    shutil.copytree(checkpoint, whole)
+    (place / "teacher").mkdir(parents=True)
+    facts = json.loads((whole / "model" / "compression.json").read_text())
+    facts["teacher"] = f"{place}/teacher"
+    facts["teacher_compression"] = {"teacher": "nvidia/parakeet-ctc-0.6b", "structure": f"{place}/structure.json"}
+    (whole / "model" / "compression.json").write_text(json.dumps(facts))
+    config = json.loads((whole / "model" / "config.json").read_text())
+    (whole / "model" / "config.json").write_text(json.dumps(config | {"_name_or_path": f"{place}/teacher"}))
+    problems = [{"file": "train/1.wav", "reason": f"'{place}/train/1.wav' is empty"}]
+    report = REPORT | {
+        "data": REPORT["data"] | {"source": str(place), "problems": problems},
+        "model": REPORT["model"] | {"name": str(whole / "model"), "compression": facts},
+        "worst": [{"id": f"{place}/2.wav", "reference": "this and/or that"}],
+    }
+    (whole / "report" / "report.json").write_text(json.dumps(report, ensure_ascii=False))
+    (whole / "report" / "report.md").write_text(f"# {whole}/model\n\n- `{place}/2.wav`, teacher {place}/teacher\n")
+    (whole / "report" / "report.html").write_text(f"<b>{html.escape(str(place))}</b>")
+    before = {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()}
+    done = push(whole, hub.address, tmp_path, "--report", str(whole / "report"))
+    assert done.returncode == 0, done.stderr
+    assert {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()} == before
+    received = hub.repositories["someone/small"]
+    assert not [name for name, content in received.items() if str(tmp_path).encode() in content]
+    sent = json.loads(received["compression.json"])
+    assert sent == facts | {
+        "teacher": "teacher",
+        "teacher_compression": {"teacher": "nvidia/parakeet-ctc-0.6b", "structure": "structure.json"},
+    }
+    assert json.loads(received["config.json"]) == config | {"_name_or_path": "teacher"}
+    shown = json.loads(received["report/report.json"])
+    assert shown["data"]["source"] == "my speech & more"
+    assert shown["data"]["problems"] == [{"file": "train/1.wav", "reason": "'my speech & more/train/1.wav' is empty"}]
+    assert shown["worst"][0]["id"] == "2.wav"
+    assert received["report/report.html"] == b"<b>my speech &amp; more</b>"
+    assert received["report/report.md"] == b"# model\n\n- `2.wav`, teacher teacher\n"
+    card = received["README.md"].decode()
+    assert "made from `teacher`" in card
+    assert "base_model" not in yaml.safe_load(card.split("---\n")[1])
 
 
 def test_a_dry_run_shows_files_and_sends_nothing(checkpoint: Path, hub: Hub, tmp_path: Path) -> None:
