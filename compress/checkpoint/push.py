@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError:
     HTTPError,
     LocalTokenNotFoundError,
     OfflineModeIsEnabled,
+    RepositoryNotFoundError,
 )
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from compress.card import CARD_FILE, model_card
 from compress.checkpoint.loading import (
@@ -35,6 +38,7 @@ REPORT_FOLDER = "report"
 REPORT_FILE = "report.json"
 REPORT_FILES = (REPORT_FILE, "report.md", "report.html")
 TEXT_SUFFIXES = (".json", ".jsonl", ".md", ".html", ".txt", ".jinja", ".py", ".yaml")
+HUB_FILE = ".gitattributes"
 UNAUTHORISED, FORBIDDEN, TAKEN = 401, 403, 409
 
 
@@ -156,8 +160,28 @@ def files_of(stage: Path) -> dict[str, int]:
     return {str(path.relative_to(stage)): path.stat().st_size for path in sorted(stage.rglob("*")) if path.is_file()}
 
 
-def push(config: PushConfig, stage: Path) -> str:
+def check_push(config: HubConfig) -> None:
+    """Finds out what would stop a push without sending anything, for jobs that push hours later.
+
+    Raises:
+        PushError: for a name that cannot be one, without network, without a token that the Hub accepts and that may
+            write there, or if the repository holds files already and `update` is not set.
+    """
+    api = HfApi()
+    with _explained(config.repo_id, api.endpoint):
+        _require_user_and_name(config.repo_id)
+        account = api.whoami()
+        names = {str(one.get("name")) for one in (account, *account.get("orgs", ()))}
+        role = account.get("auth", {}).get("accessToken", {}).get("role")
+        if role == "read" or (role == "write" and config.repo_id.split("/")[0] not in names):
+            raise PushError(_no_permission(config.repo_id))
+        _exists(api, config)
+
+
+def push(config: HubConfig, stage: Path) -> str:
     """Makes the repository where needed, and adds one commit with all files of the stage.
+
+    A repository without files, as a push that failed on its way leaves it, is filled like a new one.
 
     Returns:
         The address of the commit.
@@ -167,9 +191,36 @@ def push(config: PushConfig, stage: Path) -> str:
     """
     api = HfApi()
     with _explained(config.repo_id, api.endpoint):
-        api.create_repo(config.repo_id, private=config.private, exist_ok=config.update)
+        api.create_repo(config.repo_id, private=config.private, exist_ok=_exists(api, config))
         commit = api.upload_folder(repo_id=config.repo_id, folder_path=stage, commit_message=config.message)
     return str(commit.commit_url)
+
+
+def push_command(config: HubConfig, model: str) -> str:
+    """The `compress push` by which a checkpoint can be pushed with these settings at any time."""
+    words = ["compress", "push", model, config.repo_id]
+    for field in fields(HubConfig):
+        value = getattr(config, field.name)
+        if field.name != "repo_id" and value != field.default:
+            words += [f"--{field.name}", value if isinstance(value, str) else json.dumps(value)]
+    return shlex.join(words)
+
+
+def _require_user_and_name(repo_id: str) -> None:
+    validate_repo_id(repo_id)
+    if repo_id.count("/") != 1:
+        raise HFValidationError("The user or organisation before the name is missing.")
+
+
+def _exists(api: HfApi, config: HubConfig) -> bool:
+    """Whether the repository exists; one that holds files is refused unless it is to be updated."""
+    try:
+        files = {file.rfilename for file in api.model_info(config.repo_id).siblings or ()}
+    except RepositoryNotFoundError:
+        return False
+    if files - {HUB_FILE} and not config.update:
+        raise PushError(_taken(config.repo_id))
+    return True
 
 
 @contextmanager
@@ -192,7 +243,18 @@ def _answer(error: HfHubHTTPError, repo_id: str, endpoint: str) -> str:
     if status == UNAUTHORISED:
         return f"{endpoint} does not accept the token, or there is none: run `hf auth login`, or set HF_TOKEN."
     if status == FORBIDDEN:
-        return f"This token has no permission to write to {repo_id}: take one with write access to that name."
+        return _no_permission(repo_id)
     if status == TAKEN:
-        return f"{repo_id} exists already: choose another name, or give --update true to add a commit to it."
+        return _taken(repo_id)
     return f"{endpoint} answered {status} for {repo_id}: {error.server_message or 'no reason given'}"
+
+
+def _no_permission(repo_id: str) -> str:
+    return f"This token has no permission to write to {repo_id}: take one with write access to that name."
+
+
+def _taken(repo_id: str) -> str:
+    return (
+        f"{repo_id} exists already: choose another name, or give --update true (a recipe: --push.update true) to add "
+        "a commit to it."
+    )

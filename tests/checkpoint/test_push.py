@@ -5,10 +5,12 @@ from __future__ import annotations
 import html
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,9 @@ from safetensors.torch import load_file
 
 import compress
 from compress.checkpoint import save
+from compress.checkpoint.push import HubConfig, PushConfig, push_command
+from compress.cli.push import _named
+from compress.config import parse
 from compress.training.tokens import TokensConfig, build_processor
 from tests.checkpoint.hub import READ_ONLY, TOKEN, Hub, running_hub
 from tests.recipes.launching import REPOSITORY
@@ -194,6 +199,27 @@ def test_a_taken_name_needs_update(checkpoint: Path, hub: Hub, tmp_path: Path) -
     assert len(hub.commits) == 1
     assert push(checkpoint, hub.address, tmp_path, "--update", "true", "--message", "Better").returncode == 0
     assert [commit[1] for commit in hub.commits] == ["Compressed with conformer-compress", "Better"]
+
+
+def test_a_push_that_failed_on_its_way_can_be_repeated(checkpoint: Path, hub: Hub, tmp_path: Path) -> None:
+    hub.broken = True
+    failed = push(checkpoint, hub.address, tmp_path)
+    assert failed.returncode == 2
+    assert "answered 400 for someone/small: The disks are being changed" in failed.stderr
+    assert hub.repositories == {"someone/small": {}}
+    hub.broken = False
+    assert push(checkpoint, hub.address, tmp_path).returncode == 0
+    assert "model.safetensors" in hub.repositories["someone/small"]
+
+
+def test_the_command_that_repeats_a_push_says_all_that_is_not_the_default() -> None:
+    config = HubConfig(repo_id="me/small", license="cc-by-4.0", datasets=("a/b", "c"), private=True, message="It's new")
+    words = shlex.split(push_command(config, "runs/my run/final"))
+    assert words[:2] == ["compress", "push"]
+    assert parse(PushConfig, _named(words[2:]), prog="compress push") == PushConfig(
+        model="runs/my run/final", **{field.name: getattr(config, field.name) for field in fields(HubConfig)}
+    )
+    assert push_command(HubConfig(repo_id="me/small"), "final") == "compress push final me/small"
 
 
 @pytest.mark.parametrize(
