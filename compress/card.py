@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -15,6 +14,7 @@ from transformers import PreTrainedModel
 import compress
 from compress.conformers import Family, family_of, kept_units
 from compress.cost import size_of
+from compress.local import is_local, last_part
 from compress.structure import MODULES
 
 CARD_FILE = "README.md"
@@ -35,14 +35,14 @@ def model_card(model: PreTrainedModel, facts: dict[str, Any], report: dict[str, 
     """
     template = jinja2.Template(files("compress").joinpath("card.md.jinja").read_text(), trim_blocks=True)
     teacher = str(facts.get("teacher", ""))
-    local = Path(teacher).exists()
+    local = is_local(teacher)
     repository = hub.pop("repository", None)
     card: str = template.render(
         metadata=_metadata(family_of(model), model, None if local else teacher or None, report, repository, hub),
         facts=facts,
         report=report,
         repository=repository or HERE,
-        teacher=Path(teacher).name if local else teacher,
+        teacher=last_part(teacher) if local else teacher,
         family=family_of(model),
         model_class=type(model).__name__,
         size=size_of(model),
@@ -81,7 +81,7 @@ def _metadata(
 
 def _result(report: dict[str, Any]) -> EvalResult:
     source = str(report["data"]["source"])
-    name = Path(source).name if Path(source).exists() else source
+    name = last_part(source) if is_local(source) else source
     return EvalResult(
         task_type=TASK,
         task_name="Automatic Speech Recognition",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -11,16 +12,19 @@ from transformers import PreTrainedModel
 
 from compress.compressed import compressed_config, compressed_model_class
 from compress.conformers import block_units, blocks_of, family_of, structure_of
+from compress.pages import give_back_when_gone
 from compress.slicing import assign, shrink_
 from compress.structure import Structure
 
 
-def remove(model: PreTrainedModel, structure: Structure) -> PreTrainedModel:
+def remove(model: PreTrainedModel, structure: Structure, *, consume: bool = False) -> PreTrainedModel:
     """Builds the smaller model that keeps only what `structure` says; the given model stays untouched.
 
     Args:
         model: of any family, also one that is compressed already.
         structure: its indices refer to `model` as it is.
+        consume: use the given model up: its tensors are let go one by one as they are sliced, so that hardly more
+            memory is needed than it takes. What is left of it is on the meta device.
 
     Returns:
         A new model on the same device, dtype and in the same mode, which shares no memory with the given one. Its
@@ -35,15 +39,19 @@ def remove(model: PreTrainedModel, structure: Structure) -> PreTrainedModel:
         raise ValueError(
             "The model has gates; take them off (Gates.detach) and fold their values in (Gates.fold_) first."
         )
-    sliced = _share(model)
-    shrink_(sliced, structure)
     config = compressed_config(model.config, structure_of(model).then(structure))
     with torch.device("meta"):
         small = compressed_model_class(config)(config)
-    _assign(small, sliced)
+    if consume:
+        give_back_when_gone(_tensors(model).values())
+    sliced = model if consume else _share(model)
+    shrink_(sliced, structure)
+    _assign(small, sliced, shared=() if consume else _tensors(model).values())
     if model.can_generate():
         small.generation_config = copy.deepcopy(model.generation_config)
     small.train(model.training)
+    if consume:
+        nn.Module.to(model, "meta")
     return small
 
 
@@ -51,12 +59,17 @@ def _share(model: PreTrainedModel) -> PreTrainedModel:
     """A second model object around the very same tensors, so that slicing it leaves the first one untouched."""
     with torch.device("meta"):
         shared = type(model)(copy.deepcopy(model.config))
-    _assign(shared, model, clone=False)
+    _assign(shared, model)
     return shared
 
 
-def _assign(target: nn.Module, source: nn.Module, *, clone: bool = True) -> None:
+def _assign(target: nn.Module, source: nn.Module, shared: Iterable[Tensor] = ()) -> None:
     """Gives `target` the parameters and buffers of `source`, buffers that are not saved included.
+
+    Args:
+        target: a model, usually without memory.
+        source: where they come from.
+        shared: those of them of which `target` gets copies.
 
     Raises:
         RuntimeError: if names or shapes differ anywhere.
@@ -67,14 +80,16 @@ def _assign(target: nn.Module, source: nn.Module, *, clone: bool = True) -> None
     ]
     if differing:
         raise RuntimeError(f"The removed model and its skeleton disagree about {differing[:5]}.")
-    copies: dict[int, Tensor] = {}
+    copied, copies = {id(tensor) for tensor in shared}, dict[int, Tensor]()
     for name, tensor in offered.items():
-        if clone and id(tensor) not in copies:
-            value = tensor.detach().clone()
-            copies[id(tensor)] = (
-                nn.Parameter(value, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else value
-            )
+        if id(tensor) in copied and id(tensor) not in copies:
+            copies[id(tensor)] = _copy(tensor)
         assign(target, name, copies.get(id(tensor), tensor))
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    value = tensor.detach().clone()
+    return nn.Parameter(value, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else value
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ Three phases, each of which leaves something usable in the output folder:
     final/     3. the smaller model after distillation without gates; with a dev set, the best on dev
 
 and checkpoints/, metrics (*/metrics.jsonl, TensorBoard), config.json, and done.json with the final numbers.
+With push.repo_id, final/ goes to the Hub when the run has ended.
 With structure: magnitude, uniform or a structure.json, what stays is known at once, and there is no first phase.
 Without transcripts set distill.ctc to 0 and dev_split to null. A model without a CTC head (a transducer, an attention
 decoder) has its encoder compressed, without transcripts. Not supported: sharded models (FSDP, ZeRO).
@@ -45,6 +46,7 @@ from compress.checkpoint import (
     read_compression,
     save,
 )
+from compress.checkpoint.push import HubConfig
 from compress.config import fail, parse, to_dict
 from compress.conformers import family_of, frame_mask, frame_outputs, prepare_for_training, skeleton
 from compress.cost import size_of
@@ -66,6 +68,7 @@ from compress.training.optimizer import WEIGHTS, ParameterGroup, build_optimizer
 from compress.training.position import Position
 from compress.training.precision import autocast
 from compress.training.progress import Progress, start_logging
+from compress.training.publish import check_before, push_result
 from compress.training.run import RunConfig, make_accelerator, open_checkpoints, open_data, open_loader, start_trackers
 from compress.training.schedule import LearnConfig, PhaseConfig, set_learning_rates
 
@@ -97,6 +100,7 @@ class Config(RunConfig):
         weight_decay: of matrices and kernels.
         max_gradient_norm: longer gradients of the weights are shortened to this.
         generate: how a model without a CTC head writes down the dev set.
+        push: where `final/` goes on the Hub when the run has ended, e.g. --push.repo_id someone/small; null: nowhere.
     """
 
     teacher: str
@@ -111,6 +115,7 @@ class Config(RunConfig):
     weight_decay: float = 0.0
     max_gradient_norm: float = 1.0
     generate: GenerateConfig = field(default_factory=GenerateConfig)
+    push: HubConfig | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -336,17 +341,8 @@ class Pruning:
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             final = read_compression(str(self.output / "final")) or {}
-            names = (
-                "structure",
-                "requested",
-                "limit",
-                "expected",
-                "achieved",
-                "full",
-                "parameters_before",
-                "parameters",
-                "wer",
-            )
+            sizes = ("requested", "limit", "expected", "achieved", "full", "parameters_before", "parameters")
+            names = ("structure", *sizes, "wer")
             phases = ("learn", "recover") if self.config.structure == LEARNED else ("recover",)
             done = {name: final.get(name) for name in names} | {
                 phase: json.loads((self.output / phase / NUMBERS).read_text()) for phase in phases
@@ -356,21 +352,24 @@ class Pruning:
 
 
 def main(config: Config) -> None:
-    """Compresses one model as configured; returns at once if the run in `config.output` has already ended."""
+    """Compresses one model as configured; of a run that has already ended only a push that failed is tried again."""
     pruning = Pruning(config)
     start_logging()
     for name in ("learn", "recover"):
         open_checkpoints(config, name, harmless=CHANGEABLE[name]).check_settings()
     if (pruning.output / "done.json").exists():
         logger.info("%s has already ended; its numbers are in done.json there.", config.output)
-        return
-    with claimed(pruning.output, "gated", "removed", "final"):
-        pruning.prepare()
-        start_trackers(pruning.accelerator, "prune", to_dict(config), pruning.output)
-        pruning.decide()
-        pruning.recover()
-        pruning.finish()
-        processes.leave(pruning.accelerator)
+    else:
+        check_before(config.push, pruning.output)
+        with claimed(pruning.output, "gated", "removed", "final"):
+            pruning.prepare()
+            start_trackers(pruning.accelerator, "prune", to_dict(config), pruning.output)
+            pruning.decide()
+            pruning.recover()
+            pruning.finish()
+    processes.leave(pruning.accelerator)
+    if pruning.accelerator.is_main_process:
+        push_result(config.push, pruning.output, "final")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
 """A closed gate and a removed part are the same function; removing leaves the given model untouched."""
 
 import copy
+import gc
+import weakref
 
 import pytest
 import torch
 from transformers import AutoModelForCTC
 
 import compress
-from compress import Block, Structure, StructureError
+from compress import Block, Structure, StructureError, removal
 from compress.conformers import block_units, blocks_of, family_of, frame_mask, frame_outputs, kept_units, structure_of
 from compress.cost import size_of
 from compress.gates import Gates
@@ -90,6 +92,37 @@ def test_the_given_model_is_untouched_and_shares_nothing(name):
     assert model.state_dict().keys() == before.keys()
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert model.config.to_dict() == config
+
+
+@FAMILIES
+@pytest.mark.parametrize("seed", range(3))
+def test_a_model_that_is_used_up_gives_the_same_smaller_one_and_lets_its_memory_go(name, seed):
+    model = MODELS[name]()
+    structure = random_structure(model, seed)
+    expected = compress.remove(model, structure)
+    sizes = {key: value.shape for key, value in expected.state_dict().items()}
+    originals = {key: weakref.ref(value) for key, value in model.named_parameters()}
+    small = compress.remove(model, structure, consume=True)
+    assert small.state_dict().keys() == sizes.keys()
+    assert all(torch.equal(value, expected.state_dict()[key]) for key, value in small.state_dict().items())
+    assert small.config.to_dict() == expected.config.to_dict()
+    gc.collect()  # a parametrized layer refers to itself
+    kept = {id(value) for value in small.parameters()}
+    gone = [key for key, found in originals.items() if found() is None]
+    assert gone or structure == Structure.full(structure.family, BLOCKS)
+    assert all(found() is None or id(found()) in kept for found in originals.values())
+    assert {tensor.device.type for tensor in (*model.parameters(), *model.buffers())} == {"meta"}
+
+
+@FAMILIES
+def test_only_what_is_not_sliced_is_copied(name, monkeypatch):
+    """A slice is a new tensor already: no tensor of the smaller model is made twice."""
+    model, copy_of, copied = MODELS[name](), removal._copy, []
+    monkeypatch.setattr(removal, "_copy", lambda tensor: (copied.append(id(tensor)), copy_of(tensor))[1])
+    compress.remove(model, random_structure(model, 5))
+    originals = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
+    assert copied
+    assert set(copied) <= originals
 
 
 @FAMILIES

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoProcessor, PreTrainedConfig, PreTrainedModel
 
 from compress.conformers import UnsupportedModelError, family_of, supported
+from compress.local import is_local
 
 logger = logging.getLogger(__name__)
 
@@ -106,8 +107,7 @@ COMPRESSION_FILE = "compression.json"
 
 
 def _check_folder(model: str) -> None:
-    looks_local = model.startswith((".", "/", "~")) or model.count("/") > 1
-    if looks_local and not Path(model).expanduser().is_dir():
+    if is_local(model) and not Path(model).expanduser().is_dir():
         raise CheckpointError(f"There is no folder {model!r}; give a checkpoint folder or the name of a Hub model.")
     if Path(model).is_dir() and not (Path(model) / "config.json").is_file():
         raise CheckpointError(f"The folder {model!r} holds no config.json; it is not a checkpoint.")

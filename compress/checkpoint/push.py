@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,26 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError:
     HTTPError,
     LocalTokenNotFoundError,
     OfflineModeIsEnabled,
+    RepositoryNotFoundError,
 )
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from compress.card import CARD_FILE, model_card
-from compress.checkpoint.loading import CheckpointError, load_config, load_processor, read_compression
+from compress.checkpoint.loading import (
+    COMPRESSION_FILE,
+    CheckpointError,
+    load_config,
+    load_processor,
+    read_compression,
+)
 from compress.conformers import skeleton
+from compress.local import PLACES, is_local, local_paths, public_text
 
 REPORT_FOLDER = "report"
 REPORT_FILE = "report.json"
 REPORT_FILES = (REPORT_FILE, "report.md", "report.html")
+TEXT_SUFFIXES = (".json", ".jsonl", ".md", ".html", ".txt", ".jinja", ".py", ".yaml")
+HUB_FILE = ".gitattributes"
 UNAUTHORISED, FORBIDDEN, TAKEN = 401, 403, 409
 
 
@@ -34,38 +46,47 @@ class PushError(ValueError):
     """A checkpoint could not be pushed."""
 
 
-@dataclass(frozen=True)
-class PushConfig:
-    """What goes to the Hub, and as what.
+@dataclass(frozen=True, kw_only=True)
+class HubConfig:
+    """Where a checkpoint goes on the Hub, and as what.
 
     Attributes:
-        model: folder of the checkpoint.
         repo_id: `user/name` on the Hub.
-        report: folder that `compress evaluate --out` has filled; its error rates go into the card.
         license: as the Hub abbreviates it, e.g. `cc-by-4.0`; that of the model it was made from usually binds.
         datasets: Hub names of the data it was trained on.
         language: e.g. `en`.
         private: whether a new repository is private.
-        update: whether to add a commit to a repository that exists already.
+        update: whether to add a commit to a repository that holds files already.
         message: of the commit.
-        dry_run: show what would go, and send nothing.
     """
 
-    model: str
     repo_id: str
-    report: str | None = None
     license: str | None = None
     datasets: tuple[str, ...] = ()
     language: str | None = None
     private: bool = False
     update: bool = False
     message: str = "Compressed with conformer-compress"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PushConfig(HubConfig):
+    """What goes to the Hub, and as what.
+
+    Attributes:
+        model: folder of the checkpoint.
+        report: folder that `compress evaluate --out` has filled; its error rates go into the card.
+        dry_run: show what would go, and send nothing.
+    """
+
+    model: str
+    report: str | None = None
     dry_run: bool = False
 
 
 @contextmanager
 def staged(config: PushConfig) -> Iterator[Path]:
-    """A temporary folder with the very files that go to the Hub.
+    """A temporary folder with the very files that go to the Hub; no text in it names a local folder.
 
     Raises:
         CheckpointError: if the checkpoint is not complete.
@@ -82,7 +103,8 @@ def staged(config: PushConfig) -> Iterator[Path]:
                 (stage / path.name).symlink_to(path.resolve())  # weights can be large
         report = _stage_report(config, stage)
         (stage / CARD_FILE).unlink(missing_ok=True)
-        (stage / CARD_FILE).write_text(_card(config, report))
+        (stage / CARD_FILE).write_text(_card(config, report), encoding="utf-8")
+        _make_public(stage, [config.model, *([config.report] if config.report else [])])
         yield stage
 
 
@@ -98,8 +120,32 @@ def _stage_report(config: PushConfig, stage: Path) -> dict[str, Any] | None:
     for name in REPORT_FILES:
         if (folder / name).is_file():
             shutil.copyfile(folder / name, stage / REPORT_FOLDER / name)
-    result: dict[str, Any] = json.loads((folder / REPORT_FILE).read_text())
+    result: dict[str, Any] = json.loads((folder / REPORT_FILE).read_text(encoding="utf-8"))
     return result
+
+
+def _make_public(stage: Path, folders: list[str]) -> None:
+    """Shortens the local paths in every text file of a stage (see `compress.local`); its links' targets stay as is."""
+    texts = {
+        path: path.read_text(encoding="utf-8")
+        for path in stage.rglob("*")
+        if path.is_file() and path.suffix in TEXT_SUFFIXES
+    }
+    paths = {folder for folder in folders if is_local(folder)}
+    for path, text in texts.items():
+        if path.name in (COMPRESSION_FILE, REPORT_FILE):
+            paths.update(local_paths(json.loads(text)))
+        elif path.suffix == ".json":
+            paths.update(local_paths(_named_places(json.loads(text))))
+    for path, text in texts.items():
+        if (public := public_text(text, paths)) != text:
+            path.unlink()
+            path.write_text(public, encoding="utf-8")
+
+
+def _named_places(content: Any) -> dict[str, Any]:
+    """What a config of transformers says of where it was loaded from."""
+    return {key: value for key, value in content.items() if key in PLACES} if isinstance(content, dict) else {}
 
 
 def _card(config: PushConfig, report: dict[str, Any] | None) -> str:
@@ -114,8 +160,28 @@ def files_of(stage: Path) -> dict[str, int]:
     return {str(path.relative_to(stage)): path.stat().st_size for path in sorted(stage.rglob("*")) if path.is_file()}
 
 
-def push(config: PushConfig, stage: Path) -> str:
+def check_push(config: HubConfig) -> None:
+    """Finds out what would stop a push without sending anything, for jobs that push hours later.
+
+    Raises:
+        PushError: for a name that cannot be one, without network, without a token that the Hub accepts and that may
+            write there, or if the repository holds files already and `update` is not set.
+    """
+    api = HfApi()
+    with _explained(config.repo_id, api.endpoint):
+        _require_user_and_name(config.repo_id)
+        account = api.whoami()
+        names = {str(one.get("name")) for one in (account, *account.get("orgs", ()))}
+        role = account.get("auth", {}).get("accessToken", {}).get("role")
+        if role == "read" or (role == "write" and config.repo_id.split("/")[0] not in names):
+            raise PushError(_no_permission(config.repo_id))
+        _exists(api, config)
+
+
+def push(config: HubConfig, stage: Path) -> str:
     """Makes the repository where needed, and adds one commit with all files of the stage.
+
+    A repository without files, as a push that failed on its way leaves it, is filled like a new one.
 
     Returns:
         The address of the commit.
@@ -125,9 +191,36 @@ def push(config: PushConfig, stage: Path) -> str:
     """
     api = HfApi()
     with _explained(config.repo_id, api.endpoint):
-        api.create_repo(config.repo_id, private=config.private, exist_ok=config.update)
+        api.create_repo(config.repo_id, private=config.private, exist_ok=_exists(api, config))
         commit = api.upload_folder(repo_id=config.repo_id, folder_path=stage, commit_message=config.message)
     return str(commit.commit_url)
+
+
+def push_command(config: HubConfig, model: str) -> str:
+    """The `compress push` by which a checkpoint can be pushed with these settings at any time."""
+    words = ["compress", "push", model, config.repo_id]
+    for field in fields(HubConfig):
+        value = getattr(config, field.name)
+        if field.name != "repo_id" and value != field.default:
+            words += [f"--{field.name}", value if isinstance(value, str) else json.dumps(value)]
+    return shlex.join(words)
+
+
+def _require_user_and_name(repo_id: str) -> None:
+    validate_repo_id(repo_id)
+    if repo_id.count("/") != 1:
+        raise HFValidationError("The user or organisation before the name is missing.")
+
+
+def _exists(api: HfApi, config: HubConfig) -> bool:
+    """Whether the repository exists; one that holds files is refused unless it is to be updated."""
+    try:
+        files = {file.rfilename for file in api.model_info(config.repo_id).siblings or ()}
+    except RepositoryNotFoundError:
+        return False
+    if files - {HUB_FILE} and not config.update:
+        raise PushError(_taken(config.repo_id))
+    return True
 
 
 @contextmanager
@@ -150,7 +243,18 @@ def _answer(error: HfHubHTTPError, repo_id: str, endpoint: str) -> str:
     if status == UNAUTHORISED:
         return f"{endpoint} does not accept the token, or there is none: run `hf auth login`, or set HF_TOKEN."
     if status == FORBIDDEN:
-        return f"This token has no permission to write to {repo_id}: take one with write access to that name."
+        return _no_permission(repo_id)
     if status == TAKEN:
-        return f"{repo_id} exists already: choose another name, or give --update true to add a commit to it."
+        return _taken(repo_id)
     return f"{endpoint} answered {status} for {repo_id}: {error.server_message or 'no reason given'}"
+
+
+def _no_permission(repo_id: str) -> str:
+    return f"This token has no permission to write to {repo_id}: take one with write access to that name."
+
+
+def _taken(repo_id: str) -> str:
+    return (
+        f"{repo_id} exists already: choose another name, or give --update true (a recipe: --push.update true) to add "
+        "a commit to it."
+    )

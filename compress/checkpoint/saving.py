@@ -107,7 +107,8 @@ def apply_structure(model: str, structure_path: str, out: str) -> dict[str, Any]
         raise CheckpointError(f"{out} exists already; choose another folder or delete it.")
     structure = Structure.load(structure_path)
     original, processor = load_model(model), load_processor(model)
-    small = remove(original, structure)
-    facts = describe("apply", model, size_of(original), size_of(small))
+    before = size_of(original)
+    small = remove(original, structure, consume=True)
+    facts = describe("apply", model, before, size_of(small))
     save(small, processor, out, facts)
     return facts

@@ -42,6 +42,7 @@ logger = logging.getLogger(__name__)
 HARMLESS = (
     "output", "dev", "dev.*", "dev_*", "evaluate_every_steps", "checkpoint_every_steps", "keep_checkpoints",
     "log_every_steps", "max_skipped_steps", "trackers", "batch.workers", "batch.prefetch_batches", "data.cache_*",
+    "push", "push.*",
 )  # fmt: skip
 """Settings that may change between the start of a run and its resumption: they touch neither weights nor data."""
 

@@ -27,6 +27,7 @@ class Hub:
         repositories: files by repository, as of the last commit.
         commits: `(repository, summary, paths)`.
         uploads: contents of large files by their sha256.
+        broken: whether commits fail.
     """
 
     address: str = ""
@@ -34,6 +35,7 @@ class Hub:
     private: set[str] = field(default_factory=set)
     commits: list[tuple[str, str, list[str]]] = field(default_factory=list)
     uploads: dict[str, bytes] = field(default_factory=dict)
+    broken: bool = False
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -99,10 +101,19 @@ class Handler(BaseHTTPRequestHandler):
                 for one in json.loads(body)["objects"]
             ]
             self.answer({"transfer": "basic", "objects": objects})
+        elif self.hub.broken and self.path.endswith("/commit/main"):
+            self.answer({"error": "The disks are being changed"}, 400)
         elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/commit/main", self.path):
             self.commit(match[1], [json.loads(line) for line in body.splitlines()])
         else:
             self.answer({"error": f"unknown: {self.path}"}, 404)
+
+    def whoami(self) -> None:
+        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        if role := {TOKEN: "write", READ_ONLY: "read"}.get(token):
+            self.answer({"name": "someone", "orgs": [], "auth": {"accessToken": {"role": role}}})
+        else:
+            self.answer({"error": "Invalid credentials"}, 401)
 
     def create(self, wanted: dict[str, Any]) -> None:
         name = f"{wanted.get('organization') or 'me'}/{wanted['name']}"
@@ -135,8 +146,13 @@ class Handler(BaseHTTPRequestHandler):
         self.answer({})
 
     def do_GET(self) -> None:
-        if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(/revision/.+)?", self.path.partition("?")[0]):
-            files = self.hub.repositories[match[1]]
+        if self.path == "/api/whoami-v2":
+            self.whoami()
+        elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(/revision/.+)?", self.path.partition("?")[0]):
+            files = self.hub.repositories.get(match[1])
+            if files is None:
+                self.answer({"error": "Repository not found"}, 404, {"X-Error-Code": "RepoNotFound"})
+                return
             self.answer({"id": match[1], "sha": REVISION, "siblings": [{"rfilename": name} for name in files]})
         elif match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/[^/]+/(.+)", self.path):
             content = self.hub.repositories.get(match[1], {}).get(match[2])

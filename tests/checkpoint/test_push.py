@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -15,6 +19,9 @@ from safetensors.torch import load_file
 
 import compress
 from compress.checkpoint import save
+from compress.checkpoint.push import HubConfig, PushConfig, push_command
+from compress.cli.push import _named
+from compress.config import parse
 from compress.training.tokens import TokensConfig, build_processor
 from tests.checkpoint.hub import READ_ONLY, TOKEN, Hub, running_hub
 from tests.recipes.launching import REPOSITORY
@@ -131,6 +138,50 @@ def test_the_card_has_metadata_and_the_comparison(checkpoint: Path, hub: Hub, tm
     assert str(checkpoint) not in card
 
 
+def test_what_is_sent_names_no_local_folder(checkpoint: Path, hub: Hub, tmp_path: Path) -> None:
+    """Teacher, speech and files with absolute paths: their last components are sent, and the folder stays as it is."""
+    place = tmp_path / "my speech & more"
+    whole = tmp_path / "checkpoint"
+    shutil.copytree(checkpoint, whole)
+    (place / "teacher").mkdir(parents=True)
+    facts = json.loads((whole / "model" / "compression.json").read_text())
+    facts["teacher"] = f"{place}/teacher"
+    facts["teacher_compression"] = {"teacher": "nvidia/parakeet-ctc-0.6b", "structure": f"{place}/structure.json"}
+    (whole / "model" / "compression.json").write_text(json.dumps(facts))
+    config = json.loads((whole / "model" / "config.json").read_text())
+    (whole / "model" / "config.json").write_text(json.dumps(config | {"_name_or_path": f"{place}/teacher"}))
+    problems = [{"file": "train/1.wav", "reason": f"'{place}/train/1.wav' is empty"}]
+    report = REPORT | {
+        "data": REPORT["data"] | {"source": str(place), "problems": problems},
+        "model": REPORT["model"] | {"name": str(whole / "model"), "compression": facts},
+        "worst": [{"id": f"{place}/2.wav", "reference": "this and/or that"}],
+    }
+    (whole / "report" / "report.json").write_text(json.dumps(report, ensure_ascii=False))
+    (whole / "report" / "report.md").write_text(f"# {whole}/model\n\n- `{place}/2.wav`, teacher {place}/teacher\n")
+    (whole / "report" / "report.html").write_text(f"<b>{html.escape(str(place))}</b>")
+    before = {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()}
+    done = push(whole, hub.address, tmp_path, "--report", str(whole / "report"))
+    assert done.returncode == 0, done.stderr
+    assert {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()} == before
+    received = hub.repositories["someone/small"]
+    assert not [name for name, content in received.items() if str(tmp_path).encode() in content]
+    sent = json.loads(received["compression.json"])
+    assert sent == facts | {
+        "teacher": "teacher",
+        "teacher_compression": {"teacher": "nvidia/parakeet-ctc-0.6b", "structure": "structure.json"},
+    }
+    assert json.loads(received["config.json"]) == config | {"_name_or_path": "teacher"}
+    shown = json.loads(received["report/report.json"])
+    assert shown["data"]["source"] == "my speech & more"
+    assert shown["data"]["problems"] == [{"file": "train/1.wav", "reason": "'my speech & more/train/1.wav' is empty"}]
+    assert shown["worst"][0]["id"] == "2.wav"
+    assert received["report/report.html"] == b"<b>my speech &amp; more</b>"
+    assert received["report/report.md"] == b"# model\n\n- `2.wav`, teacher teacher\n"
+    card = received["README.md"].decode()
+    assert "made from `teacher`" in card
+    assert "base_model" not in yaml.safe_load(card.split("---\n")[1])
+
+
 def test_a_dry_run_shows_files_and_sends_nothing(checkpoint: Path, hub: Hub, tmp_path: Path) -> None:
     done = push(checkpoint, hub.address, tmp_path, "--dry_run", "true", token=None)
     assert done.returncode == 0, done.stderr
@@ -148,6 +199,27 @@ def test_a_taken_name_needs_update(checkpoint: Path, hub: Hub, tmp_path: Path) -
     assert len(hub.commits) == 1
     assert push(checkpoint, hub.address, tmp_path, "--update", "true", "--message", "Better").returncode == 0
     assert [commit[1] for commit in hub.commits] == ["Compressed with conformer-compress", "Better"]
+
+
+def test_a_push_that_failed_on_its_way_can_be_repeated(checkpoint: Path, hub: Hub, tmp_path: Path) -> None:
+    hub.broken = True
+    failed = push(checkpoint, hub.address, tmp_path)
+    assert failed.returncode == 2
+    assert "answered 400 for someone/small: The disks are being changed" in failed.stderr
+    assert hub.repositories == {"someone/small": {}}
+    hub.broken = False
+    assert push(checkpoint, hub.address, tmp_path).returncode == 0
+    assert "model.safetensors" in hub.repositories["someone/small"]
+
+
+def test_the_command_that_repeats_a_push_says_all_that_is_not_the_default() -> None:
+    config = HubConfig(repo_id="me/small", license="cc-by-4.0", datasets=("a/b", "c"), private=True, message="It's new")
+    words = shlex.split(push_command(config, "runs/my run/final"))
+    assert words[:2] == ["compress", "push"]
+    assert parse(PushConfig, _named(words[2:]), prog="compress push") == PushConfig(
+        model="runs/my run/final", **{field.name: getattr(config, field.name) for field in fields(HubConfig)}
+    )
+    assert push_command(HubConfig(repo_id="me/small"), "final") == "compress push final me/small"
 
 
 @pytest.mark.parametrize(

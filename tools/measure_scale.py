@@ -1,0 +1,174 @@
+"""Measures what `compress apply` and loading take on a large model, each step in a fresh process.
+
+    python tools/measure_scale.py --folder runs/scale --results RESULTS.md
+
+The model has a public configuration and random weights: neither time nor memory depend on their values. Memory is the
+growth of a process from the end of its imports to its peak: of all resident pages, as the kernel counts them (VmHWM;
+mapped files count too, though the system could take them back), and of pages that are not a file's, sampled. Weights
+are float32 in memory, however they are stored.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+import torch
+from add_result import append_entry, facts
+from inspect_public import CONFIGS
+from transformers import AutoModelForCTC, PreTrainedModel
+
+from compress.baselines import uniform
+from compress.budget import BudgetConfig, decide, make_budget
+from compress.checkpoint import apply_structure
+from compress.conformers import family_of, skeleton
+from compress.evaluation.speed import device_name
+from compress.evaluation.weights import bytes_on_disk
+from compress.training.tokens import TokensConfig, build_processor
+
+SAMPLE_SECONDS = 0.002
+KIBIBYTE, MEBIBYTE = 1 << 10, 1 << 20
+DEVIATION = 0.02
+RESET_PEAK = "5"
+STORED = ("float32", "bfloat16")
+APPLY_LIMIT, LOAD_LIMIT = 1.3, 1.2
+HEAD = "| step | seconds | weights, MiB | peak, resident, MiB | peak, not files, MiB | resident / weights | goal |"
+
+
+def main(
+    *,
+    folder: str,
+    model: str = "nvidia/parakeet-ctc-1.1b",
+    budget: str = "50%",
+    shard: str = "50GB",
+    threads: int = 2,
+    title: str = "Removing half of a model of a billion parameters: time and memory",
+    note: str = "",
+    results: str | None = None,
+) -> None:
+    """Prints time and peak memory of applying a Structure and of loading the result, and appends them to a file.
+
+    Args:
+        folder: where the models go; what is written, about twice the full weights, stays there.
+        model: one of the public configurations of tools/inspect_public.py.
+        budget: of parameters; every module keeps the same share of its units.
+        shard: largest file of the full model's weights.
+        threads: CPU threads.
+        title: heading of the entry.
+        note: machine and remarks.
+        results: the file to append to.
+    """
+    structure, small = str(Path(folder) / "structure.json"), str(Path(folder) / "small")
+    lines = [HEAD, "|---|---|---|---|---|---|---|"]
+    for stored in STORED:
+        full = str(Path(folder) / stored)
+        if not Path(full).exists():
+            in_a_fresh_process(prepare, model, budget, full, structure, stored, shard, threads)
+        shutil.rmtree(small, ignore_errors=True)
+        found = in_a_fresh_process(measured_apply, full, structure, small, threads)
+        weights = bytes_on_disk(full) * torch.float32.itemsize // getattr(torch, stored).itemsize
+        lines.append(row(f"compress apply, of the full weights; stored in {stored}", found, weights, APPLY_LIMIT))
+    found = in_a_fresh_process(measured_load, small, threads)
+    lines.append(row("from_pretrained of the small model, every weight read", found, bytes_on_disk(small), LOAD_LIMIT))
+    print("\n".join(lines))
+    if results:
+        options = {"model": model, "budget": budget, "shard": shard, "threads": threads}
+        command = "python tools/measure_scale.py --folder runs/scale " + " ".join(
+            f"--{name} {value}" for name, value in options.items()
+        )
+        where = f"{device_name(torch.device('cpu'))}, {threads} threads. {note}".strip()
+        data = "none: random weights in the dimensions of the public configuration"
+        append_entry(Path(results), title, [*facts(command, data, where), *lines])
+
+
+def row(name: str, found: dict[str, float], weights: int, limit: float) -> str:
+    peak, anonymous = found["resident"] / MEBIBYTE, found["anonymous"] / MEBIBYTE
+    return (
+        f"| {name} | {found['seconds']:.1f} | {weights / MEBIBYTE:,.0f} | {peak:,.0f} | {anonymous:,.0f} | "
+        f"{found['resident'] / weights:.2f} | at most {limit} |"
+    )
+
+
+def in_a_fresh_process(work: Callable[..., Any], *arguments: Any) -> Any:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(work, arguments)
+
+
+def prepare(model: str, budget: str, full: str, structure: str, stored: str, shard: str, threads: int) -> None:
+    """Writes the full model, its weights drawn in place, and the Structure that keeps the same share everywhere."""
+    torch.set_num_threads(threads)
+    config = CONFIGS[model]
+    shape = skeleton(config)
+    made = decide(make_budget(BudgetConfig(params=budget), config), uniform(shape))
+    random_weights(shape.to(getattr(torch, stored))).save_pretrained(full, max_shard_size=shard)
+    family = family_of(config).name
+    build_processor(family, ["the quick brown fox"], TokensConfig()).save_pretrained(full)
+    made.save(Path(structure))
+
+
+def random_weights(shape: PreTrainedModel) -> PreTrainedModel:
+    """The model with memory; buffers that are not drawn (positions, running statistics) are as a new model has them."""
+    shape.to_empty(device="cpu")
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in shape.parameters():
+            parameter.normal_(std=DEVIATION)
+        for buffer in shape.buffers():
+            buffer.fill_(1)
+    return shape
+
+
+def measured_apply(full: str, structure: str, small: str, threads: int) -> dict[str, float]:
+    """What the user's `compress apply` does."""
+    return measured(lambda: apply_structure(full, structure, small), threads)
+
+
+def measured_load(small: str, threads: int) -> dict[str, float]:
+    """Loads the small model and reads every weight, since those of a mapped file are not in memory before that."""
+
+    def work() -> None:
+        model = AutoModelForCTC.from_pretrained(small)
+        for parameter in model.parameters():
+            parameter.detach().sum()
+
+    return measured(work, threads)
+
+
+def measured(work: Callable[[], Any], threads: int) -> dict[str, float]:
+    """Seconds, and by how many bytes memory grew: all resident pages, and those that are not of files."""
+    torch.set_num_threads(threads)
+    Path("/proc/self/clear_refs").write_text(RESET_PEAK)
+    before, done, peak = memory(), threading.Event(), 0
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(SAMPLE_SECONDS):
+            peak = max(peak, memory()["RssAnon"])
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    start = time.perf_counter()
+    try:
+        work()
+    finally:
+        done.set()
+        watcher.join()
+    seconds, after = time.perf_counter() - start, memory()
+    grown = {"resident": after["VmHWM"] - before["VmRSS"], "anonymous": peak - before["RssAnon"]}
+    return {"seconds": seconds, **grown}
+
+
+def memory() -> dict[str, int]:
+    """What the kernel says of this process's memory, in bytes."""
+    lines = (line.split() for line in Path("/proc/self/status").read_text().splitlines())
+    return {words[0].rstrip(":"): KIBIBYTE * int(words[1]) for words in lines if words[-1] == "kB"}
+
+
+if __name__ == "__main__":
+    jsonargparse.auto_cli(main, as_positional=False)
