@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from huggingface_hub.errors import HFValidationError
@@ -43,12 +43,14 @@ def load_config(model: str) -> PreTrainedConfig:
     return config
 
 
-def load_model(model: str, *, dtype: torch.dtype | None = None, device: str | torch.device = "cpu") -> PreTrainedModel:
+def load_model(
+    model: str, *, dtype: torch.dtype | Literal["auto"] = torch.float32, device: str | torch.device = "cpu"
+) -> PreTrainedModel:
     """Loads a model in eval mode; a checkpoint that does not fit its weights to the last tensor is refused.
 
     Args:
         model: folder or Hub name.
-        dtype: of the weights; float32 if None.
+        dtype: of the weights; `"auto"` leaves it as it was saved.
         device: where to put it.
 
     Raises:
@@ -60,7 +62,7 @@ def load_model(model: str, *, dtype: torch.dtype | None = None, device: str | to
         raise UnsupportedModelError(f"{model!r} cannot be compressed as it is: {reason}")
     try:
         loaded, info = family_of(config).auto.from_pretrained(
-            model, config=config, dtype=dtype or torch.float32, output_loading_info=True
+            model, config=config, dtype=dtype, output_loading_info=True
         )
     except (OSError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"The weights of {model!r} cannot be loaded: {error}") from error

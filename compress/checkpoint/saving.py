@@ -89,7 +89,7 @@ def describe(method: str, teacher: str, before: Size, after: Size, budget: Budge
 
 
 def apply_structure(model: str, structure_path: str, out: str) -> dict[str, Any]:
-    """Removes what a `structure.json` does not keep from a checkpoint, and saves the smaller one.
+    """Removes what a `structure.json` does not keep from a checkpoint, and saves the smaller one in the same dtype.
 
     Args:
         model: folder or Hub name.
@@ -106,7 +106,7 @@ def apply_structure(model: str, structure_path: str, out: str) -> dict[str, Any]
     if Path(out).exists():
         raise CheckpointError(f"{out} exists already; choose another folder or delete it.")
     structure = Structure.load(structure_path)
-    original, processor = load_model(model), load_processor(model)
+    original, processor = load_model(model, dtype="auto"), load_processor(model)
     before = size_of(original)
     small = remove(original, structure, consume=True)
     facts = describe("apply", model, before, size_of(small))

@@ -109,7 +109,7 @@ def skeleton(config: PreTrainedConfig, *, original: bool = True) -> PreTrainedMo
         assert config_class is not None
         config = config_class.from_dict(values)
     with torch.device("meta"):
-        model: PreTrainedModel = family_of(config).auto.from_config(config)
+        model: PreTrainedModel = family_of(config).auto.from_config(config, dtype=torch.float32)
     model.eval()
     return model
 

@@ -241,3 +241,16 @@ def test_a_whole_seamless_checkpoint_gives_its_speech_to_text(tmp_path):
     assert type(loaded) is type(model)
     assert torch.equal(loaded.lm_head.weight, whole.lm_head.weight)
     assert not hasattr(loaded, "t2u_model")
+
+
+def test_apply_keeps_the_dtype_of_the_checkpoint(tmp_path):
+    model = parakeet().bfloat16()
+    structure = random_structure(model, 6)
+    save(model, processor_for(model), tmp_path / "full")
+    structure.save(tmp_path / "wanted.json")
+    apply_structure(str(tmp_path / "full"), str(tmp_path / "wanted.json"), str(tmp_path / "small"))
+    small = load_model(str(tmp_path / "small"), dtype="auto")
+    expected = compress.remove(model, structure).state_dict()
+    assert {value.dtype for value in small.parameters()} == {torch.bfloat16}
+    assert all(torch.equal(value, expected[name]) for name, value in small.state_dict().items())
+    assert load_model(str(tmp_path / "small")).dtype == torch.float32
