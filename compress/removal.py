@@ -23,8 +23,9 @@ def remove(model: PreTrainedModel, structure: Structure) -> PreTrainedModel:
         structure: its indices refer to `model` as it is.
 
     Returns:
-        A new model on the same device, dtype and in the same mode, which shares no memory with the given one. Its
-        `config.structure` refers to the original model.
+        A new model on the same device, dtype and in the same mode, which shares no memory with the given one. It is of
+        the original's own class if that can hold what is left, else of a compressed one. Its `config.structure` refers
+        to the original model.
 
     Raises:
         StructureError: if the structure does not fit the model.
@@ -40,7 +41,7 @@ def remove(model: PreTrainedModel, structure: Structure) -> PreTrainedModel:
     config = compressed_config(model.config, structure_of(model).then(structure))
     with torch.device("meta"):
         small = compressed_model_class(config)(config)
-    _assign(small, sliced)
+    _assign(small, sliced, unused=_unused(small, sliced))
     small.train(model.training)
     return small
 
@@ -53,13 +54,31 @@ def _share(model: PreTrainedModel) -> PreTrainedModel:
     return shared
 
 
-def _assign(target: nn.Module, source: nn.Module, *, clone: bool = True) -> None:
+def _unused(small: PreTrainedModel, sliced: PreTrainedModel) -> dict[str, Tensor]:
+    """Weights of parts that no forward pass uses, but that the original's class wants all the same: ones, frozen."""
+    dead = tuple(path + "." for path in family_of(small).dead)
+    return {
+        name: nn.Parameter(torch.ones_like(tensor, device=sliced.device, dtype=sliced.dtype), requires_grad=False)
+        for name, tensor in small.named_parameters()
+        if name.startswith(dead)
+    }
+
+
+def _assign(
+    target: nn.Module, source: nn.Module, *, clone: bool = True, unused: dict[str, Tensor] | None = None
+) -> None:
     """Gives `target` the parameters and buffers of `source`, buffers that are not saved included.
+
+    Args:
+        target: on any device.
+        source: has the same tensors by name and shape.
+        clone: whether they get memory of their own.
+        unused: what `source` lacks.
 
     Raises:
         RuntimeError: if names or shapes differ anywhere.
     """
-    wanted, offered = _tensors(target), _tensors(source)
+    wanted, offered = _tensors(target), _tensors(source) | (unused or {})
     differing = sorted(wanted.keys() ^ offered.keys()) or [
         name for name in wanted if wanted[name].shape != offered[name].shape
     ]

@@ -87,6 +87,27 @@ Module = FeedForward | Attention | Convolution
 
 
 @dataclass(frozen=True)
+class Stock:
+    """Paths in the config of the dimensions that the original class takes, by which it can hold a smaller model.
+
+    Attributes:
+        blocks: the number of blocks.
+        ffn_units: the number of units of every FFN.
+        heads: the numbers of heads of every attention; without them (and `head_dim`) all heads must stay.
+        head_dim: the size of one head, which the class would otherwise derive from the number of heads.
+        halves: whether something happens after half of the blocks, so that both halves must lose equally many.
+        dead: the values, or paths to values, by path, that make parts which no forward pass uses as small as can be.
+    """
+
+    blocks: str
+    ffn_units: str
+    heads: tuple[str, ...] = ()
+    head_dim: str | None = None
+    halves: bool = False
+    dead: tuple[tuple[str, int | str], ...] = ()
+
+
+@dataclass(frozen=True)
 class Family:
     """One kind of Conformer in transformers.
 
@@ -113,6 +134,7 @@ class Family:
         padding_sensitive: whether the output of an utterance depends on the padding beside it.
         numbered_blocks: whether the encoder counts its blocks, so that a dropped one must leave a placeholder.
         fixed_blocks: path in the config of the numbers of blocks that cannot be dropped, if there are any.
+        stock: the dimensions by which the original class can hold a compressed model; None if it never can.
     """
 
     name: str
@@ -140,6 +162,7 @@ class Family:
     auto_class: str = "AutoModelForCTC"
     numbered_blocks: bool = False
     fixed_blocks: str | None = None
+    stock: Stock | None = None
 
     @property
     def original_class(self) -> type[PreTrainedModel]:

@@ -1,0 +1,97 @@
+"""Stock checkpoints: what a Structure leaves, said by the original class's own config, so that no code need travel.
+
+The original classes of transformers can hold fewer blocks, and fewer heads and FFN units if these are as many in every
+block. Which values of the config say so is told by the family (`Stock`). The config keeps the Structure and the values
+as they were, so that a stock checkpoint is known as compressed, and can be described and compressed again.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Literal
+
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from compress.conformers import (
+    COMPRESSED_PREFIX,
+    Family,
+    Stock,
+    block_units,
+    blocks_of,
+    family_of,
+    fixed_blocks,
+    part,
+    skeleton,
+)
+from compress.conformers.anatomy import ORIGINAL_DIMENSIONS, set_dimension
+from compress.structure import MODULES, Structure, count_kept
+
+Route = Literal["stock", "code"]
+"""How a checkpoint loads: with transformers alone, or with `import compress` or the code that travels with it."""
+
+
+def route_of(config: PreTrainedConfig) -> Route:
+    """Which route a checkpoint with this config needs."""
+    own = str(config.model_type).startswith(COMPRESSED_PREFIX) or family_of(config).own_class is not None
+    return "code" if own else "stock"
+
+
+def stock_config(config: PreTrainedConfig, structure: Structure) -> PreTrainedConfig | None:
+    """The config by which the original class holds what a Structure leaves; None if it cannot.
+
+    Args:
+        config: of the original model.
+        structure: of the original model.
+    """
+    family = family_of(config)
+    changed = family.stock and _dimensions(family, family.stock, skeleton(config), structure)
+    if not changed:
+        return None
+    small = copy.deepcopy(config)
+    before = {path: _get(config, path) for path in changed}
+    for path, value in changed.items():
+        set_dimension(small, path, value)
+    small.structure = structure.to_dict()
+    setattr(small, ORIGINAL_DIMENSIONS, before)
+    return small
+
+
+def _dimensions(family: Family, stock: Stock, original: PreTrainedModel, structure: Structure) -> dict[str, Any] | None:
+    """The values of the config, by path, that say what a Structure leaves; None if no values can."""
+    pairs = [(block, units) for block, units in zip(structure.blocks, block_units(original), strict=True) if block]
+    left = [{name: count_kept(getattr(block, name), units[name]) for name in MODULES} for block, units in pairs]
+    widths = {counts[name] for counts in left for name in ("ffn1", "ffn2")}
+    heads = {counts["attention"] for counts in left}
+    if len(widths) != 1 or len(heads) != 1 or 0 in widths | heads:
+        return None
+    if any(counts["conv"] != units["conv"] for counts, (_, units) in zip(left, pairs, strict=True)):
+        return None
+    if not stock.heads and heads != {pairs[0][1]["attention"]}:
+        return None
+    if stock.halves and not _halves_fit(structure):
+        return None
+    values: dict[str, Any] = {stock.blocks: len(left), stock.ffn_units: widths.pop()}
+    values |= dict.fromkeys(stock.heads, heads.pop())
+    if stock.head_dim:
+        attention = part(blocks_of(original)[0], family.attention.path)
+        values[stock.head_dim] = part(attention, family.attention.head_dim)
+    if family.fixed_blocks:
+        values[family.fixed_blocks] = _renumbered(structure, fixed_blocks(original))
+    return values | {path: _get(original.config, to) if isinstance(to, str) else to for path, to in stock.dead}
+
+
+def _halves_fit(structure: Structure) -> bool:
+    """Whether half of the blocks that are left are those left of the first half."""
+    stays = [block is not None for block in structure.blocks]
+    first = sum(stays[: len(stays) // 2])
+    return first == sum(stays) // 2 and (first > 0 or len(stays) == 1)
+
+
+def _renumbered(structure: Structure, fixed: set[int]) -> list[int]:
+    survivors = [index for index, block in enumerate(structure.blocks) if block]
+    return [number for number, index in enumerate(survivors) if index in fixed]
+
+
+def _get(config: PreTrainedConfig, path: str) -> Any:
+    owner, _, name = path.rpartition(".")
+    return getattr(part(config, owner), name, None)
