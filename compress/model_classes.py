@@ -12,7 +12,7 @@ from typing import Any
 
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from compress.conformers import COMPRESSED_PREFIX, Family
+from compress.conformers import COMPRESSED_PREFIX, Family, family_of, part
 from compress.slicing import shrink_
 from compress.structure import STRUCTURE_FILE, Structure, StructureError
 
@@ -67,6 +67,7 @@ def _make_model_class(base: type[PreTrainedModel], config_class: type[PreTrained
 
         def __init__(self, config: PreTrainedConfig, *args: Any, **kwargs: Any) -> None:
             structure = _structure_in(config)
+            _check_blocks(config, structure)
             super().__init__(config, *args, **kwargs)
             shrink_(self, structure)
 
@@ -80,3 +81,11 @@ def _structure_in(config: PreTrainedConfig) -> Structure:
     if config.structure is None:
         raise StructureError("config.json of this compressed checkpoint has no `structure`; it cannot be built.")
     return Structure.from_dict(config.structure)
+
+
+def _check_blocks(config: PreTrainedConfig, structure: Structure) -> None:
+    """Compares the number of blocks with the config's before that many are built."""
+    path = family_of(config).block_count
+    count = part(config, path) if path else len(structure.blocks)
+    if count != len(structure.blocks):
+        raise StructureError(f"structure.blocks has {len(structure.blocks)} entries, but {path} is {count!r}.")

@@ -20,20 +20,29 @@ from compress.conformers import (
     blocks_of,
     family_of,
     fixed_blocks,
+    original_config,
     part,
     skeleton,
+    structure_of,
 )
 from compress.conformers.anatomy import ORIGINAL_DIMENSIONS, set_dimension
-from compress.structure import MODULES, Structure, count_kept
+from compress.structure import MODULES, Structure, StructureError, count_kept
 
-Route = Literal["stock", "code"]
-"""How a checkpoint loads: with transformers alone, or with `import compress` or the code that travels with it."""
+Route = Literal["stock", "code", "package"]
+
+ROUTES: dict[Route, str] = {
+    "stock": "loads with transformers alone",
+    "code": "loads after `import compress`, or without it by trust_remote_code=True",
+    "package": "loads after `import compress`",
+}
+"""What it takes to load a checkpoint."""
 
 
 def route_of(config: PreTrainedConfig) -> Route:
     """Which route a checkpoint with this config needs."""
-    own = str(config.model_type).startswith(COMPRESSED_PREFIX) or family_of(config).own_class is not None
-    return "code" if own else "stock"
+    if str(config.model_type).startswith(COMPRESSED_PREFIX):
+        return "code"
+    return "package" if family_of(config).own_class else "stock"
 
 
 def stock_config(config: PreTrainedConfig, structure: Structure) -> PreTrainedConfig | None:
@@ -44,9 +53,12 @@ def stock_config(config: PreTrainedConfig, structure: Structure) -> PreTrainedCo
         structure: of the original model.
     """
     family = family_of(config)
-    changed = family.stock and _dimensions(family, family.stock, skeleton(config), structure)
+    if not family.stock or not family.block_count:
+        return None
+    changed = _dimensions(family, family.stock, skeleton(config), structure)
     if not changed:
         return None
+    changed[family.block_count] = sum(block is not None for block in structure.blocks)
     small = copy.deepcopy(config)
     before = {path: _get(config, path) for path in changed}
     for path, value in changed.items():
@@ -54,6 +66,27 @@ def stock_config(config: PreTrainedConfig, structure: Structure) -> PreTrainedCo
     small.structure = structure.to_dict()
     setattr(small, ORIGINAL_DIMENSIONS, before)
     return small
+
+
+def check_stock(config: PreTrainedConfig) -> None:
+    """Checks that the dimensions of a compressed model of the original class are those that its Structure leaves.
+
+    Raises:
+        StructureError: naming the field that is malformed or does not fit.
+    """
+    original, structure, family = original_config(config), structure_of(config), family_of(config)
+    structure.check(family.name, block_units(skeleton(original)))
+    wanted = stock_config(original, structure)
+    if wanted is None:
+        raise StructureError(
+            f"The structure in config.json is not one that {family.model_class} can hold: it needs as many heads and "
+            "FFN units in every block, and every convolution channel."
+        )
+    for path in family.stock_paths:
+        if _get(config, path) != _get(wanted, path):
+            raise StructureError(
+                f"{path} in config.json is {_get(config, path)!r}, but its structure leaves {_get(wanted, path)!r}."
+            )
 
 
 def _dimensions(family: Family, stock: Stock, original: PreTrainedModel, structure: Structure) -> dict[str, Any] | None:
@@ -70,7 +103,7 @@ def _dimensions(family: Family, stock: Stock, original: PreTrainedModel, structu
         return None
     if stock.halves and not _halves_fit(structure):
         return None
-    values: dict[str, Any] = {stock.blocks: len(left), stock.ffn_units: widths.pop()}
+    values: dict[str, Any] = {stock.ffn_units: widths.pop()}
     values |= dict.fromkeys(stock.heads, heads.pop())
     if stock.head_dim:
         attention = part(blocks_of(original)[0], family.attention.path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -123,11 +124,22 @@ def original_config(config: PreTrainedConfig) -> PreTrainedConfig:
 
 
 def _original_dimensions(config: PreTrainedConfig) -> dict[str, Any]:
-    dimensions = getattr(config, ORIGINAL_DIMENSIONS, None)
-    if not isinstance(dimensions, dict):
+    """What the config of a compressed model of the original class says of the dimensions before, checked."""
+    family, dimensions = family_of(config), getattr(config, ORIGINAL_DIMENSIONS, None)
+    if not isinstance(dimensions, dict) or sorted(dimensions) != sorted(family.stock_paths):
         raise StructureError(
-            f"config.json of a compressed checkpoint must hold {ORIGINAL_DIMENSIONS}, an object with the values that "
-            f"its dimensions had before; got {dimensions!r}."
+            f"config.json of a compressed {family.name} must hold {ORIGINAL_DIMENSIONS}, an object with the values "
+            f"before compression of {', '.join(family.stock_paths)}; got {reprlib.repr(dimensions)}."
+        )
+    for path, value in dimensions.items():
+        numbers = value if isinstance(value, list) and path == family.fixed_blocks else [value]
+        if any(type(number) is not int or number < 0 for number in numbers if value is not None):
+            raise StructureError(f"{ORIGINAL_DIMENSIONS}[{path!r}] must be a whole number from 0, got {value!r}.")
+    blocks, structure = dimensions[str(family.block_count)], structure_of(config)
+    if blocks != len(structure.blocks):
+        raise StructureError(
+            f"structure.blocks has {len(structure.blocks)} entries, but {ORIGINAL_DIMENSIONS}[{family.block_count!r}] "
+            f"is {blocks!r}."
         )
     return dimensions
 

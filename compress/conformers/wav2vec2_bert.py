@@ -44,5 +44,6 @@ WAV2VEC2_BERT = Family(
     input_features="feature_projection_input_dim",
     spec_augment="apply_spec_augment",
     spec_augment_embedding="wav2vec2_bert.masked_spec_embed",
-    stock=Stock(blocks="num_hidden_layers", ffn_units="intermediate_size"),
+    block_count="num_hidden_layers",
+    stock=Stock(ffn_units="intermediate_size"),
 )

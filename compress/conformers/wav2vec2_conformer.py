@@ -45,8 +45,8 @@ WAV2VEC2_CONFORMER = Family(
     spec_augment="apply_spec_augment",
     spec_augment_embedding="wav2vec2_conformer.masked_spec_embed",
     padding_sensitive=True,
+    block_count="num_hidden_layers",
     stock=Stock(
-        blocks="num_hidden_layers",
         ffn_units="intermediate_size",
         dead=(("num_conv_pos_embeddings", 1), ("num_conv_pos_embedding_groups", "hidden_size")),
     ),

@@ -1,0 +1,79 @@
+"""Checkpoints for every route of a family, and their checks in a process of their own (tools/route_checks.py)."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from transformers import PreTrainedModel
+
+import compress
+from compress.checkpoint import save
+from compress.conformers import block_units, family_of
+from compress.stock import route_of
+from compress.structure import Block, Structure
+from compress.training.tokens import TokensConfig, build_processor
+from tests.tiny import MODELS, VOCABULARY, batch, random_structure
+
+CHECKS = Path(__file__).resolve().parent.parent / "tools" / "route_checks.py"
+HEADS, FFN_UNITS = 3, 40
+
+
+def processor_for(model: PreTrainedModel, text: str = "the quick brown fox") -> Any:
+    family = family_of(model)
+    processor = build_processor(family.name, [text], TokensConfig(), mel_bins=16 // family.features_per_bin)
+    return processor if len(processor.tokenizer) <= VOCABULARY else processor_for(model, "the cat")
+
+
+def stock_structure(model: PreTrainedModel, seed: int = 0) -> Structure:
+    """A Structure that the original's class can hold: fewer blocks, equally many heads and FFN units in each."""
+    family, chooser = family_of(model), random.Random(seed)
+    assert family.stock
+    blocks: list[Block | None] = []
+    for counts in block_units(model):
+        kept = {name: tuple(sorted(chooser.sample(range(counts[name]), FFN_UNITS))) for name in ("ffn1", "ffn2")}
+        if family.stock.heads:
+            kept["attention"] = tuple(sorted(chooser.sample(range(counts["attention"]), HEADS)))
+        blocks.append(Block(**kept))
+    blocks[-1] = None
+    return Structure(family.name, tuple(blocks))
+
+
+def structures(model: PreTrainedModel) -> dict[str, Structure]:
+    """One Structure for each route that the model's family has."""
+    found = {"code": random_structure(model, 9)}
+    if family_of(model).stock:
+        found["stock"] = stock_structure(model)
+    return found
+
+
+def build_cases(name: str, folder: Path) -> list[dict[str, Any]]:
+    """Writes a checkpoint for each route of one of the tiny models, and what it must compute."""
+    cases = []
+    for route, structure in structures(MODELS[name]()).items():
+        model = MODELS[name]()
+        small, inputs = compress.remove(model, structure), batch(model)
+        assert route_of(small.config) == route
+        save(small, processor_for(model), folder / route)
+        tensors = {**inputs, "logits": small(**inputs).logits.detach().contiguous()}
+        save_file(tensors, folder / f"{route}.safetensors")
+        cases.append({
+            "name": f"{name}/{route}", "folder": str(folder / route), "tensors": str(folder / f"{route}.safetensors"),
+            "auto": family_of(model).auto_class, "route": route,
+        })  # fmt: skip
+    return cases
+
+
+def check_cases(cases: list[dict[str, Any]], folder: Path, *options: str, python: str = sys.executable) -> Any:
+    """What tools/route_checks.py finds in a process that starts elsewhere and shares no modules with this one."""
+    (folder / "cases.json").write_text(json.dumps(cases))
+    command = [python, str(CHECKS), str(folder / "cases.json"), str(folder / "results.json"), *options]
+    environment = os.environ | {"HF_MODULES_CACHE": str(folder / "modules"), "HF_HUB_OFFLINE": "1"}
+    subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
+    return json.loads((folder / "results.json").read_text())
