@@ -63,7 +63,7 @@ def _check_reachable(budget: Budget, low: int, high: int) -> None:
     raise BudgetError(
         f"The budget {budget.requested} is {budget.limit:,} and cannot be reached with equally many heads and FFN "
         f"units in every block: that reaches from {low:,} ({low / full:.1%}) to below {high:,} ({high / full:.1%}). "
-        "Choose a budget in this range, or structure: proportional, magnitude or learned, which also remove other parts."
+        "Choose a budget in this range, or structure: proportional, magnitude or learned, which remove other parts too."
     )
 
 

@@ -23,6 +23,7 @@ from tests.tiny import MODELS, VOCABULARY, batch, random_structure
 
 CHECKS = Path(__file__).resolve().parent.parent / "tools" / "route_checks.py"
 HEADS, FFN_UNITS = 3, 40
+ENDINGS = {"folder": "", "tensors": ".safetensors", "again": "-again"}
 
 
 def processor_for(model: PreTrainedModel, text: str = "the quick brown fox") -> Any:
@@ -62,11 +63,9 @@ def build_cases(name: str, folder: Path) -> list[dict[str, Any]]:
         assert route_of(small.config) == route
         save(small, processor_for(model), folder / route)
         tensors = {**inputs, "logits": small(**inputs).logits.detach().contiguous()}
-        save_file(tensors, folder / f"{route}.safetensors")
-        cases.append({
-            "name": f"{name}/{route}", "folder": str(folder / route), "tensors": str(folder / f"{route}.safetensors"),
-            "auto": family_of(model).auto_class, "route": route,
-        })  # fmt: skip
+        paths = {key: str(folder / f"{route}{end}") for key, end in ENDINGS.items()}
+        save_file(tensors, paths["tensors"])
+        cases.append({"name": f"{name}/{route}", "auto": family_of(model).auto_class, "route": route, **paths})
     return cases
 
 

@@ -131,9 +131,12 @@ def _original_dimensions(config: PreTrainedConfig) -> dict[str, Any]:
             f"config.json of a compressed {family.name} must hold {ORIGINAL_DIMENSIONS}, an object with the values "
             f"before compression of {', '.join(family.stock_paths)}; got {reprlib.repr(dimensions)}."
         )
+    assert family.stock
+    optional = (family.stock.head_dim, family.fixed_blocks, *family.stock.heads[1:])
     for path, value in dimensions.items():
         numbers = value if isinstance(value, list) and path == family.fixed_blocks else [value]
-        if any(type(number) is not int or number < 0 for number in numbers if value is not None):
+        absent = value is None and path in optional
+        if not absent and any(type(number) is not int or number < 0 for number in numbers):
             raise StructureError(f"{ORIGINAL_DIMENSIONS}[{path!r}] must be a whole number from 0, got {value!r}.")
     blocks, structure = dimensions[str(family.block_count)], structure_of(config)
     if blocks != len(structure.blocks):
