@@ -11,7 +11,8 @@ from transformers import PreTrainedModel
 
 from compress.compressed import compressed_config, compressed_model_class
 from compress.conformers import block_units, blocks_of, family_of, structure_of
-from compress.slicing import assign, shrink_
+from compress.slicing import assign, close_gaps_, shrink_
+from compress.stock import route_of
 from compress.structure import Structure
 
 
@@ -41,6 +42,8 @@ def remove(model: PreTrainedModel, structure: Structure) -> PreTrainedModel:
     config = compressed_config(model.config, structure_of(model).then(structure))
     with torch.device("meta"):
         small = compressed_model_class(config)(config)
+    if route_of(config) == "stock":
+        close_gaps_(sliced)
     _assign(small, sliced, unused=_unused(small, sliced))
     small.train(model.training)
     return small

@@ -89,9 +89,13 @@ def shrink_(model: PreTrainedModel, structure: Structure) -> None:
         else:
             part(model, family.blocks)[position] = AbsentBlock()
     if not family.numbered_blocks:
-        owner, _, name = family.blocks.rpartition(".")
-        setattr(part(model, owner), name, nn.ModuleList(blocks_of(model)))
+        close_gaps_(model)
     drop_dead_(model)
+
+
+def close_gaps_(model: PreTrainedModel) -> None:
+    """Numbers the blocks that are left anew, without placeholders for dropped ones, in place."""
+    assign(model, family_of(model).blocks, nn.ModuleList(blocks_of(model)))
 
 
 def drop_dead_(model: PreTrainedModel) -> None:
