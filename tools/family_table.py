@@ -23,6 +23,7 @@ HEAD = (
     "blocks can be dropped",
     "evaluated in batches",
     "`gated/` computes what `removed/` computes",
+    "stock checkpoints hold",
 )
 
 
@@ -45,7 +46,16 @@ def row(family: Family) -> tuple[str, ...]:
         "all but those that change the frame rate" if family.fixed_blocks else "yes",
         "no: its output depends on padding" if family.padding_sensitive else "yes",
         "yes" if gates.folds_exactly else "no: a norm runs over channels",
+        _stock(family),
     )
+
+
+def _stock(family: Family) -> str:
+    """What the original's class can hold of a compressed model."""
+    if not family.stock:
+        return "nothing: its class is this package's"
+    blocks = "fewer blocks, if both halves lose equally many" if family.stock.halves else "fewer blocks"
+    return f"{blocks}; {'uniform heads and FFN' if family.stock.heads else 'uniform FFN'}"
 
 
 def written(text: str) -> str:
