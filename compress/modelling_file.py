@@ -116,16 +116,16 @@ class Import:
 
 @dataclass
 class Sources:
-    """What modules of the package define and import at their top, by name.
+    """What modules of the package define and import at their top.
 
     Attributes:
         modules: in the order in which they can be executed.
-        definitions: by the name that is defined.
+        definitions: by the name that is defined and the module.
         imports: from other libraries, by the name that is imported.
     """
 
     modules: list[str] = field(default_factory=list)
-    definitions: dict[str, Definition] = field(default_factory=dict)
+    definitions: dict[str, dict[str, Definition]] = field(default_factory=dict)
     imports: dict[str, Import] = field(default_factory=dict)
 
     def read(self, module: str) -> None:
@@ -144,20 +144,28 @@ class Sources:
         for statement in statements:
             name = _defined(statement)
             if name and not name.startswith("__"):
-                found = _definition(module, statement, text)
-                assert self.definitions.setdefault(name, found) == found, f"two modules define {name}"
+                self.definitions.setdefault(name, {})[module] = _definition(module, statement, text)
 
     def needed(self, *roots: str) -> tuple[list[Definition], list[str]]:
         """The definitions that some names need, in the order in which they can be executed, and the imported names."""
-        names, found = list(roots), {FAMILIES}
-        while names:
-            name = names.pop()
-            if name not in found:
-                found.add(name)
-                names += self.definitions[name].names if name in self.definitions else ()
-        chosen = [self.definitions[name] for name in found & self.definitions.keys() - {FAMILIES}]
-        chosen.sort(key=lambda one: (self.modules.index(one.module), one.line))
-        return chosen, sorted(found & self.imports.keys())
+        wanted, found = [(name, "") for name in roots], dict[str, Definition]()
+        names = {FAMILIES}
+        while wanted:
+            name, module = wanted.pop()
+            definition = self._find(name, module)
+            assert definition is None or found.get(name, definition) == definition, f"two modules define {name}"
+            if name not in names and definition:
+                found[name] = definition
+                wanted += [(one, definition.module) for one in definition.names]
+            names.add(name)
+        chosen = sorted(found.values(), key=lambda one: (self.modules.index(one.module), one.line))
+        return chosen, sorted(names & self.imports.keys())
+
+    def _find(self, name: str, module: str) -> Definition | None:
+        """What a name means in a module: its own definition, or that of the one module that it can be imported from."""
+        places = self.definitions.get(name, {})
+        assert len(places) <= 1 or module in places, f"{' and '.join(places)} define {name}, which {module} uses"
+        return places.get(module) or next(iter(places.values()), None)
 
 
 def _imports(statement: ast.stmt) -> list[Import]:
