@@ -55,9 +55,9 @@ def main(
         python = make_environment(Path(venv) if venv else work / "venv")
         found: dict[str, Any] = {}
         for version in versions or [oldest_declared(), NEWEST]:
-            install_transformers(python, version)
-            outcome = check_cases(cases, work, python=str(python))
-            found[outcome["versions"]["transformers"]] = outcome["results"]
+            installed = install_transformers(python, version)
+            if installed not in found:  # the oldest can be the newest
+                found[installed] = check_cases(cases, work, python=str(python))["results"]
     lines = table(found)
     print("\n".join(lines))
     if results:
@@ -91,13 +91,15 @@ def make_environment(folder: Path) -> Path:
     return python
 
 
-def install_transformers(python: Path, version: str) -> None:
-    """Installs one version; `newest` is the newest that there is."""
+def install_transformers(python: Path, version: str) -> str:
+    """Installs one version, `newest` being the newest that there is, and returns which it is."""
     if version == NEWEST:
         _pip(python, "--upgrade", "transformers<6")
     else:
         extra = ["librosa"] if Version(version) < LIBROSA_UNTIL else []
         _pip(python, f"transformers=={version}", *extra)
+    command = [str(python), "-c", "from importlib.metadata import version; print(version('transformers'))"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _pip(python: Path, *words: str) -> None:

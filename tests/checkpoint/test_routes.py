@@ -58,3 +58,13 @@ def test_a_checkpoint_with_code_is_refused_without_consent_and_package(tmp_path:
     assert case["route"] == "code"
     found = check_cases([case | {"route": "stock", "checks": ["loads"]}], tmp_path)["results"]
     assert "trust_remote_code=True" in json.dumps(found)
+
+
+def test_a_malformed_structure_is_refused_by_the_code_that_travels(tmp_path: Path) -> None:
+    case = build_cases("parakeet", tmp_path)[0]
+    path = Path(case["folder"]) / "config.json"
+    config = json.loads(path.read_text())
+    config["structure"]["blocks"][0] = {"ffn1": [10**9], "attention": "all", "conv": None, "ffn2": None}
+    path.write_text(json.dumps(config))
+    found = check_cases([case | {"checks": ["loads"]}], tmp_path)["results"]
+    assert "StructureError: blocks[0].ffn1 keeps unit 1000000000, but the model has 64" in json.dumps(found)
