@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -151,14 +153,22 @@ def test_no_code_of_a_checkpoint_runs(tmp_path: Path, structure: Structure | Non
     folder = checkpoint(tmp_path / "small", structure or stock_structure(parakeet()))
     marker = tmp_path / "marker"
     (folder / "modeling_compressed.py").write_text(f"open({str(marker)!r}, 'w').close()\n")
-    names = {"AutoConfig": "Config", "AutoModelForCTC": "Model", "AutoProcessor": "P", "AutoTokenizer": ["T", "T"]}
-    auto_map = {auto: f"modeling_compressed.{name}" for auto, name in names.items() if isinstance(name, str)}
-    edit(folder, lambda config: config.update(auto_map=auto_map))
+    names = ("AutoConfig", "AutoModelForCTC", "AutoProcessor", "AutoFeatureExtractor", "AutoTokenizer")
+    auto_map = {"auto_map": dict.fromkeys(names, "modeling_compressed.Anything")}
+    edit(folder, lambda config: config.update(auto_map))
     load_config(str(folder))
     load_model(str(folder))
     load_processor(str(folder))
+    for file in ("processor_config.json", "tokenizer_config.json"):
+        (folder / file).write_text(json.dumps(json.loads((folder / file).read_text()) | auto_map))
+    with suppress(CheckpointError):  # whether it knows these classes or not
+        load_processor(str(folder))
     stranger = "import sys; sys.modules['compress'] = None; import transformers as t; " + (
-        f"t.AutoModelForCTC.from_pretrained({str(folder)!r})"
+        f"t.AutoModelForCTC.from_pretrained({str(folder)!r}, trust_remote_code=CONSENT)"
     )
-    subprocess.run([sys.executable, "-c", stranger], cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True)
-    assert not marker.exists()
+    for consent in ("None", "False", "True"):
+        assert not marker.exists()
+        command = [sys.executable, "-c", stranger.replace("CONSENT", consent)]
+        environment = os.environ | {"HF_MODULES_CACHE": str(tmp_path / "modules")}
+        subprocess.run(command, cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL, capture_output=True)
+    assert marker.exists()  # with consent it runs: the marker would have told
