@@ -28,7 +28,7 @@ from tests.routes import build_cases, check_cases  # noqa: E402
 from tests.tiny import MODELS  # noqa: E402
 
 PINNED = ("torch", "torchaudio", "accelerate", "numpy")
-LIBROSA_UNTIL = Version("5.23")  # before it the features of Parakeet need librosa
+LIBROSA, LIBROSA_UNTIL = "librosa", Version("5.23")  # before it the features of Parakeet need librosa
 NEWEST = "newest"
 
 
@@ -63,7 +63,18 @@ def main(
     if results:
         command = f"python tools/route_matrix.py --versions [{','.join(found)}]"
         data = "tiny random models of every family, compressed to random Structures (code) and uniform ones (stock)"
-        append_entry(Path(results), title, [*facts(command, data, "2 CPU cores, fresh environment"), *lines])
+        append_entry(
+            Path(results),
+            title,
+            [
+                *facts(
+                    command,
+                    data,
+                    "2 CPU cores; a virtual environment without the package, in which transformers was exchanged",
+                ),
+                *lines,
+            ],
+        )
 
 
 def _made(folder: Path) -> Path:
@@ -93,10 +104,11 @@ def make_environment(folder: Path) -> Path:
 
 def install_transformers(python: Path, version: str) -> str:
     """Installs one version, `newest` being the newest that there is, and returns which it is."""
+    subprocess.run([str(python), "-m", "pip", "uninstall", "--quiet", "--yes", LIBROSA], check=True)
     if version == NEWEST:
         _pip(python, "--upgrade", "transformers<6")
     else:
-        extra = ["librosa"] if Version(version) < LIBROSA_UNTIL else []
+        extra = [LIBROSA] if Version(version) < LIBROSA_UNTIL else []
         _pip(python, f"transformers=={version}", *extra)
     command = [str(python), "-c", "from importlib.metadata import version; print(version('transformers'))"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
