@@ -63,18 +63,8 @@ def main(
     if results:
         command = f"python tools/route_matrix.py --versions [{','.join(found)}]"
         data = "tiny random models of every family, compressed to random Structures (code) and uniform ones (stock)"
-        append_entry(
-            Path(results),
-            title,
-            [
-                *facts(
-                    command,
-                    data,
-                    "2 CPU cores; a virtual environment without the package, in which transformers was exchanged",
-                ),
-                *lines,
-            ],
-        )
+        note = "2 CPU cores; a virtual environment without the package, in which transformers was exchanged"
+        append_entry(Path(results), title, [*facts(command, data, note), *lines])
 
 
 def _made(folder: Path) -> Path:
