@@ -47,6 +47,7 @@ def inspect_model(model: str, seconds: float = DEFAULT_SECONDS) -> dict[str, Any
         "route": route_of(config),
         "parameters": {"total": size.total, "encoder": size.encoder},
         "macs": {"total": size.macs, "encoder": size.encoder_macs, "seconds": seconds},
+        "macs_end": "logits" if family_of(config).has_ctc else "encoder",
         "macs_per_second": size.macs_per_second,
         "blocks": [
             {"units": units, "parameters": parameters, "macs": macs}
@@ -86,7 +87,8 @@ def _summary(description: dict[str, Any]) -> Table:
         table.add_row("cannot be compressed yet", description["obstacle"])
     table.add_row("parameters", f"{description['parameters']['total']:,}")
     table.add_row("  in the encoder", f"{description['parameters']['encoder']:,}")
-    table.add_row(f"MACs of {macs['seconds']:g} s of audio", f"{macs['total'] / 1e9:,.3f} G")
+    end = "" if description["macs_end"] == "logits" else ", to the end of the encoder"
+    table.add_row(f"MACs of {macs['seconds']:g} s of audio{end}", f"{macs['total'] / 1e9:,.3f} G")
     table.add_row("gates", ", ".join(f"{count:,} {kind}" for kind, count in description["gates"].items()))
     return table
 
