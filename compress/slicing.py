@@ -92,11 +92,11 @@ def shrink_(model: PreTrainedModel, structure: Structure) -> None:
     if not family.numbered_blocks:
         owner, _, name = family.blocks.rpartition(".")
         setattr(part(model, owner), name, nn.ModuleList(blocks_of(model)))
-    _renumber_caches(family, model)
+    renumber_caches(family, model)
     drop_dead_(model)
 
 
-def _renumber_caches(family: Family, model: PreTrainedModel) -> None:
+def renumber_caches(family: Family, model: PreTrainedModel) -> None:
     """Numbers what attention is left from 0 on without gaps: a cache's length is read where number 0 writes."""
     name = family.attention.cache_number
     found = (submodule(block, family.attention) for block in blocks_of(model)) if name else ()
