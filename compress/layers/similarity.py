@@ -164,7 +164,7 @@ def _basis(x: Tensor, share: float) -> Tensor:
     if not values.any():
         return left[:, :0]
     reached = values.cumsum(0) / values.sum()
-    kept = int((reached < share - torch.finfo(values.dtype).eps * len(values)).sum()) + 1
+    kept = int((reached < share).sum()) + 1
     return left[:, : min(kept, int((values > 0).sum()))].contiguous()
 
 
