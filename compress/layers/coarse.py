@@ -39,9 +39,9 @@ def coarse_search(
     """The best proposals, best first; of equal ones the first in lexical order comes first.
 
     The beam goes through the blocks in order and keeps the best partial proposals of each state (blocks removed, number
-    of runs, where a run that still goes on began). Within a state, what is better stays better, so the beam finds what the
-    exhaustive search finds, at any depth, as long as it is `top_k` wide, which it always is. CoMFLP's own beam adds
-    one block after another anywhere and promises nothing of the kind.
+    of runs, where a run that still goes on began). Within a state, what is better stays better, so a beam that is
+    `top_k` wide, which it always is, finds what the exhaustive search finds, at any depth. CoMFLP's own beam adds one
+    block after another anywhere and promises nothing of the kind.
 
     Args:
         matrix: `(blocks + 1, blocks + 1)`, correlation of boundary i (row) with boundary j (column).
@@ -108,9 +108,7 @@ def check_remove(remove: int, blocks: int, fixed: Collection[int] = ()) -> list[
     return free
 
 
-def _read(
-    matrix: ArrayLike, remove: int, top_k: int, fixed: Collection[int]
-) -> tuple[NDArray[np.float64], list[int]]:
+def _read(matrix: ArrayLike, remove: int, top_k: int, fixed: Collection[int]) -> tuple[NDArray[np.float64], list[int]]:
     values = np.asarray(matrix, dtype=np.float64)
     if values.ndim != 2 or values.shape[0] != values.shape[1] or len(values) < 2:
         raise ValueError(f"The matrix must be square with one row more than there are blocks, got {values.shape}.")

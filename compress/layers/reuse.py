@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 from torch.utils.hooks import RemovableHandle
@@ -51,7 +51,7 @@ def plan_runs(proposals: Collection[Proposal], blocks: int) -> list[Run]:
     """
     ordered = sorted(set(proposals), key=lambda proposal: [block in proposal for block in range(1, blocks + 1)])
     runs = [Run(proposal, None) for proposal in ordered[:1]]
-    for before, proposal in zip(ordered, ordered[1:], strict=False):
+    for before, proposal in pairwise(ordered):
         differing = min(set(before) ^ set(proposal))
         last_kept = max(block for block in range(1, blocks + 1) if block not in proposal)
         start = min(differing, last_kept)

@@ -7,6 +7,7 @@ does not grow with the data.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations_with_replacement
 from typing import Literal
@@ -147,13 +148,14 @@ def _distance_correlations(sample: Sequence[Tensor]) -> Matrix:
 
 
 def _centred_distances(x: Tensor) -> Tensor:
-    distances = torch.cdist(x.double(), x.double(), compute_mode="donot_use_mm_for_euclid_dist")
+    distances: Tensor = torch.cdist(x.double(), x.double(), compute_mode="donot_use_mm_for_euclid_dist")
     return distances - distances.mean(0) - distances.mean(1, keepdim=True) + distances.mean()
 
 
 def _centred(x: Tensor) -> Tensor:
     """In float32: the largest matrices are those of the sample itself."""
-    return x.float() - x.double().mean(0).float()
+    centred: Tensor = x.float() - x.double().mean(0).float()
+    return centred
 
 
 def _basis(x: Tensor, share: float) -> Tensor:
@@ -161,11 +163,10 @@ def _basis(x: Tensor, share: float) -> Tensor:
     left, values, _ = torch.linalg.svd(_centred(x), full_matrices=False)
     tiny = values[0] * max(x.shape) * torch.finfo(values.dtype).eps
     values = torch.where(values > tiny, values, 0.0).double()
-    if not values.any():
-        return left[:, :0]
-    reached = values.cumsum(0) / values.sum()
+    reached = values.cumsum(0) / values.sum()  # nan where nothing varies, and then no value is above 0
     kept = int((reached < share).sum()) + 1
-    return left[:, : min(kept, int((values > 0).sum()))].contiguous()
+    leading: Tensor = left[:, : min(kept, int((values > 0).sum()))].contiguous()
+    return leading
 
 
 def _mean_cca(x: Tensor, y: Tensor) -> float:
@@ -176,7 +177,7 @@ def _mean_cca(x: Tensor, y: Tensor) -> float:
 
 def _self_norm(x: Tensor) -> float:
     """The Frobenius norm of `x.T @ x`."""
-    return _cross_norm(x, x) ** 0.5
+    return math.sqrt(_cross_norm(x, x))
 
 
 def _cross_norm(x: Tensor, y: Tensor) -> float:
