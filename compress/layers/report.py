@@ -141,7 +141,9 @@ def show(result: Mapping[str, Any], out: str, console: Console | None = None) ->
         console: where to draw; standard output when None.
     """
     console = console or Console()
-    console.print(_terminal_table("Methods", METHOD_HEADER, method_rows(result)))
+    narrow = [place for place, name in enumerate(METHOD_HEADER) if name != "95 % interval"]
+    methods = [[row[place] for place in narrow] for row in (METHOD_HEADER, *method_rows(result))]
+    console.print(_terminal_table("Methods", methods[0], methods[1:]))
     console.print(_terminal_table("Proposals", PROPOSAL_HEADER, proposal_rows(result)))
     console.print(headline(result), markup=False)
     console.print(f"Written to {out}: {STRUCTURE_FILE}, {JSON_NAME}, {MARKDOWN_NAME}, {HTML_NAME}.", style="dim")
@@ -150,7 +152,7 @@ def show(result: Mapping[str, Any], out: str, console: Console | None = None) ->
 def _terminal_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     found = Table(title=Text(title), title_style="bold", title_justify="left", header_style="bold")
     for name in header:
-        found.add_column(name, justify="left" if name in ("method", "removed") else "right", no_wrap=name != "removed")
+        found.add_column(name, justify="left" if name in ("method", "removed") else "right", min_width=len(name))
     for row in rows:
         found.add_row(*row)
     return found

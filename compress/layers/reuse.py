@@ -99,12 +99,12 @@ class SharedRuns:
         left_out = {*run.proposal, *range(1, first)}
         with leaving_out(self.model, left_out), ExitStack() as hooks:
             hooks.enter_context(front.recorded() if run is self.runs[0] else front.replayed())
+            if state is not None:  # before the recorders: they have to see what is put in
+                hooks.enter_context(_hooked(self._entrance(first), _replacer(state)))
             for number in range(first, len(self.blocks) + 1):
                 key = number, tuple(block for block in run.proposal if block < number)
                 if number not in left_out and self._awaited[key] and key not in self._states:
                     hooks.enter_context(_hooked(self.blocks[number - 1], self._recorder(key)))
-            if state is not None:
-                hooks.enter_context(_hooked(self._entrance(first), _replacer(state)))
             tokens = best_tokens(self.model, inputs)
         if run.start:
             self._awaited[run.start] -= 1
