@@ -15,6 +15,7 @@ from compress.conformers.anatomy import (
     frame_outputs,
     kept_units,
     numbered_blocks,
+    original_config,
     part,
     prepare_for_training,
     skeleton,
@@ -22,10 +23,11 @@ from compress.conformers.anatomy import (
     submodule,
     units_of,
 )
-from compress.conformers.description import UNIT_KINDS, Attention, Convolution, Family, FeedForward, Module
-from compress.conformers.registry import FAMILIES, UnsupportedModelError, supported
+from compress.conformers.description import UNIT_KINDS, Attention, Convolution, Family, FeedForward, Module, Stock
+from compress.conformers.registry import COMPRESSED_PREFIX, FAMILIES, UnsupportedModelError, supported
 
 __all__ = [
+    "COMPRESSED_PREFIX",
     "FAMILIES",
     "UNIT_KINDS",
     "Attention",
@@ -33,6 +35,7 @@ __all__ = [
     "Family",
     "FeedForward",
     "Module",
+    "Stock",
     "UnsupportedModelError",
     "block_units",
     "blocks_of",
@@ -43,6 +46,7 @@ __all__ = [
     "frame_outputs",
     "kept_units",
     "numbered_blocks",
+    "original_config",
     "part",
     "prepare_for_training",
     "skeleton",

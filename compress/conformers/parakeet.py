@@ -1,6 +1,6 @@
 """Parakeet: NVIDIA's FastConformer with a CTC head (`ParakeetForCTC`)."""
 
-from compress.conformers.description import Attention, Convolution, Family, FeedForward
+from compress.conformers.description import Attention, Convolution, Family, FeedForward, Stock
 
 PARAKEET = Family(
     name="parakeet",
@@ -38,4 +38,10 @@ PARAKEET = Family(
     frame_lengths="_get_subsampling_output_length",
     input_rate=100,
     input_features="encoder_config.num_mel_bins",
+    block_count="encoder_config.num_hidden_layers",
+    stock=Stock(
+        ffn_units="encoder_config.intermediate_size",
+        heads=("encoder_config.num_attention_heads", "encoder_config.num_key_value_heads"),
+        head_dim="encoder_config.head_dim",
+    ),
 )

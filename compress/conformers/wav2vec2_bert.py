@@ -1,6 +1,6 @@
 """Wav2Vec2-BERT with a CTC head (`Wav2Vec2BertForCTC`): causal convolutions with a LayerNorm over their channels."""
 
-from compress.conformers.description import Attention, Convolution, Family, FeedForward
+from compress.conformers.description import Attention, Convolution, Family, FeedForward, Stock
 
 WAV2VEC2_BERT = Family(
     name="wav2vec2_bert",
@@ -44,4 +44,6 @@ WAV2VEC2_BERT = Family(
     input_features="feature_projection_input_dim",
     spec_augment="apply_spec_augment",
     spec_augment_embedding="wav2vec2_bert.masked_spec_embed",
+    block_count="num_hidden_layers",
+    stock=Stock(ffn_units="intermediate_size"),
 )

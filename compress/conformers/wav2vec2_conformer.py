@@ -1,6 +1,6 @@
 """Wav2Vec2-Conformer with a CTC head (`Wav2Vec2ConformerForCTC`), relative, rotary or no position embeddings."""
 
-from compress.conformers.description import Attention, Convolution, Family, FeedForward
+from compress.conformers.description import Attention, Convolution, Family, FeedForward, Stock
 
 WAV2VEC2_CONFORMER = Family(
     name="wav2vec2_conformer",
@@ -45,4 +45,9 @@ WAV2VEC2_CONFORMER = Family(
     spec_augment="apply_spec_augment",
     spec_augment_embedding="wav2vec2_conformer.masked_spec_embed",
     padding_sensitive=True,
+    block_count="num_hidden_layers",
+    stock=Stock(
+        ffn_units="intermediate_size",
+        dead=(("num_conv_pos_embeddings", 1), ("num_conv_pos_embedding_groups", "hidden_size")),
+    ),
 )
