@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from torch import nn
 from transformers import PreTrainedModel
 
-from compress.conformers import family_of, fixed_blocks, numbered_blocks, part
+from compress.compressed import compressed_config
+from compress.conformers import family_of, fixed_blocks, numbered_blocks, part, structure_of
 from compress.layers.coarse import Proposal, check_remove
 from compress.slicing import AbsentBlock, assign, renumber_caches
+from compress.stock import Route, route_of
 from compress.structure import Block, Structure, StructureError
 
 
@@ -34,6 +36,12 @@ def structure_without(model: PreTrainedModel, proposal: Proposal) -> Structure:
     blocks = len(numbered_blocks(model))
     _check(model, proposal)
     return Structure(family_of(model).name, tuple(None if b in proposal else Block() for b in range(1, blocks + 1)))
+
+
+def route_without(model: PreTrainedModel, proposal: Proposal) -> Route:
+    """What it takes to load the model once these blocks are removed; where it is not `stock`, other ones may be."""
+    left = structure_of(model).then(structure_without(model, proposal))
+    return route_of(compressed_config(model.config, left))
 
 
 @contextmanager

@@ -23,12 +23,13 @@ from compress.evaluation.errors import IGNORED, Normaliser
 from compress.evaluation.evaluate import DTYPES, find_device, shared_vocabulary
 from compress.evaluation.generate import GenerateConfig
 from compress.layers.boundaries import Feature, SampleConfig, sample_boundaries
-from compress.layers.bypass import removable, structure_without
+from compress.layers.bypass import removable, route_without, structure_without
 from compress.layers.coarse import check_remove, proposal_score
 from compress.layers.fine import FineConfig, FineSearch, Trial
 from compress.layers.methods import METHODS, CoarseConfig, Outcome, Task, ranking, run_method
 from compress.layers.similarity import MEASURES, SVCCA_SHARE, Matrix, Measure
 from compress.machine import usable_cores
+from compress.stock import ROUTES, route_of
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,8 @@ Result = dict[str, Any]
 ABOUT = (
     "Blocks are numbered from 1. Error rates are fractions, pooled over the corpus; times are wall-clock seconds. A "
     "score is the mean, over the runs of removed blocks, of matrix[input of the run][output of the run]. block_runs "
-    "counts blocks run per batch of speech, block_runs_alone what it would be without reuse."
+    "counts blocks run per batch of speech, block_runs_alone what it would be without reuse. A route says what it "
+    "takes to load the model without the blocks that a method removes."
 )
 
 
@@ -201,6 +203,7 @@ def search_blocks(config: SearchConfig) -> Result:
     whole = fine.measure([()])[0]
     logger.info("Whole model: WER %.2f %% on %d utterances", 100 * whole.wer, len(dataset))
     outcomes = [_run(name, task) for name in config.methods]
+    _warn_of_routes(model, outcomes)
     result = _result(config, model, dataset, whole, outcomes, task, took)
     structures = {one.method: structure_without(model, one.best.proposal) for one in outcomes}
     write_result(result, structures, Path(config.out))
@@ -265,6 +268,14 @@ def _run(name: str, task: Task) -> Outcome:
     return outcome
 
 
+def _warn_of_routes(model: PreTrainedModel, outcomes: Sequence[Outcome]) -> None:
+    """Says so where the original class cannot hold what a method leaves, though it could hold other choices."""
+    for one in outcomes:
+        route = route_without(model, one.best.proposal)
+        if route != route_of(model.config):
+            logger.warning("%s: its result %s, not with transformers alone", one.method, ROUTES[route])
+
+
 def _result(
     config: SearchConfig,
     model: PreTrainedModel,
@@ -290,7 +301,7 @@ def _result(
         "jobs": task.fine.jobs,
         "whole": _trial_entry(whole, None),
         "matrix": None if matrix is None else _matrix_entry(config, matrix, took),
-        "methods": [_method_entry(one) for one in outcomes],
+        "methods": [_method_entry(one) | {"route": route_without(model, one.best.proposal)} for one in outcomes],
         "proposals": [{"method": one.method} | _trial_entry(trial, matrix) for one in outcomes for trial in one.trials],
         "best": _trial_entry(best, matrix),
     }

@@ -12,7 +12,9 @@ from torch import Tensor
 import compress
 from compress.conformers import blocks_of, fixed_blocks, frame_outputs
 from compress.layers import removable, reuse, structure_without, without_blocks
+from compress.layers.bypass import route_without
 from compress.layers.reuse import SharedRuns, block_runs, plan_runs
+from compress.stock import route_of
 from compress.structure import StructureError
 from tests import tiny
 
@@ -131,6 +133,17 @@ def test_every_run_starts_where_an_earlier_one_passed(blocks: int) -> None:
                 if block not in run.proposal:
                     passed.add((block, tuple(b for b in run.proposal if b < block)))
         assert block_runs(runs, blocks) <= len(proposals) * (blocks - size)
+
+
+def test_route_says_what_it_takes_to_load_the_result() -> None:
+    """Granite's encoder feeds posteriors back after half of its blocks: its own class needs that half kept."""
+    for name in tiny.CTC_MODELS:
+        model = tiny.CTC_MODELS[name]()
+        for proposal in every_proposal(model)[1:]:
+            small = compress.remove(model, structure_without(model, proposal))
+            assert route_without(model, proposal) == route_of(small.config)
+    model = tiny.granite_speech5()
+    assert {route_without(model, one) for one in every_proposal(model)[1:]} == {"stock", "code"}
 
 
 def test_what_cannot_go_is_refused() -> None:

@@ -69,7 +69,7 @@ def test_rates_are_those_of_the_removed_model(
 
 def test_padding_sensitive_families_run_one_by_one(checkpoint: Any, dataset: SpeechDataset) -> None:
     name = checkpoint("wav2vec2_conformer", tiny.wav2vec2_conformer("relative"))
-    model, processor, few = load_model(name), load_processor(name), dataset.sample(3)
+    model, processor, few = load_model(name), load_processor(name), dataset.sample(2)
     alone = BatchConfig(seconds=3.0, workers=0, max_utterances=1)
     wanted = expected(model, processor, few, alone)
     trials = FineSearch(model, processor, few, FineConfig(batch=BATCH, bootstrap=QUICK)).measure(PROPOSALS)
@@ -100,11 +100,11 @@ class Held(dict[Any, torch.Tensor]):
 
 @torch.no_grad()
 def test_kept_states_stay_within_their_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 48 blocks, without every proposal of one and many of two; what does not fit is computed again."""
-    monkeypatch.setattr(tiny, "PARAKEET_ENCODER", tiny.PARAKEET_ENCODER | {"num_hidden_layers": 48})
+    """What does not fit is computed again."""
+    monkeypatch.setattr(tiny, "PARAKEET_ENCODER", tiny.PARAKEET_ENCODER | {"num_hidden_layers": 24})
     model = tiny.parakeet()
     inputs = tiny.batch(model)
-    proposals = [(block,) for block in range(1, 49)] + [(block, 48) for block in range(20, 48)]
+    proposals = [(block,) for block in range(1, 25)] + [(block, 24) for block in range(12, 24)]
     found, runs = {}, {}
     for bound in (1 << 20, 30_000, 0):
         shared = reuse.SharedRuns(model, proposals, bound)
@@ -118,7 +118,7 @@ def test_kept_states_stay_within_their_bound(monkeypatch: pytest.MonkeyPatch) ->
         assert Held.most <= bound
         for handle in handles:
             handle.remove()
-    assert runs[1 << 20] < runs[30_000] < runs[0] == sum(48 - len(one) for one in proposals)
+    assert runs[1 << 20] < runs[30_000] < runs[0] == sum(24 - len(one) for one in proposals)
     for one in proposals:
         assert torch.equal(found[1 << 20][one], found[0][one])
         assert torch.equal(found[30_000][one], found[0][one])

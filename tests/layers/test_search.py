@@ -68,6 +68,8 @@ def test_the_structure_becomes_a_checkpoint(parakeet: str, speech: Path, tmp_pat
     assert main(["apply", parakeet, str(tmp_path / "out/structure.json"), "--out", str(tmp_path / "small")]) == 0
     small, model = load_model(str(tmp_path / "small")), load_model(parakeet)
     assert len(blocks_of(small)) == 1
+    assert type(small) is type(model)
+    assert found["methods"][0]["route"] == "stock"
     inputs = tiny.batch(model)
     with torch.no_grad(), without_blocks(model, found["best"]["removed"]):
         torch.testing.assert_close(frame_outputs(small, inputs), frame_outputs(model, inputs))
@@ -84,12 +86,16 @@ def test_a_model_that_has_lost_blocks_is_searched_as_it_is(parakeet: str, speech
     assert len(Structure.load(tmp_path / "out/structure.json").blocks) == 2
 
 
-def test_blocks_that_change_the_frame_rate_stay(checkpoint: Any, speech: Path, tmp_path: Path) -> None:
+def test_blocks_that_change_the_frame_rate_stay(
+    checkpoint: Any, speech: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Granite's encoder: the matrix spans the change of rate, and no method touches block 1."""
     name = checkpoint("granite_speech5", tiny.granite_speech5())
     found = run(name, speech, tmp_path / "out", "--remove", "2", "--method", "all", "--matrix.feature", "frames")
     assert found["removable"] == [2, 3]
     assert {tuple(one["removed"]) for one in found["proposals"]} == {(2, 3)}
+    assert {one["route"] for one in found["methods"]} == {"code"}  # nothing is left after the feedback
+    assert "not with transformers alone" in caplog.text
     with pytest.raises(SystemExit):
         main(["search", name, *options(speech, tmp_path / "out", "--remove", "3")])
 
