@@ -245,7 +245,8 @@ def _remarks(state: dict[str, Any]) -> list[str]:
     return [
         "Dev WER is what a search saw; test WER is of the model without the blocks, before and after a recovery"
         f"{steps}, with 95 % bootstrap intervals over utterances, or every seed. The seconds of a search include the "
-        "matrix, and not the reading of the model. Models of the table by depth are new: only its counts and seconds mean anything."
+        "matrix, and not the reading of the model. Models of the table by depth are new: only its counts and seconds "
+        "mean anything."
     ]
 
 
