@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,8 @@ from functools import cached_property
 from compress.layers.coarse import BEAM, Proposal, Strategy, coarse_search
 from compress.layers.fine import FineSearch, Trial
 from compress.layers.similarity import Matrix
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,7 @@ def greedy(task: Task) -> tuple[list[Trial], Proposal]:
         trials = task.fine.measure([tuple(sorted([*order, block])) for block in left])
         best = min(trials, key=ranking)
         order.append(left[trials.index(best)])
+        logger.info("greedy: without blocks %s WER %.2f %%", ", ".join(map(str, order)), 100 * best.wer)
     return [best] if best else [], tuple(order)
 
 

@@ -27,6 +27,7 @@ from compress.layers.bypass import removable, route_without, structure_without
 from compress.layers.coarse import check_remove, proposal_score
 from compress.layers.fine import FineConfig, FineSearch, Trial
 from compress.layers.methods import METHODS, CoarseConfig, Outcome, Task, ranking, run_method
+from compress.layers.report import write_result
 from compress.layers.similarity import MEASURES, SVCCA_SHARE, Matrix, Measure
 from compress.machine import usable_cores
 from compress.stock import ROUTES, route_of
@@ -183,8 +184,6 @@ def search_blocks(config: SearchConfig) -> Result:
     Raises:
         ValueError: if so many blocks cannot go, or the model or the data are not usable; the message says why.
     """
-    from compress.layers.report import write_result
-
     _check_before(config)
     model = load_model(config.model, dtype=DTYPES[config.dtype], device=find_device(config.device))
     processor = load_processor(config.model)
