@@ -63,23 +63,25 @@ def linear_cka(x: Tensor, y: Tensor) -> float:
     return _cross_norm(x, y) / norm if norm else 0.0
 
 
-def distance_matrix(sample: Sequence[Tensor], *, group: int = 4, unit_length: bool = True) -> Matrix:
-    """Distance correlation between all boundaries: the mean over groups of rows (CoMFLP, as its published code does).
+def distance_matrix(sample: Sequence[Tensor], *, group: int = 512, unit_length: bool = True) -> Matrix:
+    """Distance correlation between all boundaries: the mean over groups of rows, as CoMFLP's published code takes it.
 
     Args:
         sample: per boundary `(rows, width)`.
-        group: rows in one group; a remainder that fills no group is left out. Memory grows with its square.
+        group: rows in one group; if there are fewer, they are the group; a remainder that fills no group is left out.
+            Memory grows with its square.
         unit_length: whether each row is first divided by its length.
 
     Returns:
         `(boundaries, boundaries)`.
 
     Raises:
-        ValueError: if there are fewer rows than one group has.
+        ValueError: if there are fewer than two rows.
     """
     rows = len(sample[0])
-    if rows < group:
-        raise ValueError(f"A group of {group} utterances or frames is wanted, but the sample has {rows}: take more.")
+    group = min(group, rows)
+    if group < 2:
+        raise ValueError(f"Distance correlation needs at least 2 utterances or frames, but the sample has {rows}.")
     total = np.zeros((len(sample), len(sample)))
     for start in range(0, rows - group + 1, group):
         chosen = [one[start : start + group] for one in sample]

@@ -91,7 +91,7 @@ def test_blocks_that_change_the_frame_rate_stay(
 ) -> None:
     """Granite's encoder: the matrix spans the change of rate, and no method touches block 1."""
     name = checkpoint("granite_speech5", tiny.granite_speech5())
-    found = run(name, speech, tmp_path / "out", "--remove", "2", "--method", "all", "--matrix.feature", "frames")
+    found = run(name, speech, tmp_path / "out", "--remove", "2", "--method", "all")
     assert found["removable"] == [2, 3]
     assert {tuple(one["removed"]) for one in found["proposals"]} == {(2, 3)}
     assert {one["route"] for one in found["methods"]} == {"code"}  # nothing is left after the feedback
@@ -104,7 +104,7 @@ def test_48_blocks(checkpoint: Any, speech: Path, tmp_path: Path, monkeypatch: p
     """Within 1 MiB for the sample, and with hardly any state kept."""
     monkeypatch.setattr(tiny, "PARAKEET_ENCODER", tiny.PARAKEET_ENCODER | {"num_hidden_layers": 48})
     name = checkpoint("parakeet-48", tiny.parakeet())
-    bounds = ("--matrix.max_mib", "1", "--reuse_mib", "0.05")
+    bounds = ("--matrix.rows", "160", "--matrix.max_mib", "1", "--reuse_mib", "0.05")
     found = run(name, speech, tmp_path, "--remove", "24", "--top_k", "4", "--utterances", "8", *bounds)
     assert found["methods"][0]["evaluations"] == 4
     assert found["data"]["utterances"] == 8
@@ -123,7 +123,7 @@ def test_48_blocks(checkpoint: Any, speech: Path, tmp_path: Path, monkeypatch: p
         (["--remove", "1", "--data.streaming", "true"], "set data.streaming to false"),
         (["--remove", "1", "--matrix.group", "1"], "matrix.group is 1"),
         (["--remove", "1", "--matrix.max_mib", "0.001"], "max_mib is 0.001"),
-        (["--remove", "1", "--utterances", "3"], "A group of 4 utterances or frames is wanted"),
+        (["--remove", "1", "--utterances", "1", "--matrix.feature", "mean"], "needs at least 2 utterances or frames"),
         (["--remove", "1", "--measure", "svcca", "--matrix.rows", "20"], "SVCCA of 20 rows of width 32"),
         (["--remove", "1", "--data.split", "test"], "test"),
         ([], "remove"),
@@ -159,7 +159,7 @@ def test_the_python_interface(parakeet: str, speech: Path, tmp_path: Path) -> No
     config = SearchConfig(
         model=parakeet, remove=1, data=SpeechConfig(str(speech), "dev", cache_dir=str(speech / "cache")),
         out=str(tmp_path), utterances=8, top_k=2, batch=BatchConfig(workers=0), jobs=1,
-        matrix=MatrixConfig(group=8, unit_length=False), bootstrap=BootstrapConfig(resamples=100),
+        matrix=MatrixConfig("mean", group=8, unit_length=False), bootstrap=BootstrapConfig(resamples=100),
     )  # fmt: skip
     first, again = search_blocks(config), search_blocks(config)
     assert first["proposals"] == again["proposals"]
