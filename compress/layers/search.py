@@ -49,9 +49,9 @@ ABOUT = (
 class MatrixConfig:
     """What the correlation matrix is computed from. The paper leaves most of it to its code.
 
-    That code compares means of utterances, in groups of 4 (`feature: mean`, `group: 4`). On a teacher of 6 blocks and the
-    dev split of connected digits such scores said nothing of the error rate (rank correlation over all proposals of 2
-    and 3 blocks: -0.14 and 0.01, where -1 is perfect); those of frames in groups of 512 did (-0.73 and -0.43).
+    That code compares means of utterances, in groups of 4 (`feature: mean`, `group: 4`). On a teacher of 6 blocks and
+    the dev split of connected digits such scores said nothing of the error rate (rank correlation over all proposals of
+    2 and 3 blocks: -0.14 and 0.01, where -1 is perfect); those of frames in groups of 512 did (-0.73 and -0.43).
 
     Attributes:
         feature: what is compared: `frames`, or the `mean` of every utterance.
