@@ -78,7 +78,7 @@ def run(
         threads: of each recovery.
     """
     folder = Path(out).absolute()
-    write_json(folder / STATE, {"commit": head_commit(), "command": _command(), "recover_steps": recover_steps})
+    _note(folder, {"run": _command(), "recover_steps": recover_steps})
     if teacher is None:
         teacher = str(folder / "teacher" / "best")
         _train(folder, train, data, blocks, teacher_steps)
@@ -105,6 +105,7 @@ def depth(
         greedy: whether greedy removal is run, too; otherwise its evaluations are computed only.
     """
     folder = Path(out).absolute()
+    _note(folder, {"depth": _command()})
     for blocks in map(int, depths.split(",")):
         model = folder / f"depth-{blocks}" / "model"
         if not (model / "config.json").exists():
@@ -125,10 +126,22 @@ def table(*, out: str, title: str, data: str, note: str = "", results: str = str
         results: the file to append to.
     """
     folder = Path(out).absolute()
-    state = json.loads((folder / STATE).read_text()) if (folder / STATE).exists() else {"commit": None, "command": ""}
-    lines = facts(state["command"] or "python tools/search_evidence.py depth", data, note, commit=state["commit"])
+    state = _state(folder)
+    commands = " ; ".join(state[name] for name in ("run", "depth") if name in state)
+    lines = facts(commands, data, note, commit=state.get("commit"))
     lines += [*_comparison(folder), *_depths(folder), *_remarks(state)]
     append_entry(Path(results), title, lines)
+
+
+def _state(folder: Path) -> dict[str, Any]:
+    path = folder / STATE
+    result: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return result
+
+
+def _note(folder: Path, more: dict[str, Any]) -> None:
+    """What was run here last, for `table`."""
+    write_json(folder / STATE, _state(folder) | {"commit": head_commit()} | more)
 
 
 def _train(folder: Path, config: str, data: str, blocks: int, steps: int | None) -> None:

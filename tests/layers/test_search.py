@@ -17,6 +17,7 @@ from compress.conformers import blocks_of, frame_outputs
 from compress.layers import proposal_score, without_blocks
 from compress.layers.search import MatrixConfig, SearchConfig, search_blocks
 from tests import tiny
+from tests.evaluation.browser import find_chromium, visit
 
 QUICK = ["--batch.workers", "0", "--batch.seconds", "4", "--bootstrap.resamples", "100", "--jobs", "1"]
 
@@ -165,3 +166,20 @@ def test_the_python_interface(parakeet: str, speech: Path, tmp_path: Path) -> No
     assert first["proposals"] == again["proposals"]
     assert first["matrix"]["values"] == again["matrix"]["values"]
     assert len(first["proposals"]) == 2
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_is_quiet_in_chromium(parakeet: str, speech: Path, tmp_path: Path, width: int) -> None:
+    chromium = find_chromium()
+    if chromium is None:
+        pytest.skip("no Chromium on this machine (looked for chromium, google-chrome and the like)")
+    run(parakeet, speech, tmp_path, "--remove", "1", "--method", "comflp,last")
+    page = tmp_path / "search.html"
+    measures = {
+        "shades": "document.querySelectorAll('svg .shade').length",
+        "overflow": "document.documentElement.scrollWidth - document.documentElement.clientWidth",
+    }
+    seen = visit(chromium, page, tmp_path / "profile", width, measures)
+    assert seen.messages == []
+    assert [url for url in seen.requests if not url.startswith("data:")] == [page.as_uri()]
+    assert seen.values == {"shades": 16, "overflow": 0}
