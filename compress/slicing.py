@@ -91,7 +91,7 @@ def shrink_(model: PreTrainedModel, structure: Structure) -> None:
             part(model, family.blocks)[position] = AbsentBlock()
     if not family.numbered_blocks:
         close_gaps_(model)
-    _renumber_caches(family, model)
+    renumber_caches(family, model)
     drop_dead_(model)
 
 
@@ -100,7 +100,7 @@ def close_gaps_(model: PreTrainedModel) -> None:
     assign(model, family_of(model).blocks, nn.ModuleList(blocks_of(model)))
 
 
-def _renumber_caches(family: Family, model: PreTrainedModel) -> None:
+def renumber_caches(family: Family, model: PreTrainedModel) -> None:
     """Numbers what attention is left from 0 on without gaps: a cache's length is read where number 0 writes."""
     name = family.attention.cache_number
     found = (submodule(block, family.attention) for block in blocks_of(model)) if name else ()

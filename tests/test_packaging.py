@@ -23,7 +23,7 @@ from compress.training.tokens import SAMPLING_RATE, TokensConfig, build_processo
 from tests import tiny
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-VERBS = ("inspect", "apply", "evaluate", "demo", "ls", "cat", "cp", "version")
+VERBS = ("inspect", "search", "apply", "evaluate", "demo", "ls", "cat", "cp", "version")
 
 # One process for all verbs: importing torch and transformers once instead of eight times.
 EVERY_HELP = """

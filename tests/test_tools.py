@@ -61,6 +61,28 @@ def test_the_comparison_is_made_from_reports_and_transcripts(evidence: Path) -> 
     assert magnitude.split("|")[-2].strip().startswith("-16.67 (")
 
 
+def test_searches_are_compared_before_and_after_recovery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal choices of two methods share one recovery; the table by depth has its own searches."""
+    monkeypatch.syspath_prepend(REPOSITORY / "tools")
+    tool = load_recipe("tools/search_evidence.py")
+    counts = {"evaluations": 10, "seconds": 1.25, "block_runs": 30, "block_runs_alone": 60}
+    methods = [{"method": name, "removed": [1, 4], "wer": 0.2} | counts for name in ("comflp", "greedy")]
+    for kind, blocks, remove in (("search", 6, 2), ("depth", 48, 24)):
+        folder = tmp_path / f"{kind}-{remove}"
+        folder.mkdir()
+        (folder / "search.json").write_text(json.dumps({"blocks": blocks, "remove": remove, "methods": methods}))
+    for phase, wer in (("removed", 0.19), ("final", 0.07)):
+        report = tmp_path / "without-1-4" / "seed-0" / f"report-{phase}"
+        report.mkdir(parents=True)
+        (report / "report.json").write_text(json.dumps({"model": {"wer": wer, "wer_ci95": [wer / 2, 2 * wer]}}))
+    tool.table(out=str(tmp_path), title="Blocks", data="digits", results=str(tmp_path / "R.md"))
+    text = (tmp_path / "R.md").read_text()
+    row = "1, 4 | 20.00 | 19.00 (9.50 to 38.00) | 7.00 (3.50 to 14.00) | 10 | 1.2 |"
+    assert f"| 2 of 6 | comflp | {row}" in text
+    assert f"| 2 of 6 | greedy | {row}" in text
+    assert "| 48 | 24 | greedy | 10 | 30 | 60 | 1.2 |" in text
+
+
 SIZES = {
     "nvidia/parakeet-ctc-0.6b": 608.8,
     "nvidia/parakeet-ctc-1.1b": 1062.5,

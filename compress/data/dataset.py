@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
@@ -80,6 +81,24 @@ class SpeechDataset(Dataset[Utterance]):
             raise ValueError(f"{self.name}: a stream has no entry {index}; read it with a SpeechLoader")
         samples = to_float(self._store[self._entries[index]])
         return Utterance(self.ids[index], samples, self.texts[index], self.seconds[index])
+
+    def sample(self, utterances: int, seed: int = 0) -> SpeechDataset:
+        """So many utterances drawn at random, in their order; this very data set, if it has no more.
+
+        Args:
+            utterances: how many.
+            seed: decides which.
+
+        Raises:
+            TypeError: for a stream, which has no length.
+        """
+        if utterances >= len(self):
+            return self
+        chosen = sorted(np.random.default_rng(seed).choice(len(self), utterances, replace=False).tolist())
+        smaller = copy.copy(self)
+        for name in ("_entries", "texts", "ids", "seconds"):
+            setattr(smaller, name, [getattr(self, name)[index] for index in chosen])
+        return smaller
 
 
 class SpeechStream(SpeechDataset):

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _DATA_OPTION = "--data"
 _ONE_BY_ONE = "one utterance at a time, since its output depends on padding"
 
@@ -86,8 +86,8 @@ class EvaluateConfig:
     worst: int = 20
 
     def __post_init__(self) -> None:
-        if self.dtype not in _DTYPES:
-            raise ValueError(f"dtype={self.dtype!r} is unknown; choose one of {', '.join(_DTYPES)}.")
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype={self.dtype!r} is unknown; choose one of {', '.join(DTYPES)}.")
         if self.normalise not in IGNORED:
             raise ValueError(f"normalise={self.normalise!r} is unknown; choose one of {', '.join(IGNORED)}.")
         if self.macs_seconds <= 0:
@@ -138,9 +138,9 @@ def evaluate_models(config: EvaluateConfig, *, console: Console | None = None) -
     Raises:
         ValueError: the data hold no word to score, or a model, device or file is not usable; the message says which.
     """
-    device = _device(config.device)
+    device = find_device(config.device)
     names = {"model": config.model} | ({"baseline": config.baseline} if config.baseline else {})
-    contenders = {role: _load(name, device, _DTYPES[config.dtype]) for role, name in names.items()}
+    contenders = {role: _load(name, device, DTYPES[config.dtype]) for role, name in names.items()}
     datasets = _open(contenders, config)
     transcripts = {
         role: _transcribe(one, datasets[one.sampling_rate], config, console) for role, one in contenders.items()
@@ -149,7 +149,7 @@ def evaluate_models(config: EvaluateConfig, *, console: Console | None = None) -
     report = build(
         {role: _measurements(one, transcripts[role], speeds[role], config) for role, one in contenders.items()},
         data=_data_entry(datasets[contenders["model"].sampling_rate], transcripts["model"], config),
-        conditions=conditions(device, _DTYPES[config.dtype], config.speed),
+        conditions=conditions(device, DTYPES[config.dtype], config.speed),
         bootstrap=config.bootstrap,
         worst=config.worst,
     )
@@ -159,7 +159,12 @@ def evaluate_models(config: EvaluateConfig, *, console: Console | None = None) -
     return report
 
 
-def _device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
+    """The device a user names; "auto" is a GPU if there is one.
+
+    Raises:
+        ValueError: if there is no such device.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -178,12 +183,12 @@ def _load(name: str, device: torch.device, dtype: torch.dtype) -> _Contender:
 
 def _open(contenders: dict[str, _Contender], config: EvaluateConfig) -> dict[int, SpeechDataset]:
     """The data at every sampling rate that is asked for; one rate, opened once, is the usual case."""
-    vocabulary = _shared_vocabulary([one.processor for one in contenders.values()], config.normalise)
+    vocabulary = shared_vocabulary([one.processor for one in contenders.values()], config.normalise)
     rates = sorted({one.sampling_rate for one in contenders.values()})
     return {rate: open_speech(config.data, sampling_rate=rate, vocabulary=vocabulary) for rate in rates}
 
 
-def _shared_vocabulary(processors: Sequence[ProcessorMixin], how: Normaliser) -> set[str] | None:
+def shared_vocabulary(processors: Sequence[ProcessorMixin], how: Normaliser) -> set[str] | None:
     """Characters that every model can spell, or that scoring ignores; None if all of them can spell anything."""
     known = [characters for characters in map(vocabulary_of, processors) if characters is not None]
     if not known:

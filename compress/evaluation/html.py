@@ -62,7 +62,7 @@ class Stacked:
 
 def render_html(report: Report) -> str:
     """Draws the report as one self-contained page, for light and dark screens and for paper."""
-    template = _environment().get_template(_TEMPLATE)
+    template = environment().get_template(_TEMPLATE)
     return template.render(
         report=report,
         title=short_name(report["model"]["name"]),
@@ -129,7 +129,8 @@ def change_bars(report: Report) -> list[Stacked]:
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Where the templates of pages lie, and what they can call."""
     environment = Environment(
         loader=PackageLoader("compress.evaluation"),
         autoescape=True,

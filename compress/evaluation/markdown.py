@@ -10,7 +10,7 @@ from compress.structure import MODULES
 
 def render_markdown(report: Report) -> str:
     """Writes the report as Markdown: headline, comparison, what each block kept, worst utterances, conditions."""
-    parts = [f"# {_escape(report['model']['name'])}", headline(report), _comparison(report), *_blocks(report)]
+    parts = [f"# {escape(report['model']['name'])}", headline(report), _comparison(report), *_blocks(report)]
     parts += [*_worst(report), *_conditions(report)]
     return "\n\n".join(parts) + "\n"
 
@@ -22,7 +22,7 @@ def _comparison(report: Report) -> str:
         [row.label.strip(), row.model, *((row.baseline, row.change) if paired else ())]
         for row in comparison_rows(report)
     ]
-    return _table(header, rows)
+    return table(header, rows)
 
 
 def _blocks(report: Report) -> list[str]:
@@ -30,7 +30,7 @@ def _blocks(report: Report) -> list[str]:
     for index, block in enumerate(report["model"]["blocks"]):
         cells = [_kept(block, name) for name in MODULES]
         rows.append([str(index), *cells])
-    return ["## What each block kept", _table(["block", *MODULES], rows)] if rows else []
+    return ["## What each block kept", table(["block", *MODULES], rows)] if rows else []
 
 
 def _kept(block: dict[str, dict[str, list[int]]] | None, name: str) -> str:
@@ -45,8 +45,8 @@ def _worst(report: Report) -> list[str]:
         return []
     lines = ["## Worst utterances"]
     for one in report["worst"]:
-        texts = [f"- `{one['id']}`, {one['model']['errors']} errors", f"  - said: {_escape(one['reference'])}"]
-        texts += [f"  - {role}: {_escape(one[role]['hypothesis'])}" for role in ("model", "baseline") if one.get(role)]
+        texts = [f"- `{one['id']}`, {one['model']['errors']} errors", f"  - said: {escape(one['reference'])}"]
+        texts += [f"  - {role}: {escape(one[role]['hypothesis'])}" for role in ("model", "baseline") if one.get(role)]
         lines.append("\n".join(texts))
     return [lines[0], "\n".join(lines[1:])]
 
@@ -54,7 +54,7 @@ def _worst(report: Report) -> list[str]:
 def _conditions(report: Report) -> list[str]:
     data, model, bootstrap = report["data"], report["model"], report["bootstrap"]
     lines = [
-        f"- Data: {_escape(data['source'])}, split {data['split']}, {data['utterances']:,} utterances, "
+        f"- Data: {escape(data['source'])}, split {data['split']}, {data['utterances']:,} utterances, "
         f"{formats.duration(data['seconds'])}; scoring ignores: {data['ignores']}.",
         f"- Real-time factor: {condition_line(report)}; {report['conditions']['timed']}",
         f"- Peak memory: weights + {report['conditions']['memory']}.",
@@ -62,15 +62,17 @@ def _conditions(report: Report) -> list[str]:
         *(f"- Batching of the {role}: {report[role]['batching']}." for role in ("model", "baseline") if role in report),
     ]
     sizes = compression_line(model)
-    lines += [f"- Compression: {_escape(sizes)}."] if sizes else []
-    lines += [f"- Skipped: `{problem['file']}`: {_escape(problem['reason'])}" for problem in data["problems"]]
+    lines += [f"- Compression: {escape(sizes)}."] if sizes else []
+    lines += [f"- Skipped: `{problem['file']}`: {escape(problem['reason'])}" for problem in data["problems"]]
     return ["## Conditions", "\n".join(lines)]
 
 
-def _table(header: list[str], rows: list[list[str]]) -> str:
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table; the first column is left-aligned, the others are right-aligned."""
     lines = [header, ["---", *("---:" for _ in header[1:])], *rows]
-    return "\n".join(f"| {' | '.join(map(_escape, line))} |" for line in lines)
+    return "\n".join(f"| {' | '.join(map(escape, line))} |" for line in lines)
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
+    """Text that Markdown takes as it is."""
     return text.replace("|", "\\|").replace("*", "\\*").replace("<", "&lt;")

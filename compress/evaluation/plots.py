@@ -33,6 +33,9 @@ _INTERVAL_TOP = 18.0
 _AXIS_ROOM = 34.0
 _PADDING_SHARE = 0.12
 _SMALLEST_SPAN = 0.002  # 0.2 points of WER, so that equal models still get an axis
+_HEAT_SIDE = 560.0
+_HEAT_MARGIN = 34.0
+_FAINTEST = 0.06
 _ROUNDING = 1e-9
 _NICE = (1.0, 2.0, 2.5, 5.0, 10.0)
 
@@ -111,6 +114,57 @@ class IntervalFigure:
     axis_y: float
     zero: float | None
     unit: str
+
+
+@dataclass(frozen=True)
+class Shade:
+    """One value of a matrix: a square whose opacity is its place between the lowest and the highest value."""
+
+    x: float
+    y: float
+    size: float
+    opacity: float
+    title: str
+    marked: bool
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """Correlation of block inputs (rows) with block outputs (columns); `low` and `high` are the ends of the scale."""
+
+    width: float
+    height: float
+    shades: list[Shade]
+    rows: list[Tick]
+    columns: list[Tick]
+    low: float
+    high: float
+
+
+def heat_map(matrix: Sequence[Sequence[float]], runs: Sequence[tuple[int, int]] = ()) -> HeatMap:
+    """A square matrix between boundaries of blocks, the diagonal left out of the scale.
+
+    Args:
+        matrix: `(blocks + 1, blocks + 1)`.
+        runs: first and last number of blocks, from 1; the correlation of their input and output is outlined.
+    """
+    count = len(matrix)
+    step = _HEAT_SIDE / count
+    others = [value for i, row in enumerate(matrix) for j, value in enumerate(row) if i != j]
+    low, high = min(others), max(others)
+    outlined = {(first - 1, last) for first, last in runs}
+
+    def shade(i: int, j: int) -> Shade:
+        share = min(1.0, (matrix[i][j] - low) / (high - low)) if high > low else 1.0
+        title = f"boundaries {i} and {j}: {matrix[i][j]:.4f}"
+        opacity = _FAINTEST + (1 - _FAINTEST) * share
+        return Shade(_HEAT_MARGIN + j * step, _HEAT_MARGIN + i * step, step - 1, opacity, title, (i, j) in outlined)
+
+    every = math.ceil(_LABEL_ROOM / step)
+    ticks = [Tick(_HEAT_MARGIN + (i + 0.5) * step, str(i)) for i in range(0, count, every)]
+    side = _HEAT_MARGIN + _HEAT_SIDE
+    shades = [shade(i, j) for i in range(count) for j in range(count)]
+    return HeatMap(side, side, shades, ticks, ticks, low, high)
 
 
 def blocks_figure(model: dict[str, Any]) -> BlocksFigure:
