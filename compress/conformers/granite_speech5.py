@@ -40,4 +40,5 @@ GRANITE_SPEECH5 = Family(
     features_per_bin=4,
     numbered_blocks=True,
     fixed_blocks="encoder_config.subsample_layers",
+    head="ctc_head",
 )

@@ -35,4 +35,6 @@ LASR = Family(
     frame_lengths="_get_subsampling_output_length",
     input_rate=100,
     input_features="encoder_config.num_mel_bins",
+    head="ctc_head",
+    to_head=("encoder.out_norm",),
 )

@@ -38,4 +38,5 @@ PARAKEET = Family(
     frame_lengths="_get_subsampling_output_length",
     input_rate=100,
     input_features="encoder_config.num_mel_bins",
+    head="ctc_head",
 )

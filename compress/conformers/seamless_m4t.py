@@ -26,6 +26,9 @@ SEAMLESS_M4T_V2 = replace(
     spec_augment=None,
     spec_augment_embedding=None,
     prompt="target_language",
+    head=None,
+    to_head=(),
+    adapters=(),
 )
 SEAMLESS_M4T = replace(
     SEAMLESS_M4T_V2,

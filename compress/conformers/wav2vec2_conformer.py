@@ -45,4 +45,7 @@ WAV2VEC2_CONFORMER = Family(
     spec_augment="apply_spec_augment",
     spec_augment_embedding="wav2vec2_conformer.masked_spec_embed",
     padding_sensitive=True,
+    head="lm_head",
+    to_head=("wav2vec2_conformer.encoder.layer_norm", "dropout"),
+    adapters=("wav2vec2_conformer.adapter",),
 )
