@@ -51,7 +51,7 @@ def first_branch(model: PreTrainedModel, index: int, run: Callable[[], Any]) -> 
 
 @pytest.mark.parametrize("name", CTC_MODELS)
 def test_the_expected_branch_is_the_branch(name: str) -> None:
-    """Block 0 of one that drops blocks: its input is the same in every draw, so the mean over draws is exact."""
+    """Of a block before which none is dropped: its input is the same in every draw, so the mean over draws is exact."""
     model, rate = ready(CTC_MODELS[name]()), 0.5
     inputs, index = batch(model), 1 if name == "granite_speech5" else 0
     with torch.no_grad():
