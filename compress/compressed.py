@@ -7,6 +7,7 @@ classes when `compress` is imported, so that `AutoModelForCTC.from_pretrained` b
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,18 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from compress.card import CARD_FILE, model_card
 from compress.conformers.description import Family
 from compress.conformers.registry import COMPRESSED_PREFIX, FAMILIES
+from compress.depths import depth_of, depths_of, prepare_depths_, set_depth, write_depths
 from compress.slicing import shrink_
 from compress.structure import STRUCTURE_FILE, Structure, StructureError
 
 
 def _make_config_class(base: type[PreTrainedConfig]) -> type[PreTrainedConfig]:
     class CompressedConfig(base):  # type: ignore[misc,valid-type]
-        """The original's config and the Structure that a compressed model keeps of it."""
+        """The original's config and the Structure that a compressed model keeps of it; `depths` if it is elastic."""
 
         model_type = COMPRESSED_PREFIX + str(base.model_type)
         structure: dict[str, Any] | None = None
+        depths: dict[str, Any] | None = None
 
     CompressedConfig.__name__ = CompressedConfig.__qualname__ = f"Compressed{base.__name__}"
     return CompressedConfig
@@ -42,6 +45,29 @@ def _make_model_class(base: type[PreTrainedModel], config_class: type[PreTrained
             structure = Structure.from_dict(config.structure)
             super().__init__(config, *args, **kwargs)
             shrink_(self, structure)
+            prepare_depths_(self)
+
+        @property
+        def depths(self) -> dict[int, tuple[int, ...]]:
+            """The blocks that run at each depth, shallowest first; all of them at the last."""
+            return depths_of(self)
+
+        @property
+        def depth(self) -> int:
+            """How many blocks run; all of them in a model that was just loaded."""
+            return depth_of(self)
+
+        def set_depth(self, depth: int) -> None:
+            """Lets the model run at another of its `depths` from now on; nothing is copied, and no weight moves.
+
+            It then computes what the model computes that `compress extract` writes. With `output_hidden_states` a block
+            that does not run repeats the state before it. A model compiled by `torch.compile` is compiled anew at the
+            first forward pass of each depth.
+
+            Raises:
+                DepthError: listing the depths that there are, if this is none of them.
+            """
+            set_depth(self, depth)
 
         def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
             """Saves the model as transformers does; `structure.json` and a model card go beside it."""
@@ -67,11 +93,21 @@ def _register(family: Family) -> tuple[type[PreTrainedConfig], type[PreTrainedMo
 _CLASSES = {family.model_type: _register(family) for family in FAMILIES}
 
 
-def compressed_config(config: PreTrainedConfig, structure: Structure) -> PreTrainedConfig:
-    """The config of the model that `structure` makes of the original; the given config may be a compressed one."""
+def compressed_config(
+    config: PreTrainedConfig, structure: Structure, depths: Mapping[int, Sequence[int]] | None = None
+) -> PreTrainedConfig:
+    """The config of the model that `structure` makes of the original; the given config may be a compressed one.
+
+    Args:
+        config: of the original model, or of one that is compressed already.
+        structure: refers to the original model.
+        depths: the blocks that run at each depth, among those that are left: an elastic model.
+    """
     config = copy.deepcopy(config)
     config_class, _ = _CLASSES[str(config.model_type).removeprefix(COMPRESSED_PREFIX)]
-    values = {key: value for key, value in config.to_dict().items() if key != "model_type"}
+    values = {key: value for key, value in config.to_dict().items() if key not in ("model_type", "depths")}
+    if depths:
+        values["depths"] = write_depths(depths)
     small = config_class.from_dict(values | {"structure": structure.to_dict()})
     small._attn_implementation = config._attn_implementation
     return small

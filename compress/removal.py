@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from compress.compressed import compressed_config, compressed_model_class
 from compress.conformers import block_units, blocks_of, family_of, structure_of
@@ -35,11 +35,18 @@ def remove(model: PreTrainedModel, structure: Structure, *, consume: bool = Fals
         UnsupportedModelError: if no family describes the model.
     """
     structure.check(family_of(model).name, block_units(model))
+    config = compressed_config(model.config, structure_of(model).then(structure))
+    return rebuild(model, structure, config, consume=consume)
+
+
+def rebuild(
+    model: PreTrainedModel, structure: Structure, config: PreTrainedConfig, *, consume: bool = False
+) -> PreTrainedModel:
+    """Builds the model of a compressed config from what a Structure keeps of another; see `remove`."""
     if any(parametrize.is_parametrized(module) for block in blocks_of(model) for module in block.modules()):
         raise ValueError(
             "The model has gates; take them off (Gates.detach) and fold their values in (Gates.fold_) first."
         )
-    config = compressed_config(model.config, structure_of(model).then(structure))
     with torch.device("meta"):
         small = compressed_model_class(config)(config)
     if consume:

@@ -50,5 +50,5 @@ def make_skippable(model: PreTrainedModel) -> list[Any]:
 
 
 @cache
-def _skippable_class(block_class: type[nn.Module]) -> type[nn.Module]:
+def _skippable_class(block_class: Any) -> type[nn.Module]:
     return type(block_class.__name__, (Skippable, block_class), {"__module__": block_class.__module__})

@@ -19,7 +19,7 @@ from rich.logging import RichHandler
 
 from compress.config import USAGE_EXIT_CODE, fail, make_parser
 
-VERBS = ("inspect", "apply", "evaluate", "push", "demo", "ls", "cat", "cp", "version")
+VERBS = ("inspect", "apply", "elastic", "extract", "evaluate", "push", "demo", "ls", "cat", "cp", "version")
 _INTERRUPTED_EXIT_CODE = 130
 _HELP_OPTIONS = ("-h", "--help")
 
