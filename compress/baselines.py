@@ -5,7 +5,6 @@ They pass through the same decision, removal and distillation as learned scores,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from statistics import fmean
 
 import torch
@@ -39,7 +38,7 @@ def magnitude(model: PreTrainedModel) -> Scores:
     return Scores(family.name, dict.fromkeys(units, 1.0), units)
 
 
-def uniform(model: PreTrainedModel) -> Scores:
+def proportional(model: PreTrainedModel) -> Scores:
     """Scores by which every module keeps the same share of its units: the first ones."""
     units = {
         (index, m): [1 - unit / counts[name] for unit in range(counts[name])]
@@ -48,9 +47,6 @@ def uniform(model: PreTrainedModel) -> Scores:
         if counts[name]
     }
     return Scores(family_of(model).name, dict.fromkeys(units, 1.0), units)
-
-
-BASELINES: Mapping[str, Callable[[PreTrainedModel], Scores]] = {"magnitude": magnitude, "uniform": uniform}
 
 
 @torch.no_grad()

@@ -14,7 +14,9 @@ from transformers import PreTrainedModel
 import compress
 from compress.conformers import Family, family_of, kept_units
 from compress.cost import size_of
+from compress.lineage import earlier_compressions
 from compress.local import is_local, last_part
+from compress.stock import route_of
 from compress.structure import MODULES
 
 CARD_FILE = "README.md"
@@ -43,7 +45,9 @@ def model_card(model: PreTrainedModel, facts: dict[str, Any], report: dict[str, 
         report=report,
         repository=repository or HERE,
         teacher=last_part(teacher) if local else teacher,
+        earlier=earlier_compressions(facts),
         family=family_of(model),
+        route=route_of(model.config),
         model_class=type(model).__name__,
         size=size_of(model),
         rows=[_row(block) for block in kept_units(model)],

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Literal, cast
 
 import torch
@@ -26,11 +26,14 @@ from compress.conformers import (
     family_of,
     frame_outputs,
     numbered_blocks,
+    original_config,
     part,
     skeleton,
+    structure_of,
     submodule,
 )
 from compress.slicing import drop_dead_, shrink_
+from compress.stock import stock_config
 from compress.structure import MODULES, Block, Structure, count_kept
 
 Metric = Literal["params", "macs"]
@@ -83,6 +86,7 @@ class CostTable:
         fixed: per block and module, the cost of the module beside its units.
         unit: per block and module, the cost of one unit.
         units: per block and module, the number of units.
+        unused: what a Structure costs beside all that: parts that no forward pass uses and its class must have.
     """
 
     metric: Metric
@@ -94,6 +98,7 @@ class CostTable:
     fixed: tuple[tuple[int, ...], ...]
     unit: tuple[tuple[int, ...], ...]
     units: tuple[tuple[int, ...], ...]
+    unused: Callable[[Structure], int] = lambda structure: 0
 
     def of(self, structure: Structure) -> int:
         """The exact cost of a Structure of this model."""
@@ -101,10 +106,14 @@ class CostTable:
             [count_kept(getattr(block, name), n) for name, n in zip(MODULES, counts, strict=True)] if block else None
             for block, counts in zip(structure.blocks, self.units, strict=True)
         ]
-        return self.base + sum(
-            self.block[b] + sum(self.module(b, m, count) for m, count in enumerate(counts))
-            for b, counts in enumerate(kept)
-            if counts is not None
+        return (
+            self.base
+            + self.unused(structure)
+            + sum(
+                self.block[b] + sum(self.module(b, m, count) for m, count in enumerate(counts))
+                for b, counts in enumerate(kept)
+                if counts is not None
+            )
         )
 
     def module(self, block: int, module: int, kept: int) -> int:
@@ -171,7 +180,17 @@ def cost_table(
         fixed=tuple(fixed),
         unit=tuple(unit),
         units=tuple(tuple(counts[m] for m in MODULES) for counts in found.units),
+        unused=partial(_unused, config if metric == "params" else None),
     )
+
+
+def _unused(config: PreTrainedConfig | None, structure: Structure) -> int:
+    """Parameters, which no forward pass uses, of the original's own class where that holds what a Structure leaves."""
+    family = config and family_of(config)
+    if not config or not family or not family.dead:
+        return 0
+    small = stock_config(original_config(config), structure_of(config).then(structure))
+    return sum(_count(part(skeleton(small, original=False), path)) for path in family.dead) if small else 0
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from compress.checkpoint import load_config, obstacle
 from compress.conformers import block_units, family_of, skeleton
 from compress.cost import DEFAULT_SECONDS, cost_table, size_of
 from compress.gates import GATE_KINDS, GateConfig, Gates
+from compress.stock import ROUTES, route_of
 from compress.structure import MODULES
 
 
@@ -43,6 +44,7 @@ def inspect_model(model: str, seconds: float = DEFAULT_SECONDS) -> dict[str, Any
         "model_type": str(config.model_type),
         "family": family_of(config).name,
         "obstacle": obstacle(config),
+        "route": route_of(config),
         "parameters": {"total": size.total, "encoder": size.encoder},
         "macs": {"total": size.macs, "encoder": size.encoder_macs, "seconds": seconds},
         "macs_per_second": size.macs_per_second,
@@ -79,6 +81,7 @@ def _summary(description: dict[str, Any]) -> Table:
     table = Table(title=description["model"], show_header=False, title_justify="left")
     macs = description["macs"]
     table.add_row("family", f"{description['family']} (model_type {description['model_type']})")
+    table.add_row("checkpoint", ROUTES[description["route"]])
     if description["obstacle"]:
         table.add_row("cannot be compressed yet", description["obstacle"])
     table.add_row("parameters", f"{description['parameters']['total']:,}")

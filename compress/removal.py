@@ -13,7 +13,8 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from compress.compressed import compressed_config, compressed_model_class
 from compress.conformers import block_units, blocks_of, family_of, structure_of
 from compress.pages import give_back_when_gone
-from compress.slicing import assign, shrink_
+from compress.slicing import assign, close_gaps_, shrink_
+from compress.stock import route_of
 from compress.structure import Structure
 
 
@@ -27,8 +28,9 @@ def remove(model: PreTrainedModel, structure: Structure, *, consume: bool = Fals
             memory is needed than it takes. What is left of it is on the meta device.
 
     Returns:
-        A new model on the same device, dtype and in the same mode, which shares no memory with the given one. Its
-        `config.structure` refers to the original model.
+        A new model on the same device, dtype and in the same mode, which shares no memory with the given one. It is of
+        the original's own class if that can hold what is left, else of a compressed one. Its `config.structure` refers
+        to the original model.
 
     Raises:
         StructureError: if the structure does not fit the model.
@@ -53,7 +55,10 @@ def rebuild(
         give_back_when_gone(_tensors(model).values())
     sliced = model if consume else _share(model)
     shrink_(sliced, structure)
-    _assign(small, sliced, shared=() if consume else _tensors(model).values())
+    if route_of(config) == "stock":
+        close_gaps_(sliced)
+    shared = () if consume else _tensors(model).values()
+    _assign(small, sliced, shared=shared, unused=_unused(small, sliced))
     if model.can_generate():
         small.generation_config = copy.deepcopy(model.generation_config)
     small.train(model.training)
@@ -70,18 +75,31 @@ def _share(model: PreTrainedModel) -> PreTrainedModel:
     return shared
 
 
-def _assign(target: nn.Module, source: nn.Module, shared: Iterable[Tensor] = ()) -> None:
+def _unused(small: PreTrainedModel, sliced: PreTrainedModel) -> dict[str, Tensor]:
+    """Weights of parts that no forward pass uses, but that the original's class wants all the same: ones, frozen."""
+    dead = tuple(path + "." for path in family_of(small).dead)
+    return {
+        name: nn.Parameter(torch.ones_like(tensor, device=sliced.device, dtype=sliced.dtype), requires_grad=False)
+        for name, tensor in small.named_parameters()
+        if name.startswith(dead)
+    }
+
+
+def _assign(
+    target: nn.Module, source: nn.Module, shared: Iterable[Tensor] = (), unused: dict[str, Tensor] | None = None
+) -> None:
     """Gives `target` the parameters and buffers of `source`, buffers that are not saved included.
 
     Args:
         target: a model, usually without memory.
         source: where they come from.
         shared: those of them of which `target` gets copies.
+        unused: what `source` lacks.
 
     Raises:
         RuntimeError: if names or shapes differ anywhere.
     """
-    wanted, offered = _tensors(target), _tensors(source)
+    wanted, offered = _tensors(target), _tensors(source) | (unused or {})
     differing = sorted(wanted.keys() ^ offered.keys()) or [
         name for name in wanted if wanted[name].shape != offered[name].shape
     ]

@@ -6,8 +6,9 @@ A block that is passed over gives back the hidden states as they came, which is 
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -45,7 +46,7 @@ def make_skippable(model: PreTrainedModel) -> list[Any]:
     blocks = blocks_of(model)
     for block in blocks:
         if not isinstance(block, Skippable):
-            block.__class__ = _skippable_class(type(block))
+            block.__class__ = _skippable_class(cast(Hashable, type(block)))
     return blocks
 
 

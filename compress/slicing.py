@@ -7,7 +7,7 @@ loaded. The rules are those under which a closed gate and a removed part are the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -90,10 +90,14 @@ def shrink_(model: PreTrainedModel, structure: Structure) -> None:
         else:
             part(model, family.blocks)[position] = AbsentBlock()
     if not family.numbered_blocks:
-        owner, _, name = family.blocks.rpartition(".")
-        setattr(part(model, owner), name, nn.ModuleList(blocks_of(model)))
+        close_gaps_(model)
     _renumber_caches(family, model)
     drop_dead_(model)
+
+
+def close_gaps_(model: PreTrainedModel) -> None:
+    """Numbers the blocks that are left anew, without placeholders for dropped ones, in place."""
+    assign(model, family_of(model).blocks, nn.ModuleList(blocks_of(model)))
 
 
 def _renumber_caches(family: Family, model: PreTrainedModel) -> None:
@@ -131,39 +135,41 @@ def _remove_module(block: nn.Module, module: Module) -> None:
     assign(block, module.path, AbsentAttention() if returns_weights else Absent())
 
 
-def unit_slices(found: nn.Module, module: Module) -> Iterator[tuple[str, int, Tensor]]:
+def unit_slices(
+    found: nn.Module, module: Module, units: Sequence[int] | None = None
+) -> Iterator[tuple[str, int, Tensor]]:
     """Where the units of a module lie in its layers.
 
     Args:
         found: the module itself.
         module: its description.
+        units: some of its units; all if None.
 
     Yields:
         `(layer, dim, places)`: the layer's path in the module; 0 for its outputs (rows), 1 for its inputs (columns);
         and `(units, places per unit)`, int64, the rows or columns of each unit.
     """
+    size = int(part(found, module.head_dim)) if isinstance(module, Attention) else 1
+    count = part(found, module.last).weight.shape[1] // size
+    chosen = torch.tensor(range(count) if units is None else units, device="cpu")[:, None]
     if isinstance(module, FeedForward):
-        units = torch.arange(part(found, module.down).in_features, device="cpu")[:, None]
-        yield from ((module.up, 0, units), (module.down, 1, units))
+        yield from ((module.up, 0, chosen), (module.down, 1, chosen))
     elif isinstance(module, Attention):
-        rows = torch.arange(part(found, module.out).in_features, device="cpu").view(
-            -1, int(part(found, module.head_dim))
-        )
+        rows = chosen * size + torch.arange(size, device="cpu")
         for name in (module.query, module.key, module.value, module.position):
             if name and hasattr(found, name) and not (name == module.key == module.value):
                 yield name, 0, rows
         if module.key == module.value:
-            yield module.key, 0, torch.cat([rows, rows.numel() + rows], dim=1)
+            yield module.key, 0, torch.cat([rows, count * size + rows], dim=1)
         yield module.out, 1, rows
     else:
-        channels = torch.arange(part(found, module.depthwise).in_channels, device="cpu")[:, None]
-        yield module.glu, 0, torch.cat([channels, len(channels) + channels], dim=1)
-        yield from ((module.depthwise, 0, channels), (module.inner_norm, 0, channels), (module.out, 1, channels))
+        yield module.glu, 0, torch.cat([chosen, count + chosen], dim=1)
+        yield from ((module.depthwise, 0, chosen), (module.inner_norm, 0, chosen), (module.out, 1, chosen))
 
 
 def _slice(found: nn.Module, module: Module, kept: tuple[int, ...]) -> None:
-    for path, dim, places in list(unit_slices(found, module)):
-        chosen = places[list(kept)].flatten().sort().values.tolist()
+    for path, dim, places in list(unit_slices(found, module, kept)):
+        chosen = places.flatten().sort().values.tolist()
         (keep_columns_ if dim else keep_rows_)(part(found, path), chosen)
     if isinstance(module, Attention):
         _count_heads(found, module, kept)

@@ -6,6 +6,7 @@ A `Structure` is small, immutable and JSON-serialisable. Indices always refer to
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
@@ -72,9 +73,9 @@ class Structure:
         _check_keys(data, ("family", "blocks"), "structure")
         family, blocks = data["family"], data["blocks"]
         if not isinstance(family, str) or not family:
-            raise StructureError(f"structure.family must be a family's name, got {family!r}.")
+            raise StructureError(f"structure.family must be a family's name, got {reprlib.repr(family)}.")
         if not isinstance(blocks, Sequence) or isinstance(blocks, str):
-            raise StructureError(f"structure.blocks must be a list with one entry per block, got {blocks!r}.")
+            raise StructureError(f"structure.blocks must be a list, one entry per block, got {reprlib.repr(blocks)}.")
         return cls(family, tuple(_read_block(block, f"blocks[{index}]") for index, block in enumerate(blocks)))
 
     def to_dict(self) -> dict[str, Any]:
@@ -90,10 +91,10 @@ class Structure:
         """
         try:
             return cls.from_dict(json.loads(Path(path).read_text()))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise StructureError(f"{path} is not valid JSON: {error}.") from error
         except StructureError as error:
             raise StructureError(f"{path}: {error}") from error
+        except (ValueError, RecursionError) as error:
+            raise StructureError(f"{path} is not valid JSON: {error}.") from error
 
     def save(self, path: str | Path) -> None:
         """Writes a `structure.json`."""
@@ -164,7 +165,7 @@ def _read_block(data: Any, where: str) -> Block | None:
     if data is None:
         return None
     if not isinstance(data, Mapping):
-        raise StructureError(f"{where} must be null or an object with {', '.join(MODULES)}, got {data!r}.")
+        raise StructureError(f"{where} must be null or an object with {', '.join(MODULES)}, got {reprlib.repr(data)}.")
     _check_keys(data, tuple(field.name for field in fields(Block)), where)
     return Block(**{name: _read_kept(data[name], f"{where}.{name}") for name in MODULES})
 
@@ -173,12 +174,12 @@ def _read_kept(data: Any, where: str) -> Kept:
     if data is None or data == "all":
         return data  # type: ignore[no-any-return]
     if not isinstance(data, Sequence) or isinstance(data, str):
-        raise StructureError(f'{where} must be "all", null or a list of kept indices, got {data!r}.')
+        raise StructureError(f'{where} must be "all", null or a list of kept indices, got {reprlib.repr(data)}.')
     if not data:
         raise StructureError(f"{where} is an empty list; write null to remove the module.")
     for index in data:
         if isinstance(index, bool) or not isinstance(index, int) or index < 0:
-            raise StructureError(f"{where} holds {index!r}; indices are whole numbers from 0.")
+            raise StructureError(f"{where} holds {reprlib.repr(index)}; indices are whole numbers from 0.")
     if any(left >= right for left, right in pairwise(data)):
         raise StructureError(f"{where} must be sorted without repetitions, got {list(data)[:8]}...")
     return tuple(data)

@@ -14,7 +14,7 @@ Three phases, each of which leaves something usable in the output folder:
 
 and checkpoints/, metrics (*/metrics.jsonl, TensorBoard), config.json, and done.json with the final numbers.
 With push.repo_id, final/ goes to the Hub when the run has ended.
-With structure: magnitude, uniform or a structure.json, what stays is known at once, and there is no first phase.
+With structure: magnitude, proportional, uniform or a file, what stays is known at once, and there is no first phase.
 Without transcripts set distill.ctc to 0 and dev_split to null. A model without a CTC head (a transducer, an attention
 decoder) has its encoder compressed, without transcripts. Not supported: sharded models (FSDP, ZeRO).
 """
@@ -35,7 +35,6 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 import compress
-from compress.baselines import BASELINES
 from compress.budget import BudgetConfig, Lagrangian, check_reachable, decide, make_budget
 from compress.checkpoint import (
     CheckpointError,
@@ -51,6 +50,7 @@ from compress.config import fail, parse, to_dict
 from compress.conformers import family_of, frame_mask, frame_outputs, prepare_for_training, skeleton
 from compress.cost import size_of
 from compress.data import Batch
+from compress.decisions import DECISIONS
 from compress.distill import DistillConfig, LayerDistance, output_distance
 from compress.evaluation import GenerateConfig
 from compress.folders import write_json
@@ -89,8 +89,8 @@ class Config(RunConfig):
     Attributes:
         teacher: folder or Hub name of the model to compress.
         budget: the size to reach.
-        structure: who decides what stays. `learned`: gates, in the first phase. Without a first phase: `magnitude` (the
-            units of largest norm), `uniform` (the same share of every module), or a structure.json (budget: null).
+        structure: who decides what stays. `learned`: gates, in the first phase. Without a first phase: one of
+            `compress.decisions` (magnitude, proportional, uniform), or a structure.json (budget: null).
         fresh_weights: whether the small model starts from new weights instead of the teacher's.
         gates: what is gated, and how gates start.
         distill: the losses that hold the student to its teacher.
@@ -119,9 +119,9 @@ class Config(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if (self.budget is None) == (self.structure in (LEARNED, *BASELINES)):
+        if (self.budget is None) == (self.structure in (LEARNED, *DECISIONS)):
             raise ValueError(
-                f"structure is {self.structure!r}, budget is {self.budget}: {', '.join((LEARNED, *BASELINES))} need a "
+                f"structure is {self.structure!r}, budget is {self.budget}: {', '.join((LEARNED, *DECISIONS))} need a "
                 "budget; a structure.json is a decision already and goes with budget: null."
             )
         if self.fresh_weights and self.structure == LEARNED:
@@ -291,7 +291,7 @@ class Pruning:
     def choose(self) -> tuple[PreTrainedModel, Structure, dict[str, Any]]:
         """What stays, without learning: by the teacher's weights, or as a file says."""
         name = self.config.structure
-        structure = decide(self.budget, BASELINES[name](self.teacher)) if self.budget else Structure.load(name)
+        structure = DECISIONS[name](self.teacher, self.budget) if self.budget else Structure.load(name)
         return self.teacher, processes.from_main(structure), {"structure": name}
 
     def learn(self) -> tuple[PreTrainedModel, Structure, dict[str, Any]]:
@@ -342,9 +342,8 @@ class Pruning:
         if self.accelerator.is_main_process:
             final = read_compression(str(self.output / "final")) or {}
             sizes = ("requested", "limit", "expected", "achieved", "full", "parameters_before", "parameters")
-            names = ("structure", *sizes, "wer")
             phases = ("learn", "recover") if self.config.structure == LEARNED else ("recover",)
-            done = {name: final.get(name) for name in names} | {
+            done = {name: final.get(name) for name in ("structure", *sizes, "route", "wer")} | {
                 phase: json.loads((self.output / phase / NUMBERS).read_text()) for phase in phases
             }
             write_json(self.output / "done.json", done)

@@ -200,7 +200,7 @@ def test_a_structure_that_does_not_fit_is_refused():
 
 
 def test_a_compressed_config_without_its_structure_never_gives_a_full_model(tmp_path):
-    small = compress.remove(parakeet(), Structure("parakeet", (Block(), None, Block())))
+    small = compress.remove(parakeet(), Structure("parakeet", (Block(ffn1=None), Block(), Block())))
     small.config.structure = None
     with pytest.raises(StructureError, match="no `structure`"):
         AutoModelForCTC.from_config(small.config)

@@ -68,7 +68,7 @@ ROWS = (
     Row(OURS, "ours, module + fine gates", SIZES),
     Row("modules", "ours, module gates only", ("50%", "25%"), ("--gates.units", "[module]")),
     Row("magnitude", "magnitude, removed once", SIZES, ("--structure", "magnitude"), False),
-    Row("uniform", "uniform, from scratch", SIZES, ("--structure", "uniform", *FRESH), False),
+    Row("proportional", "proportional, from scratch", SIZES, ("--structure", "proportional", *FRESH), False),
     Row("no-layers", "ours without layerwise distillation", ("25%",), ("--distill.layers", "0")),
     Row("two", "ours, two processes", ("50%",), ("--batch.seconds", "20"), launch=LAUNCH_TWO, seeds=1),
 )  # fmt: skip

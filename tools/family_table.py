@@ -21,6 +21,7 @@ HEAD = (
     "blocks can be dropped",
     "evaluated in batches",
     "`gated/` computes what `removed/` computes",
+    "stock checkpoints hold",
 )
 
 
@@ -47,7 +48,17 @@ def row(family: Family) -> tuple[str, ...]:
         "all but those that change the frame rate" if family.fixed_blocks else "yes",
         "no: its output depends on padding" if family.padding_sensitive else "yes",
         "yes" if gates.folds_exactly else "no: a norm runs over channels",
+        _stock(family),
     )
+
+
+def _stock(family: Family) -> str:
+    """What the original's class can hold of a compressed model."""
+    if not family.stock:
+        return "nothing: its class is this package's"
+    blocks = "fewer blocks, if both halves lose equally many" if family.stock.halves else "fewer blocks"
+    kinds = [name for name, path in (("heads", family.stock.heads), ("FFN", family.stock.ffn_units)) if path]
+    return f"{blocks}; uniform {' and '.join(kinds)}" if kinds else blocks
 
 
 def written(text: str) -> str:

@@ -22,7 +22,7 @@ from torch import Tensor
 from transformers import ParakeetCTCConfig, ParakeetForCTC, PreTrainedModel
 
 import compress
-from compress.baselines import uniform
+from compress.baselines import proportional
 from compress.budget import BudgetConfig, Lagrangian, decide, make_budget
 from compress.checkpoint import load_model
 from compress.conformers import frame_mask, frame_outputs, prepare_for_training
@@ -151,10 +151,10 @@ def load_teacher(teacher: str | None) -> PreTrainedModel:
 
 
 def load_small(teacher: PreTrainedModel, model: str | None) -> PreTrainedModel:
-    """The compressed model, or the uniform half of the teacher."""
+    """The compressed model, or a proportional half of the teacher."""
     if model is not None:
         return load_model(model, device=DEVICE)
-    half = decide(make_budget(BudgetConfig(params="50%"), teacher.config), uniform(teacher))
+    half = decide(make_budget(BudgetConfig(params="50%"), teacher.config), proportional(teacher))
     return compress.remove(teacher, half)
 
 

@@ -9,11 +9,12 @@ from typing import Any, Literal
 
 import torch
 from huggingface_hub.errors import HFValidationError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoProcessor, PreTrainedConfig, PreTrainedModel
 
-from compress.conformers import UnsupportedModelError, family_of, supported
+from compress.conformers import UnsupportedModelError, family_of, skeleton, supported
 from compress.local import is_local
+from compress.stock import check_stock, route_of
 
 logger = logging.getLogger(__name__)
 
@@ -28,14 +29,17 @@ def load_config(model: str) -> PreTrainedConfig:
     Raises:
         CheckpointError: naming the checkpoint, if there is none.
         UnsupportedModelError: if no family describes the model.
+        StructureError: naming a field of a compressed checkpoint that is malformed or does not fit the others.
     """
     _check_folder(model)
     try:
-        config: PreTrainedConfig = AutoConfig.from_pretrained(model)
+        config: PreTrainedConfig = AutoConfig.from_pretrained(model, trust_remote_code=False)
     except (OSError, HFValidationError) as error:
         raise CheckpointError(f"No model can be loaded from {model!r}: {error}") from error
     except ValueError as error:  # a model_type that transformers does not know
         raise UnsupportedModelError(f"{model!r} is not supported: {error} {supported()}") from error
+    if route_of(config) == "stock" and getattr(config, "structure", None) is not None:
+        check_stock(config)
     family = family_of(config)
     classes = [name.removeprefix("Compressed") for name in config.architectures or ()]
     if classes and not {family.model_class, *family.other_classes} & set(classes):
@@ -47,6 +51,9 @@ def load_model(
     model: str, *, dtype: torch.dtype | Literal["auto"] = torch.float32, device: str | torch.device = "cpu"
 ) -> PreTrainedModel:
     """Loads a model in eval mode; a checkpoint that does not fit its weights to the last tensor is refused.
+
+    Nothing is unpickled and no code of the checkpoint is run: weights are read from safetensors files only, and the
+    classes are those of transformers and of this package.
 
     Args:
         model: folder or Hub name.
@@ -60,10 +67,10 @@ def load_model(
     config = load_config(model)
     if reason := obstacle(config):
         raise UnsupportedModelError(f"{model!r} cannot be compressed as it is: {reason}")
+    _check_weights(model, config)
+    options = {"config": config, "dtype": dtype, "use_safetensors": True, "trust_remote_code": False}
     try:
-        loaded, info = family_of(config).auto.from_pretrained(
-            model, config=config, dtype=dtype, output_loading_info=True
-        )
+        loaded, info = family_of(config).auto.from_pretrained(model, output_loading_info=True, **options)
     except (OSError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"The weights of {model!r} cannot be loaded: {error}") from error
     _check_complete(model, loaded, info)
@@ -89,7 +96,7 @@ def load_processor(model: str) -> Any:
     """
     _check_folder(model)
     try:
-        return AutoProcessor.from_pretrained(model)
+        return AutoProcessor.from_pretrained(model, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"{model!r} has no processor (feature extractor and tokenizer) that can be loaded: {error}"
@@ -113,6 +120,35 @@ def _check_folder(model: str) -> None:
         raise CheckpointError(f"There is no folder {model!r}; give a checkpoint folder or the name of a Hub model.")
     if Path(model).is_dir() and not (Path(model) / "config.json").is_file():
         raise CheckpointError(f"The folder {model!r} holds no config.json; it is not a checkpoint.")
+
+
+def _check_weights(model: str, config: PreTrainedConfig) -> None:
+    """Compares a folder's weights with the model that its config describes, before memory is taken for either."""
+    folder = Path(model)
+    if not folder.is_dir():
+        return
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise CheckpointError(
+            f"{model!r} holds no weights in the safetensors format; other formats can run code when they are read. "
+            "Convert them: load the model with transformers where you trust it, and save_pretrained."
+        )
+    wanted = {name: tuple(tensor.shape) for name, tensor in skeleton(config, original=False).state_dict().items()}
+    for file in files:
+        for name, shape in _shapes(file).items():
+            if shape != wanted.get(name, shape):
+                raise CheckpointError(
+                    f"The checkpoint {model!r} does not fit its config: {name} is {shape} in {file.name}, and "
+                    f"{wanted[name]} by config.json."
+                )
+
+
+def _shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    try:
+        with safe_open(file, "pt") as tensors:
+            return {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise CheckpointError(f"The weights in {file} cannot be loaded: {error}") from error
 
 
 def _check_complete(model: str, loaded: PreTrainedModel, info: dict[str, Any]) -> None:

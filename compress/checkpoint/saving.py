@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,10 @@ from compress.conformers import structure_of
 from compress.cost import Size, size_of
 from compress.folders import replaced_folder
 from compress.removal import remove
+from compress.stock import ROUTES, route_of
 from compress.structure import STRUCTURE_FILE, Structure
+
+logger = logging.getLogger(__name__)
 
 
 def save(
@@ -41,7 +45,8 @@ def save(
         compression: what is known of how it was made (requested, expected and achieved size, teacher, ...).
         structure: what `structure.json` says, if it is not the Structure of the model: one that is yet to be applied.
     """
-    facts = {"compress_version": compress.__version__} | (compression or {})
+    route = route_of(model.config)
+    facts = {**(compression or {}), "compress_version": compress.__version__, "route": route}
     with replaced_folder(folder) as fresh:
         model.save_pretrained(fresh)
         if processor is not None:
@@ -49,6 +54,7 @@ def save(
         (structure or structure_of(model)).save(fresh / STRUCTURE_FILE)
         (fresh / COMPRESSION_FILE).write_text(json.dumps(facts, indent=2) + "\n")
         (fresh / CARD_FILE).write_text(model_card(model, facts))
+    logger.info("%s %s", folder, ROUTES[route])
 
 
 def describe(method: str, teacher: str, before: Size, after: Size, budget: Budget | None = None) -> dict[str, Any]:

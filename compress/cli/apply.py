@@ -2,7 +2,8 @@
 
 The structure comes from a recipe or is written by hand: {"family": "parakeet", "blocks": [B, ...]}. Each B is null (the
 block is dropped) or {"ffn1": M, "attention": M, "conv": M, "ffn2": M}. Each M is "all", null (the module is removed) or
-the sorted list of the kept indices: intermediate units, heads, channels.
+the sorted list of the kept indices: intermediate units, heads, channels. The log says what it takes to load the result:
+transformers alone where the original class can hold what is left, else this package or the code that travels with it.
 
 Example:
   compress apply nvidia/parakeet-ctc-0.6b structure.json --out parakeet-small

@@ -15,6 +15,7 @@ from compress.conformers.anatomy import (
     frame_outputs,
     kept_units,
     numbered_blocks,
+    original_config,
     part,
     prepare_for_training,
     skeleton,
@@ -22,11 +23,12 @@ from compress.conformers.anatomy import (
     submodule,
     units_of,
 )
-from compress.conformers.description import UNIT_KINDS, Attention, Convolution, Family, FeedForward, Module
+from compress.conformers.description import UNIT_KINDS, Attention, Convolution, Family, FeedForward, Module, Stock
 from compress.conformers.head import ctc_head, head_logits
-from compress.conformers.registry import FAMILIES, UnsupportedModelError, supported
+from compress.conformers.registry import COMPRESSED_PREFIX, FAMILIES, UnsupportedModelError, supported
 
 __all__ = [
+    "COMPRESSED_PREFIX",
     "FAMILIES",
     "UNIT_KINDS",
     "Attention",
@@ -34,6 +36,7 @@ __all__ = [
     "Family",
     "FeedForward",
     "Module",
+    "Stock",
     "UnsupportedModelError",
     "block_units",
     "blocks_of",
@@ -46,6 +49,7 @@ __all__ = [
     "head_logits",
     "kept_units",
     "numbered_blocks",
+    "original_config",
     "part",
     "prepare_for_training",
     "skeleton",

@@ -97,6 +97,25 @@ Module = FeedForward | Attention | Convolution
 
 
 @dataclass(frozen=True)
+class Stock:
+    """Paths in the config of the dimensions, beside the number of blocks, by which the original class can be smaller.
+
+    Attributes:
+        ffn_units: the number of units of every FFN; without it all must stay.
+        heads: the numbers of heads of every attention; without them (and `head_dim`) all heads must stay.
+        head_dim: the size of one head, which the class would otherwise derive from the number of heads.
+        halves: whether something happens after half of the blocks, so that both halves must lose equally many.
+        dead: the values, or paths to values, by path, that make parts which no forward pass uses as small as can be.
+    """
+
+    ffn_units: str | None = None
+    heads: tuple[str, ...] = ()
+    head_dim: str | None = None
+    halves: bool = False
+    dead: tuple[tuple[str, int | str], ...] = ()
+
+
+@dataclass(frozen=True)
 class Family:
     """One kind of Conformer in transformers, in the model that people load.
 
@@ -132,6 +151,8 @@ class Family:
         head: path of the CTC head; None in a model without one.
         to_head: paths of what the last block's output goes through on its way to the CTC head, in running order.
         adapters: paths of further parts on that way that most models lack, and that blocks' outputs cannot go through.
+        block_count: path in the config of the number of blocks.
+        stock: the other dimensions by which the original class can hold a compressed model; None if it never can.
     """
 
     name: str
@@ -167,6 +188,8 @@ class Family:
     head: str | None = None
     to_head: tuple[str, ...] = ()
     adapters: tuple[str, ...] = ()
+    block_count: str | None = None
+    stock: Stock | None = None
 
     @property
     def original_class(self) -> type[PreTrainedModel]:
@@ -188,6 +211,14 @@ class Family:
     def auto(self) -> Any:
         """The Auto class by which its models are built and loaded, compressed or not."""
         return getattr(transformers, self.auto_class)
+
+    @property
+    def stock_paths(self) -> tuple[str, ...]:
+        """Paths in the config of everything that changes when the original class holds a compressed model."""
+        if not self.stock:
+            return ()
+        paths = (self.block_count, self.stock.ffn_units, *self.stock.heads, self.stock.head_dim, self.fixed_blocks)
+        return (*filter(None, paths), *(path for path, _ in self.stock.dead))
 
     @property
     def modules(self) -> Mapping[str, Module]:

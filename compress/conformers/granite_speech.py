@@ -4,7 +4,7 @@ The encoder counts its blocks: after half of them its own CTC posteriors are fed
 placeholder. It knows no padding: an utterance's frames depend on what stands beside it in the batch.
 """
 
-from compress.conformers.description import Attention, Convolution, Family, FeedForward
+from compress.conformers.description import Attention, Convolution, Family, FeedForward, Stock
 
 GRANITE_SPEECH = Family(
     name="granite_speech",
@@ -43,4 +43,6 @@ GRANITE_SPEECH = Family(
     padding_sensitive=True,
     numbered_blocks=True,
     prompt="chat",
+    block_count="encoder_config.num_layers",
+    stock=Stock(heads=("encoder_config.num_heads",), head_dim="encoder_config.dim_head", halves=True),
 )

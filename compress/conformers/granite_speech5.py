@@ -4,7 +4,7 @@ Its first blocks halve the frame rate and cannot be dropped; the rest may. The e
 them the CTC posteriors are fed back. So a dropped block leaves a placeholder, and the others keep their numbers.
 """
 
-from compress.conformers.description import Attention, Convolution, Family, FeedForward
+from compress.conformers.description import Attention, Convolution, Family, FeedForward, Stock
 
 GRANITE_SPEECH5 = Family(
     name="granite_speech5",
@@ -41,4 +41,11 @@ GRANITE_SPEECH5 = Family(
     numbered_blocks=True,
     fixed_blocks="encoder_config.subsample_layers",
     head="ctc_head",
+    block_count="encoder_config.num_hidden_layers",
+    stock=Stock(
+        ffn_units="encoder_config.intermediate_size",
+        heads=("encoder_config.num_attention_heads", "encoder_config.num_key_value_heads"),
+        head_dim="encoder_config.head_dim",
+        halves=True,
+    ),
 )

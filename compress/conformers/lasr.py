@@ -1,6 +1,6 @@
 """LASR: Google's medical Conformer with a CTC head (`LasrForCTC`). The factors of its residual stream always stay."""
 
-from compress.conformers.description import Attention, Convolution, Family, FeedForward
+from compress.conformers.description import Attention, Convolution, Family, FeedForward, Stock
 
 LASR = Family(
     name="lasr",
@@ -37,4 +37,10 @@ LASR = Family(
     input_features="encoder_config.num_mel_bins",
     head="ctc_head",
     to_head=("encoder.out_norm",),
+    block_count="encoder_config.num_hidden_layers",
+    stock=Stock(
+        ffn_units="encoder_config.intermediate_size",
+        heads=("encoder_config.num_attention_heads", "encoder_config.num_key_value_heads"),
+        head_dim="encoder_config.head_dim",
+    ),
 )

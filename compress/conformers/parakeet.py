@@ -1,6 +1,6 @@
 """Parakeet: NVIDIA's FastConformer with a CTC head (`ParakeetForCTC`)."""
 
-from compress.conformers.description import Attention, Convolution, Family, FeedForward
+from compress.conformers.description import Attention, Convolution, Family, FeedForward, Stock
 
 PARAKEET = Family(
     name="parakeet",
@@ -39,4 +39,10 @@ PARAKEET = Family(
     input_rate=100,
     input_features="encoder_config.num_mel_bins",
     head="ctc_head",
+    block_count="encoder_config.num_hidden_layers",
+    stock=Stock(
+        ffn_units="encoder_config.intermediate_size",
+        heads=("encoder_config.num_attention_heads", "encoder_config.num_key_value_heads"),
+        head_dim="encoder_config.head_dim",
+    ),
 )

@@ -6,6 +6,7 @@ the text decoder stays as it is.
 
 from dataclasses import replace
 
+from compress.conformers.description import Stock
 from compress.conformers.wav2vec2_bert import WAV2VEC2_BERT
 
 SEAMLESS_M4T_V2 = replace(
@@ -29,6 +30,8 @@ SEAMLESS_M4T_V2 = replace(
     head=None,
     to_head=(),
     adapters=(),
+    block_count="speech_encoder_layers",
+    stock=Stock(),  # its adapter shares the number of heads and FFN units
 )
 SEAMLESS_M4T = replace(
     SEAMLESS_M4T_V2,

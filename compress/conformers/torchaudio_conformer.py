@@ -36,4 +36,5 @@ TORCHAUDIO_CONFORMER = Family(
     input_features="num_features",
     padding_sensitive=True,
     head="ctc_head",
+    block_count="num_layers",
 )

@@ -150,6 +150,11 @@ class TorchaudioConformerForCTC(PreTrainedModel):
         self.post_init()  # type: ignore[no-untyped-call]
 
     @classmethod
+    def _can_set_attn_implementation(cls) -> bool:
+        """Eager or sdpa; transformers would look for the answer in the text of the file that holds this class."""
+        return True
+
+    @classmethod
     def wrap(
         cls,
         conformer: Conformer,

@@ -1,6 +1,6 @@
 """Wav2Vec2-BERT with a CTC head (`Wav2Vec2BertForCTC`): causal convolutions with a LayerNorm over their channels."""
 
-from compress.conformers.description import Attention, Convolution, Family, FeedForward
+from compress.conformers.description import Attention, Convolution, Family, FeedForward, Stock
 
 WAV2VEC2_BERT = Family(
     name="wav2vec2_bert",
@@ -47,4 +47,6 @@ WAV2VEC2_BERT = Family(
     head="lm_head",
     to_head=("dropout",),
     adapters=("wav2vec2_bert.intermediate_ffn", "wav2vec2_bert.adapter"),
+    block_count="num_hidden_layers",
+    stock=Stock(ffn_units="intermediate_size"),
 )

@@ -1,6 +1,6 @@
 """Wav2Vec2-Conformer with a CTC head (`Wav2Vec2ConformerForCTC`), relative, rotary or no position embeddings."""
 
-from compress.conformers.description import Attention, Convolution, Family, FeedForward
+from compress.conformers.description import Attention, Convolution, Family, FeedForward, Stock
 
 WAV2VEC2_CONFORMER = Family(
     name="wav2vec2_conformer",
@@ -48,4 +48,9 @@ WAV2VEC2_CONFORMER = Family(
     head="lm_head",
     to_head=("wav2vec2_conformer.encoder.layer_norm", "dropout"),
     adapters=("wav2vec2_conformer.adapter",),
+    block_count="num_hidden_layers",
+    stock=Stock(
+        ffn_units="intermediate_size",
+        dead=(("num_conv_pos_embeddings", 1), ("num_conv_pos_embedding_groups", "hidden_size")),
+    ),
 )

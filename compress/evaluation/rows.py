@@ -8,6 +8,7 @@ from typing import Any
 
 from compress.evaluation import formats
 from compress.evaluation.report import Report
+from compress.lineage import earlier_compressions
 
 _SIZES = ("requested", "expected", "achieved")
 
@@ -97,7 +98,7 @@ def condition_line(report: Report) -> str:
 
 
 def compression_line(model: dict[str, Any]) -> str | None:
-    """Requested, expected and achieved size, and the teacher, as far as the checkpoint's `compression.json` says."""
+    """Requested, expected and achieved size, the teacher, and how that was compressed, as `compression.json` says."""
     carried = model.get("compression") or {}
     sizes = [
         f"{name} {_amount(carried[name], carried.get('full'))}" for name in _SIZES if carried.get(name) is not None
@@ -105,7 +106,8 @@ def compression_line(model: dict[str, Any]) -> str | None:
     if sizes and carried.get("full"):
         sizes.append(f"before {_amount(carried['full'], None)} {carried.get('metric', '')}".strip())
     teacher = [f"teacher {carried['teacher']}"] if carried.get("teacher") else []
-    return "; ".join([*([", ".join(sizes)] if sizes else []), *teacher]) or None
+    earlier = [line.removesuffix(".") for line in earlier_compressions(carried)]
+    return "; ".join([*([", ".join(sizes)] if sizes else []), *teacher, *earlier]) or None
 
 
 def _amount(value: Any, full: float | None) -> str:

@@ -208,12 +208,12 @@ def test_case_is_ignored_unless_asked_for(checkpoints: dict[str, str], folder: P
         evaluate_models(EvaluateConfig(normalise="none", **options))
 
 
-def test_a_checkpoint_with_pickled_weights(checkpoints: dict[str, str], folder: Path, tmp_path: Path):
+def test_a_checkpoint_with_pickled_weights_is_refused(checkpoints: dict[str, str], folder: Path, tmp_path: Path):
     pickled = shutil.copytree(checkpoints["full"], tmp_path / "pickled")
     (pickled / "model.safetensors").unlink()
     torch.save(load_model(checkpoints["full"]).state_dict(), pickled / "pytorch_model.bin")
-    report = evaluate_models(config({"full": str(pickled)}, folder, "full"))
-    assert report["model"]["bytes"] == (pickled / "pytorch_model.bin").stat().st_size
+    with pytest.raises(ValueError, match="holds no weights in the safetensors format"):
+        evaluate_models(config({"full": str(pickled)}, folder, "full"))
 
 
 def test_an_unknown_size_is_said_before_anything_is_read(

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from compress.evaluation import formats
 from compress.evaluation.bootstrap import BootstrapConfig
+from compress.evaluation.html import render_html
 from compress.evaluation.markdown import render_markdown
 from compress.evaluation.report import Report, Transcripts, difference, kept_blocks, worst_utterances
 from compress.evaluation.rows import comparison_rows, compression_line, headline, verdict
@@ -115,6 +116,17 @@ def test_headline_and_verdict_follow_the_interval(make_report: MakeReport):
 )
 def test_compression_is_shown_if_the_checkpoint_carries_it(carried: dict[str, object] | None, expected: str | None):
     assert compression_line({"compression": carried}) == expected
+
+
+def test_every_form_of_the_report_speaks_of_the_compression_before(make_report: MakeReport) -> None:
+    report = make_report(blocks=2, utterances=5)
+    first = {"method": "prune", "teacher": "someone/large", "parameters_before": 4_000_000, "parameters": 2_000_000}
+    report["model"]["compression"] = {"method": "prune", "teacher": "/runs/first", "teacher_compression": first}
+    sentence = "first had itself been compressed (prune, from someone/large, 4,000,000 to 2,000,000 parameters)"
+    console = Console(record=True, width=1000, file=io.StringIO())
+    show(report, console)
+    for text in (render_markdown(report), render_html(report), console.export_text()):
+        assert sentence in text
 
 
 @pytest.mark.parametrize(

@@ -374,14 +374,15 @@ def test_a_model_without_a_ctc_head_has_no_ctc_loss(folder: Path, tmp_path: Path
         prune_here(folder, tmp_path / "run", "--teacher", str(tmp_path / "teacher"))
 
 
-@pytest.mark.parametrize("method", ["magnitude", "uniform", "fresh"])
+@pytest.mark.parametrize("method", ["magnitude", "proportional", "uniform", "fresh"])
 def test_what_stays_can_be_chosen_without_learning(folder: Path, tmp_path: Path, method: str) -> None:
     fresh = ("--fresh_weights", "true") if method == "fresh" else ()
-    structure = "uniform" if fresh else method
+    structure = "proportional" if fresh else method
     output = prune_here(folder, tmp_path / "run", "--structure", structure, "--recover.steps", "2", *fresh)
     assert done(output)["structure"] == structure
     assert done(output)["parameters"] == done(output)["achieved"] <= done(output)["limit"]
     assert done(output)["recover"]["steps"] == 2
+    assert done(output)["route"] == ("stock" if method == "uniform" else "code")
     assert not (output / "learn").exists()
     assert "expected at the end" not in (output / "final" / "README.md").read_text()
     teacher, small = load_model(str(folder / "teacher" / "best")), load_model(str(output / "removed"))
@@ -405,7 +406,7 @@ def test_what_stays_can_be_a_file(folder: Path, finished: Path, tmp_path: Path) 
     ("overrides", "message"),
     [
         (("--structure", "magnitud"), "structure is 'magnitud'"),
-        (("--budget", "null"), "learned, magnitude, uniform need a budget"),
+        (("--budget", "null"), "learned, magnitude, proportional, uniform need a budget"),
         (("--fresh_weights", "true"), "fresh_weights needs another structure"),
     ],
 )

@@ -1,0 +1,133 @@
+"""Stock checkpoints: what a Structure leaves, said by the original class's own config, so that no code need travel.
+
+The original classes of transformers can hold fewer blocks, and fewer heads and FFN units if these are as many in every
+block. Which values of the config say so is told by the family (`Stock`). The config keeps the Structure and the values
+as they were, so that a stock checkpoint is known as compressed, and can be described and compressed again.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Literal
+
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from compress.conformers import (
+    COMPRESSED_PREFIX,
+    Family,
+    Stock,
+    block_units,
+    blocks_of,
+    family_of,
+    fixed_blocks,
+    original_config,
+    part,
+    skeleton,
+    structure_of,
+)
+from compress.conformers.anatomy import ORIGINAL_DIMENSIONS, set_dimension
+from compress.structure import MODULES, Structure, StructureError, count_kept
+
+Route = Literal["stock", "code", "package"]
+
+ROUTES: dict[Route, str] = {
+    "stock": "loads with transformers alone",
+    "code": "loads after `import compress`, or without it by trust_remote_code=True",
+    "package": "loads after `import compress`",
+}
+"""What it takes to load a checkpoint."""
+
+
+def route_of(config: PreTrainedConfig) -> Route:
+    """Which route a checkpoint with this config needs."""
+    if str(config.model_type).startswith(COMPRESSED_PREFIX):
+        return "code"
+    return "package" if family_of(config).own_class else "stock"
+
+
+def stock_config(config: PreTrainedConfig, structure: Structure) -> PreTrainedConfig | None:
+    """The config by which the original class holds what a Structure leaves; None if it cannot.
+
+    Args:
+        config: of the original model.
+        structure: of the original model.
+    """
+    family = family_of(config)
+    if not family.stock or not family.block_count:
+        return None
+    changed = _dimensions(family, family.stock, skeleton(config), structure)
+    if changed is None:
+        return None
+    changed[family.block_count] = sum(block is not None for block in structure.blocks)
+    small = copy.deepcopy(config)
+    before = {path: _get(config, path) for path in changed}
+    for path, value in changed.items():
+        set_dimension(small, path, value)
+    small.structure = structure.to_dict()
+    setattr(small, ORIGINAL_DIMENSIONS, before)
+    return small
+
+
+def check_stock(config: PreTrainedConfig) -> None:
+    """Checks that the dimensions of a compressed model of the original class are those that its Structure leaves.
+
+    Raises:
+        StructureError: naming the field that is malformed or does not fit.
+    """
+    original, structure, family = original_config(config), structure_of(config), family_of(config)
+    structure.check(family.name, block_units(skeleton(original)))
+    wanted = stock_config(original, structure)
+    if wanted is None:
+        raise StructureError(
+            f"The structure in config.json is not one that {family.model_class} can hold: it needs as many heads and "
+            "FFN units in every block, and every convolution channel."
+        )
+    for path in family.stock_paths:
+        if _get(config, path) != _get(wanted, path):
+            raise StructureError(
+                f"{path} in config.json is {_get(config, path)!r}, but its structure leaves {_get(wanted, path)!r}."
+            )
+
+
+def _dimensions(family: Family, stock: Stock, original: PreTrainedModel, structure: Structure) -> dict[str, Any] | None:
+    """The values of the config, by path, that say what a Structure leaves; None if no values can."""
+    pairs = [(block, units) for block, units in zip(structure.blocks, block_units(original), strict=True) if block]
+    left = [{name: count_kept(getattr(block, name), units[name]) for name in MODULES} for block, units in pairs]
+    widths = {counts[name] for counts in left for name in ("ffn1", "ffn2")}
+    heads = {counts["attention"] for counts in left}
+    if len(widths) != 1 or len(heads) != 1 or 0 in widths | heads:
+        return None
+    if any(counts["conv"] != units["conv"] for counts, (_, units) in zip(left, pairs, strict=True)):
+        return None
+    if not stock.heads and heads != {pairs[0][1]["attention"]}:
+        return None
+    if not stock.ffn_units and widths != {pairs[0][1]["ffn1"]}:
+        return None
+    if stock.halves and not _halves_fit(structure):
+        return None
+    values: dict[str, Any] = dict.fromkeys(stock.heads, heads.pop())
+    if stock.ffn_units:
+        values[stock.ffn_units] = widths.pop()
+    if stock.head_dim:
+        attention = part(blocks_of(original)[0], family.attention.path)
+        values[stock.head_dim] = part(attention, family.attention.head_dim)
+    if family.fixed_blocks:
+        values[family.fixed_blocks] = _renumbered(structure, fixed_blocks(original))
+    return values | {path: _get(original.config, to) if isinstance(to, str) else to for path, to in stock.dead}
+
+
+def _halves_fit(structure: Structure) -> bool:
+    """Whether half of the blocks that are left are those left of the first half."""
+    stays = [block is not None for block in structure.blocks]
+    first = sum(stays[: len(stays) // 2])
+    return first == sum(stays) // 2 and (first > 0 or len(stays) == 1)
+
+
+def _renumbered(structure: Structure, fixed: set[int]) -> list[int]:
+    survivors = [index for index, block in enumerate(structure.blocks) if block]
+    return [number for number, index in enumerate(survivors) if index in fixed]
+
+
+def _get(config: PreTrainedConfig, path: str) -> Any:
+    owner, _, name = path.rpartition(".")
+    return getattr(part(config, owner), name, None)
