@@ -11,10 +11,9 @@ from torch.nn.utils import parametrize
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from compress.compressed import compressed_config, compressed_model_class
-from compress.conformers import block_units, blocks_of, family_of, structure_of
+from compress.conformers import block_units, blocks_of, family_of, numbered_blocks, structure_of
 from compress.pages import give_back_when_gone
-from compress.slicing import assign, close_gaps_, shrink_
-from compress.stock import route_of
+from compress.slicing import assign, place_blocks_, shrink_
 from compress.structure import Structure
 
 
@@ -55,8 +54,7 @@ def rebuild(
         give_back_when_gone(_tensors(model).values())
     sliced = model if consume else _share(model)
     shrink_(sliced, structure)
-    if route_of(config) == "stock":
-        close_gaps_(sliced)
+    place_blocks_(sliced, numbered_blocks(small))
     shared = () if consume else _tensors(model).values()
     _assign(small, sliced, shared=shared, unused=_unused(small, sliced))
     if model.can_generate():

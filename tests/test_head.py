@@ -28,8 +28,8 @@ def test_a_model_without_a_ctc_head_has_no_logits() -> None:
 
 
 def test_an_adapter_before_the_head_is_refused() -> None:
-    config = Wav2Vec2ConformerConfig(**DIMENSIONS, conv_dim=(16,), conv_kernel=(10,), conv_stride=(5,), vocab_size=5,
-                                     add_adapter=True, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=4)  # fmt: skip
+    convolutions = {"conv_dim": (16,), "conv_kernel": (10,), "conv_stride": (5,), "num_conv_pos_embedding_groups": 4}
+    config = Wav2Vec2ConformerConfig(**DIMENSIONS, **convolutions, vocab_size=5, add_adapter=True)
     with torch.device("meta"):
         model = Wav2Vec2ConformerForCTC(config)
     with pytest.raises(UnsupportedModelError, match=r"stands wav2vec2_conformer\.adapter"):

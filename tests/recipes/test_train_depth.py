@@ -1,4 +1,4 @@
-"""recipes/train.py with intermediate CTC and stochastic depth: resumed exactly, on two processes, and as fine-tuning."""
+"""recipes/train.py with intermediate CTC and stochastic depth: resumed exactly, on two processes, fine-tuning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run by torchrun on two processes (see test_two_depths.py): what the ranks agree on when blocks are dropped, as JSON."""
+"""Run by torchrun on two processes (see test_two_depths.py): what ranks agree on when blocks are dropped, as JSON."""
 
 from __future__ import annotations
 
@@ -38,9 +38,7 @@ def difference(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
 
 
 def main(out: str) -> None:
-    accelerator = Accelerator(
-        cpu=True, kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)]
-    )
+    accelerator = Accelerator(cpu=True, kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
     model = parakeet()
     prepare_for_training(model, dropout=0.0)
     recogniser = Recogniser(
