@@ -24,12 +24,13 @@ from typing import Any
 
 import torch
 from accelerate.utils import set_seed
-from transformers import AutoProcessor
+from transformers import AutoProcessor, PreTrainedModel
 
 from compress.checkpoint import load_processor
 from compress.config import fail, parse, to_dict
 from compress.conformers import frame_mask
 from compress.data import Batch, open_speech
+from compress.elastic import ElasticConfig, make, rule_structures
 from compress.folders import replaced_folder, write_json
 from compress.training import processes
 from compress.training.best import Best
@@ -87,6 +88,7 @@ class Config(RunConfig):
         stochastic_depth: probability of the last block to be left out of a training batch, with those before it in
             proportion to their depth; 0: none. 0.3 together with `inter_ctc` prepares a model for running at several
             depths.
+        elastic: the depths at which the saved models can run; null: one depth, as it is trained.
     """
 
     model: ModelConfig
@@ -96,6 +98,7 @@ class Config(RunConfig):
     max_steps: int | None = None
     inter_ctc: InterCtcConfig | None = None
     stochastic_depth: float = 0.0
+    elastic: ElasticConfig | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -139,6 +142,7 @@ class Training:
         set_seed(config.seed)
         self.blank: int = self.processor.tokenizer.pad_token_id
         self.model = build_model(config.model, vocabulary_size=len(self.processor.tokenizer), blank=self.blank)
+        self.depths = rule_structures(self.model, config.elastic) if config.elastic else {}
         self.recogniser = Recogniser(
             self.model,
             inter_ctc=config.inter_ctc,
@@ -250,8 +254,23 @@ class Training:
         """The model and its processor, in transformers' format."""
         if self.accelerator.is_main_process:
             with replaced_folder(self.output / name) as fresh:
-                self.model.save_pretrained(fresh)
+                self.elastic_model().save_pretrained(fresh)
                 self.processor.save_pretrained(fresh)
+
+    def elastic_model(self) -> PreTrainedModel:
+        """The model as it is saved: with its depths, if it is to have several."""
+        return make(self.model, self.depths) if self.depths else self.model
+
+    def rates_by_depth(self) -> dict[str, float]:
+        """The dev WER of the last model at each depth, if it has several."""
+        if not self.depths:
+            return {}
+        assert self.dev is not None
+        model, rates = self.elastic_model(), {}
+        for depth in model.depths:
+            model.set_depth(depth)
+            rates[str(depth)] = self.dev.error_rates(model).wer
+        return {"last_dev_wer_by_depth": rates}
 
     def finish(self) -> None:
         """The last model and the final numbers."""
@@ -263,6 +282,7 @@ class Training:
             "last_dev_wer": numbers["dev/wer"],
             "last_dev_cer": numbers["dev/cer"],
             "parameters": self.model.num_parameters(),
+            **self.rates_by_depth(),
         }
         if self.accelerator.is_main_process:
             write_json(self.done_file, done)

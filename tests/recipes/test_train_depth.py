@@ -37,6 +37,8 @@ inter_ctc:
   blocks: [1, 2]
   heads: separate
 stochastic_depth: 0.6
+elastic:
+  depths: [2]
 max_steps: {STEPS}
 optimizer:
   warmup_steps: 2
@@ -78,9 +80,12 @@ def test_all_losses_are_reported_and_finite(finished: Path) -> None:
     assert all(total == pytest.approx(0.5 * last + 0.5 * inner, rel=1e-5) for last, inner, total in rows)
 
 
-def test_the_models_are_plain_ones_without_further_heads(finished: Path) -> None:
+def test_the_models_are_elastic_and_have_no_further_heads(finished: Path) -> None:
     model = load_model(str(finished / "last"))
-    assert type(model).__name__ == "ParakeetForCTC"
+    assert model.depths == {2: (1, 3), 4: (0, 1, 2, 3)}
+    rates = done(finished)["last_dev_wer_by_depth"]
+    assert rates["4"] == done(finished)["last_dev_wer"]
+    assert list(rates) == ["2", "4"]
     assert set(load_file(finished / "last" / "model.safetensors")) == set(model.state_dict())
     inside = load_file(finished / "checkpoints" / "step-00000006" / "model.safetensors")
     assert any(name.startswith("inter_ctc.heads.1.") for name in inside)
@@ -124,3 +129,8 @@ def test_a_wrong_rate_is_refused_by_name(config: Path, tmp_path: Path, capsys: p
     with pytest.raises(SystemExit):
         train_here(config, tmp_path / "run", "--stochastic_depth", "1.5")
     assert "stochastic_depth is the probability" in capsys.readouterr().err
+
+
+def test_a_depth_that_the_model_cannot_have_is_refused(config: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="has 4 blocks and can run at depth 1 to 4, not at 9"):
+        train_here(config, tmp_path / "run", "--elastic.depths", "[9]")
