@@ -135,3 +135,12 @@ def test_rules() -> None:
     assert every_other(range(12), 1) == [11]
     assert every_other(range(3), 0) == []
     assert last_first(range(12), 4) == [0, 1, 2, 3]
+
+
+def test_the_card_says_how_to_switch(checkpoint: str, tmp_path: Path) -> None:
+    main(["elastic", checkpoint, "--depths", "1", "--out", str(tmp_path / "elastic")])
+    assert (
+        "runs at depth 1, 3, switched without reloading by `model.set_depth(1)`"
+        in (tmp_path / "elastic" / "README.md").read_text()
+    )
+    assert "elastic" not in (Path(checkpoint) / "README.md").read_text()
