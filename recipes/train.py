@@ -142,7 +142,8 @@ class Training:
         set_seed(config.seed)
         self.blank: int = self.processor.tokenizer.pad_token_id
         self.model = build_model(config.model, vocabulary_size=len(self.processor.tokenizer), blank=self.blank)
-        self.depths = rule_structures(self.model, config.elastic) if config.elastic else {}
+        elastic = config.elastic and config.elastic.resolved(inter_ctc=config.inter_ctc is not None)
+        self.depths = rule_structures(self.model, elastic) if elastic else {}
         self.recogniser = Recogniser(
             self.model,
             inter_ctc=config.inter_ctc,

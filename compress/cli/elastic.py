@@ -2,7 +2,7 @@
 
 Which blocks run at a depth comes from a structure.json that drops whole blocks, or where there is none from a rule:
 every_other leaves blocks out at even distances, last_first from the end. Neither looks at data. Models that were
-trained with stochastic depth and intermediate CTC (recipes/train.py) lose least.
+trained with stochastic depth and intermediate CTC (recipes/train.py) lose least, and by last_first.
 
 Examples:
   compress elastic runs/train/best --depths 4 6 --out parakeet-elastic

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel
 
-HEADER = ("depth", "blocks", "WER", "95 % interval", "CER", "parameters", "MACs per second", "real-time factor")
+HEADER = ("depth", "blocks", "WER", "95 % interval", "parameters", "MACs/s", "RTF")
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,6 @@ def depth_rows(report: Report) -> list[list[str]]:
             " ".join(map(str, one["blocks"])),
             formats.percent(one["wer"], 2),
             formats.interval(one["wer_ci95"], 2),
-            formats.percent(one["cer"], 2),
             formats.count(one["parameters"]),
             formats.count(one["macs_per_second"]),
             formats.significant(one["rtf"]),

@@ -11,7 +11,7 @@ import torch
 from compress.checkpoint import load_model, save
 from compress.cli import main
 from compress.conformers import frame_outputs
-from compress.elastic import structure_at
+from compress.elastic import ElasticConfig, structure_at
 from compress.elastic.rules import every_other, last_first
 from compress.structure import Structure
 from tests.routes import processor_for
@@ -144,3 +144,9 @@ def test_the_card_says_how_to_switch(checkpoint: str, tmp_path: Path) -> None:
         in (tmp_path / "elastic" / "README.md").read_text()
     )
     assert "elastic" not in (Path(checkpoint) / "README.md").read_text()
+
+
+def test_the_rule_suits_the_training() -> None:
+    assert ElasticConfig((2,)).resolved(inter_ctc=True).rule == "last_first"
+    assert ElasticConfig((2,)).resolved(inter_ctc=False).rule == "every_other"
+    assert ElasticConfig((2,), "every_other").resolved(inter_ctc=True).rule == "every_other"
