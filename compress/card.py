@@ -51,7 +51,7 @@ def model_card(model: PreTrainedModel, facts: dict[str, Any], report: dict[str, 
         route=route_of(model.config),
         model_class=type(model).__name__,
         size=size_of(model),
-        depths=list(depths_of(model)) if getattr(model.config, "depths", None) else [],
+        depths=list(depths_of(model)),
         rows=[_row(block) for block in kept_units(model)],
         modules=MODULES,
         versions={

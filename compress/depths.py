@@ -24,9 +24,9 @@ class DepthError(ValueError):
 
 
 def depths_of(model: PreTrainedModel) -> dict[int, tuple[int, ...]]:
-    """The blocks that run at each depth of a compressed model, shallowest first; all of them at the last."""
+    """The blocks that run at each depth of a model, shallowest first; all of them at the last, often the only one."""
     blocks = len(blocks_of(model))
-    return {**read_depths(model.config.depths), blocks: tuple(range(blocks))}
+    return {**read_depths(getattr(model.config, "depths", None)), blocks: tuple(range(blocks))}
 
 
 def depth_of(model: PreTrainedModel) -> int:

@@ -21,7 +21,7 @@ def structure_at(model: PreTrainedModel, depth: int) -> Structure:
     Raises:
         DepthError: if the model has no such depth.
     """
-    depths = depths_of(model) if hasattr(model.config, "depths") else {}
+    depths = depths_of(model)
     if depth not in depths:
         known = f"its depths are {', '.join(map(str, depths))}" if len(depths) > 1 else "it is not elastic"
         raise DepthError(f"The model has no depth {depth}: {known}. Make one that has it: compress elastic --help")

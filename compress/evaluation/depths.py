@@ -47,7 +47,7 @@ class DepthMeasurements:
 
 def depths_below(model: PreTrainedModel) -> list[int]:
     """The depths of a model other than the full one; none if it is not elastic."""
-    return sorted(depths_of(model))[:-1] if getattr(model.config, "depths", None) else []
+    return list(depths_of(model))[:-1]
 
 
 def setters(model: PreTrainedModel) -> dict[str, Callable[[], None]]:

@@ -137,12 +137,16 @@ def test_rules() -> None:
     assert last_first(range(12), 4) == [0, 1, 2, 3]
 
 
-def test_the_card_says_how_to_switch(checkpoint: str, tmp_path: Path) -> None:
+def test_the_card_and_inspect_say_that_it_can_switch(
+    checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     main(["elastic", checkpoint, "--depths", "1", "--out", str(tmp_path / "elastic")])
     assert (
         "runs at depth 1, 3, switched without reloading by `model.set_depth(1)`"
         in (tmp_path / "elastic" / "README.md").read_text()
     )
+    main(["inspect", str(tmp_path / "elastic"), "--seconds", "1"])
+    assert "runs at depth" in capsys.readouterr().out
     assert "elastic" not in (Path(checkpoint) / "README.md").read_text()
 
 
