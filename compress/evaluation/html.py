@@ -79,7 +79,7 @@ def render_html(report: Report) -> str:
         blocks=blocks_figure(report["model"]),
         rows=comparison_rows(report),
         depths=depths_figure(report) if "depths" in report else None,
-        depth_tiles=depth_tiles(report) if "depths" in report else [],
+        depth_bars=depth_bars(report) if "depths" in report else {},
         depth_header=HEADER,
         depth_rows=depth_rows(report),
         conditions=condition_line(report),
@@ -105,24 +105,18 @@ def tiles(report: Report) -> list[Tile]:
     ]
 
 
-def depth_tiles(report: Report) -> list[Tile]:
-    """What each depth of an elastic model costs, the full depth first."""
+def depth_bars(report: Report) -> dict[str, list[Bar]]:
+    """What each depth of an elastic model costs, by quantity, the full depth first."""
     entries = list(reversed(report["depths"]))
     quantities = (
         ("Parameters", "parameters", formats.count),
         ("MACs per second of audio", "macs_per_second", formats.count),
         ("Real-time factor", "rtf", formats.significant),
     )
-    return [
-        Tile(
-            label=label,
-            value=show(entries[-1][key]),
-            change=f"at depth {entries[-1]['depth']}",
-            better=None,
-            bars=[Bar(f"depth {one['depth']}", one[key] / entries[0][key], show(one[key])) for one in entries],
-        )
+    return {
+        label: [Bar(f"depth {one['depth']}", one[key] / entries[0][key], show(one[key])) for one in entries]
         for label, key, show in quantities
-    ]
+    }
 
 
 def error_bars(report: Report) -> list[Stacked]:
