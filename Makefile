@@ -13,7 +13,7 @@ demo: setup
 	$(BIN)/compress demo
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --dist loadfile
 
 check: setup
 	$(BIN)/ruff check .

