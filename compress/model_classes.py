@@ -13,6 +13,7 @@ from typing import Any
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from compress.conformers import COMPRESSED_PREFIX, Family, family_of, part
+from compress.depths import depth_of, depths_of, prepare_depths_, set_depth
 from compress.slicing import shrink_
 from compress.structure import STRUCTURE_FILE, Structure, StructureError
 
@@ -44,10 +45,11 @@ def _make_config_class(
     base: type[PreTrainedConfig], auto_map: dict[str, str], write_beside: Callable[[PreTrainedConfig, Path], None]
 ) -> type[PreTrainedConfig]:
     class CompressedConfig(base):  # type: ignore[misc,valid-type]
-        """The original's config and the Structure that a compressed model keeps of it."""
+        """The original's config and the Structure that a compressed model keeps of it; `depths` if it is elastic."""
 
         model_type = COMPRESSED_PREFIX + str(base.model_type)
         structure: Any = None
+        depths: Any = None
 
         def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
             """Saves the config as transformers does, and beside it all that a complete checkpoint needs but weights."""
@@ -70,6 +72,29 @@ def _make_model_class(base: type[PreTrainedModel], config_class: type[PreTrained
             _check_blocks(config, structure)
             super().__init__(config, *args, **kwargs)
             shrink_(self, structure)
+            prepare_depths_(self)
+
+        @property
+        def depths(self) -> dict[int, tuple[int, ...]]:
+            """The blocks that run at each depth, shallowest first; all of them at the last."""
+            return depths_of(self)
+
+        @property
+        def depth(self) -> int:
+            """How many blocks run; all of them in a model that was just loaded."""
+            return depth_of(self)
+
+        def set_depth(self, depth: int) -> None:
+            """Lets the model run at another of its `depths` from now on; nothing is copied, and no weight moves.
+
+            It then computes what the model computes that `compress extract` writes. With `output_hidden_states` a block
+            that does not run repeats the state before it. A model compiled by `torch.compile` is compiled anew at the
+            first forward pass of each depth.
+
+            Raises:
+                DepthError: listing the depths that there are, if this is none of them.
+            """
+            set_depth(self, depth)
 
     CompressedModel.config_class = config_class
     CompressedModel.__name__ = CompressedModel.__qualname__ = f"Compressed{base.__name__}"

@@ -8,13 +8,12 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from compress.compressed import compressed_config, compressed_model_class
-from compress.conformers import block_units, blocks_of, family_of, structure_of
+from compress.conformers import block_units, blocks_of, family_of, numbered_blocks, structure_of
 from compress.pages import give_back_when_gone
-from compress.slicing import assign, close_gaps_, shrink_
-from compress.stock import route_of
+from compress.slicing import assign, place_blocks_, shrink_
 from compress.structure import Structure
 
 
@@ -37,19 +36,25 @@ def remove(model: PreTrainedModel, structure: Structure, *, consume: bool = Fals
         UnsupportedModelError: if no family describes the model.
     """
     structure.check(family_of(model).name, block_units(model))
+    config = compressed_config(model.config, structure_of(model).then(structure))
+    return rebuild(model, structure, config, consume=consume)
+
+
+def rebuild(
+    model: PreTrainedModel, structure: Structure, config: PreTrainedConfig, *, consume: bool = False
+) -> PreTrainedModel:
+    """Builds the model of a compressed config from what a Structure keeps of another; see `remove`."""
     if any(parametrize.is_parametrized(module) for block in blocks_of(model) for module in block.modules()):
         raise ValueError(
             "The model has gates; take them off (Gates.detach) and fold their values in (Gates.fold_) first."
         )
-    config = compressed_config(model.config, structure_of(model).then(structure))
     with torch.device("meta"):
         small = compressed_model_class(config)(config)
     if consume:
         give_back_when_gone(_tensors(model).values())
     sliced = model if consume else _share(model)
     shrink_(sliced, structure)
-    if route_of(config) == "stock":
-        close_gaps_(sliced)
+    place_blocks_(sliced, numbered_blocks(small))
     shared = () if consume else _tensors(model).values()
     _assign(small, sliced, shared=shared, unused=_unused(small, sliced))
     if model.can_generate():

@@ -90,14 +90,16 @@ def shrink_(model: PreTrainedModel, structure: Structure) -> None:
         else:
             part(model, family.blocks)[position] = AbsentBlock()
     if not family.numbered_blocks:
-        close_gaps_(model)
+        place_blocks_(model, range(len(blocks_of(model))))
     renumber_caches(family, model)
     drop_dead_(model)
 
 
-def close_gaps_(model: PreTrainedModel) -> None:
-    """Numbers the blocks that are left anew, without placeholders for dropped ones, in place."""
-    assign(model, family_of(model).blocks, nn.ModuleList(blocks_of(model)))
+def place_blocks_(model: PreTrainedModel, positions: Iterable[int]) -> None:
+    """Numbers the blocks that are left anew, in place; placeholders stand at the positions between them."""
+    found = dict(zip(positions, blocks_of(model), strict=True))
+    blocks = [found[position] if position in found else AbsentBlock() for position in range(max(found) + 1)]
+    assign(model, family_of(model).blocks, nn.ModuleList(blocks))
 
 
 def renumber_caches(family: Family, model: PreTrainedModel) -> None:

@@ -24,26 +24,30 @@ from typing import Any
 
 import torch
 from accelerate.utils import set_seed
-from transformers import AutoProcessor
+from transformers import AutoProcessor, PreTrainedModel
 
 from compress.checkpoint import load_processor
 from compress.config import fail, parse, to_dict
 from compress.conformers import frame_mask
 from compress.data import Batch, open_speech
+from compress.elastic import ElasticConfig, make, rule_structures
 from compress.folders import replaced_folder, write_json
 from compress.training import processes
 from compress.training.best import Best
 from compress.training.claim import claimed
-from compress.training.ctc import Unalignable, ctc_loss
+from compress.training.ctc import Unalignable
 from compress.training.finite import FiniteGuard
+from compress.training.inter_ctc import InterCtcConfig
 from compress.training.models import ModelConfig, build_model, mel_bins
 from compress.training.numbers import what_it_took
 from compress.training.optimizer import WEIGHTS, build_optimizer, weight_groups
 from compress.training.position import Position, total_batches
 from compress.training.precision import autocast
 from compress.training.progress import Progress, start_logging
+from compress.training.recogniser import Recogniser, to_minimise
 from compress.training.run import RunConfig, make_accelerator, open_checkpoints, open_data, open_loader, start_trackers
 from compress.training.schedule import set_learning_rates, warmup_cosine
+from compress.training.stochastic_depth import check_rate
 from compress.training.tokens import SAMPLING_RATE, TokensConfig, build_processor
 
 logger = logging.getLogger("compress.train")
@@ -80,6 +84,11 @@ class Config(RunConfig):
         optimizer: see there.
         epochs: passes over the training set.
         max_steps: length of the run in steps, instead of `epochs`.
+        inter_ctc: CTC losses of inner blocks as well; null: none.
+        stochastic_depth: probability of the last block to be left out of a training batch, with those before it in
+            proportion to their depth; 0: none. 0.3 together with `inter_ctc` prepares a model for running at several
+            depths.
+        elastic: the depths at which the saved models can run; null: one depth, as it is trained.
     """
 
     model: ModelConfig
@@ -87,9 +96,13 @@ class Config(RunConfig):
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     epochs: int = 10
     max_steps: int | None = None
+    inter_ctc: InterCtcConfig | None = None
+    stochastic_depth: float = 0.0
+    elastic: ElasticConfig | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_rate(self.stochastic_depth)
         if self.epochs < 1 or (self.max_steps is not None and self.max_steps < 1):
             raise ValueError(f"Give at least 1 epoch or step, got epochs={self.epochs} and max_steps={self.max_steps}.")
         if self.dev is None and self.dev_split is None:
@@ -108,7 +121,7 @@ class Training:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.output = Path(config.output)
-        self.accelerator = make_accelerator(config)
+        self.accelerator = make_accelerator(config, some_unused=config.stochastic_depth > 0)
         self.checkpoints = open_checkpoints(config)
         self.step = 0
 
@@ -129,8 +142,17 @@ class Training:
         set_seed(config.seed)
         self.blank: int = self.processor.tokenizer.pad_token_id
         self.model = build_model(config.model, vocabulary_size=len(self.processor.tokenizer), blank=self.blank)
-        groups = weight_groups(self.model, config.optimizer.learning_rate, config.optimizer.weight_decay)
-        self.wrapped, self.optimizer = accelerator.prepare(self.model, build_optimizer(groups))
+        elastic = config.elastic and config.elastic.resolved(inter_ctc=config.inter_ctc is not None)
+        self.depths = rule_structures(self.model, elastic) if elastic else {}
+        self.recogniser = Recogniser(
+            self.model,
+            inter_ctc=config.inter_ctc,
+            stochastic_depth=config.stochastic_depth,
+            new=config.model.checkpoint is None,
+            seed=config.seed,
+        )
+        groups = weight_groups(self.recogniser, config.optimizer.learning_rate, config.optimizer.weight_decay)
+        self.wrapped, self.optimizer = accelerator.prepare(self.recogniser, build_optimizer(groups))
         set_seed(config.seed, device_specific=True)
 
         self.total_steps = config.max_steps or total_batches(self.loader, config.epochs)
@@ -143,8 +165,9 @@ class Training:
             log_every=config.log_every_steps,
         )
         self.position, self.best, self.unalignable = Position(), Best(), Unalignable()
-        self.guard = FiniteGuard(self.model, {"model": self.model}, config.max_skipped_steps, config.precision)
+        self.guard = FiniteGuard(self.recogniser, {"model": self.model}, config.max_skipped_steps, config.precision)
         self.states = {name: getattr(self, name) for name in ("position", "best", "unalignable", "guard", "progress")}
+        self.states["stochastic_depth"] = self.recogniser.stochastic_depth
         if restored := self.checkpoints.restore(self.states, self.wrapped, self.optimizer):
             self.step = restored.step
 
@@ -178,14 +201,14 @@ class Training:
             self.accelerator.num_processes,
         )
 
-    def loss_step(self, batch: Batch) -> torch.Tensor:
-        """The CTC loss of one batch; utterances too short for their transcript are left out, and named once."""
+    def loss_step(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """The CTC losses of one batch; utterances too short for their transcript are left out, and named once."""
         with autocast(self.accelerator.device, self.config.precision):
-            logits = self.wrapped(**batch.inputs).logits
-        frames = frame_mask(self.model, batch.inputs, logits.shape[1])
-        loss, unalignable = ctc_loss(logits, frames, batch.labels, self.blank)
+            logits = self.wrapped(**batch.inputs)
+        frames = frame_mask(self.model, batch.inputs, logits[0].shape[1])
+        losses, unalignable = self.recogniser.losses(logits, frames, batch.labels, self.blank)
         self.unalignable.note(unalignable, batch.ids)
-        return loss
+        return losses
 
     def run(self) -> None:
         """The loop: one batch, one step."""
@@ -198,8 +221,8 @@ class Training:
 
                 batch = next(batches).to(self.accelerator.device)
                 self.guard.remember()
-                losses = {"ctc": self.loss_step(batch)}
-                self.accelerator.backward(losses["ctc"])
+                losses = self.loss_step(batch)
+                self.accelerator.backward(to_minimise(losses))
                 if accepted := self.guard.accepts(losses, batch, self.step):
                     norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), rates.max_gradient_norm)
                     losses["gradient_norm"] = norm
@@ -232,8 +255,23 @@ class Training:
         """The model and its processor, in transformers' format."""
         if self.accelerator.is_main_process:
             with replaced_folder(self.output / name) as fresh:
-                self.model.save_pretrained(fresh)
+                self.elastic_model().save_pretrained(fresh)
                 self.processor.save_pretrained(fresh)
+
+    def elastic_model(self) -> PreTrainedModel:
+        """The model as it is saved: with its depths, if it is to have several."""
+        return make(self.model, self.depths) if self.depths else self.model
+
+    def rates_by_depth(self) -> dict[str, float]:
+        """The dev WER of the last model at each depth, if it has several."""
+        if not self.depths:
+            return {}
+        assert self.dev is not None
+        model, rates = self.elastic_model(), {}
+        for depth in model.depths:
+            model.set_depth(depth)
+            rates[str(depth)] = self.dev.error_rates(model).wer
+        return {"last_dev_wer_by_depth": rates}
 
     def finish(self) -> None:
         """The last model and the final numbers."""
@@ -245,6 +283,7 @@ class Training:
             "last_dev_wer": numbers["dev/wer"],
             "last_dev_cer": numbers["dev/cer"],
             "parameters": self.model.num_parameters(),
+            **self.rates_by_depth(),
         }
         if self.accelerator.is_main_process:
             write_json(self.done_file, done)

@@ -164,3 +164,14 @@ def test_random_structures_take_the_route_they_can() -> None:
         units = block_units(small)
         even = all(u == units[0] and u["ffn1"] == u["ffn2"] and u["conv"] == 32 and u["attention"] for u in units)
         assert route_of(small.config) == ("stock" if even and units[0]["ffn1"] else "code")
+
+
+def test_a_stock_model_that_counts_its_blocks_anew_is_compressed_again_with_code() -> None:
+    model = MODELS["granite_speech5"]()
+    once = compress.remove(model, Structure("granite_speech5", (Block(), None, Block())))
+    assert route_of(once.config) == "stock"
+    twice = compress.remove(once, Structure("granite_speech5", (Block(), Block(conv=(0, 1)))))
+    at_once = compress.remove(model, Structure("granite_speech5", (Block(), None, Block(conv=(0, 1)))))
+    with torch.no_grad():
+        logits = [one(**batch(model)).logits for one in (twice, at_once)]
+    torch.testing.assert_close(logits[0], logits[1], rtol=0, atol=1e-6)

@@ -24,6 +24,7 @@ from compress.conformers.anatomy import (
     units_of,
 )
 from compress.conformers.description import UNIT_KINDS, Attention, Convolution, Family, FeedForward, Module, Stock
+from compress.conformers.head import ctc_head, head_logits
 from compress.conformers.registry import COMPRESSED_PREFIX, FAMILIES, UnsupportedModelError, supported
 
 __all__ = [
@@ -39,11 +40,13 @@ __all__ = [
     "UnsupportedModelError",
     "block_units",
     "blocks_of",
+    "ctc_head",
     "family_of",
     "fixed_blocks",
     "frame_lengths",
     "frame_mask",
     "frame_outputs",
+    "head_logits",
     "kept_units",
     "numbered_blocks",
     "original_config",

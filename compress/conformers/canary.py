@@ -15,4 +15,5 @@ CANARY = replace(
     layerdrop="model.encoder.layerdrop",
     frame_lengths="model.encoder._get_subsampling_output_length",
     prompt="transcription_request",
+    head=None,
 )

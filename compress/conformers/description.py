@@ -148,6 +148,9 @@ class Family:
         padding_sensitive: whether the output of an utterance depends on the padding beside it.
         numbered_blocks: whether the encoder counts its blocks, so that a dropped one must leave a placeholder.
         fixed_blocks: path in the config of the numbers of blocks that cannot be dropped, if there are any.
+        head: path of the CTC head; None in a model without one.
+        to_head: paths of what the last block's output goes through on its way to the CTC head, in running order.
+        adapters: paths of further parts on that way that most models lack, and that blocks' outputs cannot go through.
         block_count: path in the config of the number of blocks.
         stock: the other dimensions by which the original class can hold a compressed model; None if it never can.
     """
@@ -182,6 +185,9 @@ class Family:
     prompt: Prompt = "none"
     numbered_blocks: bool = False
     fixed_blocks: str | None = None
+    head: str | None = None
+    to_head: tuple[str, ...] = ()
+    adapters: tuple[str, ...] = ()
     block_count: str | None = None
     stock: Stock | None = None
 

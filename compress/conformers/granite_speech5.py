@@ -40,6 +40,7 @@ GRANITE_SPEECH5 = Family(
     features_per_bin=4,
     numbered_blocks=True,
     fixed_blocks="encoder_config.subsample_layers",
+    head="ctc_head",
     block_count="encoder_config.num_hidden_layers",
     stock=Stock(
         ffn_units="encoder_config.intermediate_size",

@@ -13,6 +13,7 @@ NEMOTRON_ASR_STREAMING = replace(
     name="nemotron_asr_streaming",
     model_type="nemotron_asr_streaming",
     model_class="NemotronAsrStreamingForRNNT",
+    head=None,
     auto_class="AutoModelForRNNT",
     attention=replace(PARAKEET.attention, cache_number="layer_idx"),
 )

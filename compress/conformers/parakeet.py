@@ -38,6 +38,7 @@ PARAKEET = Family(
     frame_lengths="_get_subsampling_output_length",
     input_rate=100,
     input_features="encoder_config.num_mel_bins",
+    head="ctc_head",
     block_count="encoder_config.num_hidden_layers",
     stock=Stock(
         ffn_units="encoder_config.intermediate_size",

@@ -9,6 +9,7 @@ PARAKEET_TDT = replace(
     name="parakeet_tdt",
     model_type="parakeet_tdt",
     model_class="ParakeetForTDT",
+    head=None,
     auto_class="AutoModelForTDT",
 )
 PARAKEET_RNNT = replace(
@@ -16,5 +17,6 @@ PARAKEET_RNNT = replace(
     name="parakeet_rnnt",
     model_type="parakeet_rnnt",
     model_class="ParakeetForRNNT",
+    head=None,
     auto_class="AutoModelForRNNT",
 )

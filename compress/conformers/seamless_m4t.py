@@ -27,6 +27,9 @@ SEAMLESS_M4T_V2 = replace(
     spec_augment=None,
     spec_augment_embedding=None,
     prompt="target_language",
+    head=None,
+    to_head=(),
+    adapters=(),
     block_count="speech_encoder_layers",
     stock=Stock(),  # its adapter shares the number of heads and FFN units
 )

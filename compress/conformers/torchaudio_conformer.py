@@ -35,5 +35,6 @@ TORCHAUDIO_CONFORMER = Family(
     input_rate=100,
     input_features="num_features",
     padding_sensitive=True,
+    head="ctc_head",
     block_count="num_layers",
 )

@@ -44,6 +44,9 @@ WAV2VEC2_BERT = Family(
     input_features="feature_projection_input_dim",
     spec_augment="apply_spec_augment",
     spec_augment_embedding="wav2vec2_bert.masked_spec_embed",
+    head="lm_head",
+    to_head=("dropout",),
+    adapters=("wav2vec2_bert.intermediate_ffn", "wav2vec2_bert.adapter"),
     block_count="num_hidden_layers",
     stock=Stock(ffn_units="intermediate_size"),
 )

@@ -27,7 +27,9 @@ from compress.data import (
     vocabulary_of,
 )
 from compress.data.settings import SYNTHETIC
+from compress.depths import depths_of
 from compress.evaluation.bootstrap import BootstrapConfig
+from compress.evaluation.depths import DepthMeasurements, depth_entries, depths_below, role_of, setters, size_at
 from compress.evaluation.errors import IGNORED, Normaliser, normalise
 from compress.evaluation.files import HTML_NAME, write_report
 from compress.evaluation.generate import GenerateConfig
@@ -145,14 +147,18 @@ def evaluate_models(config: EvaluateConfig, *, console: Console | None = None) -
     transcripts = {
         role: _transcribe(one, datasets[one.sampling_rate], config, console) for role, one in contenders.items()
     }
+    written = _transcripts_below(contenders["model"], datasets, config, console)
     speeds = _speeds(contenders, config.speed)
+    measured = {role: _measurements(one, transcripts[role], speeds[role], config) for role, one in contenders.items()}
     report = build(
-        {role: _measurements(one, transcripts[role], speeds[role], config) for role, one in contenders.items()},
+        measured,
         data=_data_entry(datasets[contenders["model"].sampling_rate], transcripts["model"], config),
         conditions=conditions(device, DTYPES[config.dtype], config.speed),
         bootstrap=config.bootstrap,
         worst=config.worst,
     )
+    below = [_at_depth(contenders["model"], depth, text, speeds, config) for depth, text in written.items()]
+    report |= depth_entries(measured["model"], below, config.bootstrap)
     if config.out is not None:
         write_report(report, transcripts, Path(config.out))
         logger.info("Report written to %s", Path(config.out) / HTML_NAME)
@@ -236,9 +242,40 @@ def _progress(console: Console | None) -> Iterator[Progress]:
         yield progress
 
 
+def _transcripts_below(
+    one: _Contender, datasets: dict[int, SpeechDataset], config: EvaluateConfig, console: Console | None
+) -> dict[int, Transcripts]:
+    """What an elastic model wrote at each depth but the full one, at which it is left."""
+    at, found = setters(one.model), {}
+    for depth in depths_below(one.model):
+        at[role_of(depth)]()
+        found[depth] = _transcribe(one, datasets[one.sampling_rate], config, console)
+    if found:
+        at["model"]()
+    return found
+
+
 def _speeds(contenders: dict[str, _Contender], config: SpeedConfig) -> dict[str, Speed]:
-    inputs = {role: speed_inputs(one.processor, one.sampling_rate, config) for role, one in contenders.items()}
-    return measure({role: one.model for role, one in contenders.items()}, inputs, config)
+    """Every model and every depth of an elastic one, in turn."""
+    prepare = setters(contenders["model"].model)
+    every = {**dict.fromkeys(prepare, contenders["model"]), **contenders}
+    inputs = {role: speed_inputs(one.processor, one.sampling_rate, config) for role, one in every.items()}
+    speeds = measure({role: one.model for role, one in every.items()}, inputs, config, prepare)
+    if prepare:
+        prepare["model"]()
+    return speeds
+
+
+def _at_depth(
+    one: _Contender, depth: int, transcripts: Transcripts, speeds: dict[str, Speed], config: EvaluateConfig
+) -> DepthMeasurements:
+    return DepthMeasurements(
+        depth=depth,
+        blocks=depths_of(one.model)[depth],
+        transcripts=transcripts,
+        size=size_at(one.model, depth, config.macs_seconds),
+        speed=speeds[role_of(depth)],
+    )
 
 
 def _measurements(one: _Contender, transcripts: Transcripts, speed: Speed, config: EvaluateConfig) -> Measurements:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from compress.evaluation import formats
+from compress.evaluation.depths import HEADER, depth_rows
 from compress.evaluation.report import Report
 from compress.evaluation.rows import comparison_rows, compression_line, condition_line, headline
 from compress.structure import MODULES
@@ -10,7 +11,8 @@ from compress.structure import MODULES
 
 def render_markdown(report: Report) -> str:
     """Writes the report as Markdown: headline, comparison, what each block kept, worst utterances, conditions."""
-    parts = [f"# {escape(report['model']['name'])}", headline(report), _comparison(report), *_blocks(report)]
+    parts = [f"# {escape(report['model']['name'])}", headline(report), _comparison(report)]
+    parts += [*_depths(report), *_blocks(report)]
     parts += [*_worst(report), *_conditions(report)]
     return "\n\n".join(parts) + "\n"
 
@@ -23,6 +25,11 @@ def _comparison(report: Report) -> str:
         for row in comparison_rows(report)
     ]
     return table(header, rows)
+
+
+def _depths(report: Report) -> list[str]:
+    rows = depth_rows(report)
+    return ["## At each depth", table(list(HEADER), rows)] if rows else []
 
 
 def _blocks(report: Report) -> list[str]:

@@ -209,6 +209,13 @@ def rates_figure(report: Report) -> IntervalFigure:
     return _intervals(given, texts, with_zero=False, unit="WER, %")
 
 
+def depths_figure(report: Report) -> IntervalFigure:
+    """WER at each depth of an elastic model with its interval, in percent, the full depth first."""
+    entries = list(reversed(report["depths"]))
+    given = [(f"depth {one['depth']}", "model", one["wer_ci95"][0], one["wer"], one["wer_ci95"][1]) for one in entries]
+    return _intervals(given, [formats.percent(one["wer"], 2) for one in entries], with_zero=False, unit="WER, %")
+
+
 def difference_figure(report: Report) -> IntervalFigure:
     """The paired difference in points of WER, with zero on the axis."""
     low, high = report["difference"]["wer_ci95"]

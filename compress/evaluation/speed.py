@@ -86,19 +86,22 @@ def measure(
     models: Mapping[str, PreTrainedModel],
     inputs: Mapping[str, dict[str, Tensor]],
     config: SpeedConfig,
+    prepare: Mapping[str, Callable[[], None]] | None = None,
 ) -> dict[str, Speed]:
     """Times models against each other.
 
     Args:
-        models: in eval mode, all on one device; one or two of them, by role.
+        models: in eval mode, all on one device, by role; one model may have several roles.
         inputs: the features for each role, from `speed_inputs`.
         config: the conditions.
+        prepare: by role, what is done before each pass and timed with it, such as setting the depth.
 
     Returns:
         One `Speed` per role.
     """
     with _threads(config.threads), torch.no_grad():
-        passes = {role: _forward(model, inputs[role]) for role, model in models.items()}
+        before = prepare or {}
+        passes = {role: _forward(model, inputs[role], before.get(role)) for role, model in models.items()}
         for run in passes.values():  # whatever a library sets up on first use is no model's memory
             run()
         memory = {role: peak_growth_bytes(run, models[role].device) for role, run in passes.items()}
@@ -131,10 +134,14 @@ def device_name(device: torch.device) -> str:
     return f"{_processor_name()}, {usable_cores()} cores"
 
 
-def _forward(model: PreTrainedModel, inputs: dict[str, Tensor]) -> Callable[[], object]:
+def _forward(
+    model: PreTrainedModel, inputs: dict[str, Tensor], prepare: Callable[[], None] | None
+) -> Callable[[], object]:
     placed = to_model(model, inputs)
 
     def run() -> None:
+        if prepare:
+            prepare()
         frame_outputs(model, placed)
         if model.device.type == "cuda":
             torch.cuda.synchronize(model.device)

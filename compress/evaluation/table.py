@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from compress.evaluation.depths import HEADER, depth_rows
 from compress.evaluation.report import Report
 from compress.evaluation.rows import comparison_rows, compression_line, condition_line
 
@@ -21,6 +22,8 @@ def show(report: Report, console: Console | None = None) -> None:
     """
     console = console or Console()
     console.print(comparison_table(report))
+    if "depths" in report:
+        console.print(depths_table(report))
     console.print(f"Speed on {condition_line(report)}.", style="dim", markup=False)
     sizes = compression_line(report["model"])
     if sizes:
@@ -42,6 +45,16 @@ def comparison_table(report: Report) -> Table:
     for row in comparison_rows(report):
         cells = [row.model, row.baseline, row.change] if paired else [row.model]
         table.add_row(row.label, *cells, style="dim" if row.label.startswith(" ") else None)
+    return table
+
+
+def depths_table(report: Report) -> Table:
+    """The depths of an elastic model: one row each."""
+    table = Table(title=Text("At each depth"), title_style="bold", title_justify="left", header_style="bold")
+    for name in HEADER:
+        table.add_column(name, justify="left" if name == "blocks" else "right")
+    for row in depth_rows(report):
+        table.add_row(*row)
     return table
 
 

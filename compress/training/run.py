@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import ProjectConfiguration
+from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
 from transformers import PreTrainedModel
 
 from compress.config import to_dict
@@ -123,17 +123,20 @@ def open_loader(
     )
 
 
-def make_accelerator(config: RunConfig) -> Accelerator:
+def make_accelerator(config: RunConfig, *, some_unused: bool = False) -> Accelerator:
     """An accelerator for one or many processes on whatever devices there are; autocast stays the recipe's.
 
     Args:
         config: of the run; trackers write to its output folder, and it says how many CPU threads to use.
+        some_unused: whether there are steps in which some trained parameters get no gradient, which distributed
+            training must know.
     """
     accelerator = Accelerator(
         cpu=not torch.accelerator.is_available(),
         mixed_precision="no",  # autocast is ours, around the forward pass only
         log_with=list(config.trackers) or None,
         project_config=ProjectConfiguration(project_dir=config.output, logging_dir=config.output),
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=some_unused)],
     )
     neighbours = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     torch.set_num_threads(config.threads or max(1, usable_cores() // neighbours))

@@ -1,0 +1,71 @@
+"""The recogniser: a CTC model in training with intermediate CTC and stochastic depth, where they are wanted."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from compress.training.ctc import ctc_loss
+from compress.training.inter_ctc import InterCtc, InterCtcConfig, mean_loss
+from compress.training.stochastic_depth import StochasticDepth
+
+TOTAL = "total"
+
+
+class Recogniser(nn.Module):
+    """All that is trained, as one module, so that distributed training averages the gradients of all of it.
+
+    Args:
+        model: the model to train.
+        inter_ctc: intermediate CTC; None: none.
+        stochastic_depth: the rate; 0: none.
+        new: whether the weights are new.
+        seed: of the dropped blocks.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        inter_ctc: InterCtcConfig | None = None,
+        stochastic_depth: float = 0.0,
+        new: bool = True,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.inter_ctc = InterCtc(model, inter_ctc, new=new) if inter_ctc else None
+        self.stochastic_depth = StochasticDepth(model, stochastic_depth, seed)
+
+    def forward(self, **inputs: Tensor) -> list[Tensor]:
+        """The logits, `(batch, frames, vocabulary)`, of the last block and then of the tapped ones."""
+        if self.training:
+            self.stochastic_depth.draw()
+        logits: Tensor = self.model(**inputs).logits
+        return [logits, *(self.inter_ctc(self.model) if self.inter_ctc else ())]
+
+    def losses(
+        self, logits: list[Tensor], frames: Tensor, labels: Tensor, blank: int
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """The CTC losses of what `forward` gave.
+
+        Args:
+            logits: of the last block and of the tapped ones.
+            frames: `(batch, frames)`, true for frames that count.
+            labels: `(batch, tokens)`, padded with -100.
+            blank: id of the blank.
+
+        Returns:
+            Scalars by name: `ctc`; with intermediate CTC also `inter_ctc` (their mean) and `total` (what is to be
+            minimised). And `(batch,)` booleans: which utterances could not be aligned.
+        """
+        last, unalignable = ctc_loss(logits[0], frames, labels, blank)
+        if self.inter_ctc is None:
+            return {"ctc": last}, unalignable
+        inner = mean_loss([ctc_loss(one, frames, labels, blank)[0] for one in logits[1:]])
+        return {"ctc": last, "inter_ctc": inner, TOTAL: self.inter_ctc.combined(last, inner)}, unalignable
+
+
+def to_minimise(losses: dict[str, Tensor]) -> Tensor:
+    """The one of the losses of `Recogniser.losses` that training minimises."""
+    return losses.get(TOTAL, losses["ctc"])

@@ -1,0 +1,136 @@
+"""recipes/train.py with intermediate CTC and stochastic depth: resumed exactly, on two processes, fine-tuning."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from compress.checkpoint import load_model
+from compress.config import parse
+from tests.recipes.launching import TORCHRUN, done, launch, load_recipe, make_split, metrics
+
+RECIPE = "recipes/train.py"
+STEPS = 6
+
+CONFIG = f"""
+output: OUTPUT
+model:
+  family: parakeet
+  settings:
+    hidden_size: 16
+    num_hidden_layers: 4
+    num_attention_heads: 2
+    intermediate_size: 32
+    subsampling_conv_channels: 4
+    subsampling_factor: 4
+data:
+  source: DATA
+  cache_dir: CACHE
+batch:
+  seconds: 12
+  workers: 0
+inter_ctc:
+  blocks: [1, 2]
+  heads: separate
+stochastic_depth: 0.6
+elastic:
+  depths: [2]
+max_steps: {STEPS}
+optimizer:
+  warmup_steps: 2
+evaluate_every_steps: 3
+checkpoint_every_steps: 3
+log_every_steps: 1
+threads: 1
+"""
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tones")
+    make_split(folder / "speech" / "train", 24, seed=1)
+    make_split(folder / "speech" / "dev", 7, seed=2)
+    text = CONFIG.replace("DATA", str(folder / "speech")).replace("CACHE", str(folder / "cache"))
+    path = folder / "tones.yaml"
+    path.write_text(text.replace("OUTPUT", str(folder / "run")))
+    return path
+
+
+def train_here(config: Path, output: Path, *overrides: str) -> Path:
+    recipe = load_recipe(RECIPE)
+    recipe.main(parse(recipe.Config, ["--config", str(config), "--output", str(output), *overrides], prog="train.py"))
+    return output
+
+
+@pytest.fixture(scope="module")
+def finished(config: Path) -> Path:
+    return train_here(config, config.parent / "finished")
+
+
+def test_all_losses_are_reported_and_finite(finished: Path) -> None:
+    for name in ("ctc", "inter_ctc", "total"):
+        values = metrics(finished, f"loss/{name}")
+        assert len(values) == STEPS
+        assert all(value == value for value in values)
+    rows = zip(*(metrics(finished, f"loss/{name}") for name in ("ctc", "inter_ctc", "total")), strict=True)
+    assert all(total == pytest.approx(0.5 * last + 0.5 * inner, rel=1e-5) for last, inner, total in rows)
+
+
+def test_the_models_are_elastic_and_have_no_further_heads(finished: Path) -> None:
+    model = load_model(str(finished / "last"))
+    assert model.depths == {2: (0, 1), 4: (0, 1, 2, 3)}
+    rates = done(finished)["last_dev_wer_by_depth"]
+    assert rates["4"] == done(finished)["last_dev_wer"]
+    assert list(rates) == ["2", "4"]
+    assert set(load_file(finished / "last" / "model.safetensors")) == set(model.state_dict())
+    inside = load_file(finished / "checkpoints" / "step-00000006" / "model.safetensors")
+    assert any(name.startswith("inter_ctc.heads.1.") for name in inside)
+
+
+def test_resumed_equals_uninterrupted(config: Path, finished: Path) -> None:
+    output = config.parent / "resumed"
+    shutil.copytree(finished, output)
+    (output / "done.json").unlink()
+    shutil.rmtree(output / "checkpoints" / "step-00000006")
+    shutil.rmtree(output / "last")
+    train_here(config, output)
+    whole, resumed = (load_file(folder / "last" / "model.safetensors") for folder in (finished, output))
+    assert all(torch.equal(resumed[key], tensor) for key, tensor in whole.items())
+    assert metrics(output, "loss/total") == metrics(finished, "loss/total")
+
+
+def test_two_processes_train(config: Path) -> None:
+    output = config.parent / "two"
+    result = launch(RECIPE, TORCHRUN, config, output)
+    assert result.returncode == 0, result.stderr
+    assert len(metrics(output, "loss/total")) == STEPS
+    assert done(output)["skipped_steps"] == 0
+
+
+@pytest.mark.parametrize("heads", ["shared", "separate"])
+def test_a_checkpoint_is_fine_tuned(config: Path, finished: Path, tmp_path: Path, heads: str) -> None:
+    text = config.read_text()
+    path = tmp_path / "more.yaml"
+    path.write_text(
+        text[: text.index("model:")]
+        + f"model:\n  checkpoint: {finished / 'best'}\n"
+        + text[text.index("data:") :].replace("heads: separate", f"heads: {heads}")
+    )
+    output = train_here(path, tmp_path / "run", "--max_steps", "2")
+    rows = zip(*(metrics(output, f"loss/{name}") for name in ("ctc", "inter_ctc", "total")), strict=True)
+    assert all(total == pytest.approx(0.7 * last + 0.3 * inner, rel=1e-5) for last, inner, total in rows)
+
+
+def test_a_wrong_rate_is_refused_by_name(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        train_here(config, tmp_path / "run", "--stochastic_depth", "1.5")
+    assert "stochastic_depth is the probability" in capsys.readouterr().err
+
+
+def test_a_depth_that_the_model_cannot_have_is_refused(config: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="has 4 blocks and can run at depth 1 to 4, not at 9"):
+        train_here(config, tmp_path / "run", "--elastic.depths", "[9]")
