@@ -95,11 +95,12 @@ def _assign(
         unused: what `source` lacks.
 
     Raises:
-        RuntimeError: if names or shapes differ anywhere.
+        RuntimeError: if names differ anywhere, or shapes of what is saved.
     """
     wanted, offered = _tensors(target), _tensors(source) | (unused or {})
+    saved = target.state_dict().keys()  # what is not saved may have grown, as a table of positions does
     differing = sorted(wanted.keys() ^ offered.keys()) or [
-        name for name in wanted if wanted[name].shape != offered[name].shape
+        name for name in wanted if name in saved and wanted[name].shape != offered[name].shape
     ]
     if differing:
         raise RuntimeError(f"The removed model and its skeleton disagree about {differing[:5]}.")

@@ -237,3 +237,14 @@ def test_masked_equals_removed_in_a_stream_too(name):
         heads[:, [0, 2]] = 0
     features = batch(model)["input_features"][:1]
     assert torch.allclose(streamed(small, features), streamed(model, features), atol=1e-6)
+
+
+def test_a_table_of_positions_that_has_grown_does_not_matter():
+    model = MODELS["wav2vec2_conformer-relative"]()
+    structure, inputs = random_structure(model, 1), batch(model)
+    expected = valid_logits(compress.remove(model, structure), inputs)
+    table = model.wav2vec2_conformer.encoder.embed_positions
+    before = table.pe.shape
+    frame_outputs(model, {"input_values": torch.randn(1, 12000)})
+    assert table.pe.shape != before
+    assert torch.allclose(valid_logits(compress.remove(model, structure), inputs), expected, atol=1e-5)
