@@ -20,7 +20,8 @@ from rich.logging import RichHandler
 from compress.config import USAGE_EXIT_CODE, fail, make_parser
 
 VERBS = (
-    "inspect", "search", "apply", "elastic", "extract", "evaluate", "push", "demo", "ls", "cat", "cp", "version",
+    "inspect", "analyze", "search", "apply", "elastic", "extract", "evaluate", "push", "demo",
+    "ls", "cat", "cp", "version",
 )  # fmt: skip
 _INTERRUPTED_EXIT_CODE = 130
 _HELP_OPTIONS = ("-h", "--help")

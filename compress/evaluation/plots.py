@@ -209,6 +209,17 @@ def rates_figure(report: Report) -> IntervalFigure:
     return _intervals(given, texts, with_zero=False, unit="WER, %")
 
 
+def named_rates_figure(rates: Sequence[tuple[str, str, float, Sequence[float]]]) -> IntervalFigure:
+    """Error rates on one axis, in percent.
+
+    Args:
+        rates: of each its label, its kind (`model` or `baseline`, which say how it is drawn), the rate as a fraction,
+            and the two ends of its interval.
+    """
+    given = [(label, kind, interval[0], rate, interval[1]) for label, kind, rate, interval in rates]
+    return _intervals(given, [formats.percent(row[2], 2) for row in rates], with_zero=False, unit="WER, %")
+
+
 def depths_figure(report: Report) -> IntervalFigure:
     """WER at each depth of an elastic model with its interval, in percent, the full depth first."""
     entries = list(reversed(report["depths"]))

@@ -25,7 +25,7 @@ HTML_NAME = "search.html"
 STRUCTURES = "structures"
 _TEMPLATE = "search.html.j2"
 _SCORE_DIGITS = 4
-_MEASURES = {"distance_correlation": "distance correlation", "svcca": "SVCCA", "cka": "linear CKA"}
+MEASURE_NAMES = {"distance_correlation": "distance correlation", "svcca": "SVCCA", "cka": "linear CKA"}
 
 METHOD_HEADER = ["method", "removed", "WER", "95 % interval", "evaluations", "block runs", "seconds"]
 PROPOSAL_HEADER = ["removed", "method", "score", "WER", "95 % interval", "CER"]
@@ -103,7 +103,7 @@ def conditions(result: Mapping[str, Any]) -> list[str]:
     ]
     if matrix := result["matrix"]:
         row = "means of utterances" if matrix["feature"] == "mean" else f"at most {matrix['rows']:,} frames"
-        name = _MEASURES[matrix["measure"]]
+        name = MEASURE_NAMES[matrix["measure"]]
         lines.append(f"Matrix: {name} of {row}, padding left out, {matrix['seconds']:.1f} s.")
     return lines
 
@@ -124,7 +124,7 @@ def render_html(result: Mapping[str, Any]) -> str:
         result=result,
         title=f"{short_name(result['model'])} without {result['remove']} of {result['blocks']} blocks",
         headline=headline(result),
-        measure=_MEASURES[matrix["measure"]] if matrix else "",
+        measure=MEASURE_NAMES[matrix["measure"]] if matrix else "",
         heat=heat_map(matrix["values"], segments(result["best"]["removed"])) if matrix else None,
         methods=(METHOD_HEADER, method_rows(result)),
         proposals=(PROPOSAL_HEADER, proposal_rows(result)),
@@ -143,13 +143,14 @@ def show(result: Mapping[str, Any], out: str, console: Console | None = None) ->
     console = console or Console()
     narrow = [place for place, name in enumerate(METHOD_HEADER) if name != "95 % interval"]
     methods = [[row[place] for place in narrow] for row in (METHOD_HEADER, *method_rows(result))]
-    console.print(_terminal_table("Methods", methods[0], methods[1:]))
-    console.print(_terminal_table("Proposals", PROPOSAL_HEADER, proposal_rows(result)))
+    console.print(terminal_table("Methods", methods[0], methods[1:]))
+    console.print(terminal_table("Proposals", PROPOSAL_HEADER, proposal_rows(result)))
     console.print(headline(result), markup=False)
     console.print(f"Written to {out}: {STRUCTURE_FILE}, {JSON_NAME}, {MARKDOWN_NAME}, {HTML_NAME}.", style="dim")
 
 
-def _terminal_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+def terminal_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A table for the terminal; numbers stand on the right."""
     found = Table(title=Text(title), title_style="bold", title_justify="left", header_style="bold")
     for name in header:
         found.add_column(name, justify="left" if name in ("method", "removed") else "right", min_width=len(name))

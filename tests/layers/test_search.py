@@ -15,7 +15,8 @@ from compress.checkpoint import load_model
 from compress.cli import main
 from compress.conformers import blocks_of, frame_outputs
 from compress.layers import proposal_score, without_blocks
-from compress.layers.search import MatrixConfig, SearchConfig, search_blocks
+from compress.layers.search import SearchConfig, search_blocks
+from compress.layers.settings import MatrixConfig
 from tests import tiny
 from tests.evaluation.browser import find_chromium, visit
 
