@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES
 
 from compress.conformers import COMPRESSED_PREFIX, Family, family_of, part
 from compress.depths import depth_of, depths_of, prepare_depths_, set_depth
@@ -38,7 +39,10 @@ def compressed_classes(
     }
     auto_map = {auto: f"{Path(MODELLING_FILE).stem}.{name}" for auto, name in names.items()}
     config_class = _make_config_class(model_base.config_class, auto_map, write_beside)
-    return config_class, _make_model_class(model_base, config_class)
+    model_class = _make_model_class(model_base, config_class)
+    if family.auto_class == "AutoModelForSpeechSeq2Seq":  # the pipeline knows models with a decoder by these names
+        MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES[str(config_class.model_type)] = model_class.__name__
+    return config_class, model_class
 
 
 def _make_config_class(
