@@ -3,7 +3,7 @@
 The token is that of `hf auth login` or HF_TOKEN; it is never shown.
 
 Examples:
-  compress push runs/prune/final someone/parakeet-small --report report --license cc-by-4.0 --dry_run true
+  compress push runs/prune/final someone/parakeet-small --report report --license cc-by-4.0 --dry-run
   compress push runs/prune/final someone/parakeet-small --report report --license cc-by-4.0
 """
 
@@ -12,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 _POSITIONAL = ("--model", "--repo_id")
+_DRY_RUN = ("--dry_run", "true")
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Pushes a checkpoint, or with --dry_run true shows what would go.
+    """Pushes a checkpoint, or with --dry-run shows what would go.
 
     Args:
         arguments: The words after `compress push`.
@@ -40,15 +41,17 @@ def run(arguments: Sequence[str]) -> None:
         table.add_row("in all", formats.size(sum(files.values())))
         console.print(table)
         if config.dry_run:
-            console.print(f"Nothing was sent. Without --dry_run this goes to {config.repo_id}.", highlight=False)
+            console.print(f"Nothing was sent. Without --dry-run this goes to {config.repo_id}.", highlight=False)
         else:
             console.print(push(config, stage), highlight=False)
 
 
 def _named(arguments: Sequence[str]) -> list[str]:
-    """Turns `MODEL REPO_ID --license L` into options throughout."""
+    """Turns `MODEL REPO_ID --license L --dry-run` into options with values throughout."""
     words, rest = list(arguments), []
     for name in _POSITIONAL:
         if words and not words[0].startswith("-"):
             rest += [name, words.pop(0)]
-    return rest + words
+    for word in words:
+        rest += _DRY_RUN if word == "--dry-run" else [word]
+    return rest

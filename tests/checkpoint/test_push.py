@@ -183,7 +183,7 @@ def test_what_is_sent_names_no_local_folder(checkpoint: Path, hub: Hub, tmp_path
 
 
 def test_a_dry_run_shows_files_and_sends_nothing(checkpoint: Path, hub: Hub, tmp_path: Path) -> None:
-    done = push(checkpoint, hub.address, tmp_path, "--dry_run", "true", token=None)
+    done = push(checkpoint, hub.address, tmp_path, "--dry-run", token=None)
     assert done.returncode == 0, done.stderr
     assert "model.safetensors" in done.stdout
     assert "structure.json" in done.stdout
