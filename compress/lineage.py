@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import PurePath
 from typing import Any
+
+from compress.local import is_local, last_part
 
 
 def earlier_compressions(facts: Mapping[str, Any]) -> list[str]:
@@ -15,16 +16,11 @@ def earlier_compressions(facts: Mapping[str, Any]) -> list[str]:
     """
     lines = []
     while earlier := facts.get("teacher_compression"):
-        teacher, source = (_short(str(one.get("teacher", "a model"))) for one in (facts, earlier))
+        teacher, source = (str(one.get("teacher", "a model")) for one in (facts, earlier))
+        teacher, source = (last_part(name) if is_local(name) else name for name in (teacher, source))
         sizes = [f"{earlier[key]:,}" for key in ("parameters_before", "parameters") if earlier.get(key)]
         size = f", {sizes[0]} to {sizes[1]} parameters" if len(sizes) == 2 else ""
         how = earlier.get("method", "method unknown")
         lines.append(f"{teacher} had itself been compressed ({how}, from {source}{size}).")
         facts = earlier
     return lines
-
-
-def _short(name: str) -> str:
-    """A name on the Hub as it is, of a folder the last part."""
-    path = PurePath(name)
-    return name if len(path.parts) <= 2 and not path.is_absolute() else path.name

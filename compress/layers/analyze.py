@@ -25,13 +25,12 @@ from compress.conformers.head import ctc_head, head_logits
 from compress.conformers.registry import UnsupportedModelError
 from compress.data import Batch, SpeechDataset, SpeechLoader
 from compress.distill import BlockOutputs
-from compress.evaluation.bootstrap import rate_interval
-from compress.evaluation.errors import count_errors, error_rates, normalise
+from compress.evaluation.errors import normalise
 from compress.evaluation.evaluate import DTYPES, find_device
 from compress.evaluation.transcribe import to_model
 from compress.layers.analysis_report import write_analysis
 from compress.layers.bypass import removable
-from compress.layers.fine import FineSearch, Trial
+from compress.layers.fine import FineSearch, Trial, scored
 from compress.layers.settings import DevConfig, batching_for, boundary_sample, check_choice
 from compress.layers.similarity import MEASURES, Measure
 from compress.training.ctc import ctc_loss
@@ -170,16 +169,9 @@ class _Heard:
 
 def _head(heard: _Heard, block: int, references: Sequence[str], config: DevConfig) -> Result:
     hypotheses = [normalise(text, config.normalise) for text in heard.written[block]]
-    rates, counts = error_rates(references, hypotheses), count_errors(references, hypotheses)
-    interval = rate_interval(counts.errors, counts.words, config.bootstrap)
     losses = heard.losses[block]
-    return {
-        "block": block + 1,
-        "ctc_loss": sum(loss * count for loss, count in losses) / sum(count for _, count in losses),
-        "wer": rates.wer,
-        "wer_ci95": [interval.low, interval.high],
-        "cer": rates.cer,
-    }
+    mean = sum(loss * count for loss, count in losses) / sum(count for _, count in losses)
+    return _rates(scored((), references, hypotheses, config.bootstrap)) | {"block": block + 1, "ctc_loss": mean}
 
 
 def _rates(trial: Trial) -> Result:

@@ -113,9 +113,7 @@ class FineSearch:
 
     def _trial(self, proposal: Proposal, references: Sequence[str], written: Sequence[Written]) -> Trial:
         hypotheses = [normalise(texts[proposal], self.config.normalise) for _, _, texts in written]
-        rates, counts = error_rates(references, hypotheses), count_errors(references, hypotheses)
-        interval = rate_interval(counts.errors, counts.words, self.config.bootstrap)
-        return Trial(proposal, rates.wer, (interval.low, interval.high), rates.cer)
+        return scored(proposal, references, hypotheses, self.config.bootstrap)
 
     def _written(self, proposals: tuple[Proposal, ...]) -> list[Written]:
         """What the model writes, in an order that does not depend on the number of processes."""
@@ -153,6 +151,15 @@ class FineSearch:
             with without_blocks(self.model, proposal):
                 found[proposal] = transcribe(self.model, _Once(batch), self.processor, config=self.config.generate)[2]
         return found
+
+
+def scored(
+    proposal: Proposal, references: Sequence[str], hypotheses: Sequence[str], bootstrap: BootstrapConfig
+) -> Trial:
+    """The error rates of what was written under a proposal."""
+    rates, counts = error_rates(references, hypotheses), count_errors(references, hypotheses)
+    interval = rate_interval(counts.errors, counts.words, bootstrap)
+    return Trial(proposal, rates.wer, (interval.low, interval.high), rates.cer)
 
 
 class _Once:

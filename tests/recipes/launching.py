@@ -42,6 +42,17 @@ def make_split(folder: Path, count: int, seed: int) -> None:
             rows.writerow([f"{number}.wav", " ".join(words)])
 
 
+def speech_and_config(folder: Path, text: str) -> Path:
+    """Speech of train and dev, and a config with its `DATA`, `CACHE` and `OUTPUT` filled in, all in a folder."""
+    make_split(folder / "speech" / "train", 24, seed=1)
+    make_split(folder / "speech" / "dev", 7, seed=2)
+    for word, name in (("DATA", "speech"), ("CACHE", "cache"), ("OUTPUT", "run")):
+        text = text.replace(word, str(folder / name))
+    path = folder / "tones.yaml"
+    path.write_text(text)
+    return path
+
+
 def command(recipe: str, launcher: Sequence[str], config: Path, output: Path, *overrides: str) -> list[str]:
     return [*launcher, recipe, "--config", str(config), "--output", str(output), *overrides]
 

@@ -11,7 +11,14 @@ from safetensors.torch import load_file
 
 from compress.checkpoint import load_model
 from compress.config import parse
-from tests.recipes.launching import TORCHRUN, done, launch, load_recipe, make_split, metrics
+from tests.recipes.launching import (
+    TORCHRUN,
+    done,
+    launch,
+    load_recipe,
+    metrics,
+    speech_and_config,
+)
 
 RECIPE = "recipes/train.py"
 STEPS = 6
@@ -51,13 +58,7 @@ threads: 1
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tones")
-    make_split(folder / "speech" / "train", 24, seed=1)
-    make_split(folder / "speech" / "dev", 7, seed=2)
-    text = CONFIG.replace("DATA", str(folder / "speech")).replace("CACHE", str(folder / "cache"))
-    path = folder / "tones.yaml"
-    path.write_text(text.replace("OUTPUT", str(folder / "run")))
-    return path
+    return speech_and_config(tmp_path_factory.mktemp("tones"), CONFIG)
 
 
 def train_here(config: Path, output: Path, *overrides: str) -> Path:
