@@ -11,10 +11,7 @@ transcripts.jsonl of those evaluations.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,16 +21,13 @@ from typing import Any
 import jsonargparse
 import numpy as np
 import yaml
-from add_result import RESULTS, append_entry, facts, head_commit
+from add_result import RESULTS, append_entry, facts
+from running import COMPRESS, LAUNCH, LAUNCH_TWO, REPOSITORY, difference, execute, rate, read, remember, typed
 
 from compress.evaluation.bootstrap import BootstrapConfig, paired_interval, rate_interval
 from compress.evaluation.errors import count_errors
-from compress.folders import write_json
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 STATE = "evidence.json"
-LAUNCH = (sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1", "--num_machines", "1")
-LAUNCH_TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 FRESH = ("--fresh_weights", "true", "--recover.learning_rate", "3e-3", "--recover.warmup_steps", "50")
 """New weights want a higher learning rate: the best of 1e-3, 2e-3 and 3e-3 at 25 % (digits, dev set, one seed). That of
 the other rows, in configs/demo/prune.yaml, was the best of 5e-4, 1e-3 and 2e-3 for magnitude as well as for ours."""
@@ -104,12 +98,12 @@ def run(
         threads: of each.
     """
     folder = Path(out)
-    state = {"commit": head_commit(), "command": " ".join(["python", *map(_shown, sys.argv)]), "prune": prune}
-    write_json(folder / STATE, state | {"teacher_steps": teacher_steps if teacher is None else None})
+    taken = teacher_steps if teacher is None else None
+    remember(folder / STATE, command=typed(), prune=prune, teacher_steps=taken)
     if teacher is None:
         teacher = str(folder / "teacher" / "best")
         options = ("--max_steps", str(teacher_steps), "--data.source", data, "--output", str(folder / "teacher"))
-        _execute((*LAUNCH, "recipes/train.py", "--config", train, *options), folder / "teacher.log")
+        execute((*LAUNCH, "recipes/train.py", "--config", train, *options), folder / "teacher.log")
     settings = yaml.safe_load((REPOSITORY / prune).read_text())
     steps = settings["learn"]["steps"] + settings["recover"]["steps"]
     shared = ("--config", prune, "--teacher", teacher, "--data.source", data, "--threads", str(threads))
@@ -134,21 +128,12 @@ def _make(row: Row, size: str, seed: int, folder: Path, shared: tuple[str, ...],
         return
     length = () if row.learned else ("--recover.steps", str(steps))
     own = ("--budget.params", size, "--seed", str(seed), "--output", str(output), *length, *row.options)
-    _execute((*row.launch, "recipes/prune.py", *shared, *own), output.with_suffix(".log"))
+    execute((*row.launch, "recipes/prune.py", *shared, *own), output.with_suffix(".log"))
     teacher, data, threads = (shared[shared.index(name) + 1] for name in ("--teacher", "--data.source", "--threads"))
     report = ("--out", str(output / "report"), "--speed.repetitions", "1", "--speed.threads", threads)
     evaluate = ("evaluate", str(output / "final"), "--baseline", teacher, "--data", data, *report)
-    _execute((sys.executable, "-m", "compress", *evaluate), output.with_suffix(".log"))
+    execute((*COMPRESS, *evaluate), output.with_suffix(".log"))
     print(f"{row.name} {size} seed {seed}: WER {_read(output)['model']['wer']:.2%}", flush=True)
-
-
-def _execute(command: Sequence[str], log: Path) -> None:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a") as file:
-        environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-        done = subprocess.run(command, cwd=REPOSITORY, env=environment, stdout=file, stderr=file, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed; {log} says why.")
 
 
 def _place(folder: Path, row: str, size: str, seed: int) -> Path:
@@ -156,13 +141,7 @@ def _place(folder: Path, row: str, size: str, seed: int) -> Path:
 
 
 def _read(output: Path) -> dict[str, Any]:
-    result: dict[str, Any] = json.loads((output / "report" / "report.json").read_text())
-    return result
-
-
-def _shown(word: str) -> str:
-    """A word of the command as a reader of RESULTS.md would type it."""
-    return os.path.relpath(word, REPOSITORY) if os.path.isabs(word) else word
+    return read(output / "report" / "report.json")
 
 
 def table(*, out: str, title: str, data: str, note: str = "", results: str = str(RESULTS)) -> None:
@@ -176,7 +155,7 @@ def table(*, out: str, title: str, data: str, note: str = "", results: str = str
         results: the file to append to.
     """
     folder = Path(out)
-    state = json.loads((folder / STATE).read_text())
+    state = read(folder / STATE)
     cells = {(row.name, size): cell for row in ROWS for size in row.sizes if (cell := Cell.read(folder, row, size))}
     seeds = sorted({path.name.removeprefix("seed-") for path in folder.glob("*/seed-*") if path.is_dir()})
     data = f"{data}; seeds {', '.join(seeds)}"
@@ -225,15 +204,15 @@ class Cell:
 
     def show(self) -> str:
         """WER in percent, mean over the seeds, interval over utterances, and every seed."""
-        low, high = rate_interval(self.errors.sum(0), len(self.errors) * self.words, BootstrapConfig()).to_list()
+        interval = rate_interval(self.errors.sum(0), len(self.errors) * self.words, BootstrapConfig())
         seeds = ", ".join(f"{100 * report['model']['wer']:.2f}" for report in self.reports)
-        return f"**{100 * self.wer:.2f}** ({100 * low:.2f} to {100 * high:.2f}); {seeds}"
+        return f"{rate(self.wer, interval.to_list(), bold=True)}; {seeds}"
 
     def against(self, errors: np.ndarray[Any, Any]) -> str:
         """The paired difference of this cell's mean to other errors `(seeds, utterances)`, in points."""
         mine, other = self.errors.mean(0), errors.mean(0)
-        low, high = paired_interval(mine, other, self.words, BootstrapConfig()).to_list()  # type: ignore[arg-type]
-        return f"{100 * float((mine - other).sum() / self.words.sum()):+.2f} ({100 * low:+.2f} to {100 * high:+.2f})"
+        interval = paired_interval(mine, other, self.words, BootstrapConfig())  # type: ignore[arg-type]
+        return difference(float((mine - other).sum() / self.words.sum()), interval.to_list())
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -242,10 +221,9 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 def _table(cells: dict[tuple[str, str], Cell]) -> list[str]:
     some = next(iter(cells.values())).reports[0]["baseline"]
-    low, high = (100 * value for value in some["wer_ci95"])
     head = ("row", "size", "WER %", "CER %", "parameters", "MACs", "minus teacher", "ours minus this")
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    wer, parameters = f"**{100 * some['wer']:.2f}** ({low:.2f} to {high:.2f})", some["parameters"]["total"]
+    wer, parameters = rate(some["wer"], some["wer_ci95"], bold=True), some["parameters"]["total"]
     lines.append(f"| teacher | 100% | {wer} | {100 * some['cer']:.2f} | {parameters:,} | 100% | | |")
     titles = {row.name: row.title for row in ROWS}
     for (name, size), cell in sorted(cells.items(), key=lambda item: -int(item[0][1].rstrip("%"))):

@@ -16,26 +16,22 @@ made again, so each can be started anew at any time. A small trial, about three 
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jsonargparse
+import running
 import torch
-from add_result import RESULTS, append_entry, facts, head_commit
+from add_result import RESULTS, append_entry, facts
+from running import LAUNCH, PERCENT, evaluate, execute, grid, rate, read, recall, remember, search, typed
 
 from compress.checkpoint import load_processor, save
-from compress.folders import write_json
 from compress.training.models import ModelConfig, build_model, fresh_model
 from compress.training.tokens import TokensConfig, build_processor
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 STATE = "search-evidence.json"
-LAUNCH = (sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1", "--num_machines", "1")
 PHASES = ("removed", "final")
 LETTERS = ("abcdefghijklmnopqrstuvwxyz '",)
 SMALL = {"hidden_size": 64, "num_attention_heads": 2, "intermediate_size": 128, "subsampling_conv_channels": 16}
@@ -78,17 +74,28 @@ def run(
         threads: of each recovery.
     """
     folder = Path(out).absolute()
-    _note(folder, {"run": _command(), "recover_steps": recover_steps})
+    remember(folder / STATE, run=typed(), recover_steps=recover_steps)
     if teacher is None:
         teacher = str(folder / "teacher" / "best")
-        _train(folder, train, data, blocks, teacher_steps)
+        length = () if teacher_steps is None else ("--max_steps", str(teacher_steps))
+        running.train(train, data, folder / "teacher", "--model.settings.num_hidden_layers", str(blocks), *length)
+    given = ("--config", prune, "--teacher", teacher, "--data.source", data, "--budget", "null")
+    given += ("--recover.steps", str(recover_steps), "--threads", str(threads))
     for remove in map(int, removes.split(",")):
-        search = folder / f"search-{remove}"
+        place = folder / f"search-{remove}"
         options = ("--measure", measure, "--top_k", str(top_k), "--utterances", str(utterances))
-        _search(search, teacher, data, ("--remove", str(remove), "--method", "all", *options))
-        for removed in sorted({tuple(one["removed"]) for one in _found(search)["methods"]}):
-            for seed in range(seeds):
-                _recover(folder, search, removed, seed, teacher, data, prune, recover_steps, threads)
+        found = search(teacher, data, place, "--remove", str(remove), "--method", "all", *options)
+        structures = {tuple(one["removed"]): place / "structures" / f"{one['method']}.json" for one in found["methods"]}
+        for removed, seed in itertools.product(sorted(structures), range(seeds)):
+            output = _place(folder, removed, seed)
+            _recover(output, *given, "--structure", str(structures[removed]), "--seed", str(seed))
+            reports = [
+                evaluate(output / phase, data, _report(output, phase), "--baseline", teacher) for phase in PHASES
+            ]
+            before, after = (f"{report['model']['wer']:.2%}" for report in reports)
+            print(
+                f"without {', '.join(map(str, removed))}, seed {seed}: WER {before} before, {after} after", flush=True
+            )
 
 
 def depth(
@@ -105,14 +112,14 @@ def depth(
         greedy: whether greedy removal is run, too; otherwise its evaluations are computed only.
     """
     folder = Path(out).absolute()
-    _note(folder, {"depth": _command()})
+    remember(folder / STATE, depth=typed())
     for blocks in map(int, depths.split(",")):
         model = folder / f"depth-{blocks}" / "model"
         if not (model / "config.json").exists():
             _new_model(model, blocks)
         method = "comflp,greedy" if greedy else "comflp"
         options = ("--remove", str(blocks // 2), "--method", method, "--top_k", str(top_k))
-        _search(folder / f"depth-{blocks}", str(model), data, (*options, "--utterances", str(utterances)))
+        search(model, data, model.parent, *options, "--utterances", str(utterances))
 
 
 def table(*, out: str, title: str, data: str, note: str = "", results: str = str(RESULTS)) -> None:
@@ -126,31 +133,11 @@ def table(*, out: str, title: str, data: str, note: str = "", results: str = str
         results: the file to append to.
     """
     folder = Path(out).absolute()
-    state = _state(folder)
+    state = recall(folder / STATE)
     commands = " ; ".join(state[name] for name in ("run", "depth") if name in state)
     lines = facts(commands, data, note, commit=state.get("commit"))
     lines += [*_comparison(folder), *_depths(folder), *_remarks(state)]
     append_entry(Path(results), title, lines)
-
-
-def _state(folder: Path) -> dict[str, Any]:
-    path = folder / STATE
-    result: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    return result
-
-
-def _note(folder: Path, more: dict[str, Any]) -> None:
-    """What was run here last, for `table`."""
-    write_json(folder / STATE, _state(folder) | {"commit": head_commit()} | more)
-
-
-def _train(folder: Path, config: str, data: str, blocks: int, steps: int | None) -> None:
-    if (folder / "teacher" / "done.json").exists():
-        return
-    options = ["--config", config, "--data.source", data, "--output", str(folder / "teacher")]
-    options += ["--model.settings.num_hidden_layers", str(blocks)]
-    options += [] if steps is None else ["--max_steps", str(steps)]
-    _execute((*LAUNCH, "recipes/train.py", *options), folder / "teacher.log")
 
 
 def _new_model(folder: Path, blocks: int) -> None:
@@ -163,94 +150,55 @@ def _new_model(folder: Path, blocks: int) -> None:
     load_processor(str(folder))
 
 
-def _search(out: Path, model: str, data: str, options: Sequence[str]) -> None:
-    if not (out / "search.json").exists():
-        command = (sys.executable, "-m", "compress", "search", model, "--data", data, "--out", str(out), *options)
-        _execute(command, out.with_suffix(".log"))
-
-
-def _recover(
-    folder: Path, search: Path, removed: Sequence[int], seed: int, teacher: str, data: str, prune: str, steps: int,
-    threads: int,
-) -> None:  # fmt: skip
-    """One choice, recovered and evaluated on the test split before and after."""
-    output = _place(folder, removed, seed)
-    method = next(one["method"] for one in _found(search)["methods"] if one["removed"] == list(removed))
-    options = ["--config", prune, "--teacher", teacher, "--data.source", data, "--output", str(output)]
-    options += ["--structure", str(search / "structures" / f"{method}.json"), "--budget", "null"]
-    options += ["--recover.steps", str(steps), "--seed", str(seed), "--threads", str(threads)]
+def _recover(output: Path, *options: str) -> None:
     if not (output / "done.json").exists():
-        _execute((*LAUNCH, "recipes/prune.py", *options), output.with_suffix(".log"))
-    for phase in PHASES:
-        report = output / f"report-{phase}"
-        if not (report / "report.json").exists():
-            given = ("--data", data, "--baseline", teacher, "--out", str(report), "--speed.repetitions", "1")
-            command = (sys.executable, "-m", "compress", "evaluate", str(output / phase), *given)
-            _execute(command, output.with_suffix(".log"))
-    wer = [f"{_report(output, phase)['model']['wer']:.2%}" for phase in PHASES]
-    print(f"without {', '.join(map(str, removed))}, seed {seed}: WER {wer[0]} before, {wer[1]} after", flush=True)
-
-
-def _execute(command: Sequence[str], log: Path) -> None:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    with log.open("a") as file:
-        done = subprocess.run(command, cwd=REPOSITORY, env=environment, stdout=file, stderr=file, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed; {log} says why.")
+        execute((*LAUNCH, "recipes/prune.py", "--output", str(output), *options), output.with_suffix(".log"))
 
 
 def _place(folder: Path, removed: Sequence[int], seed: int) -> Path:
     return folder / ("without-" + "-".join(map(str, removed))) / f"seed-{seed}"
 
 
-def _found(search: Path) -> dict[str, Any]:
-    result: dict[str, Any] = json.loads((search / "search.json").read_text())
-    return result
-
-
-def _report(output: Path, phase: str) -> dict[str, Any]:
-    result: dict[str, Any] = json.loads((output / f"report-{phase}" / "report.json").read_text())
-    return result
+def _report(output: Path, phase: str) -> Path:
+    return output / f"report-{phase}"
 
 
 def _searches(folder: Path, kind: str) -> Iterator[dict[str, Any]]:
-    found = [_found(path.parent) for path in folder.glob(f"{kind}-*/search.json")]
+    found = [read(path) for path in folder.glob(f"{kind}-*/search.json")]
     yield from sorted(found, key=lambda one: (one["blocks"], one["remove"]))
 
 
 def _comparison(folder: Path) -> list[str]:
     head = ("removed", "method", "which", "dev WER %", "test WER % before", "after recovery", "evaluations", "seconds")
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for search in _searches(folder, "search"):
-        for one in search["methods"]:
+    rows = []
+    for found in _searches(folder, "search"):
+        for one in found["methods"]:
             which = ", ".join(map(str, one["removed"]))
             outputs = sorted(_place(folder, one["removed"], 0).parent.glob("seed-*/report-final"))
-            before, after = (_shown([_report(path.parent, phase) for path in outputs]) for phase in PHASES)
-            numbers = f"{100 * one['wer']:.2f} | {before} | {after} | {one['evaluations']} | {one['seconds']:.1f}"
-            lines.append(f"| {search['remove']} of {search['blocks']} | {one['method']} | {which} | {numbers} |")
-    return [*lines, ""] if len(lines) > 2 else []
+            tested = [
+                _shown([read(_report(path.parent, phase) / "report.json") for path in outputs]) for phase in PHASES
+            ]
+            seen, took = f"{PERCENT * one['wer']:.2f}", (str(one["evaluations"]), f"{one['seconds']:.1f}")
+            rows.append([f"{found['remove']} of {found['blocks']}", one["method"], which, seen, *tested, *took])
+    return grid(head, rows)
 
 
 def _shown(reports: Sequence[dict[str, Any]]) -> str:
     """Mean over the seeds; the interval of a single one, or every one."""
-    rates = [100 * report["model"]["wer"] for report in reports]
-    if not rates:
-        return ""
+    rates = [PERCENT * report["model"]["wer"] for report in reports]
     if len(rates) > 1:
-        return f"{sum(rates) / len(rates):.2f} ({', '.join(f'{rate:.2f}' for rate in rates)})"
-    low, high = (100 * value for value in reports[0]["model"]["wer_ci95"])
-    return f"{rates[0]:.2f} ({low:.2f} to {high:.2f})"
+        return f"{sum(rates) / len(rates):.2f} ({', '.join(f'{one:.2f}' for one in rates)})"
+    return rate(reports[0]["model"]["wer"], reports[0]["model"]["wer_ci95"]) if reports else ""
 
 
 def _depths(folder: Path) -> list[str]:
     head = ("blocks", "removed", "method", "evaluations", "block runs", "without reuse", "seconds")
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for search in _searches(folder, "depth"):
-        for one in search["methods"]:
-            numbers = f"{one['evaluations']} | {one['block_runs']} | {one['block_runs_alone']} | {one['seconds']:.1f}"
-            lines.append(f"| {search['blocks']} | {search['remove']} | {one['method']} | {numbers} |")
-    return [*lines, ""] if len(lines) > 2 else []
+    rows = []
+    for found in _searches(folder, "depth"):
+        for one in found["methods"]:
+            counts = [str(one[key]) for key in ("evaluations", "block_runs", "block_runs_alone")]
+            rows.append([str(found["blocks"]), str(found["remove"]), one["method"], *counts, f"{one['seconds']:.1f}"])
+    return grid(head, rows)
 
 
 def _remarks(state: dict[str, Any]) -> list[str]:
@@ -261,11 +209,6 @@ def _remarks(state: dict[str, Any]) -> list[str]:
         "matrix, and not the reading of the model. Models of the table by depth are new: only its counts and seconds "
         "mean anything."
     ]
-
-
-def _command() -> str:
-    words = (os.path.relpath(word, REPOSITORY) if os.path.isabs(word) else word for word in sys.argv)
-    return " ".join(["python", *words])
 
 
 if __name__ == "__main__":

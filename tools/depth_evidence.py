@@ -1,0 +1,197 @@
+"""Compares the depths of elastic models with models that were trained at each depth.
+
+    python tools/depth_evidence.py run --data ../shared/data/digits --steps 1600 --out runs/depth
+    python tools/depth_evidence.py table --corpus digits --out runs/depth --title "..." --data "..." --note "..."
+
+`run` trains models of every depth for the same number of steps, and the deepest one also with intermediate CTC, with
+stochastic depth, and with both. Each deep one is made elastic in three ways: by both rules, and by `compress search`
+with SVCCA. Every depth is evaluated on dev and on test. At each depth the elastic model that errs least on dev is
+compared with the one trained at that depth, on test, utterance by utterance. What is there already is not made again.
+`table` appends an entry to RESULTS.md. tools/measure_depths.py measures the speed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+from add_result import RESULTS, append_entry, facts
+from running import COMPRESS, difference, evaluate, execute, grid, rate, read, recall, remember, search, train, typed
+
+STATE = "depth-evidence.json"
+TAPS = ("--inter_ctc.blocks", "[3,5,8]")
+"""Behind blocks 4, 6 and 9 of 12: the depths that are wanted."""
+DROPS = ("--stochastic_depth", "0.3")
+DEEPEST, BELOW = 12, (9, 6, 4)
+SEARCHED = "svcca"
+RULES = ("last_first", "every_other")
+SPLITS = ("dev", "test")
+
+
+@dataclass(frozen=True)
+class Training:
+    """One way of training.
+
+    Attributes:
+        name: of its folder.
+        blocks: of the model.
+        title: what a reader sees; None for models of one depth.
+        options: of recipes/train.py.
+    """
+
+    name: str
+    blocks: int
+    title: str | None = None
+    options: tuple[str, ...] = ()
+
+
+ELASTIC = (
+    Training("plain-12", DEEPEST, "neither"),
+    Training("inter_ctc", DEEPEST, "intermediate CTC", TAPS),
+    Training("stochastic", DEEPEST, "stochastic depth", DROPS),
+    Training("both", DEEPEST, "both", (*TAPS, *DROPS)),
+)
+INDIVIDUAL = {DEEPEST: ELASTIC[0], **{depth: Training(f"plain-{depth}", depth) for depth in BELOW}}
+TITLES = {"last_first": "first blocks", "every_other": "even distances", SEARCHED: "SVCCA search"}
+
+
+def run(
+    *, data: str, out: str, steps: int, config: str = "configs/demo/train.yaml", seed: int = 0, threads: int = 1
+) -> None:
+    """Makes every model and every report that is not there yet.
+
+    Args:
+        data: a folder with train, dev and test, or `synthetic`.
+        out: folder for everything; the data set gets a folder there of its own name.
+        steps: of every training.
+        config: of every training.
+        seed: of every training.
+        threads: of every training.
+    """
+    folder = Path(out).absolute() / Path(data).name
+    remember(folder / STATE, run=typed(), steps=steps, seed=seed)
+    shared = ("--max_steps", str(steps), "--seed", str(seed), "--threads", str(threads))
+    for one in (*ELASTIC, *(INDIVIDUAL[depth] for depth in BELOW)):
+        blocks = ("--model.settings.num_hidden_layers", str(one.blocks))
+        train(config, data, folder / one.name, *shared, *blocks, *one.options)
+    for one in INDIVIDUAL.values():
+        evaluate(folder / one.name / "best", data, folder / one.name / "report-test")
+    for one in ELASTIC:
+        for choice in TITLES:
+            _elastic(folder, one.name, choice, data)
+    for depth in (DEEPEST, *BELOW):
+        report = _paired(folder, depth, data)
+        print(f"depth {depth}: {difference(report['difference']['wer'], report['difference']['wer_ci95'])}", flush=True)
+
+
+def _elastic(folder: Path, name: str, choice: str, data: str) -> None:
+    """Makes a trained model elastic, and evaluates every depth on dev and on test."""
+    output, source = _place(folder, name, choice), folder / name / "best"
+    if choice in RULES:
+        which = ["--rule", choice, "--depths", *map(str, BELOW)]
+    else:
+        which = ["--structures", *(str(_searched(folder, name, depth, data)) for depth in BELOW)]
+    if not (output / "model").exists():
+        command = (*COMPRESS, "elastic", str(source), *which, "--out", str(output / "model"))
+        execute(command, output.with_name(f"{output.name}.log"))
+    for split in SPLITS:
+        evaluate(output / "model", data, output / f"report-{split}", "--data.split", split)
+    rates = ", ".join(f"{depth}: {one['wer']:.2%}" for depth, one in _depths(folder, name, choice, "test").items())
+    print(f"{name}, {choice}: {rates}", flush=True)
+
+
+def _searched(folder: Path, name: str, depth: int, data: str) -> Path:
+    """The Structure that the search leaves of one depth."""
+    out, remove = folder / "search" / f"{name}-{depth}", str(DEEPEST - depth)
+    search(folder / name / "best", data, out, "--remove", remove, "--method", "comflp", "--measure", SEARCHED)
+    return out / "structure.json"
+
+
+def _paired(folder: Path, depth: int, data: str) -> dict[str, Any]:
+    """The elastic model that errs least on dev at a depth, extracted, against the one that was trained there."""
+    name, choice = _best(folder, depth)
+    output = folder / "extracted" / f"{name}-{choice}-{depth}"
+    if not (output / "model").exists():
+        words = (str(_place(folder, name, choice) / "model"), "--depth", str(depth), "--out", str(output / "model"))
+        execute((*COMPRESS, "extract", *words), output.with_name(f"{output.name}.log"))
+    baseline = folder / INDIVIDUAL[depth].name / "best"
+    return evaluate(output / "model", data, output / "report", "--baseline", str(baseline))
+
+
+def _best(folder: Path, depth: int) -> tuple[str, str]:
+    """Training and choice of blocks with the lowest error rate on dev; of equal ones the first."""
+    every = [(one.name, choice) for one in ELASTIC for choice in TITLES]
+    return min(every, key=lambda row: float(_depths(folder, *row, "dev")[depth]["wer"]))
+
+
+def _place(folder: Path, name: str, choice: str) -> Path:
+    return folder / "elastic" / f"{name}-{choice}"
+
+
+def _depths(folder: Path, name: str, choice: str, split: str) -> dict[int, dict[str, Any]]:
+    """What `compress evaluate` says of each depth, the deepest first."""
+    report = read(_place(folder, name, choice) / f"report-{split}" / "report.json")
+    return {one["depth"]: one for one in reversed(report["depths"])}
+
+
+def table(*, corpus: str, out: str, title: str, data: str, note: str = "", results: str = str(RESULTS)) -> None:
+    """Appends the comparison to RESULTS.md.
+
+    Args:
+        corpus: name of the folder in `out`.
+        out: the folder that `run` filled.
+        title: heading of the entry.
+        data: the data set, splits, and what a reader must know about it.
+        note: machine and remarks.
+        results: the file to append to.
+    """
+    folder = Path(out).absolute() / corpus
+    state = recall(folder / STATE)
+    lines = facts(state["run"], f"{data}; seed {state['seed']}", note, commit=state["commit"])
+    lines += [*_rates(folder), *_choices(folder), *_differences(folder, data), *_remarks(state["steps"])]
+    append_entry(Path(results), title, lines)
+
+
+def _rates(folder: Path) -> list[str]:
+    head = ("training", "blocks that run", *(f"WER % at depth {depth}" for depth in (DEEPEST, *BELOW)))
+    own = [read(folder / one.name / "report-test" / "report.json")["model"] for one in INDIVIDUAL.values()]
+    rows = [["trained at that depth", "all", *(rate(one["wer"], one["wer_ci95"], bold=True) for one in own)]]
+    for one in ELASTIC:
+        for choice, shown in TITLES.items():
+            at = _depths(folder, one.name, choice, "test")
+            full = [rate(at[DEEPEST]["wer"], at[DEEPEST]["wer_ci95"])] if choice == RULES[0] else [""]
+            rows.append([str(one.title), shown, *full, *(rate(at[d]["wer"], at[d]["wer_ci95"]) for d in BELOW)])
+    return grid(head, rows)
+
+
+def _choices(folder: Path) -> list[str]:
+    head = ("SVCCA search", *(f"blocks at depth {depth}" for depth in BELOW))
+    found = {one.title: _depths(folder, one.name, SEARCHED, "test") for one in ELASTIC}
+    shown = [[str(name), *(" ".join(str(b + 1) for b in at[d]["blocks"]) for d in BELOW)] for name, at in found.items()]
+    return grid(head, shown)
+
+
+def _differences(folder: Path, data: str) -> list[str]:
+    head = ("depth", "best on dev", "its WER %", "trained at that depth", "difference")
+    rows = []
+    for depth in (DEEPEST, *BELOW):
+        name, choice = _best(folder, depth)
+        report, training = _paired(folder, depth, data), next(one for one in ELASTIC if one.name == name)
+        rates = [rate(report[role]["wer"], report[role]["wer_ci95"]) for role in ("model", "baseline")]
+        shown = difference(report["difference"]["wer"], report["difference"]["wer_ci95"])
+        rows.append([str(depth), f"{training.title}, {TITLES[choice]}", *rates, shown])
+    return grid(head, rows)
+
+
+def _remarks(steps: int) -> list[str]:
+    return [
+        f"WER on test with 95 % bootstrap intervals over utterances. Every model was trained for {steps} updates; an "
+        "elastic one is one training for all depths. The differences are paired, in points of WER: below 0 the elastic "
+        "model is better. Which row stands for the elastic models at a depth was chosen on dev."
+    ]
+
+
+if __name__ == "__main__":
+    jsonargparse.auto_cli([run, table], as_positional=False)

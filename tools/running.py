@@ -1,0 +1,100 @@
+"""What the tools share that start recipes and verbs, one after another, and make tables of what these leave."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from add_result import head_commit
+
+from compress.folders import write_json
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+ACCELERATE = (sys.executable, "-m", "accelerate.commands.launch", "--cpu")
+LAUNCH = (*ACCELERATE, "--num_processes", "1", "--num_machines", "1")
+LAUNCH_TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+COMPRESS = (sys.executable, "-m", "compress")
+PERCENT = 100
+
+
+def execute(command: Sequence[str], log: Path) -> None:
+    """Runs a command in the repository, with this checkout's package; what it says is appended to a log.
+
+    Raises:
+        SystemExit: if it fails.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    with log.open("a") as file:
+        done = subprocess.run(command, cwd=REPOSITORY, env=environment, stdout=file, stderr=file, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed; {log} says why.")
+
+
+def train(config: str, data: str, output: Path, *options: str) -> None:
+    """Runs recipes/train.py on one process, unless that has been done."""
+    if not (output / "done.json").exists():
+        given = ("--config", config, "--data.source", data, "--output", str(output), *options)
+        execute((*LAUNCH, "recipes/train.py", *given), output.with_name(f"{output.name}.log"))
+
+
+def evaluate(model: str | Path, data: str, report: Path, *options: str) -> dict[str, Any]:
+    """The report of `compress evaluate`, made unless it is there; a baseline, the split and more are options."""
+    if not (report / "report.json").exists():
+        given = ("--data", data, "--out", str(report), "--speed.repetitions", "1", *options)
+        execute((*COMPRESS, "evaluate", str(model), *given), report.with_name(f"{report.name}.log"))
+    return read(report / "report.json")
+
+
+def search(model: str | Path, data: str, out: Path, *options: str) -> dict[str, Any]:
+    """What `compress search` finds, searched for unless it has been."""
+    if not (out / "search.json").exists():
+        given = ("--data", data, "--out", str(out), *options)
+        execute((*COMPRESS, "search", str(model), *given), out.with_name(f"{out.name}.log"))
+    return read(out / "search.json")
+
+
+def typed() -> str:
+    """The command that runs at present, as a reader of RESULTS.md would type it."""
+    words = (os.path.relpath(word, REPOSITORY) if os.path.isabs(word) else word for word in sys.argv)
+    return " ".join(["python", *words])
+
+
+def remember(state: Path, **more: Any) -> None:
+    """Adds to what a folder of evidence says of how it was made: the commit, and what else is given."""
+    write_json(state, {**recall(state), "commit": head_commit(), **more})
+
+
+def recall(state: Path) -> dict[str, Any]:
+    """What `remember` noted; nothing where it never ran."""
+    return read(state) if state.exists() else {}
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A file of JSON."""
+    result: dict[str, Any] = json.loads(path.read_text())
+    return result
+
+
+def rate(value: float, interval: Sequence[float], *, bold: bool = False) -> str:
+    """A word error rate in percent with its 95 % interval."""
+    low, high = (PERCENT * end for end in interval)
+    shown = f"{PERCENT * value:.2f}"
+    return f"{f'**{shown}**' if bold else shown} ({low:.2f} to {high:.2f})"
+
+
+def difference(value: float, interval: Sequence[float]) -> str:
+    """A difference of word error rates in points with its 95 % interval."""
+    low, high = (PERCENT * end for end in interval)
+    return f"{PERCENT * value:+.2f} ({low:+.2f} to {high:+.2f})"
+
+
+def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table in Markdown; nothing where there are no rows."""
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return [*lines, *("| " + " | ".join(row) + " |" for row in rows), ""] if rows else []
