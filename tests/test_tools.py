@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,6 +82,51 @@ def test_searches_are_compared_before_and_after_recovery(tmp_path: Path, monkeyp
     assert f"| 2 of 6 | comflp | {row}" in text
     assert f"| 2 of 6 | greedy | {row}" in text
     assert "| 48 | 24 | greedy | 10 | 30 | 60 | 1.2 |" in text
+
+
+def test_depths_are_compared_with_models_trained_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who stands for the elastic models is chosen on dev; what is said of them is measured on test."""
+    monkeypatch.syspath_prepend(REPOSITORY / "tools")
+    tool = load_recipe("tools/depth_evidence.py")
+    rates = {(one.name, choice): 0.3 for one in tool.ELASTIC for choice in tool.TITLES}
+    rates |= {("both", "svcca"): 0.1, ("inter_ctc", "last_first"): 0.2}
+
+    def write(folder: Path, report: dict[str, Any]) -> None:
+        folder.mkdir(parents=True)
+        (folder / "report.json").write_text(json.dumps(report))
+
+    digits = tmp_path / "digits"
+    for (name, choice), dev in rates.items():
+        for split, wer in (("dev", dev), ("test", 0.5 - dev)):
+            depths = [{"depth": d, "blocks": list(range(d)), "wer": wer, "wer_ci95": [0, 1]} for d in (4, 6, 9, 12)]
+            write(digits / "elastic" / f"{name}-{choice}" / f"report-{split}", {"depths": depths})
+    for depth, one in tool.INDIVIDUAL.items():
+        write(digits / one.name / "report-test", {"model": {"wer": 0.01 * depth, "wer_ci95": [0, 1]}})
+        pair = {role: {"wer": wer, "wer_ci95": [0, 1]} for role, wer in (("model", 0.4), ("baseline", 0.25))}
+        report = {**pair, "difference": {"wer": 0.15, "wer_ci95": [-0.01, 0.2]}}
+        place = digits / "extracted" / f"both-svcca-{depth}"
+        (place / "model").mkdir(parents=True)
+        write(place / "report", report)
+    state = {"run": "python tools/depth_evidence.py run", "commit": "abc1234", "seed": 0, "steps": 1600}
+    (digits / "depth-evidence.json").write_text(json.dumps(state))
+    tool.table(corpus="digits", out=str(tmp_path), title="T", data="digits", results=str(tmp_path / "R.md"))
+    text = (tmp_path / "R.md").read_text()
+    assert "| trained at that depth | all | **12.00** (0.00 to 100.00) | **9.00**" in text
+    assert "| both | SVCCA search |  | 40.00 (0.00 to 100.00) |" in text
+    assert (
+        "| 4 | both, SVCCA search | 40.00 (0.00 to 100.00) | 25.00 (0.00 to 100.00) | +15.00 (-1.00 to +20.00) |"
+        in text
+    )
+    assert "| both | 1 2 3 4 5 6 7 8 9 | 1 2 3 4 5 6 | 1 2 3 4 |" in text
+    assert "seed 0" in text
+
+
+def test_ranks_are_correlated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(REPOSITORY / "tools")
+    correlation = load_recipe("tools/measure_screening.py").rank_correlation
+    assert correlation([1, 2, 3], [10, 100, 1000]) == pytest.approx(1)
+    assert correlation([1, 2, 3], [3, 2, -5]) == pytest.approx(-1)
+    assert correlation([1, 2, 2, 3], [1, 2, 3, 4]) == pytest.approx(4.5 / (4.5 * 5) ** 0.5)  # ties share a rank
 
 
 SIZES = {

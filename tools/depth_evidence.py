@@ -58,7 +58,14 @@ TITLES = {"last_first": "first blocks", "every_other": "even distances", SEARCHE
 
 
 def run(
-    *, data: str, out: str, steps: int, config: str = "configs/demo/train.yaml", seed: int = 0, threads: int = 1
+    *,
+    data: str,
+    out: str,
+    steps: int,
+    config: str = "configs/demo/train.yaml",
+    utterances: int = 160,
+    seed: int = 0,
+    threads: int = 1,
 ) -> None:
     """Makes every model and every report that is not there yet.
 
@@ -67,6 +74,7 @@ def run(
         out: folder for everything; the data set gets a folder there of its own name.
         steps: of every training.
         config: of every training.
+        utterances: of the dev set in the searches.
         seed: of every training.
         threads: of every training.
     """
@@ -80,19 +88,19 @@ def run(
         evaluate(folder / one.name / "best", data, folder / one.name / "report-test")
     for one in ELASTIC:
         for choice in TITLES:
-            _elastic(folder, one.name, choice, data)
+            _elastic(folder, one.name, choice, data, utterances)
     for depth in (DEEPEST, *BELOW):
         report = _paired(folder, depth, data)
         print(f"depth {depth}: {difference(report['difference']['wer'], report['difference']['wer_ci95'])}", flush=True)
 
 
-def _elastic(folder: Path, name: str, choice: str, data: str) -> None:
+def _elastic(folder: Path, name: str, choice: str, data: str, utterances: int) -> None:
     """Makes a trained model elastic, and evaluates every depth on dev and on test."""
     output, source = _place(folder, name, choice), folder / name / "best"
     if choice in RULES:
         which = ["--rule", choice, "--depths", *map(str, BELOW)]
     else:
-        which = ["--structures", *(str(_searched(folder, name, depth, data)) for depth in BELOW)]
+        which = ["--structures", *(str(_searched(folder, name, depth, data, utterances)) for depth in BELOW)]
     if not (output / "model").exists():
         command = (*COMPRESS, "elastic", str(source), *which, "--out", str(output / "model"))
         execute(command, output.with_name(f"{output.name}.log"))
@@ -102,10 +110,11 @@ def _elastic(folder: Path, name: str, choice: str, data: str) -> None:
     print(f"{name}, {choice}: {rates}", flush=True)
 
 
-def _searched(folder: Path, name: str, depth: int, data: str) -> Path:
+def _searched(folder: Path, name: str, depth: int, data: str, utterances: int) -> Path:
     """The Structure that the search leaves of one depth."""
-    out, remove = folder / "search" / f"{name}-{depth}", str(DEEPEST - depth)
-    search(folder / name / "best", data, out, "--remove", remove, "--method", "comflp", "--measure", SEARCHED)
+    out = folder / "search" / f"{name}-{depth}"
+    options = ("--remove", str(DEEPEST - depth), "--measure", SEARCHED, "--utterances", str(utterances))
+    search(folder / name / "best", data, out, *options)
     return out / "structure.json"
 
 

@@ -77,6 +77,25 @@ def test_the_structure_becomes_a_checkpoint(parakeet: str, speech: Path, tmp_pat
         torch.testing.assert_close(frame_outputs(small, inputs), frame_outputs(model, inputs))
 
 
+def test_what_is_found_becomes_the_depths_of_an_elastic_model(parakeet: str, speech: Path, tmp_path: Path) -> None:
+    """Search by SVCCA, `compress elastic --structures`: at each depth it runs what the search left."""
+    structures = [tmp_path / f"without-{remove}" / "structure.json" for remove in (1, 2)]
+    removed = {}
+    for remove, structure in enumerate(structures, start=1):
+        found = run(parakeet, speech, structure.parent, "--remove", str(remove), "--measure", "svcca")
+        removed[3 - remove] = found["best"]["removed"]
+    out = str(tmp_path / "elastic")
+    assert main(["elastic", parakeet, "--structures", *map(str, structures), "--out", out]) == 0
+    model, original = load_model(out), load_model(parakeet)
+    assert sorted(model.depths) == [1, 2, 3]
+    inputs = tiny.batch(original)
+    for depth, numbers in removed.items():
+        assert {number - 1 for number in numbers} == {0, 1, 2} - set(model.depths[depth])
+        model.set_depth(depth)
+        with torch.no_grad(), without_blocks(original, numbers):
+            torch.testing.assert_close(frame_outputs(model, inputs), frame_outputs(original, inputs))
+
+
 def test_a_model_that_has_lost_blocks_is_searched_as_it_is(parakeet: str, speech: Path, tmp_path: Path) -> None:
     run(parakeet, speech, tmp_path / "one", "--remove", "1")
     main(["apply", parakeet, str(tmp_path / "one/structure.json"), "--out", str(tmp_path / "two")])

@@ -20,8 +20,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import compress
 from compress.checkpoint import apply_structure, load_model, save
+from compress.cli import main
 from compress.config import parse
-from compress.conformers import family_of, frame_outputs
+from compress.conformers import blocks_of, family_of, frame_outputs
 from compress.cost import dummy_input, size_of
 from compress.data import Batch, SpeechConfig
 from compress.evaluation import GenerateConfig, SpeedConfig
@@ -400,6 +401,23 @@ def test_what_stays_can_be_a_file(folder: Path, finished: Path, tmp_path: Path) 
     assert done(output)["structure"] == str(file)
     assert done(output)["parameters"] == done(finished)["parameters"]
     assert Structure.load(output / "final" / "structure.json") == Structure.load(file)
+
+
+def test_what_stays_can_be_what_a_search_found(folder: Path, tmp_path: Path) -> None:
+    """`compress search`, then mask-free distillation from the teacher without the block."""
+    teacher, search = folder / "teacher" / "best", tmp_path / "search"
+    words = ["--data", str(folder / "speech"), "--data.cache_dir", str(folder / "cache"), "--batch.workers", "0"]
+    assert main(["search", str(teacher), *words, "--remove", "1", "--jobs", "1", "--out", str(search)]) == 0
+    given = ("--structure", str(search / "structure.json"), "--budget", "null", "--recover.steps", "2")
+    output = prune_here(folder, tmp_path / "run", *given)
+    structure = Structure.load(search / "structure.json")
+    removed, before = load_model(str(output / "removed")), compress.remove(load_model(str(teacher)), structure)
+    assert len(blocks_of(before)) == 1
+    assert all(map(torch.equal, removed.parameters(), before.parameters()))
+    assert len(metrics(output / "recover", "loss/layers")) == done(output)["recover"]["steps"] == 2
+    assert not (output / "learn").exists()
+    assert done(output)["route"] == "stock"
+    assert Structure.load(output / "final" / "structure.json") == structure
 
 
 @pytest.mark.parametrize(
