@@ -89,9 +89,7 @@ def run(
         for removed, seed in itertools.product(sorted(structures), range(seeds)):
             output = _place(folder, removed, seed)
             _recover(output, *given, "--structure", str(structures[removed]), "--seed", str(seed))
-            reports = [
-                evaluate(output / phase, data, _report(output, phase), "--baseline", teacher) for phase in PHASES
-            ]
+            reports = [evaluate(output / phase, data, _report(output, phase)) for phase in PHASES]
             before, after = (f"{report['model']['wer']:.2%}" for report in reports)
             print(
                 f"without {', '.join(map(str, removed))}, seed {seed}: WER {before} before, {after} after", flush=True
