@@ -163,6 +163,19 @@ def test_public_configurations_are_inspected_without_weights(name: str, monkeypa
     assert set(tool.CONFIGS) == set(SIZES)
 
 
+WITHOUT_THE_PACKAGE = "route_checks.py"
+"""It makes sure that it runs where `compress` is not installed."""
+
+
+@pytest.mark.parametrize(
+    "name", sorted({path.name for path in (REPOSITORY / "tools").glob("*.py")} - {WITHOUT_THE_PACKAGE})
+)
+def test_every_tool_fits_the_package(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a tool imports of the package is there, and it says what it is for."""
+    monkeypatch.syspath_prepend(REPOSITORY / "tools")
+    assert load_recipe(f"tools/{name}").__doc__
+
+
 def test_the_readme_lists_the_families_of_the_registry() -> None:
     tool = load_recipe("tools/family_table.py")
     text = (REPOSITORY / "README.md").read_text()

@@ -3,15 +3,15 @@
     python tools/measure_depths.py --model runs/parakeet-elastic_digits/best --depths 8,6,4 --results RESULTS.md
     python tools/measure_depths.py --model nvidia/parakeet-ctc-0.6b --depths 24,16,12,8 --batches 1
 
-What stands before the blocks costs the same at every depth, and of a small model it is a large share.
+What stands before the blocks costs the same at every depth, and of a small model it is a large share. One thread is
+timed by the processor's time, to which other work on the machine adds nothing; several are timed by the clock.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,9 +25,10 @@ from running import COMPRESS, execute, grid, typed
 from transformers import PreTrainedModel
 
 from compress.checkpoint import load_model, load_processor
-from compress.conformers import blocks_of, family_of, skeleton
+from compress.conformers import blocks_of, family_of, frame_outputs, skeleton
 from compress.data import feature_extractor_of
-from compress.evaluation.speed import SpeedConfig, device_name, measure, speed_inputs
+from compress.evaluation.speed import SpeedConfig, device_name, speed_inputs
+from compress.evaluation.transcribe import to_model
 from compress.training.tokens import TokensConfig, build_processor
 
 MILLISECONDS = 1e3
@@ -65,6 +66,7 @@ def main(
     """
     order = [int(depth) for depth in depths.split(",")]
     source = str(_random_elastic(Path(folder).absolute(), model, order)) if model in CONFIGS else model
+    torch.set_num_threads(threads)
     loaded, rows = load_model(source).eval(), []
     for batch in map(int, batches.split(",")):
         config = SpeedConfig(seconds=seconds, batch=batch, repetitions=repetitions, threads=threads)
@@ -78,30 +80,34 @@ def main(
 
 
 def _timed(model: PreTrainedModel, processor: Any, depths: Sequence[int], config: SpeedConfig) -> Times:
-    """Medians over the repetitions, in which the depths take turns."""
-    inputs = speed_inputs(processor, int(feature_extractor_of(processor).sampling_rate), config)
-    names = {str(depth): depth for depth in depths}
-    with _block_seconds(model) as spent:
-        setters = {name: partial(model.set_depth, depth) for name, depth in names.items()}  # type: ignore[arg-type]
-        found = measure(dict.fromkeys(names, model), dict.fromkeys(names, inputs), config, setters)
-    blocks = {depth: median(spent[depth][-config.repetitions :]) for depth in depths}
-    return {depth: (found[name].median_seconds, blocks[depth]) for name, depth in names.items()}
+    """Medians over the repetitions, in which the depths take turns, in alternating order."""
+    clock = time.process_time if config.threads == 1 else time.perf_counter
+    inputs = to_model(model, speed_inputs(processor, int(feature_extractor_of(processor).sampling_rate), config))
+    times: dict[int, list[tuple[float, float]]] = {depth: [] for depth in depths}
+    with torch.no_grad(), _marks(model, clock) as marks:
+        for repetition in range(config.warmup + config.repetitions):
+            for depth in list(depths)[:: 1 if repetition % 2 else -1]:
+                marks[:] = [clock()]
+                model.set_depth(depth)  # type: ignore[operator]
+                frame_outputs(model, inputs)
+                began, before, after, ended = (*marks, clock())
+                times[depth].append((ended - began, after - before))
+    kept = {depth: passes[config.warmup :] for depth, passes in times.items()}
+    return {depth: (median(one for one, _ in both), median(one for _, one in both)) for depth, both in kept.items()}
 
 
 @contextmanager
-def _block_seconds(model: PreTrainedModel) -> Iterator[dict[int, list[float]]]:
-    """Of every pass, by depth: the seconds from the first block's input to the last one's output."""
-    blocks, began, spent = blocks_of(model), [0.0], dict[int, list[float]]()
+def _marks(model: PreTrainedModel, clock: Callable[[], float]) -> Iterator[list[float]]:
+    """A list to which every pass adds the times of the first block's input and of the last one's output."""
+    marks: list[float] = []
 
-    def start(*_: Any) -> None:
-        began[0] = time.perf_counter()
+    def mark(*_: Any) -> None:
+        marks.append(clock())
 
-    def stop(*_: Any) -> None:
-        spent.setdefault(int(model.depth), []).append(time.perf_counter() - began[0])  # type: ignore[arg-type]
-
-    handles = [blocks[0].register_forward_pre_hook(start), blocks[-1].register_forward_hook(stop)]
+    blocks = blocks_of(model)
+    handles = [blocks[0].register_forward_pre_hook(mark), blocks[-1].register_forward_hook(mark)]
     try:
-        yield spent
+        yield marks
     finally:
         for handle in handles:
             handle.remove()
@@ -118,8 +124,8 @@ def _speed_rows(times: Times, config: SpeedConfig) -> list[list[str]]:
 
 def _speed_remarks(repetitions: int) -> list[str]:
     return [
-        f"Medians of {repetitions} passes, in which the depths take turns. A whole pass goes from features to logits: "
-        "subsampling, blocks and head. A pass begins with `set_depth`, which is timed with it."
+        f"Medians of {repetitions} passes, in which the depths take turns; of one thread the processor's time. A whole "
+        "pass goes from features to logits: `set_depth`, subsampling, blocks and head. Features are not timed."
     ]
 
 

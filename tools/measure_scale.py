@@ -23,7 +23,7 @@ from add_result import append_entry, facts
 from inspect_public import CONFIGS
 from transformers import AutoModelForCTC, PreTrainedModel
 
-from compress.baselines import uniform
+from compress.baselines import proportional
 from compress.budget import BudgetConfig, decide, make_budget
 from compress.checkpoint import apply_structure
 from compress.conformers import family_of, skeleton
@@ -104,7 +104,7 @@ def prepare(model: str, budget: str, full: str, structure: str, stored: str, sha
     torch.set_num_threads(threads)
     config = CONFIGS[model]
     shape = skeleton(config)
-    made = decide(make_budget(BudgetConfig(params=budget), config), uniform(shape))
+    made = decide(make_budget(BudgetConfig(params=budget), config), proportional(shape))
     random_weights(shape.to(getattr(torch, stored))).save_pretrained(full, max_shard_size=shard)
     family = family_of(config).name
     build_processor(family, ["the quick brown fox"], TokensConfig()).save_pretrained(full)

@@ -150,7 +150,7 @@ def _new_model(folder: Path, blocks: int) -> None:
 
 def _recover(output: Path, *options: str) -> None:
     if not (output / "done.json").exists():
-        execute((*LAUNCH, "recipes/prune.py", "--output", str(output), *options), output.with_suffix(".log"))
+        execute((*LAUNCH, "recipes/prune.py", *options, "--output", str(output)), output.with_suffix(".log"))
 
 
 def _place(folder: Path, removed: Sequence[int], seed: int) -> Path:
