@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -88,7 +89,7 @@ def test_depths_are_compared_with_models_trained_there(tmp_path: Path, monkeypat
     """Who stands for the elastic models is chosen on dev; what is said of them is measured on test."""
     monkeypatch.syspath_prepend(REPOSITORY / "tools")
     tool = load_recipe("tools/depth_evidence.py")
-    rates = {(one.name, choice): 0.3 for one in tool.ELASTIC for choice in tool.TITLES}
+    rates = {(one.name, choice): 0.3 for one in tool.ELASTIC for choice in tool.CHOICES}
     rates |= {("both", "svcca"): 0.1, ("inter_ctc", "last_first"): 0.2}
 
     def write(folder: Path, report: dict[str, Any]) -> None:
@@ -98,9 +99,15 @@ def test_depths_are_compared_with_models_trained_there(tmp_path: Path, monkeypat
     digits = tmp_path / "digits"
     for (name, choice), dev in rates.items():
         for split, wer in (("dev", dev), ("test", 0.5 - dev)):
-            depths = [{"depth": d, "blocks": list(range(d)), "wer": wer, "wer_ci95": [0, 1]} for d in (4, 6, 9, 12)]
-            write(digits / "elastic" / f"{name}-{choice}" / f"report-{split}", {"depths": depths})
+            sizes = [{"size": str(depth), "wer": wer, "wer_ci95": [0, 1]} for depth in (4, 6, 9, 12)]
+            write(digits / "elastic" / f"{name}-{choice}" / f"report-{split}", {"sizes": sizes})
+    for name, depth in itertools.product([one.name for one in tool.ELASTIC], tool.BELOW):
+        search = digits / "search" / f"{name}-{depth}"
+        search.mkdir(parents=True)
+        (search / "search.json").write_text(json.dumps({"best": {"removed": list(range(1, 13 - depth))}}))
     for depth, one in tool.INDIVIDUAL.items():
+        (digits / one.name).mkdir()
+        (digits / one.name / "done.json").touch()
         write(digits / one.name / "report-test", {"model": {"wer": 0.01 * depth, "wer_ci95": [0, 1]}})
         pair = {role: {"wer": wer, "wer_ci95": [0, 1]} for role, wer in (("model", 0.4), ("baseline", 0.25))}
         report = {**pair, "difference": {"wer": 0.15, "wer_ci95": [-0.01, 0.2]}}
@@ -117,7 +124,7 @@ def test_depths_are_compared_with_models_trained_there(tmp_path: Path, monkeypat
         "| 4 | both, SVCCA search | 40.00 (0.00 to 100.00) | 25.00 (0.00 to 100.00) | +15.00 (-1.00 to +20.00) |"
         in text
     )
-    assert "| both | 1 2 3 4 5 6 7 8 9 | 1 2 3 4 5 6 | 1 2 3 4 |" in text
+    assert "| both | 1 2 3 | 1 2 3 4 5 6 | 1 2 3 4 5 6 7 8 |" in text
     assert "seed 0" in text
 
 

@@ -12,6 +12,7 @@ compared with the one trained at that depth, on test, utterance by utterance. Wh
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ TAPS = ("--inter_ctc.blocks", "[3,5,8]")
 """Behind blocks 4, 6 and 9 of 12: the depths that are wanted."""
 DROPS = ("--stochastic_depth", "0.3")
 DEEPEST, BELOW = 12, (9, 6, 4)
+DEPTHS = (DEEPEST, *BELOW)
 SEARCHED = "svcca"
 RULES = ("last_first", "every_other")
 SPLITS = ("dev", "test")
@@ -37,13 +39,13 @@ class Training:
     Attributes:
         name: of its folder.
         blocks: of the model.
-        title: what a reader sees; None for models of one depth.
+        title: what a reader sees of its regularisers; nothing for models of one depth.
         options: of recipes/train.py.
     """
 
     name: str
     blocks: int
-    title: str | None = None
+    title: str = ""
     options: tuple[str, ...] = ()
 
 
@@ -54,7 +56,7 @@ ELASTIC = (
     Training("both", DEEPEST, "both", (*TAPS, *DROPS)),
 )
 INDIVIDUAL = {DEEPEST: ELASTIC[0], **{depth: Training(f"plain-{depth}", depth) for depth in BELOW}}
-TITLES = {"last_first": "first blocks", "every_other": "even distances", SEARCHED: "SVCCA search"}
+CHOICES = {"last_first": "first blocks", "every_other": "even distances", SEARCHED: "SVCCA search"}
 
 
 def run(
@@ -87,9 +89,9 @@ def run(
     for one in INDIVIDUAL.values():
         evaluate(folder / one.name / "best", data, folder / one.name / "report-test")
     for one in ELASTIC:
-        for choice in TITLES:
+        for choice in CHOICES:
             _elastic(folder, one.name, choice, data, utterances)
-    for depth in (DEEPEST, *BELOW):
+    for depth in DEPTHS:
         report = _paired(folder, depth, data)
         print(f"depth {depth}: {difference(report['difference']['wer'], report['difference']['wer_ci95'])}", flush=True)
 
@@ -131,8 +133,17 @@ def _paired(folder: Path, depth: int, data: str) -> dict[str, Any]:
 
 def _best(folder: Path, depth: int) -> tuple[str, str]:
     """Training and choice of blocks with the lowest error rate on dev; of equal ones the first."""
-    every = [(one.name, choice) for one in ELASTIC for choice in TITLES]
-    return min(every, key=lambda row: float(_depths(folder, *row, "dev")[depth]["wer"]))
+    return min(_measured(folder), key=lambda row: float(_depths(folder, *row, "dev")[depth]["wer"]))
+
+
+def _measured(folder: Path) -> list[tuple[str, str]]:
+    """Training and choice of blocks of every elastic model that has its reports, in the order of the table."""
+    every = itertools.product((one.name for one in ELASTIC), CHOICES)
+    return [row for row in every if all((_place(folder, *row) / f"report-{split}").exists() for split in SPLITS)]
+
+
+def _title(name: str) -> str:
+    return next(one.title for one in ELASTIC if one.name == name)
 
 
 def _place(folder: Path, name: str, choice: str) -> Path:
@@ -142,7 +153,7 @@ def _place(folder: Path, name: str, choice: str) -> Path:
 def _depths(folder: Path, name: str, choice: str, split: str) -> dict[int, dict[str, Any]]:
     """What `compress evaluate` says of each depth, the deepest first."""
     report = read(_place(folder, name, choice) / f"report-{split}" / "report.json")
-    return {one["depth"]: one for one in reversed(report["depths"])}
+    return {int(one["size"]): one for one in reversed(report["sizes"])}
 
 
 def table(*, corpus: str, out: str, title: str, data: str, note: str = "", results: str = str(RESULTS)) -> None:
@@ -159,38 +170,44 @@ def table(*, corpus: str, out: str, title: str, data: str, note: str = "", resul
     folder = Path(out).absolute() / corpus
     state = recall(folder / STATE)
     lines = facts(state["run"], f"{data}; seed {state['seed']}", note, commit=state["commit"])
-    lines += [*_rates(folder), *_choices(folder), *_differences(folder, data), *_remarks(state["steps"])]
+    lines += [*_rates(folder), *_removed(folder), *_differences(folder, data), *_remarks(state["steps"])]
     append_entry(Path(results), title, lines)
 
 
 def _rates(folder: Path) -> list[str]:
-    head = ("training", "blocks that run", *(f"WER % at depth {depth}" for depth in (DEEPEST, *BELOW)))
-    own = [read(folder / one.name / "report-test" / "report.json")["model"] for one in INDIVIDUAL.values()]
-    rows = [["trained at that depth", "all", *(rate(one["wer"], one["wer_ci95"], bold=True) for one in own)]]
-    for one in ELASTIC:
-        for choice, shown in TITLES.items():
-            at = _depths(folder, one.name, choice, "test")
-            full = [rate(at[DEEPEST]["wer"], at[DEEPEST]["wer_ci95"])] if choice == RULES[0] else [""]
-            rows.append([str(one.title), shown, *full, *(rate(at[d]["wer"], at[d]["wer_ci95"]) for d in BELOW)])
+    head = ("training", "blocks that run", *(f"WER % at depth {depth}" for depth in DEPTHS))
+    own = [folder / one.name / "report-test" / "report.json" for one in INDIVIDUAL.values()]
+    models = [read(path)["model"] if path.exists() else None for path in own]
+    rows = [["trained at that depth", "all", *(_shown(one, bold=True) for one in models)]]
+    for name, choice in _measured(folder):
+        at, title = _depths(folder, name, choice, "test"), _title(name)
+        full = _shown(at[DEEPEST]) if choice == RULES[0] else ""
+        rows.append([title, CHOICES[choice], full, *(_shown(at[depth]) for depth in BELOW)])
     return grid(head, rows)
 
 
-def _choices(folder: Path) -> list[str]:
-    head = ("SVCCA search", *(f"blocks at depth {depth}" for depth in BELOW))
-    found = {one.title: _depths(folder, one.name, SEARCHED, "test") for one in ELASTIC}
-    shown = [[str(name), *(" ".join(str(b + 1) for b in at[d]["blocks"]) for d in BELOW)] for name, at in found.items()]
-    return grid(head, shown)
+def _shown(one: dict[str, Any] | None, *, bold: bool = False) -> str:
+    return rate(one["wer"], one["wer_ci95"], bold=bold) if one else ""
+
+
+def _removed(folder: Path) -> list[str]:
+    head = ("SVCCA search removed", *(f"for depth {depth}" for depth in BELOW))
+    rows = []
+    for name in [name for name, choice in _measured(folder) if choice == SEARCHED]:
+        found = [read(folder / "search" / f"{name}-{depth}" / "search.json")["best"]["removed"] for depth in BELOW]
+        rows.append([_title(name), *(" ".join(map(str, blocks)) for blocks in found)])
+    return grid(head, rows)
 
 
 def _differences(folder: Path, data: str) -> list[str]:
     head = ("depth", "best on dev", "its WER %", "trained at that depth", "difference")
     rows = []
-    for depth in (DEEPEST, *BELOW):
+    for depth in [depth for depth in DEPTHS if (folder / INDIVIDUAL[depth].name / "done.json").exists()]:
         name, choice = _best(folder, depth)
-        report, training = _paired(folder, depth, data), next(one for one in ELASTIC if one.name == name)
-        rates = [rate(report[role]["wer"], report[role]["wer_ci95"]) for role in ("model", "baseline")]
-        shown = difference(report["difference"]["wer"], report["difference"]["wer_ci95"])
-        rows.append([str(depth), f"{training.title}, {TITLES[choice]}", *rates, shown])
+        report = _paired(folder, depth, data)
+        rates = [_shown(report[role]) for role in ("model", "baseline")]
+        apart = difference(report["difference"]["wer"], report["difference"]["wer_ci95"])
+        rows.append([str(depth), f"{_title(name)}, {CHOICES[choice]}", *rates, apart])
     return grid(head, rows)
 
 
