@@ -77,11 +77,13 @@ def test_searches_are_compared_before_and_after_recovery(tmp_path: Path, monkeyp
         report = tmp_path / "without-1-4" / "seed-0" / f"report-{phase}"
         report.mkdir(parents=True)
         (report / "report.json").write_text(json.dumps({"model": {"wer": wer, "wer_ci95": [wer / 2, 2 * wer]}}))
+        spoken = {"id": "a", "reference": "one two", "model": "one"}
+        (report / "transcripts.jsonl").write_text(json.dumps(spoken))
     tool.table(out=str(tmp_path), title="Blocks", data="digits", results=str(tmp_path / "R.md"))
     text = (tmp_path / "R.md").read_text()
-    row = "1, 4 | 20.00 | 19.00 (9.50 to 38.00) | 7.00 (3.50 to 14.00) | 10 | 1.2 |"
-    assert f"| 2 of 6 | comflp | {row}" in text
-    assert f"| 2 of 6 | greedy | {row}" in text
+    row = "1, 4 | 20.00 | 19.00 (9.50 to 38.00) | 7.00 (3.50 to 14.00) |"
+    assert f"| 2 of 6 | comflp | {row} +0.00 (+0.00 to +0.00) | 10 | 1.2 |" in text
+    assert f"| 2 of 6 | greedy | {row}  | 10 | 1.2 |" in text
     assert "| 48 | 24 | greedy | 10 | 30 | 60 | 1.2 |" in text
 
 

@@ -10,8 +10,6 @@ transcripts.jsonl of those evaluations.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +20,9 @@ import jsonargparse
 import numpy as np
 import yaml
 from add_result import RESULTS, append_entry, facts
-from running import COMPRESS, LAUNCH, LAUNCH_TWO, REPOSITORY, difference, execute, rate, read, remember, typed
+from running import COMPRESS, LAUNCH, LAUNCH_TWO, REPOSITORY, counted, execute, paired, rate, read, remember, typed
 
-from compress.evaluation.bootstrap import BootstrapConfig, paired_interval, rate_interval
-from compress.evaluation.errors import count_errors
+from compress.evaluation.bootstrap import BootstrapConfig, rate_interval
 
 STATE = "evidence.json"
 FRESH = ("--fresh_weights", "true", "--recover.learning_rate", "3e-3", "--recover.warmup_steps", "50")
@@ -187,15 +184,10 @@ class Cell:
         )
         if not outputs:
             return None
-        spoken = [
-            sorted(_lines(path / "report" / "transcripts.jsonl"), key=lambda line: line["id"]) for path in outputs
-        ]
-        references = [line["reference"] for line in spoken[0]]
-        counts = [count_errors(references, [line["model"] for line in lines]) for lines in spoken]
-        baseline = count_errors(references, [line["baseline"] for line in spoken[0]])
-        return cls(
-            [_read(path) for path in outputs], np.stack([c.errors for c in counts]), baseline.errors, baseline.words
-        )
+        counts = [counted(path / "report") for path in outputs]
+        baseline = counted(outputs[0] / "report", "baseline")
+        errors = np.stack([one.errors for one in counts])
+        return cls([_read(path) for path in outputs], errors, baseline.errors, baseline.words)
 
     @property
     def wer(self) -> float:
@@ -210,13 +202,7 @@ class Cell:
 
     def against(self, errors: np.ndarray[Any, Any]) -> str:
         """The paired difference of this cell's mean to other errors `(seeds, utterances)`, in points."""
-        mine, other = self.errors.mean(0), errors.mean(0)
-        interval = paired_interval(mine, other, self.words, BootstrapConfig())  # type: ignore[arg-type]
-        return difference(float((mine - other).sum() / self.words.sum()), interval.to_list())
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    return map(json.loads, path.read_text().splitlines())
+        return paired(self.errors, errors, self.words)
 
 
 def _table(cells: dict[tuple[str, str], Cell]) -> list[str]:
@@ -233,7 +219,7 @@ def _table(cells: dict[tuple[str, str], Cell]) -> list[str]:
         macs, cer = (fmean(values) for values in zip(*(_of(report) for report in cell.reports), strict=True))
         lines.append(
             f"| {titles[name]} | {size} | {cell.show()} | {100 * cer:.2f} | {parameters:,} | {macs:.0%} | "
-            f"{cell.against(cell.baseline[None])} | {versus} |"
+            f"{cell.against(cell.baseline)} | {versus} |"
         )
     return lines
 

@@ -7,11 +7,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from add_result import head_commit
+from numpy.typing import NDArray
 
+from compress.evaluation.bootstrap import BootstrapConfig, paired_interval
+from compress.evaluation.errors import ErrorCounts, count_errors
 from compress.folders import write_json
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -92,6 +97,25 @@ def difference(value: float, interval: Sequence[float]) -> str:
     """A difference of word error rates in points with its 95 % interval."""
     low, high = (PERCENT * end for end in interval)
     return f"{PERCENT * value:+.2f} ({low:+.2f} to {high:+.2f})"
+
+
+def counted(report: Path, role: str = "model") -> ErrorCounts:
+    """Errors and words of every utterance, in the order of their ids, from what `compress evaluate` left."""
+    lines = sorted(map(json.loads, (report / "transcripts.jsonl").read_text().splitlines()), key=itemgetter("id"))
+    return count_errors([line["reference"] for line in lines], [line[role] for line in lines])
+
+
+def paired(mine: NDArray[Any], other: NDArray[Any], words: NDArray[Any]) -> str:
+    """The difference of two pooled error rates in points, with its interval over the same utterances.
+
+    Args:
+        mine: errors, `(utterances,)`, or `(seeds, utterances)`, of which the mean counts.
+        other: the same of what is compared with.
+        words: `(utterances,)`.
+    """
+    means = np.atleast_2d(mine).mean(0), np.atleast_2d(other).mean(0)
+    interval = paired_interval(*means, words, BootstrapConfig())
+    return difference(float((means[0] - means[1]).sum() / words.sum()), interval.to_list())
 
 
 def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -17,15 +17,30 @@ made again, so each can be started anew at any time. A small trial, about three 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jsonargparse
+import numpy as np
 import running
 import torch
 from add_result import RESULTS, append_entry, facts
-from running import LAUNCH, PERCENT, evaluate, execute, grid, rate, read, recall, remember, search, typed
+from running import (
+    LAUNCH,
+    PERCENT,
+    counted,
+    evaluate,
+    execute,
+    grid,
+    paired,
+    rate,
+    read,
+    recall,
+    remember,
+    search,
+    typed,
+)
 
 from compress.checkpoint import load_processor, save
 from compress.training.models import ModelConfig, build_model, fresh_model
@@ -33,6 +48,7 @@ from compress.training.tokens import TokensConfig, build_processor
 
 STATE = "search-evidence.json"
 PHASES = ("removed", "final")
+RIVAL = "greedy"
 LETTERS = ("abcdefghijklmnopqrstuvwxyz '",)
 SMALL = {"hidden_size": 64, "num_attention_heads": 2, "intermediate_size": 128, "subsampling_conv_channels": 16}
 """A new model whose depth is what `depth` varies."""
@@ -167,18 +183,34 @@ def _searches(folder: Path, kind: str) -> Iterator[dict[str, Any]]:
 
 
 def _comparison(folder: Path) -> list[str]:
-    head = ("removed", "method", "which", "dev WER %", "test WER % before", "after recovery", "evaluations", "seconds")
+    head = ("removed", "method", "which", "dev WER %", "test WER % before", "after recovery", f"minus {RIVAL}")
     rows = []
     for found in _searches(folder, "search"):
+        size = f"{found['remove']} of {found['blocks']}"
+        rival = next((_outputs(folder, one) for one in found["methods"] if one["method"] == RIVAL), [])
         for one in found["methods"]:
-            which = ", ".join(map(str, one["removed"]))
-            outputs = sorted(_place(folder, one["removed"], 0).parent.glob("seed-*/report-final"))
-            tested = [
-                _shown([read(_report(path.parent, phase) / "report.json") for path in outputs]) for phase in PHASES
-            ]
-            seen, took = f"{PERCENT * one['wer']:.2f}", (str(one["evaluations"]), f"{one['seconds']:.1f}")
-            rows.append([f"{found['remove']} of {found['blocks']}", one["method"], which, seen, *tested, *took])
-    return grid(head, rows)
+            outputs = _outputs(folder, one)
+            tested = [_shown([read(_report(path, phase) / "report.json") for path in outputs]) for phase in PHASES]
+            which, seen = ", ".join(map(str, one["removed"])), f"{PERCENT * one['wer']:.2f}"
+            apart = _minus(outputs, rival) if one["method"] != RIVAL else ""
+            took = str(one["evaluations"]), f"{one['seconds']:.1f}"
+            rows.append([size, one["method"], which, seen, *tested, apart, *took])
+    return grid((*head, "evaluations", "seconds"), rows)
+
+
+def _outputs(folder: Path, method: Mapping[str, Any]) -> list[Path]:
+    """The recoveries of what a method chose, one for each seed, that have been evaluated."""
+    reports = _place(folder, method["removed"], 0).parent.glob("seed-*/report-final/report.json")
+    return sorted(path.parent.parent for path in reports)
+
+
+def _minus(mine: Sequence[Path], other: Sequence[Path]) -> str:
+    """The paired difference of the error rates after recovery, means over the seeds."""
+    if not mine or not other:
+        return ""
+    counts = [[counted(_report(path, PHASES[-1])) for path in outputs] for outputs in (mine, other)]
+    errors = [np.stack([one.errors for one in every]) for every in counts]
+    return paired(*errors, counts[0][0].words)
 
 
 def _shown(reports: Sequence[dict[str, Any]]) -> str:
@@ -203,8 +235,9 @@ def _remarks(state: dict[str, Any]) -> list[str]:
     steps = f" of {state['recover_steps']} steps" if state.get("recover_steps") else ""
     return [
         "Dev WER is what a search saw; test WER is of the model without the blocks, before and after a recovery"
-        f"{steps}, with 95 % bootstrap intervals over utterances, or every seed. The seconds of a search include the "
-        "matrix, and not the reading of the model. Models of the table by depth are new: only its counts and seconds "
+        f"{steps}, with 95 % bootstrap intervals over utterances, or every seed; the difference to {RIVAL} is paired, "
+        "in points. The seconds of a search include the matrix, and not the reading of the model. Models of the table "
+        "by depth are new: only its counts and seconds "
         "mean anything."
     ]
 
