@@ -54,6 +54,7 @@ ELASTIC = (
     Training("inter_ctc", DEEPEST, "intermediate CTC", TAPS),
     Training("stochastic", DEEPEST, "stochastic depth", DROPS),
     Training("both", DEEPEST, "both", (*TAPS, *DROPS)),
+    Training("both-80", DEEPEST, "both, intermediate weight 0.8", (*TAPS, *DROPS, "--inter_ctc.weight", "0.8")),
 )
 INDIVIDUAL = {DEEPEST: ELASTIC[0], **{depth: Training(f"plain-{depth}", depth) for depth in BELOW}}
 CHOICES = {"last_first": "first blocks", "every_other": "even distances", SEARCHED: "SVCCA search"}
