@@ -13,6 +13,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from compress.compressed import compressed_config, compressed_model_class
 from compress.conformers import block_units, blocks_of, family_of, numbered_blocks, structure_of
 from compress.pages import give_back_when_gone
+from compress.skipping.following import follow_heads_
 from compress.slicing import assign, place_blocks_, shrink_
 from compress.structure import Structure
 
@@ -55,6 +56,7 @@ def rebuild(
     sliced = model if consume else _share(model)
     shrink_(sliced, structure)
     place_blocks_(sliced, numbered_blocks(small))
+    follow_heads_(sliced, model.config, config)
     shared = () if consume else _tensors(model).values()
     _assign(small, sliced, shared=shared, unused=_unused(small, sliced))
     if model.can_generate():

@@ -36,5 +36,6 @@ TORCHAUDIO_CONFORMER = Family(
     input_features="num_features",
     padding_sensitive=True,
     head="ctc_head",
+    masks=(("key_padding_mask", "padding"),),
     block_count="num_layers",
 )
