@@ -79,7 +79,7 @@ def _skipping_left(config: PreTrainedConfig, structure: Structure) -> Skipping |
 def _config_with(original: PreTrainedConfig, structure: Structure, more: Mapping[str, Any]) -> PreTrainedConfig:
     config_class, _ = _CLASSES[str(original.model_type)]
     values = {key: value for key, value in copy.deepcopy(original.to_dict()).items() if key != "model_type"}
-    return config_class.from_dict(values | {"structure": structure.to_dict()} | more)
+    return config_class.from_dict(values | {"structure": structure.to_dict(), **more})
 
 
 def compressed_model_class(config: PreTrainedConfig) -> type[PreTrainedModel]:

@@ -8,7 +8,7 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from compress.conformers import ctc_head, structure_of
-from compress.skipping.settings import Skipping, heads_left, read_skipping
+from compress.skipping.settings import heads_left, read_skipping
 from compress.skipping.skipper import HEADS
 
 

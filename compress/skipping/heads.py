@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +33,7 @@ def factorised_log_probabilities(scores: Tensor, blank: int) -> Tensor:
 
 
 def blank_probability(logits: Tensor, blank: int) -> Tensor:
-    """The probability of the blank, `(batch, frames)`, float32, in what a CTC head gave, `(batch, frames, vocabulary)`."""
+    """The probability of the blank, `(batch, frames)`, float32, in logits `(batch, frames, vocabulary)`."""
     logits = logits.float()
     return (logits[..., blank] - logits.logsumexp(-1)).exp()
 
@@ -75,7 +76,7 @@ class Factorised:
 def factorise(head: nn.Module, blank: int) -> None:
     """Makes the output of a CTC head factorised, in place; its weights and their names stay."""
     if not isinstance(head, Factorised):
-        head.__class__ = _factorised_class(type(head))
+        head.__class__ = _factorised_class(cast(Hashable, type(head)))
     head.blank = blank  # type: ignore[assignment]
 
 

@@ -1,7 +1,7 @@
 """Skipping at run time: hooks on a model's blocks that gather the kept frames behind the first of them.
 
-Between the blocks nothing looks at more than one frame, so the encoder itself runs on whatever its blocks hand on: whole
-sequences up to block K, gathered ones behind it. The last block's output is put back over a copy of block K's.
+Between the blocks nothing looks at more than one frame, so the encoder itself runs on whatever its blocks hand on:
+whole sequences up to block K, gathered ones behind it. The last block's output is put back over a copy of block K's.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from compress.conformers import blocks_of, ctc_head, family_of, frame_lengths, head_logits, part
-
 from compress.skipping.frames import Places, kept_frames
 from compress.skipping.heads import Factorised, blank_probability, factorise
 from compress.skipping.settings import Skipping, SkippingError, check_skipping, read_skipping
