@@ -47,6 +47,7 @@ from compress.training.progress import Progress, start_logging
 from compress.training.recogniser import Recogniser, to_minimise
 from compress.training.run import RunConfig, make_accelerator, open_checkpoints, open_data, open_loader, start_trackers
 from compress.training.schedule import set_learning_rates, warmup_cosine
+from compress.training.skipping import SkippingConfig, skipping_model
 from compress.training.stochastic_depth import check_rate
 from compress.training.tokens import SAMPLING_RATE, TokensConfig, build_processor
 
@@ -88,6 +89,8 @@ class Config(RunConfig):
         stochastic_depth: probability of the last block to be left out of a training batch, with those before it in
             proportion to their depth; 0: none. 0.3 together with `inter_ctc` prepares a model for running at several
             depths.
+        skipping: intermediate outputs that learn to tell which frames are blank and can pass the last blocks by;
+            null: none, or those that the checkpoint has.
         elastic: the depths at which the saved models can run; null: one depth, as it is trained.
     """
 
@@ -98,6 +101,7 @@ class Config(RunConfig):
     max_steps: int | None = None
     inter_ctc: InterCtcConfig | None = None
     stochastic_depth: float = 0.0
+    skipping: SkippingConfig | None = None
     elastic: ElasticConfig | None = None
 
     def __post_init__(self) -> None:
@@ -141,13 +145,15 @@ class Training:
         # Equal weights on every rank, then dropout noise of each rank's own.
         set_seed(config.seed)
         self.blank: int = self.processor.tokenizer.pad_token_id
-        self.model = build_model(config.model, vocabulary_size=len(self.processor.tokenizer), blank=self.blank)
+        built = build_model(config.model, vocabulary_size=len(self.processor.tokenizer), blank=self.blank)
+        self.model = skipping_model(built, config.skipping)
         elastic = config.elastic and config.elastic.resolved(inter_ctc=config.inter_ctc is not None)
         self.depths = rule_structures(self.model, elastic) if elastic else {}
         self.recogniser = Recogniser(
             self.model,
             inter_ctc=config.inter_ctc,
             stochastic_depth=config.stochastic_depth,
+            skipping=config.skipping,
             new=config.model.checkpoint is None,
             seed=config.seed,
         )
@@ -168,6 +174,8 @@ class Training:
         self.guard = FiniteGuard(self.recogniser, {"model": self.model}, config.max_skipped_steps, config.precision)
         self.states = {name: getattr(self, name) for name in ("position", "best", "unalignable", "guard", "progress")}
         self.states["stochastic_depth"] = self.recogniser.stochastic_depth
+        if self.recogniser.skipping:
+            self.states["skipping"] = self.recogniser.skipping
         if restored := self.checkpoints.restore(self.states, self.wrapped, self.optimizer):
             self.step = restored.step
 

@@ -38,7 +38,7 @@ class Skipper:
 
     Attributes:
         settings: what is skipped from now on; set them by `use`.
-        in_training: whether frames are skipped in training mode.
+        in_training: how many blocks always run in training mode; None: all frames pass all blocks there.
         blank: of the last forward pass, the probability of the blank behind the first blocks, `(batch, frames)`; None
             if nothing could be skipped in it.
         valid: of the last forward pass, which frames are no padding, `(batch, frames)`.
@@ -47,7 +47,8 @@ class Skipper:
     """
 
     def __init__(self, model: PreTrainedModel, settings: Skipping) -> None:
-        self.settings, self.in_training = settings, True
+        self.settings = settings
+        self.in_training: int | None = settings.first_blocks
         self.blank: Tensor | None = None
         self.valid: Tensor | None = None
         self.places: Places | None = None
@@ -114,8 +115,8 @@ class Skipper:
         training = bool(model.training)
         if training and number in self.settings.heads:
             self.logits[number] = intermediate_logits(model, self.settings, number, self.whole(output))
-        if number == self.settings.first_blocks and (self.in_training or not training):
-            return self._gathered(model, output)
+        if number == (self.in_training if training else self.settings.first_blocks):
+            return self._gathered(model, number, output)
         if number < self._last:
             return output
         output = self.whole(output)
@@ -127,9 +128,8 @@ class Skipper:
         return states if self.places is None or self._before is None else self.places.scatter(states, self._before)
 
     @torch.no_grad()
-    def _decide(self, model: PreTrainedModel, output: Tensor) -> Places | None:
-        settings, number = self.settings, self.settings.first_blocks
-        logits = self.logits.get(number)
+    def _decide(self, model: PreTrainedModel, number: int, output: Tensor) -> Places | None:
+        settings, logits = self.settings, self.logits.get(number)
         self.blank = (
             blank_behind(model, settings, number, output)
             if logits is None
@@ -143,10 +143,10 @@ class Skipper:
         found: list[int] = torch.stack([*counts, skipped]).tolist()  # the one time that the host waits for the device
         return Places.of(kept, found[:-1]) if found[-1] else None
 
-    def _gathered(self, model: PreTrainedModel, output: Tensor) -> Tensor:
+    def _gathered(self, model: PreTrainedModel, number: int, output: Tensor) -> Tensor:
         if self.settings.threshold >= 1 or output.is_meta:
             return output
-        self.places = self._decide(model, output)
+        self.places = self._decide(model, number, output)
         if self.places is None:
             return output
         self._before = output
