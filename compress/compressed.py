@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from compress.card import CARD_FILE, model_card
 from compress.conformers import COMPRESSED_PREFIX, FAMILIES, Family, family_of, original_config, skeleton, structure_of
-from compress.depths import write_depths
 from compress.model_classes import MODELLING_FILE, compressed_classes
 from compress.modelling_file import modelling_file
 from compress.skipping.settings import Skipping, read_skipping, skipping_left, write_skipping
@@ -44,7 +43,7 @@ _CLASSES = {family.model_type: _register(family) for family in FAMILIES}
 def compressed_config(
     config: PreTrainedConfig,
     structure: Structure,
-    depths: Mapping[int, Sequence[int]] | None = None,
+    elastic: Mapping[str, Any] | None = None,
     skipping: Skipping | None = None,
 ) -> PreTrainedConfig:
     """The config of the model that `structure` makes of the original: the original class's own where it can say it.
@@ -52,13 +51,13 @@ def compressed_config(
     Args:
         config: of the original model, or of one that is compressed already.
         structure: refers to the original model.
-        depths: of an elastic model, which only a compressed class can be: the blocks that run at each depth, counted
-            among those that are left.
-        skipping: of a model that skips, which only a compressed class can be, too; None: what `structure` leaves of
+        elastic: what the config of an elastic model holds beside it, which only a compressed class can be (see
+            `compress.sizes`).
+        skipping: of a model that can skip, which only a compressed class can, too; None: what `structure` leaves of
             that of `config`.
     """
     original = original_config(config)
-    more: dict[str, Any] = {"depths": write_depths(depths)} if depths else {}
+    more = dict(elastic or {})
     if found := skipping or _skipping_left(config, structure):
         more["skipping"] = write_skipping(found)
     small = (None if more else stock_config(original, structure)) or _config_with(original, structure, more)

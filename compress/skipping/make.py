@@ -6,9 +6,10 @@ from transformers import PreTrainedModel
 
 from compress.compressed import compressed_config
 from compress.conformers import block_units, family_of, structure_of
-from compress.depths import read_depths
 from compress.removal import rebuild
+from compress.sizes import elastic_fields
 from compress.skipping.settings import Skipping, check_skipping
+from compress.slimmable import PER_SIZE
 from compress.structure import Structure
 
 
@@ -28,6 +29,8 @@ def make(model: PreTrainedModel, skipping: Skipping) -> PreTrainedModel:
         UnsupportedModelError: if the outputs of its blocks cannot be led to a CTC head.
     """
     check_skipping(model, skipping)
-    depths = read_depths(getattr(model.config, "depths", None))
-    config = compressed_config(model.config, structure_of(model), depths, skipping)
-    return rebuild(model, Structure.full(family_of(model).name, len(block_units(model))), config)
+    config = compressed_config(model.config, structure_of(model), elastic_fields(model.config), skipping)
+    made = rebuild(model, Structure.full(family_of(model).name, len(block_units(model))), config)
+    own_by_size = {name: tensor for name, tensor in model.state_dict().items() if f".{PER_SIZE}." in name}
+    made.load_state_dict(own_by_size, strict=False)
+    return made

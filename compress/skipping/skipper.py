@@ -21,6 +21,7 @@ from compress.conformers import blocks_of, ctc_head, family_of, frame_lengths, h
 from compress.skipping.frames import Places, kept_frames
 from compress.skipping.heads import Factorised, blank_probability, factorise
 from compress.skipping.settings import Skipping, SkippingError, check_skipping, read_skipping
+from compress.slimmable import OwnBySize
 
 HEADS = "skipping_heads"
 """Name of the list of a model's own intermediate heads."""
@@ -72,7 +73,7 @@ class Skipper:
     def use(self, model: PreTrainedModel, settings: Skipping) -> None:
         """Skips by other settings from now on; no weight changes."""
         self.settings = settings
-        for head in _heads_of(model):
+        for head in nn.ModuleList(_heads_of(model)).modules():
             if isinstance(head, Factorised):
                 head.threshold = settings.threshold
 
@@ -213,9 +214,14 @@ def without_skipping(model: PreTrainedModel) -> Iterator[None]:
 
 
 def head_behind(model: PreTrainedModel, settings: Skipping, number: int) -> nn.Module:
-    """The head of the intermediate output behind so many first blocks."""
-    head: nn.Module = getattr(model, HEADS)[settings.heads.index(number)] if settings.own_heads else ctc_head(model)
-    return head
+    """The head of the intermediate output behind so many first blocks, at the size that the model runs at."""
+    if settings.own_heads:
+        head: Any = getattr(model, HEADS)[settings.heads.index(number)]
+    else:
+        head = ctc_head(model)
+    index = head.at_size if isinstance(head, OwnBySize) else None
+    found: nn.Module = head if index is None else head.per_size[index]
+    return found
 
 
 def intermediate_logits(model: PreTrainedModel, settings: Skipping, number: int, output: Tensor) -> Tensor:

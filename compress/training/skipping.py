@@ -16,8 +16,8 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from compress.compressed import compressed_config
 from compress.conformers import prepare_for_training, skeleton, structure_of
-from compress.depths import read_depths
 from compress.distill import output_divergence
+from compress.sizes import elastic_fields
 from compress.skipping.make import make
 from compress.skipping.settings import (
     Skipping,
@@ -100,8 +100,7 @@ def skipping_config(config: PreTrainedConfig, wanted: SkippingConfig | None) -> 
     if wanted is None:
         return config
     settings = wanted.settings(skeleton(config, original=False))
-    depths = read_depths(getattr(config, "depths", None))
-    return compressed_config(config, structure_of(config), depths, settings)
+    return compressed_config(config, structure_of(config), elastic_fields(config), settings)
 
 
 def skipping_model(model: PreTrainedModel, wanted: SkippingConfig | None) -> PreTrainedModel:
