@@ -12,6 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
+BLANK_IS_BEST = 0.5
+"""With a probability above, the blank is the best token whatever the others are."""
+
+
 def factorised_log_probabilities(scores: Tensor, blank: int) -> Tensor:
     """A factorised CTC distribution: is it the blank (a sigmoid), and which token otherwise (a softmax of the others).
 
@@ -42,7 +46,7 @@ class Factorised:
     """What a CTC head gains whose output is a factorised distribution.
 
     In eval mode the tokens of frames that are surely blank are not computed: they share what is left of the probability
-    evenly. No more than 1 - threshold is spread that way, and the best token of a frame is what it would be.
+    evenly. No more than 1 - threshold is spread that way. From `BLANK_IS_BEST` on, the best token is what it would be.
 
     Attributes:
         blank: id of the blank.

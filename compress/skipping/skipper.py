@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 from compress.conformers import blocks_of, ctc_head, family_of, frame_lengths, head_logits, part
 from compress.skipping.frames import Places, kept_frames
-from compress.skipping.heads import Factorised, blank_probability, factorise
+from compress.skipping.heads import BLANK_IS_BEST, Factorised, blank_probability, factorise
 from compress.skipping.settings import Skipping, SkippingError, check_skipping, read_skipping
 from compress.slimmable import OwnBySize
 
@@ -75,7 +75,7 @@ class Skipper:
         self.settings = settings
         for head in nn.ModuleList(_heads_of(model)).modules():
             if isinstance(head, Factorised):
-                head.threshold = settings.threshold
+                head.threshold = max(settings.threshold, BLANK_IS_BEST)
 
     @property
     def kept(self) -> Tensor | None:
