@@ -70,7 +70,7 @@ def _skipping_left(config: PreTrainedConfig, structure: Structure) -> Skipping |
     if skipping is None:
         return None
     left = skipping_left(skipping, structure_of(config), structure)
-    if left is None:
+    if left is None or not left.heads:
         logger.warning("No block is left that frames could skip, or none that runs before: the model skips no more.")
     return left
 

@@ -8,7 +8,7 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from compress.conformers import ctc_head, structure_of
-from compress.skipping.settings import heads_left, read_skipping
+from compress.skipping.settings import heads_left, kept_blocks, read_skipping
 from compress.skipping.skipper import HEADS
 
 
@@ -26,7 +26,7 @@ def follow_heads_(model: PreTrainedModel, before: PreTrainedConfig, after: PreTr
     heads: dict[int, nn.Module] = {}
     if had and had.own_heads:
         places = {number: place for place, number in enumerate(had.heads)}
-        left = heads_left(had.heads, structure_of(before), structure_of(after))
+        left = heads_left(had.heads, *(kept_blocks(structure_of(config)) for config in (before, after)))
         heads = {number: getattr(model, HEADS)[places[old]] for number, old in left.items()}
         delattr(model, HEADS)
     if wanted and wanted.own_heads:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-
 BLANK_IS_BEST = 0.5
 """With a probability above, the blank is the best token whatever the others are."""
 
@@ -58,7 +57,7 @@ class Factorised:
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Log-probabilities `(batch, frames, vocabulary)` of `(batch, frames, hidden)`, float32."""
-        if self.training or self.threshold >= 1:  # type: ignore[attr-defined]
+        if self.training or self.threshold >= 1 or hidden.is_meta:  # type: ignore[attr-defined]
             return factorised_log_probabilities(super().forward(hidden), self.blank)  # type: ignore[misc]
         weight, bias = _rows(self)
         log_odds = self.log_odds(hidden)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -21,7 +21,8 @@ class Skipping:
     """Which frames pass which blocks by.
 
     Attributes:
-        first_blocks: how many blocks always run (K); the others run on the kept frames only. One of `heads`.
+        first_blocks: how many blocks always run (K); the others run on the kept frames only. One of `heads`, or 0 where
+            there are none.
         threshold: a frame is skipped where the intermediate output gives the blank a probability above it. At 1 nothing
             is skipped, and the model computes what it computes without skipping.
         extension: so many neighbours on either side of a kept frame are kept, too.
@@ -48,7 +49,7 @@ class Skipping:
             )
         if any(type(number) is not int for number in self.heads) or sorted(set(self.heads)) != list(self.heads):
             raise SkippingError(f"skipping.heads must be numbers of blocks, ascending, got {list(self.heads)}.")
-        if self.first_blocks not in self.heads:
+        if self.first_blocks not in (self.heads or (0,)):
             known = ", ".join(map(str, self.heads)) or "none"
             raise SkippingError(
                 f"There is no intermediate output behind the first {self.first_blocks} blocks; there is one behind the "
@@ -105,34 +106,43 @@ def check_skipping(model: PreTrainedModel, skipping: Skipping) -> None:
         )
 
 
-def heads_left(heads: tuple[int, ...], before: Structure, after: Structure) -> dict[int, int]:
+def heads_left(heads: Iterable[int], before: Sequence[int], after: Collection[int]) -> dict[int, int]:
     """Where intermediate outputs stand once blocks have been dropped.
 
     Args:
-        heads: numbers of first blocks, among the blocks that `before` keeps.
-        before: refers to the original model, like `after`.
-        after: keeps no block that `before` does not.
+        heads: numbers of first blocks, among those of `before`.
+        before: numbers of blocks, ascending.
+        after: those of them that are left.
 
     Returns:
-        By number of first blocks among those that `after` keeps, the number before, ascending. Where none or all of the
+        By number of first blocks among those that are left, the number before, ascending. Where none or all of the
         blocks that are left come first, there is nothing to skip; of outputs that fall together the last one stays.
     """
-    kept_before = [index for index, block in enumerate(before.blocks) if block]
-    kept_after = {index for index, block in enumerate(after.blocks) if block}
-    found = {len(kept_after.intersection(kept_before[:number])): number for number in heads}
-    return {number: old for number, old in found.items() if 0 < number < len(kept_after)}
+    found = {sum(block in after for block in before[:number]): number for number in heads}
+    return {number: old for number, old in found.items() if 0 < number < len(after)}
+
+
+def nearest_head(skipping: Skipping, left: Mapping[int, int]) -> int:
+    """The number of first blocks among those that are left behind which is skipped; see `heads_left`."""
+    return min(left, key=lambda number: abs(left[number] - skipping.first_blocks))
 
 
 def skipping_left(skipping: Skipping, before: Structure, after: Structure) -> Skipping | None:
-    """What is left of the settings once blocks have been dropped; None if there is nothing left to skip.
+    """What is left of the settings once blocks have been dropped; None if there is nothing left to say.
+
+    Where there is nothing left to skip, there is still to say that the CTC head is factorised, if it is.
 
     Args:
         skipping: of the model that `before` describes; see `heads_left`.
         before: refers to the original model, like `after`.
         after: keeps no block that `before` does not.
     """
-    left = heads_left(skipping.heads, before, after)
-    if not left:
+    left = heads_left(skipping.heads, kept_blocks(before), kept_blocks(after))
+    if not left and not skipping.factorised:
         return None
-    nearest = min(left, key=lambda number: abs(left[number] - skipping.first_blocks))
-    return replace(skipping, heads=tuple(left), first_blocks=nearest)
+    return replace(skipping, heads=tuple(left), first_blocks=nearest_head(skipping, left) if left else 0)
+
+
+def kept_blocks(structure: Structure) -> list[int]:
+    """The numbers of the blocks that a Structure keeps."""
+    return [index for index, block in enumerate(structure.blocks) if block]

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from compress.conformers import blocks_of, ctc_head, family_of, frame_lengths, head_logits, part
 from compress.skipping.frames import Places, kept_frames
 from compress.skipping.heads import BLANK_IS_BEST, Factorised, blank_probability, factorise
-from compress.skipping.settings import Skipping, SkippingError, check_skipping, read_skipping
+from compress.skipping.settings import Skipping, SkippingError, check_skipping, heads_left, nearest_head, read_skipping
 from compress.slimmable import OwnBySize
 
 HEADS = "skipping_heads"
@@ -55,6 +55,8 @@ class Skipper:
         self.places: Places | None = None
         self.logits: dict[int, Tensor] = {}
         self._model: PreTrainedModel | None = None
+        self._head: int | None = None
+        self._behind: int | None = None
         self._mask: Tensor | None = None
         self._before: Tensor | None = None
         self._arguments: dict[str, Any] | None = None
@@ -84,9 +86,25 @@ class Skipper:
 
     def _begin(self, model: PreTrainedModel, args: Any, kwargs: Any) -> None:
         self._model = model
+        self._head, self._behind = self._where(model)
         self._mask = kwargs.get("attention_mask", args[1] if len(args) > 1 else None)
         self.blank = self.valid = self.places = self._before = self._arguments = None
         self.logits = {}
+
+    def _where(self, model: PreTrainedModel) -> tuple[int | None, int | None]:
+        """Which intermediate head decides in this forward pass, and behind which block, counted from 1; None: none.
+
+        At a size that passes blocks over it is what `skipping_left` leaves of the settings there.
+        """
+        if model.training:
+            return self.in_training, self.in_training
+        blocks = blocks_of(model)
+        running = [index for index, block in enumerate(blocks) if getattr(block, "at_size", None) != 0]
+        left = heads_left(self.settings.heads, range(len(blocks)), running)
+        if not left:
+            return None, None
+        first = nearest_head(self.settings, left)
+        return left[first], running[first - 1] + 1
 
     def _end(self, model: PreTrainedModel, args: Any, output: Any) -> None:
         self._model = self._mask = None
@@ -116,8 +134,8 @@ class Skipper:
         training = bool(model.training)
         if training and number in self.settings.heads:
             self.logits[number] = intermediate_logits(model, self.settings, number, self.whole(output))
-        if number == (self.in_training if training else self.settings.first_blocks):
-            return self._gathered(model, number, output)
+        if number == self._behind:
+            return self._gathered(model, output)
         if number < self._last:
             return output
         output = self.whole(output)
@@ -144,10 +162,10 @@ class Skipper:
         found: list[int] = torch.stack([*counts, skipped]).tolist()  # the one time that the host waits for the device
         return Places.of(kept, found[:-1]) if found[-1] else None
 
-    def _gathered(self, model: PreTrainedModel, number: int, output: Tensor) -> Tensor:
-        if self.settings.threshold >= 1 or output.is_meta:
+    def _gathered(self, model: PreTrainedModel, output: Tensor) -> Tensor:
+        if self._head is None or self.settings.threshold >= 1 or output.is_meta:
             return output
-        self.places = self._decide(model, number, output)
+        self.places = self._decide(model, self._head, output)
         if self.places is None:
             return output
         self._before = output

@@ -242,7 +242,7 @@ def test_what_cannot_skip_says_why() -> None:
         make(canary(), Skipping(1, heads=(1,)))
     with pytest.raises(SkippingError, match=r"recipes/train.py --skipping.first_blocks \[2\]"):
         make(parakeet(), Skipping(1, heads=(1,))).set_skipping(first_blocks=2)
-    with pytest.raises(SkippingError, match="is a probability from 0 to 1, got 1.5"):
+    with pytest.raises(SkippingError, match=r"is a probability from 0 to 1, got 1\.5"):
         make(parakeet(), Skipping(1, heads=(1,))).set_skipping(threshold=1.5)
     adapted = wav2vec2_bert("relative")
     adapted.wav2vec2_bert.intermediate_ffn = torch.nn.Identity()
