@@ -154,7 +154,7 @@ class Skipper:
             if logits is None
             else blank_probability(logits, int(model.config.pad_token_id))
         )
-        self.valid = self._valid(model, output)
+        self.valid = valid_frames(model, output, self._mask)
         kept = kept_frames(self.blank, self.valid, settings.threshold, settings.extension)
         if model.training:
             kept = kept | (self.valid & ~kept.any(1, keepdim=True))
@@ -171,12 +171,20 @@ class Skipper:
         self._before = output
         return self.places.gather(output)
 
-    def _valid(self, model: PreTrainedModel, output: Tensor) -> Tensor:
-        batch, frames, _ = output.shape
-        if self._mask is None:
-            return torch.ones(batch, frames, dtype=torch.bool, device=output.device)
-        lengths = frame_lengths(model, self._mask).to(output.device)
-        return torch.arange(frames, device=output.device) < lengths[:, None]
+
+def valid_frames(model: PreTrainedModel, output: Tensor, attention_mask: Tensor | None) -> Tensor:
+    """Which frames of a block's output `(batch, frames, hidden)` are no padding: `(batch, frames)`, bool.
+
+    Args:
+        model: whose block it is, behind the last one that changes the frame rate.
+        output: its output.
+        attention_mask: `(batch, input frames)`; None: nothing is padding.
+    """
+    batch, frames, _ = output.shape
+    if attention_mask is None:
+        return torch.ones(batch, frames, dtype=torch.bool, device=output.device)
+    lengths = frame_lengths(model, attention_mask).to(output.device)
+    return torch.arange(frames, device=output.device) < lengths[:, None]
 
 
 def prepare_skipping_(model: PreTrainedModel) -> None:
@@ -201,18 +209,28 @@ def skipper_of(model: Any) -> Skipper | None:
     return found
 
 
+def required_skipper(model: PreTrainedModel) -> Skipper:
+    """The skipping of a model.
+
+    Raises:
+        SkippingError: if it cannot skip; the message says how it can learn to.
+    """
+    skipper = skipper_of(model)
+    if skipper is None or not skipper.settings.heads:
+        raise SkippingError(
+            "This model has no intermediate CTC output that could tell which frames are blank. Train one: "
+            "recipes/train.py --model.checkpoint CKPT --skipping.first_blocks [K], or recipes/prune.py with the same."
+        )
+    return skipper
+
+
 def set_skipping(model: PreTrainedModel, **changes: Any) -> None:
     """Lets a model skip by other settings from now on; what its config says, and thus what it saves, stays.
 
     Raises:
         SkippingError: if it cannot skip at all, or not by these settings.
     """
-    skipper = skipper_of(model)
-    if skipper is None:
-        raise SkippingError(
-            "This model has no intermediate CTC output that could tell which frames are blank. Train one: "
-            "recipes/train.py --model.checkpoint CKPT --skipping.first_blocks [K]"
-        )
+    skipper = required_skipper(model)
     skipper.use(model, replace(skipper.settings, **changes))
 
 
