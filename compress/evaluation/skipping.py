@@ -222,7 +222,7 @@ def skipping_rows(report: Report) -> list[list[str]]:
 
 
 def _speed_cells(factors: dict[str, float], role: str) -> list[str]:
-    return [formats.significant(factors[role]), f"{formats.times(factors['off'] / factors[role])} as fast"]
+    return [formats.significant(factors[role]), formats.times(factors["off"] / factors[role])]
 
 
 def setting_line(report: Report) -> str:

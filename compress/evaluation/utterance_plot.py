@@ -1,4 +1,4 @@
-"""Geometry of the figure of one utterance, in pixels: waveform, probability of the blank, frames that ran deep, words."""
+"""Geometry of the figure of one utterance, in pixels: waveform, blank, frames that ran deep, words."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class UtteranceFigure:
 
 def utterance_figure(example: dict[str, Any]) -> UtteranceFigure:
     """The figure of `report["skipping"]["example"]`."""
-    seconds, blank = example["seconds"], example["blank"]
+    seconds, blank = float(example["seconds"]), example["blank"]
     step = (FIGURE_WIDTH - _LEFT - _RIGHT) / max(1, len(blank))
 
     def at(second: float) -> float:

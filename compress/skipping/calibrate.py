@@ -38,7 +38,7 @@ from compress.skipping.usage import Frames, SkippingMacs, skipped_share
 logger = logging.getLogger(__name__)
 
 PERCENT = 100
-HEADER = ("first blocks", "threshold", "extension", "frames skipped", "MACs", "WER", "against no skipping")
+HEADER = ("first blocks", "threshold", "extension", "frames skipped", "MACs", "WER", "points more")
 
 
 def _dev_split() -> SpeechConfig:
@@ -210,7 +210,7 @@ def _chosen(measured: Sequence[Trial], before: float, config: CalibrateConfig) -
     raise SkippingError(
         f"None of {len(measured)} settings keeps the word error rate within {config.max_wer_increase:g} points of "
         f"{formats.percent(before, 2)}. The nearest, {write_skipping(nearest.settings)}, adds "
-        f"{_rise(nearest, before):.2f}: allow more, try higher thresholds, or train longer with recipes/train.py --skipping."
+        f"{_rise(nearest, before):.2f}: allow more, try higher thresholds, or train longer (recipes/train.py)."
     )
 
 
@@ -222,7 +222,7 @@ def row(trial: Trial, before: float) -> list[str]:
     """One setting for people, under `HEADER`."""
     settings = trial.settings
     wer = "" if trial.wer is None else formats.percent(trial.wer, 2)
-    rise = "" if trial.wer is None else f"{formats.points(trial.wer - before)} points"
+    rise = "" if trial.wer is None else formats.points(trial.wer - before)
     shares = [formats.percent(trial.skipped), formats.percent(trial.macs_share)]
     return [str(settings.first_blocks), f"{settings.threshold:g}", str(settings.extension), *shares, wer, rise]
 
