@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from compress.conformers import blocks_of
 from compress.data import Batch, BatchConfig, SpeechDataset, SpeechLoader, extract_features, feature_extractor_of
 from compress.evaluation import formats
 from compress.evaluation.bootstrap import BootstrapConfig, rate_interval
@@ -126,6 +127,7 @@ def skipping_entry(
     share = macs.share(frames, settings)
     return {
         "settings": write_skipping(settings),
+        "blocks": len(blocks_of(model)),
         "frames": sum(one.all for one in frames),
         "skipped": skipped_share(frames),
         "macs_share": share,
@@ -227,11 +229,12 @@ def _speed_cells(factors: dict[str, float], role: str) -> list[str]:
 
 def setting_line(report: Report) -> str:
     """By which settings the model skips, in one sentence."""
-    settings = report["skipping"]["settings"]
+    found = report["skipping"]
+    settings, speed = found["settings"], formats.times(found["predicted_speedup"])
     return (
-        f"Behind the first {settings['first_blocks']} blocks, frames skip whose blank is likelier than "
-        f"{settings['threshold']:g}; {settings['extension']} neighbours of a kept frame are kept, too. By its MACs the "
-        f"model would be {formats.times(report['skipping']['predicted_speedup'])} as fast."
+        f"Behind block {settings['first_blocks']} of {found['blocks']}, frames skip whose blank is likelier than "
+        f"{settings['threshold']:g}, unless they are within {settings['extension']} of one that is not. "
+        f"By its MACs the model would be {speed} as fast."
     )
 
 

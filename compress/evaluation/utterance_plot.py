@@ -9,7 +9,7 @@ from typing import Any
 
 from compress.evaluation.plots import FIGURE_WIDTH, Rect, Tick
 
-_LEFT = 60.0
+_LEFT = 72.0
 _RIGHT = 12.0
 _WAVE_TOP, _WAVE_HEIGHT = 14.0, 90.0
 _BLANK_TOP, _BLANK_HEIGHT = 124.0, 90.0
