@@ -83,6 +83,26 @@ def test_searches_are_compared_before_and_after_recovery(tmp_path: Path, monkeyp
     assert "| 48 | 24 | greedy | 10 | 30 | 60 | 1.2 |" in text
 
 
+def test_skipping_is_compared_with_the_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(REPOSITORY / "tools")
+    tool = load_recipe("tools/skip_evidence.py")
+    common = {"parameters": 1000, "cer": 0.1, "macs_share": 1.0, "skipped": 0.0, "extension": None}
+    teacher = common | {"model": "teacher", "wer": 0.02, "rtf_1": 0.2, "rtf_16": 0.1}
+    where = {"first_blocks": 2, "threshold": 0.95, "extension": 1, "skipped": 0.4, "macs_share": 0.75}
+    skips = common | {"model": "skips", "wer": 0.021, "rtf_1": 0.15, "rtf_16": 0.05} | where
+    (tmp_path / "sweep.json").write_text(json.dumps([teacher, skips]))
+    row = {"batch": 16, "factorised": True, "skipped": 0.7, "predicted": 1.5, "measured": 1.4}
+    (tmp_path / "speed.json").write_text(
+        json.dumps({"hidden_size": 512, "blocks": 8, "first_blocks": 4, "rows": [row]})
+    )
+    (tmp_path / "skip-evidence.json").write_text(json.dumps({"run": "python tools/skip_evidence.py run"}))
+    tool.table(out=str(tmp_path), title="Skipping", data="digits", results=str(tmp_path / "R.md"))
+    text = (tmp_path / "R.md").read_text()
+    assert "| teacher | 1,000 |  |  |  | 2.00 | 0.0 | 100.0 | 0.2000 | 0.1000 | 100.0 | 100.0 |" in text
+    assert "| skips | 1,000 | 2 | 0.95 | 1 | 2.10 | 40.0 | 75.0 | 0.1500 | 0.0500 | 75.0 | 50.0 |" in text
+    assert "| 16 | factorised | 70 | 1.50 | 1.40 |" in text
+
+
 SIZES = {
     "nvidia/parakeet-ctc-0.6b": 608.8,
     "nvidia/parakeet-ctc-1.1b": 1062.5,
