@@ -28,8 +28,8 @@ def inspect_model(model: str, seconds: float = DEFAULT_SECONDS) -> dict[str, Any
 
     Returns:
         A JSON-able description: family, sizes at which it can run, how blank frames skip blocks (null: they do not),
-        what keeps it from being compressed (if anything), parameters and MACs (total, encoder, per block and module), units per block, number of gates by kind, and
-        reachable budgets by metric and denominator.
+        what keeps it from being compressed (if anything), parameters and MACs (total, encoder, per block and module),
+        units per block, number of gates by kind, and reachable budgets by metric and denominator.
 
     Raises:
         ValueError: if `seconds` is not positive and finite, or the model is not supported.
