@@ -98,6 +98,8 @@ class Skipper:
         """
         if model.training:
             return self.in_training, self.in_training
+        if getattr(model, "running", None) is None:
+            return self.settings.first_blocks, self.settings.first_blocks
         blocks = blocks_of(model)
         running = [index for index, block in enumerate(blocks) if getattr(block, "at_size", None) != 0]
         left = heads_left(self.settings.heads, range(len(blocks)), running)
