@@ -65,7 +65,7 @@ class Skipper:
         model.register_forward_pre_hook(self._begin, with_kwargs=True)
         model.register_forward_hook(self._end)
         for number, block in enumerate(blocks, start=1):
-            block.register_forward_pre_hook(partial(self._enter, number), with_kwargs=True)
+            block.register_forward_pre_hook(self._enter, with_kwargs=True)
             block.register_forward_hook(partial(self._leave, number))
         if settings.factorised:
             for head in _heads_of(model):
@@ -120,7 +120,7 @@ class Skipper:
         taken, self.logits = self.logits, {}
         return taken
 
-    def _enter(self, number: int, block: nn.Module, args: Any, kwargs: Any) -> Any:
+    def _enter(self, block: nn.Module, args: Any, kwargs: Any) -> Any:
         """Before a block behind the first ones: masks and positions for the gathered sequences."""
         if self.places is None or self._model is None:
             return None
@@ -160,9 +160,9 @@ class Skipper:
         kept = kept_frames(self.blank, self.valid, settings.threshold, settings.extension)
         if model.training:
             kept = kept | (self.valid & ~kept.any(1, keepdim=True))
-        *counts, skipped = [*kept.sum(1), (self.valid & ~kept).sum()]
-        found: list[int] = torch.stack([*counts, skipped]).tolist()  # the one time that the host waits for the device
-        return Places.of(kept, found[:-1]) if found[-1] else None
+        skipped = (self.valid & ~kept).sum()
+        counts = torch.cat([kept.sum(1), skipped[None]]).tolist()  # the one time that the host waits for the device
+        return Places.of(kept, counts[:-1]) if counts[-1] else None
 
     def _gathered(self, model: PreTrainedModel, output: Tensor) -> Tensor:
         if self._head is None or self.settings.threshold >= 1 or output.is_meta:
