@@ -150,6 +150,7 @@ class Family:
         fixed_blocks: path in the config of the numbers of blocks that cannot be dropped, if there are any.
         head: path of the CTC head; None in a model without one.
         to_head: paths of what the last block's output goes through on its way to the CTC head, in running order.
+        frames_first: the modules that give `(frames, batch, hidden)` rather than `(batch, frames, hidden)`.
         adapters: paths of further parts on that way that most models lack, and that blocks' outputs cannot go through.
         block_count: path in the config of the number of blocks.
         stock: the other dimensions by which the original class can hold a compressed model; None if it never can.
@@ -187,6 +188,7 @@ class Family:
     fixed_blocks: str | None = None
     head: str | None = None
     to_head: tuple[str, ...] = ()
+    frames_first: tuple[str, ...] = ()
     adapters: tuple[str, ...] = ()
     block_count: str | None = None
     stock: Stock | None = None
