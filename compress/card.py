@@ -14,9 +14,9 @@ from transformers import PreTrainedModel
 import compress
 from compress.conformers import Family, family_of, kept_units
 from compress.cost import size_of
-from compress.depths import depths_of
 from compress.lineage import earlier_compressions
 from compress.local import is_local, last_part
+from compress.sizes import names_of
 from compress.stock import route_of
 from compress.structure import MODULES
 
@@ -51,7 +51,7 @@ def model_card(model: PreTrainedModel, facts: dict[str, Any], report: dict[str, 
         route=route_of(model.config),
         model_class=type(model).__name__,
         size=size_of(model),
-        depths=list(depths_of(model)),
+        sizes=names_of(model),
         rows=[_row(block) for block in kept_units(model)],
         modules=MODULES,
         versions={

@@ -7,14 +7,14 @@ is imported, so that the family's Auto class builds the small model.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from compress.card import CARD_FILE, model_card
 from compress.conformers import COMPRESSED_PREFIX, FAMILIES, Family, family_of, original_config, skeleton
-from compress.depths import write_depths
 from compress.model_classes import MODELLING_FILE, compressed_classes
 from compress.modelling_file import modelling_file
 from compress.stock import stock_config
@@ -37,29 +37,26 @@ _CLASSES = {family.model_type: _register(family) for family in FAMILIES}
 
 
 def compressed_config(
-    config: PreTrainedConfig, structure: Structure, depths: Mapping[int, Sequence[int]] | None = None
+    config: PreTrainedConfig, structure: Structure, elastic: Mapping[str, Any] | None = None
 ) -> PreTrainedConfig:
     """The config of the model that `structure` makes of the original: the original class's own where it can say it.
 
     Args:
         config: of the original model, or of one that is compressed already.
         structure: refers to the original model.
-        depths: of an elastic model, which only a compressed class can be: the blocks that run at each depth, counted
-            among those that are left.
+        elastic: what the config of an elastic model holds beside it, which only a compressed class can be (see
+            `compress.sizes`).
     """
     original = original_config(config)
-    small = (None if depths else stock_config(original, structure)) or _config_with(original, structure, depths or {})
+    small = (None if elastic else stock_config(original, structure)) or _config_with(original, structure, elastic or {})
     small._attn_implementation = config._attn_implementation
     return small
 
 
-def _config_with(
-    original: PreTrainedConfig, structure: Structure, depths: Mapping[int, Sequence[int]]
-) -> PreTrainedConfig:
+def _config_with(original: PreTrainedConfig, structure: Structure, elastic: Mapping[str, Any]) -> PreTrainedConfig:
     config_class, _ = _CLASSES[str(original.model_type)]
     values = {key: value for key, value in copy.deepcopy(original.to_dict()).items() if key != "model_type"}
-    elastic = {"depths": write_depths(depths)} if depths else {}
-    return config_class.from_dict(values | {"structure": structure.to_dict()} | elastic)
+    return config_class.from_dict(values | {"structure": structure.to_dict(), **elastic})
 
 
 def compressed_model_class(config: PreTrainedConfig) -> type[PreTrainedModel]:

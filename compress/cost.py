@@ -25,6 +25,7 @@ from compress.conformers import (
     block_units,
     family_of,
     frame_outputs,
+    not_elastic,
     numbered_blocks,
     original_config,
     part,
@@ -152,7 +153,7 @@ def cost_table(
     denominator: Denominator = "total",
     seconds: float = DEFAULT_SECONDS,
 ) -> CostTable:
-    """Measures what every Structure of a model costs.
+    """Measures what every Structure of a model costs; of an elastic one, without what its sizes have of their own.
 
     Args:
         config: of a model of any family, compressed or not.
@@ -160,6 +161,7 @@ def cost_table(
         denominator: of the whole model or of its encoder.
         seconds: length of the utterance for MACs.
     """
+    config = not_elastic(config)
     found = _measurements(cast(Hashable, type(config)), config.to_json_string(use_diff=False), seconds)
     dense, whole, halves = found.dense, found.whole, found.halves
     unit, fixed = [], []

@@ -13,8 +13,8 @@ from compress.budget import reachable
 from compress.checkpoint import load_config, obstacle
 from compress.conformers import block_units, family_of, skeleton
 from compress.cost import DEFAULT_SECONDS, cost_table, size_of
-from compress.depths import depths_of
 from compress.gates import GATE_KINDS, GateConfig, Gates
+from compress.sizes import names_of
 from compress.stock import ROUTES, route_of
 from compress.structure import MODULES
 
@@ -27,7 +27,7 @@ def inspect_model(model: str, seconds: float = DEFAULT_SECONDS) -> dict[str, Any
         seconds: length of the utterance for MACs.
 
     Returns:
-        A JSON-able description: family, depths at which it can run, what keeps it from being compressed (if anything),
+        A JSON-able description: family, sizes at which it can run, what keeps it from being compressed (if anything),
         parameters and MACs (total, encoder, per block and module), units per block, number of gates by kind, and
         reachable budgets by metric and denominator.
 
@@ -46,7 +46,7 @@ def inspect_model(model: str, seconds: float = DEFAULT_SECONDS) -> dict[str, Any
         "family": family_of(config).name,
         "obstacle": obstacle(config),
         "route": route_of(config),
-        "depths": list(depths_of(bones)),
+        "sizes": names_of(bones),
         "parameters": {"total": size.total, "encoder": size.encoder},
         "macs": {"total": size.macs, "encoder": size.encoder_macs, "seconds": seconds},
         "macs_end": "logits" if family_of(config).has_ctc else "encoder",
@@ -85,8 +85,8 @@ def _summary(description: dict[str, Any]) -> Table:
     macs = description["macs"]
     table.add_row("family", f"{description['family']} (model_type {description['model_type']})")
     table.add_row("checkpoint", ROUTES[description["route"]])
-    if len(description["depths"]) > 1:
-        table.add_row("runs at depth", ", ".join(map(str, description["depths"])))
+    if len(description["sizes"]) > 1:
+        table.add_row("runs at size", ", ".join(description["sizes"]))
     if description["obstacle"]:
         table.add_row("cannot be compressed yet", description["obstacle"])
     table.add_row("parameters", f"{description['parameters']['total']:,}")

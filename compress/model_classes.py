@@ -14,7 +14,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES
 
 from compress.conformers import COMPRESSED_PREFIX, Family, family_of, part
-from compress.depths import depth_of, depths_of, prepare_depths_, set_depth
+from compress.sizes import activate, depths_of, prepare_sizes_, size_at_depth, size_at_present, sizes_of
 from compress.slicing import shrink_
 from compress.structure import STRUCTURE_FILE, Structure, StructureError
 
@@ -49,11 +49,12 @@ def _make_config_class(
     base: type[PreTrainedConfig], auto_map: dict[str, str], write_beside: Callable[[PreTrainedConfig, Path], None]
 ) -> type[PreTrainedConfig]:
     class CompressedConfig(base):  # type: ignore[misc,valid-type]
-        """The original's config and the Structure that a compressed model keeps of it; `depths` if it is elastic."""
+        """The original's config and the Structure that a compressed model keeps of it; `sizes` if it is elastic."""
 
         model_type = COMPRESSED_PREFIX + str(base.model_type)
         structure: Any = None
-        depths: Any = None
+        sizes: Any = None
+        own_by_size: Any = None
 
         def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
             """Saves the config as transformers does, and beside it all that a complete checkpoint needs but weights."""
@@ -76,29 +77,47 @@ def _make_model_class(base: type[PreTrainedModel], config_class: type[PreTrained
             _check_blocks(config, structure)
             super().__init__(config, *args, **kwargs)
             shrink_(self, structure)
-            prepare_depths_(self)
+            prepare_sizes_(self)
+
+        @property
+        def sizes(self) -> dict[str, Structure]:
+            """What runs at each size, the smallest first; all of the model at the last."""
+            return sizes_of(self)
+
+        @property
+        def size(self) -> str:
+            """The size at which the model runs; the full one in a model that was just loaded."""
+            return size_at_present(self)
+
+        def activate(self, size: str) -> None:
+            """Lets the model run at another of its `sizes` from now on; nothing is copied, and no weight moves.
+
+            It then computes what the model computes that `compress extract` writes. With `output_hidden_states` a block
+            that does not run repeats the state before it. A model compiled by `torch.compile` is compiled anew at the
+            first forward pass of each size.
+
+            Raises:
+                SizeError: listing the sizes that there are, if this is none of them.
+            """
+            activate(self, size)
 
         @property
         def depths(self) -> dict[int, tuple[int, ...]]:
-            """The blocks that run at each depth, shallowest first; all of them at the last."""
+            """The blocks that run at each size at which they do so in full or not at all; all of them at the last."""
             return depths_of(self)
 
         @property
         def depth(self) -> int:
-            """How many blocks run; all of them in a model that was just loaded."""
-            return depth_of(self)
+            """How many blocks run, in full or in part."""
+            return sum(block is not None for block in sizes_of(self)[self.size].blocks)
 
         def set_depth(self, depth: int) -> None:
-            """Lets the model run at another of its `depths` from now on; nothing is copied, and no weight moves.
-
-            It then computes what the model computes that `compress extract` writes. With `output_hidden_states` a block
-            that does not run repeats the state before it. A model compiled by `torch.compile` is compiled anew at the
-            first forward pass of each depth.
+            """Lets the model run with so many of its blocks from now on, one of its `depths`; see `activate`.
 
             Raises:
-                DepthError: listing the depths that there are, if this is none of them.
+                SizeError: listing the depths that there are, if this is none of them.
             """
-            set_depth(self, depth)
+            activate(self, size_at_depth(self, depth))
 
     CompressedModel.config_class = config_class
     CompressedModel.__name__ = CompressedModel.__qualname__ = f"Compressed{base.__name__}"

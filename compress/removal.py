@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterable
 
 import torch
@@ -13,18 +14,25 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from compress.compressed import compressed_config, compressed_model_class
 from compress.conformers import block_units, blocks_of, family_of, numbered_blocks, structure_of
 from compress.pages import give_back_when_gone
+from compress.sizes import names_of
 from compress.slicing import assign, place_blocks_, shrink_
+from compress.slimmable import PER_SIZE, make_plain_
 from compress.structure import Structure
 
 
-def remove(model: PreTrainedModel, structure: Structure, *, consume: bool = False) -> PreTrainedModel:
+def remove(
+    model: PreTrainedModel, structure: Structure, *, consume: bool = False, size: str | None = None
+) -> PreTrainedModel:
     """Builds the smaller model that keeps only what `structure` says; the given model stays untouched.
+
+    Of an elastic model, whatever size it runs at, all of the model is meant, and the result is not elastic.
 
     Args:
         model: of any family, also one that is compressed already.
         structure: its indices refer to `model` as it is.
         consume: use the given model up: its tensors are let go one by one as they are sliced, so that hardly more
             memory is needed than it takes. What is left of it is on the meta device.
+        size: of an elastic model: the size whose layers are taken where each size has its own; None: the full one.
 
     Returns:
         A new model on the same device, dtype and in the same mode, which shares no memory with the given one. It is of
@@ -37,11 +45,16 @@ def remove(model: PreTrainedModel, structure: Structure, *, consume: bool = Fals
     """
     structure.check(family_of(model).name, block_units(model))
     config = compressed_config(model.config, structure_of(model).then(structure))
-    return rebuild(model, structure, config, consume=consume)
+    return rebuild(model, structure, config, consume=consume, size=size)
 
 
 def rebuild(
-    model: PreTrainedModel, structure: Structure, config: PreTrainedConfig, *, consume: bool = False
+    model: PreTrainedModel,
+    structure: Structure,
+    config: PreTrainedConfig,
+    *,
+    consume: bool = False,
+    size: str | None = None,
 ) -> PreTrainedModel:
     """Builds the model of a compressed config from what a Structure keeps of another; see `remove`."""
     if any(parametrize.is_parametrized(module) for block in blocks_of(model) for module in block.modules()):
@@ -53,10 +66,11 @@ def rebuild(
     if consume:
         give_back_when_gone(_tensors(model).values())
     sliced = model if consume else _share(model)
+    make_plain_(sliced, None if size is None else names_of(model).index(size))
     shrink_(sliced, structure)
     place_blocks_(sliced, numbered_blocks(small))
     shared = () if consume else _tensors(model).values()
-    _assign(small, sliced, shared=shared, unused=_unused(small, sliced))
+    _assign(small, sliced, shared=shared, more=_unused(small, sliced) | _own_by_size(small, sliced))
     if model.can_generate():
         small.generation_config = copy.deepcopy(model.generation_config)
     small.train(model.training)
@@ -83,8 +97,15 @@ def _unused(small: PreTrainedModel, sliced: PreTrainedModel) -> dict[str, Tensor
     }
 
 
+def _own_by_size(small: PreTrainedModel, sliced: PreTrainedModel) -> dict[str, Tensor]:
+    """What each size of an elastic model has of its own begins as a copy of what the full one has."""
+    offered = _tensors(sliced)
+    own = [name for name in _tensors(small) if f".{PER_SIZE}." in name]
+    return {name: _copy(offered[re.sub(rf"\.{PER_SIZE}\.\d+\.", ".", name)]) for name in own}
+
+
 def _assign(
-    target: nn.Module, source: nn.Module, shared: Iterable[Tensor] = (), unused: dict[str, Tensor] | None = None
+    target: nn.Module, source: nn.Module, shared: Iterable[Tensor] = (), more: dict[str, Tensor] | None = None
 ) -> None:
     """Gives `target` the parameters and buffers of `source`, buffers that are not saved included.
 
@@ -92,12 +113,12 @@ def _assign(
         target: a model, usually without memory.
         source: where they come from.
         shared: those of them of which `target` gets copies.
-        unused: what `source` lacks.
+        more: what `source` lacks.
 
     Raises:
         RuntimeError: if names differ anywhere, or shapes of what is saved.
     """
-    wanted, offered = _tensors(target), _tensors(source) | (unused or {})
+    wanted, offered = _tensors(target), _tensors(source) | (more or {})
     saved = target.state_dict().keys()  # what is not saved may have grown, as a table of positions does
     differing = sorted(wanted.keys() ^ offered.keys()) or [
         name for name in wanted if name in saved and wanted[name].shape != offered[name].shape

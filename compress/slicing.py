@@ -36,8 +36,13 @@ class Absent(nn.Module):
     is_absent = True
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """A zero, `(1, 1, 1)`, in the dtype of the first tensor given, whatever else the module used to take."""
-        return next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)).new_zeros(1, 1, 1)
+        """See `nothing`."""
+        return nothing(*args, **kwargs)
+
+
+def nothing(*args: Any, **kwargs: Any) -> Tensor:
+    """A zero, `(1, 1, 1)`, in the dtype of the first tensor given, whatever else a module that is gone used to take."""
+    return next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)).new_zeros(1, 1, 1)
 
 
 class AbsentAttention(Absent):
@@ -170,22 +175,32 @@ def unit_slices(
 
 
 def _slice(found: nn.Module, module: Module, kept: tuple[int, ...]) -> None:
-    for path, dim, places in list(unit_slices(found, module, kept)):
-        chosen = places.flatten().sort().values.tolist()
-        (keep_columns_ if dim else keep_rows_)(part(found, path), chosen)
+    take_units_(found, module, kept)
     if isinstance(module, Attention):
-        _count_heads(found, module, kept)
+        _count_heads(found, module, len(kept))
 
 
-def _count_heads(found: nn.Module, module: Attention, kept: tuple[int, ...]) -> None:
-    for name in module.per_head:
+def take_units_(found: nn.Module, module: Module, units: Sequence[int]) -> None:
+    """Takes some units of a module in the given order, in place; of attention, the number of heads is set elsewhere."""
+    for path, dim, places in list(unit_slices(found, module, units)):
+        (keep_columns_ if dim else keep_rows_)(part(found, path), _in_order(places))
+    for name in module.per_head if isinstance(module, Attention) else ():
         if hasattr(found, name):
-            assign(found, name, _taken(part(found, name), 0, kept))
+            assign(found, name, _taken(part(found, name), 0, units))
+
+
+def _in_order(places: Tensor) -> list[int]:
+    """The rows or columns of units: unit by unit in each run of places that every unit has, run after run."""
+    gaps = (torch.nonzero(places[0].diff() != 1).flatten() + 1).tolist()
+    return [place for run in places.tensor_split(gaps, dim=1) for place in run.flatten().tolist()]
+
+
+def _count_heads(found: nn.Module, module: Attention, count: int) -> None:
     if module.head_count:
         shared = vars(found.config).get("_shared", found.config)
-        assign(found, "config", ConfigView(shared, **{module.head_count: len(kept)}))
+        assign(found, "config", ConfigView(shared, **{module.head_count: count}))
     if module.own_head_count:
-        assign(found, module.own_head_count, len(kept))
+        assign(found, module.own_head_count, count)
 
 
 def keep_rows_(layer: nn.Module, rows: Iterable[int]) -> None:

@@ -1,8 +1,9 @@
-"""Make a checkpoint elastic: one that runs at several depths, switched by model.set_depth(8) without reloading.
+"""Make a checkpoint elastic: one that runs at several sizes, switched by model.activate("8") without reloading.
 
-Which blocks run at a depth comes from a structure.json that drops whole blocks, or where there is none from a rule:
-every_other leaves blocks out at even distances, last_first from the end. Neither looks at data. Models that were
-trained with stochastic depth and intermediate CTC (recipes/train.py) lose least, and by last_first.
+What runs at a size comes from a structure.json: of blocks that are dropped whole, the number that is left is the size's
+name; of a Structure that keeps parts of blocks, the name of the file is. Where there is none, a rule chooses whole
+blocks: every_other leaves blocks out at even distances, last_first from the end. Neither looks at data. Models that
+were trained with stochastic depth and intermediate CTC (recipes/train.py) lose least, and by last_first.
 
 Examples:
   compress elastic runs/train/best --depths 4 6 --out parakeet-elastic
@@ -29,7 +30,7 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument("model", type=str, help="Folder or Hub name of a checkpoint with a CTC head.")
     parser.add_argument("--depths", type=int, nargs="+", default=[], help="Depths whose blocks the rule chooses.")
     parser.add_argument("--rule", type=str, default="every_other", help="every_other or last_first.")
-    parser.add_argument("--structures", type=str, nargs="+", default=[], help="A structure.json for each other depth.")
+    parser.add_argument("--structures", type=str, nargs="+", default=[], help="A structure.json for each other size.")
     parser.add_argument("--out", type=str, required=True, help="Folder for the elastic checkpoint.")
     options = parse_verb(parser, arguments)
 

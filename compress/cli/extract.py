@@ -1,7 +1,8 @@
-"""Write the standalone model of one depth of an elastic checkpoint.
+"""Write the standalone model of one size of an elastic checkpoint.
 
-Example:
+Examples:
   compress extract runs/train/best --depth 8 --out parakeet-8
+  compress extract runs/supernet/best --size 33% --out parakeet-third
 """
 
 from __future__ import annotations
@@ -10,22 +11,23 @@ from collections.abc import Sequence
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Extracts one depth.
+    """Extracts one size.
 
     Args:
         arguments: The words after `compress extract`.
 
     Raises:
-        ValueError: If the checkpoint has no such depth, or the output folder exists.
+        ValueError: If the checkpoint has no such size, or the output folder exists.
     """
     from compress.cli import parse_verb, verb_parser
 
     parser = verb_parser("extract", __doc__)
     parser.add_argument("model", type=str, help="Folder or Hub name of an elastic checkpoint.")
-    parser.add_argument("--depth", type=int, required=True, help="How many blocks the model is to have.")
+    parser.add_argument("--size", type=str | None, default=None, help="One of the checkpoint's sizes.")
+    parser.add_argument("--depth", type=int | None, default=None, help="How many blocks it is to have, instead.")
     parser.add_argument("--out", type=str, required=True, help="Folder for the model.")
     options = parse_verb(parser, arguments)
 
     from compress.elastic import extract
 
-    extract(options.model, options.depth, options.out)
+    extract(options.model, options.out, size=options.size, depth=options.depth)

@@ -18,7 +18,7 @@ from compress.structure import MODULES, Structure, StructureError, count_kept
 ORIGINAL_DIMENSIONS = "original_dimensions"
 """Beside `structure` in the config of a compressed model of the original class: what its dimensions were before."""
 
-COMPRESSED_FIELDS = ("model_type", "structure", "depths", "auto_map")
+COMPRESSED_FIELDS = ("model_type", "structure", "sizes", "own_by_size", "auto_map")
 """What the config of a compressed model class has beyond, or other than, the original's."""
 
 
@@ -121,6 +121,15 @@ def original_config(config: PreTrainedConfig) -> PreTrainedConfig:
     for name in ("structure", ORIGINAL_DIMENSIONS):
         delattr(original, name)
     return original
+
+
+def not_elastic(config: PreTrainedConfig) -> PreTrainedConfig:
+    """The config of the same model without sizes (see `compress.sizes`); the very config if it has none."""
+    if not getattr(config, "sizes", None):
+        return config
+    plain = copy.deepcopy(config)
+    plain.sizes = plain.own_by_size = None
+    return plain
 
 
 def _original_dimensions(config: PreTrainedConfig) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One depth of an elastic model, as a model of its own."""
+"""One size of an elastic model, as a model of its own."""
 
 from __future__ import annotations
 
@@ -8,48 +8,66 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from compress.checkpoint import CheckpointError, describe, load_model, load_processor, save
-from compress.conformers import blocks_of, family_of
 from compress.cost import size_of
-from compress.depths import DepthError, depths_of
 from compress.removal import remove
-from compress.structure import Block, Structure
+from compress.sizes import SizeError, size_at_depth, sizes_of
+from compress.structure import Structure
 
 
-def structure_at(model: PreTrainedModel, depth: int) -> Structure:
-    """What runs at a depth of an elastic model; refers to the model as it is.
+def standalone(model: PreTrainedModel, size: str, *, consume: bool = False) -> PreTrainedModel:
+    """The model of one size of an elastic model: what runs there, with the layers that are that size's own.
+
+    Args:
+        model: an elastic model.
+        size: one of its sizes.
+        consume: use the given model up; see `compress.remove`.
+
+    Returns:
+        A new model, as from `compress.remove`, that computes what the elastic one does at that size.
 
     Raises:
-        DepthError: if the model has no such depth.
+        SizeError: if the model has no such size.
     """
-    depths = depths_of(model)
-    if depth not in depths:
-        known = f"its depths are {', '.join(map(str, depths))}" if len(depths) > 1 else "it is not elastic"
-        raise DepthError(f"The model has no depth {depth}: {known}. Make one that has it: compress elastic --help")
-    kept = set(depths[depth])
-    blocks = tuple(Block() if index in kept else None for index in range(len(blocks_of(model))))
-    return Structure(family_of(model).name, blocks)
+    return remove(model, structure_at(model, size), consume=consume, size=size)
 
 
-def extract(model: str, depth: int, out: str) -> dict[str, Any]:
-    """Writes the standalone model of one depth of an elastic checkpoint, in the same dtype.
+def structure_at(model: PreTrainedModel, size: str) -> Structure:
+    """What runs at a size of an elastic model; refers to the model as it is.
+
+    Raises:
+        SizeError: if the model has no such size.
+    """
+    sizes = sizes_of(model)
+    if size not in sizes:
+        known = f"its sizes are {', '.join(sizes)}" if len(sizes) > 1 else "it is not elastic"
+        raise SizeError(f"The model has no size {size}: {known}. Make one that has it: compress elastic --help")
+    return sizes[size]
+
+
+def extract(model: str, out: str, *, size: str | None = None, depth: int | None = None) -> dict[str, Any]:
+    """Writes the standalone model of one size of an elastic checkpoint, in the same dtype.
 
     Args:
         model: folder or Hub name of an elastic checkpoint.
-        depth: one of its depths.
         out: folder to write.
+        size: one of its sizes.
+        depth: one of its depths, instead.
 
     Returns:
         What `compression.json` says of the result.
 
     Raises:
-        DepthError: if the checkpoint has no such depth.
+        SizeError: if the checkpoint has no such size or depth.
+        ValueError: if not exactly one of both is given.
         CheckpointError: if `out` exists already.
     """
+    if (size is None) == (depth is None):
+        raise ValueError("Say what to extract: a size (--size 33%) or a depth (--depth 8).")
     if Path(out).exists():
         raise CheckpointError(f"{out} exists already; choose another folder or delete it.")
     elastic, processor = load_model(model, dtype="auto"), load_processor(model)
-    structure, before = structure_at(elastic, depth), size_of(elastic)
-    small = remove(elastic, structure, consume=True)
-    facts = describe("extract", model, before, size_of(small)) | {"depth": depth}
+    name, before = str(size) if depth is None else size_at_depth(elastic, depth), size_of(elastic)
+    small = standalone(elastic, name, consume=True)
+    facts = describe("extract", model, before, size_of(small)) | {"size": name}
     save(small, processor, out, facts)
     return facts

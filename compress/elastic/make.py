@@ -1,4 +1,4 @@
-"""Making a model elastic: the same weights, and a config that says which blocks run at each depth."""
+"""Making a model elastic: the same weights, and a config that says what runs at each size."""
 
 from __future__ import annotations
 
@@ -9,57 +9,103 @@ from transformers import PreTrainedModel
 
 from compress.checkpoint import CheckpointError, describe, load_model, load_processor, save
 from compress.compressed import compressed_config
-from compress.conformers import block_units, family_of, structure_of
-from compress.cost import size_of
-from compress.depths import DepthError, check_depths
+from compress.conformers import block_units, blocks_of, family_of, structure_of, submodule
+from compress.cost import cost_table, size_of
 from compress.elastic.rules import ElasticConfig, rule_structures
 from compress.removal import rebuild
-from compress.structure import Block, Structure
+from compress.sizes import SizeError, check_sizes, write_sizes
+from compress.slicing import take_units_
+from compress.structure import MODULES, Block, Structure, count_kept
+
+Orders = dict[tuple[int, str], list[int]]
+"""By block and module, the module's units in another order."""
 
 
-def make(model: PreTrainedModel, structures: Mapping[int, Structure]) -> PreTrainedModel:
-    """Builds the elastic form of a model; the given one stays untouched, and what depths it had are replaced.
+def make(model: PreTrainedModel, sizes: Mapping[str, Structure], own: Sequence[str] = ()) -> PreTrainedModel:
+    """Builds the elastic form of a model; the given one stays untouched, and what sizes it had are replaced.
+
+    The units of each module are put into another order, once, so that at every size the first ones run. It changes
+    nothing of what the model computes, but Structures of the result, its sizes among them, count units in that order.
 
     Args:
         model: a CTC model of any family, compressed or not.
-        structures: by depth, what runs there: whole blocks of `model`, as many as the depth says. The full depth is
-            always there and need not be among them.
+        sizes: by name, what runs there, in any order; refers to `model` as it is. The full size is always there: if it
+            is not among them, the number of blocks is its name.
+        own: of which layers each size gets its own, which begin as copies: `head`: the CTC head; `norm`: the batch
+            norms of the blocks, whose statistics differ from size to size (slimmable networks, Yu et al. 2019, arXiv
+            1812.08928).
 
     Returns:
-        A new model at its full depth on the same device, in the same dtype and mode, which shares no memory with the
-        given one. It has `depths`, `depth` and `set_depth`; so has every model that is loaded from what it saves.
+        A new model at its full size on the same device, in the same dtype and mode, which shares no memory with the
+        given one. It has `sizes`, `size` and `activate`; so has every model that is loaded from what it saves.
 
     Raises:
-        DepthError: naming the depth, if its Structure keeps another number of blocks or removes parts of one.
+        SizeError: if there is no size but the full one, or two sizes keep different units of a module of which neither
+            keeps all units of the other.
         StructureError: if a Structure does not fit the model.
     """
-    if not structures:
-        raise DepthError("An elastic model needs at least one depth below the full one.")
-    depths = {depth: blocks_at(depth, structure) for depth, structure in structures.items()}
-    for structure in structures.values():
-        structure.check(family_of(model).name, block_units(model))
-    check_depths(model, depths)
-    config = compressed_config(model.config, structure_of(model), depths)
-    full = Structure.full(family_of(model).name, len(block_units(model)))
-    return rebuild(model, full, config)
+    family, units = family_of(model), block_units(model)
+    full = Structure.full(family.name, len(units))
+    for structure in sizes.values():
+        structure.check(family.name, units)
+    if full not in sizes.values():
+        if str(len(units)) in sizes:
+            raise SizeError(f"Size {len(units)} has the name of the full size, all blocks, but keeps less.")
+        sizes = {**sizes, str(len(units)): full}
+    ordered = _ordered(model, sizes)
+    if len(ordered) < 2:
+        raise SizeError("An elastic model needs at least one size below the full one.")
+    check_sizes(model, ordered)
+    orders = _unit_orders(ordered, units)
+    written = {"sizes": write_sizes(ordered, units), "own_by_size": list(own) or None}
+    made = rebuild(model, full, compressed_config(model.config, structure_of(model), written))
+    _reorder_(made, orders)
+    return made
 
 
-def blocks_at(depth: int, structure: Structure) -> tuple[int, ...]:
-    """The blocks that a Structure keeps, which must be whole ones and as many as the depth says.
+def _ordered(model: PreTrainedModel, sizes: Mapping[str, Structure]) -> dict[str, Structure]:
+    """The sizes by their number of parameters, the smallest first."""
+    table = cost_table(model.config)
+    return dict(sorted(sizes.items(), key=lambda one: table.of(one[1])))
+
+
+def _unit_orders(sizes: Mapping[str, Structure], units: Sequence[Mapping[str, int]]) -> Orders:
+    """Where units do not stand in the order in which sizes need them: that order.
 
     Raises:
-        DepthError: naming the depth, otherwise.
+        SizeError: naming the module, if there is none.
     """
-    kept = tuple(index for index, block in enumerate(structure.blocks) if block)
-    if len(kept) != depth:
-        raise DepthError(f"Depth {depth} was given a Structure that keeps {len(kept)} blocks; it must keep {depth}.")
-    for index in kept:
-        if structure.blocks[index] != Block():
-            raise DepthError(
-                f"Depth {depth} was given a Structure that keeps only parts of block {index}; a block runs as a whole "
-                "or not at all. Remove parts first (compress apply), then make the smaller model elastic."
+    orders = {}
+    for block, counts in enumerate(units):
+        for name in MODULES:
+            order = _unit_order(sizes, block, name, counts[name])
+            if order != list(range(counts[name])):
+                orders[block, name] = order
+    return orders
+
+
+def _unit_order(sizes: Mapping[str, Structure], block: int, name: str, units: int) -> list[int]:
+    kept = {
+        size: getattr(structure.blocks[block], name) for size, structure in sizes.items() if structure.blocks[block]
+    }
+    order: list[int] = []
+    for size, chosen in sorted(kept.items(), key=lambda one: count_kept(one[1], units)):
+        wanted = set(range(units)) if chosen == "all" else set(chosen or ())
+        if absent := set(order) - wanted:
+            raise SizeError(
+                f"Size {size} lacks units {sorted(absent)[:5]} of {name} in block {block} that a size with fewer units "
+                "of it has. Of every module, a size must keep all units that a smaller one keeps."
             )
-    return kept
+        order += sorted(wanted - set(order))
+    return order + sorted(set(range(units)) - set(order))
+
+
+def _reorder_(model: PreTrainedModel, orders: Orders) -> None:
+    blocks, modules = blocks_of(model), family_of(model).modules
+    for (block, name), order in orders.items():
+        found = submodule(blocks[block], modules[name])
+        assert found is not None
+        take_units_(found, modules[name], order)
 
 
 def make_checkpoint(model: str, depths: Sequence[int], rule: str, structures: Sequence[str], out: str) -> None:
@@ -69,11 +115,12 @@ def make_checkpoint(model: str, depths: Sequence[int], rule: str, structures: Se
         model: folder or Hub name.
         depths: those whose blocks the rule chooses.
         rule: see `ElasticConfig`.
-        structures: files with the Structures of other depths.
+        structures: files with the Structures of other sizes. The name of a size that only drops blocks is its depth;
+            that of another one is the name of its file.
         out: folder to write.
 
     Raises:
-        ValueError: if the model cannot run at such a depth, or a depth is given twice.
+        ValueError: if the model cannot run at such a size, or one is given twice.
         CheckpointError: if `out` exists already.
     """
     if Path(out).exists():
@@ -83,9 +130,15 @@ def make_checkpoint(model: str, depths: Sequence[int], rule: str, structures: Se
     found = rule_structures(original, chosen) if chosen else {}
     for path in structures:
         structure = Structure.load(path)
-        depth = sum(block is not None for block in structure.blocks)
-        if depth in found:
-            raise DepthError(f"Depth {depth} is given twice; {path} keeps {depth} blocks, too.")
-        found[depth] = structure
+        name = name_of(structure, path)
+        if name in found:
+            raise SizeError(f"Size {name} is given twice; the second time by {path}.")
+        found[name] = structure
     size = size_of(original)
     save(make(original, found), processor, out, describe("elastic", model, size, size))
+
+
+def name_of(structure: Structure, path: str) -> str:
+    """What a size is called whose Structure was read from a file."""
+    whole = all(block in (None, Block()) for block in structure.blocks)
+    return str(sum(block is not None for block in structure.blocks)) if whole else Path(path).stem

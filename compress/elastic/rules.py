@@ -9,7 +9,7 @@ from typing import Literal
 from transformers import PreTrainedModel
 
 from compress.conformers import blocks_of, family_of, fixed_blocks
-from compress.depths import DepthError
+from compress.sizes import SizeError
 from compress.structure import Block, Structure
 
 Rule = Literal["every_other", "last_first"]
@@ -53,19 +53,21 @@ def last_first(blocks: Sequence[int], count: int) -> list[int]:
 RULES: Mapping[str, Callable[[Sequence[int], int], list[int]]] = {"every_other": every_other, "last_first": last_first}
 
 
-def rule_structures(model: PreTrainedModel, config: ElasticConfig) -> dict[int, Structure]:
-    """What runs at each depth, by `every_other` unless the config names a rule; blocks that change the frame rate do.
+def rule_structures(model: PreTrainedModel, config: ElasticConfig) -> dict[str, Structure]:
+    """What runs at each depth, by the size's name, by `every_other` unless the config names a rule.
+
+    Blocks that change the frame rate always run.
 
     Raises:
-        DepthError: naming a depth that the model cannot have, and those that it can.
+        SizeError: naming a depth that the model cannot have, and those that it can.
     """
     total, fixed = len(blocks_of(model)), sorted(fixed_blocks(model))
     movable, least = [index for index in range(total) if index not in fixed], max(1, len(fixed))
     found = {}
     for depth in config.depths:
         if not least <= depth <= total:
-            raise DepthError(f"The model has {total} blocks and can run at depth {least} to {total}, not at {depth}.")
+            raise SizeError(f"The model has {total} blocks and can run at depth {least} to {total}, not at {depth}.")
         kept = {*fixed, *RULES[config.rule or "every_other"](movable, depth - len(fixed))}
         blocks = tuple(Block() if index in kept else None for index in range(total))
-        found[depth] = Structure(family_of(model).name, blocks)
+        found[str(depth)] = Structure(family_of(model).name, blocks)
     return found

@@ -27,17 +27,17 @@ from compress.data import (
     vocabulary_of,
 )
 from compress.data.settings import SYNTHETIC
-from compress.depths import depths_of
 from compress.evaluation.bootstrap import BootstrapConfig
-from compress.evaluation.depths import DepthMeasurements, depth_entries, depths_below, role_of, setters, size_at
 from compress.evaluation.errors import IGNORED, Normaliser, normalise
 from compress.evaluation.files import HTML_NAME, write_report
 from compress.evaluation.generate import GenerateConfig
 from compress.evaluation.memory import weights_in_memory
 from compress.evaluation.report import Measurements, Report, Transcripts, build
+from compress.evaluation.sizes import measurements, role_of, setters, size_entries, sizes_below
 from compress.evaluation.speed import Speed, SpeedConfig, conditions, measure, speed_inputs
 from compress.evaluation.transcribe import transcribe
 from compress.evaluation.weights import bytes_on_disk
+from compress.sizes import names_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
@@ -147,7 +147,7 @@ def evaluate_models(config: EvaluateConfig, *, console: Console | None = None) -
     transcripts = {
         role: _transcribe(one, datasets[one.sampling_rate], config, console) for role, one in contenders.items()
     }
-    written = _transcripts_below(contenders["model"], datasets, config, console)
+    written = _written_at_sizes(contenders["model"], transcripts["model"], datasets, config, console)
     speeds = _speeds(contenders, config.speed)
     measured = {role: _measurements(one, transcripts[role], speeds[role], config) for role, one in contenders.items()}
     report = build(
@@ -157,8 +157,8 @@ def evaluate_models(config: EvaluateConfig, *, console: Console | None = None) -
         bootstrap=config.bootstrap,
         worst=config.worst,
     )
-    below = [_at_depth(contenders["model"], depth, text, speeds, config) for depth, text in written.items()]
-    report |= depth_entries(measured["model"], below, config.bootstrap)
+    at_sizes = measurements(contenders["model"].model, written, speeds, config.macs_seconds)
+    report |= size_entries(at_sizes, config.bootstrap)
     if config.out is not None:
         write_report(report, transcripts, Path(config.out))
         logger.info("Report written to %s", Path(config.out) / HTML_NAME)
@@ -242,21 +242,26 @@ def _progress(console: Console | None) -> Iterator[Progress]:
         yield progress
 
 
-def _transcripts_below(
-    one: _Contender, datasets: dict[int, SpeechDataset], config: EvaluateConfig, console: Console | None
-) -> dict[int, Transcripts]:
-    """What an elastic model wrote at each depth but the full one, at which it is left."""
+def _written_at_sizes(
+    one: _Contender,
+    full: Transcripts,
+    datasets: dict[int, SpeechDataset],
+    config: EvaluateConfig,
+    console: Console | None,
+) -> dict[str, Transcripts]:
+    """What an elastic model wrote at each size, the full one last, at which it is left; nothing if it has no others."""
     at, found = setters(one.model), {}
-    for depth in depths_below(one.model):
-        at[role_of(depth)]()
-        found[depth] = _transcribe(one, datasets[one.sampling_rate], config, console)
+    for size in sizes_below(one.model):
+        at[role_of(size)]()
+        found[size] = _transcribe(one, datasets[one.sampling_rate], config, console)
     if found:
         at["model"]()
+        found[names_of(one.model)[-1]] = full
     return found
 
 
 def _speeds(contenders: dict[str, _Contender], config: SpeedConfig) -> dict[str, Speed]:
-    """Every model and every depth of an elastic one, in turn."""
+    """Every model and every size of an elastic one, in turn."""
     prepare = setters(contenders["model"].model)
     every = {**dict.fromkeys(prepare, contenders["model"]), **contenders}
     inputs = {role: speed_inputs(one.processor, one.sampling_rate, config) for role, one in every.items()}
@@ -264,18 +269,6 @@ def _speeds(contenders: dict[str, _Contender], config: SpeedConfig) -> dict[str,
     if prepare:
         prepare["model"]()
     return speeds
-
-
-def _at_depth(
-    one: _Contender, depth: int, transcripts: Transcripts, speeds: dict[str, Speed], config: EvaluateConfig
-) -> DepthMeasurements:
-    return DepthMeasurements(
-        depth=depth,
-        blocks=depths_of(one.model)[depth],
-        transcripts=transcripts,
-        size=size_at(one.model, depth, config.macs_seconds),
-        speed=speeds[role_of(depth)],
-    )
 
 
 def _measurements(one: _Contender, transcripts: Transcripts, speed: Speed, config: EvaluateConfig) -> Measurements:

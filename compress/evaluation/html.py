@@ -10,10 +10,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from compress.evaluation import formats
-from compress.evaluation.depths import HEADER, depth_rows
-from compress.evaluation.plots import blocks_figure, depths_figure, difference_figure, rates_figure
+from compress.evaluation.plots import blocks_figure, difference_figure, rates_figure, sizes_figure
 from compress.evaluation.report import Report
 from compress.evaluation.rows import comparison_rows, compression_line, condition_line, headline, verdict
+from compress.evaluation.sizes import HEADER, size_rows
 from compress.structure import MODULES
 
 _TEMPLATE = "report.html.j2"
@@ -78,10 +78,10 @@ def render_html(report: Report) -> str:
         verdict=verdict(report) if "difference" in report else "",
         blocks=blocks_figure(report["model"]),
         rows=comparison_rows(report),
-        depths=depths_figure(report) if "depths" in report else None,
-        depth_bars=depth_bars(report) if "depths" in report else {},
-        depth_header=HEADER,
-        depth_rows=depth_rows(report),
+        sizes=sizes_figure(report) if "sizes" in report else None,
+        size_bars=size_bars(report) if "sizes" in report else {},
+        size_header=HEADER,
+        size_rows=size_rows(report),
         conditions=condition_line(report),
         compression=compression_line(report["model"]),
     )
@@ -105,16 +105,16 @@ def tiles(report: Report) -> list[Tile]:
     ]
 
 
-def depth_bars(report: Report) -> dict[str, list[Bar]]:
-    """What each depth of an elastic model costs, by quantity, the full depth first."""
-    entries = list(reversed(report["depths"]))
+def size_bars(report: Report) -> dict[str, list[Bar]]:
+    """What each size of an elastic model costs, by quantity, the full size first."""
+    entries = list(reversed(report["sizes"]))
     quantities = (
         ("Parameters", "parameters", formats.count),
         ("MACs per second of audio", "macs_per_second", formats.count),
         ("Real-time factor", "rtf", formats.significant),
     )
     return {
-        label: [Bar(f"depth {one['depth']}", one[key] / entries[0][key], show(one[key])) for one in entries]
+        label: [Bar(f"size {one['size']}", one[key] / entries[0][key], show(one[key])) for one in entries]
         for label, key, show in quantities
     }
 

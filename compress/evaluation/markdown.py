@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from compress.evaluation import formats
-from compress.evaluation.depths import HEADER, depth_rows
 from compress.evaluation.report import Report
 from compress.evaluation.rows import comparison_rows, compression_line, condition_line, headline
+from compress.evaluation.sizes import HEADER, size_rows
 from compress.structure import MODULES
 
 
 def render_markdown(report: Report) -> str:
     """Writes the report as Markdown: headline, comparison, what each block kept, worst utterances, conditions."""
     parts = [f"# {escape(report['model']['name'])}", headline(report), _comparison(report)]
-    parts += [*_depths(report), *_blocks(report)]
+    parts += [*_sizes(report), *_blocks(report)]
     parts += [*_worst(report), *_conditions(report)]
     return "\n\n".join(parts) + "\n"
 
@@ -27,9 +27,9 @@ def _comparison(report: Report) -> str:
     return table(header, rows)
 
 
-def _depths(report: Report) -> list[str]:
-    rows = depth_rows(report)
-    return ["## At each depth", table(list(HEADER), rows)] if rows else []
+def _sizes(report: Report) -> list[str]:
+    rows = size_rows(report)
+    return ["## At each size", table(list(HEADER), rows)] if rows else []
 
 
 def _blocks(report: Report) -> list[str]:

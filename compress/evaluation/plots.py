@@ -220,10 +220,10 @@ def named_rates_figure(rates: Sequence[tuple[str, str, float, Sequence[float]]])
     return _intervals(given, [formats.percent(row[2], 2) for row in rates], with_zero=False, unit="WER, %")
 
 
-def depths_figure(report: Report) -> IntervalFigure:
-    """WER at each depth of an elastic model with its interval, in percent, the full depth first."""
-    entries = list(reversed(report["depths"]))
-    given = [(f"depth {one['depth']}", "model", one["wer_ci95"][0], one["wer"], one["wer_ci95"][1]) for one in entries]
+def sizes_figure(report: Report) -> IntervalFigure:
+    """WER at each size of an elastic model with its interval, in percent, the full size first."""
+    entries = list(reversed(report["sizes"]))
+    given = [(f"size {one['size']}", "model", one["wer_ci95"][0], one["wer"], one["wer_ci95"][1]) for one in entries]
     return _intervals(given, [formats.percent(one["wer"], 2) for one in entries], with_zero=False, unit="WER, %")
 
 

@@ -37,7 +37,7 @@ ABOUT = {
     "macs_per_second": "multiply-accumulate operations of one utterance of macs_seconds, divided by its length",
     "rtf": "median seconds of computing per second of audio, under `conditions`",
     "peak_memory_bytes": "weights in memory + the growth of memory during one forward pass, see conditions.memory",
-    "depths": "of an elastic model: what it does with so many blocks; parameters and MACs of the extracted model",
+    "sizes": "of an elastic model: what it does at each size; parameters and MACs of the extracted model",
     "blocks": "per block of the original model, null where it was dropped: [kept, original] units and parameters",
 }
 

@@ -6,9 +6,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from compress.evaluation.depths import HEADER, depth_rows
 from compress.evaluation.report import Report
 from compress.evaluation.rows import comparison_rows, compression_line, condition_line
+from compress.evaluation.sizes import HEADER, size_rows
 
 _MOST_PROBLEMS = 10
 
@@ -22,8 +22,8 @@ def show(report: Report, console: Console | None = None) -> None:
     """
     console = console or Console()
     console.print(comparison_table(report))
-    if "depths" in report:
-        console.print(depths_table(report))
+    if "sizes" in report:
+        console.print(sizes_table(report))
     console.print(f"Speed on {condition_line(report)}.", style="dim", markup=False)
     sizes = compression_line(report["model"])
     if sizes:
@@ -48,12 +48,12 @@ def comparison_table(report: Report) -> Table:
     return table
 
 
-def depths_table(report: Report) -> Table:
-    """The depths of an elastic model: one row each."""
-    table = Table(title=Text("At each depth"), title_style="bold", title_justify="left", header_style="bold")
+def sizes_table(report: Report) -> Table:
+    """The sizes of an elastic model: one row each."""
+    table = Table(title=Text("At each size"), title_style="bold", title_justify="left", header_style="bold")
     for name in HEADER:
-        table.add_column(name, justify="left" if name == "blocks" else "right")
-    for row in depth_rows(report):
+        table.add_column(name, justify="left" if name == HEADER[1] else "right")
+    for row in size_rows(report):
         table.add_row(*row)
     return table
 

@@ -36,7 +36,7 @@ def test_made_and_extracted_by_the_command_line(checkpoint: str, tmp_path: Path)
     with torch.no_grad():
         torch.testing.assert_close(model(**inputs).logits, standalone(**inputs).logits, rtol=0, atol=1e-6)
     facts = json.loads((tmp_path / "small" / "compression.json").read_text())
-    assert (facts["method"], facts["depth"]) == ("extract", 2)
+    assert (facts["method"], facts["size"]) == ("extract", "2")
     assert facts["parameters"] < facts["parameters_before"]
 
 
@@ -47,7 +47,7 @@ def test_depths_from_structures(checkpoint: str, tmp_path: Path) -> None:
     assert main(["elastic", checkpoint, "--depths", "1", "--rule", "last_first", "--structures", str(first),
                  "--out", elastic]) == 0  # fmt: skip
     assert load_model(elastic).depths == {1: (0,), 2: (0, 2), 3: (0, 1, 2)}
-    assert structure_at(load_model(elastic), 2) == Structure.load(first)
+    assert structure_at(load_model(elastic), "2") == Structure.load(first)
 
 
 _WHOLE = {"ffn1": "all", "attention": "all", "conv": "all", "ffn2": "all"}
@@ -59,7 +59,7 @@ _WHOLE = {"ffn1": "all", "attention": "all", "conv": "all", "ffn2": "all"}
         (["--depths", "4"], "has 3 blocks and can run at depth 1 to 3, not at 4"),
         (["--depths", "0"], "numbers of blocks from 1"),
         (["--depths", "2", "--rule", "odd"], "rule is one of every_other, last_first"),
-        ([], "at least one depth"),
+        ([], "at least one size"),
     ],
 )
 def test_mistakes_get_one_message(
@@ -77,18 +77,19 @@ def test_a_depth_that_is_not_there_is_refused(
 ) -> None:
     with pytest.raises(SystemExit):
         main(["extract", checkpoint, "--depth", "2", "--out", str(tmp_path / "small")])
-    assert "has no depth 2: it is not elastic" in capsys.readouterr().err
+    assert "runs at depth 3, not at 2" in capsys.readouterr().err
     main(["elastic", checkpoint, "--depths", "1", "--out", str(tmp_path / "elastic")])
     with pytest.raises(SystemExit):
         main(["extract", str(tmp_path / "elastic"), "--depth", "2", "--out", str(tmp_path / "small")])
-    assert "its depths are 1, 3" in capsys.readouterr().err
+    assert "runs at depth 1, 3, not at 2" in capsys.readouterr().err
 
 
-def test_malformed_depths_on_disk_are_refused_by_name(checkpoint: str, tmp_path: Path) -> None:
+def test_malformed_sizes_on_disk_are_refused_by_name(checkpoint: str, tmp_path: Path) -> None:
     main(["elastic", checkpoint, "--depths", "1", "--out", str(tmp_path / "elastic")])
     path = tmp_path / "elastic" / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"depths": {"1": [7]}}))
-    with pytest.raises(ValueError, match=r"depths\[1\] names block 7"):
+    sizes = [{"name": "1", "blocks": [{"ffn1": 7000}, {}, {}]}]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"sizes": sizes}))
+    with pytest.raises(ValueError, match=r"sizes\['1'\]\[0\]\['ffn1'\] must be 0 to 64 units"):
         load_model(str(tmp_path / "elastic"))
 
 
@@ -142,11 +143,11 @@ def test_the_card_and_inspect_say_that_it_can_switch(
 ) -> None:
     main(["elastic", checkpoint, "--depths", "1", "--out", str(tmp_path / "elastic")])
     assert (
-        "runs at depth 1, 3, switched without reloading by `model.set_depth(1)`"
+        'runs at size 1, 3, switched without reloading by `model.activate("1")`'
         in (tmp_path / "elastic" / "README.md").read_text()
     )
     main(["inspect", str(tmp_path / "elastic"), "--seconds", "1"])
-    assert "runs at depth" in capsys.readouterr().out
+    assert "runs at size" in capsys.readouterr().out
     assert "elastic" not in (Path(checkpoint) / "README.md").read_text()
 
 

@@ -15,9 +15,9 @@ from transformers import AutoModelForCTC, PreTrainedModel, pipeline
 
 import compress
 from compress.conformers import family_of
-from compress.depths import DepthError, depths_of
 from compress.elastic import ElasticConfig, make, rule_structures, structure_at
 from compress.removal import remove
+from compress.sizes import SizeError, depths_of
 from compress.structure import Block, Structure, StructureError
 from tests.tiny import BLOCKS, CTC_MODELS, OTHER_MODELS, batch, granite_speech5, parakeet
 
@@ -48,7 +48,7 @@ def test_every_depth_equals_the_extracted_model(name: str, tmp_path: Path) -> No
     for depth in (2, 1, BLOCKS, 1):
         model.set_depth(depth)
         assert model.depth == depth
-        small = remove(model, structure_at(model, depth))
+        small = remove(model, structure_at(model, str(depth)))
         assert len(compress.conformers.blocks_of(small)) == depth
         torch.testing.assert_close(model(**inputs).logits, small(**inputs).logits, rtol=0, atol=1e-6)
         assert all(torch.equal(tensor, weights[key]) for key, tensor in model.state_dict().items())
@@ -78,7 +78,7 @@ def test_autocast_and_gradients() -> None:
     model = elastic(parakeet())
     inputs = batch(model)
     model.set_depth(2)
-    small = remove(model, structure_at(model, 2))
+    small = remove(model, structure_at(model, "2"))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(model(**inputs).logits, small(**inputs).logits)
     with torch.enable_grad():
@@ -92,7 +92,7 @@ def test_compiled_it_follows_the_depth() -> None:
     compiled, inputs = torch.compile(model, backend="eager"), batch(model)
     for depth in (3, 1, 2, 1, 3):
         compiled.set_depth(depth)
-        expected = remove(model, structure_at(model, depth))(**inputs).logits
+        expected = remove(model, structure_at(model, str(depth)))(**inputs).logits
         torch.testing.assert_close(compiled(**inputs).logits, expected, rtol=0, atol=1e-6)
 
 
@@ -118,7 +118,7 @@ def test_a_compressed_model_becomes_elastic(name: str) -> None:
     family = family_of(model).name
     for first in (Block(ffn1=(0, 3, 4)), Block()):
         small = remove(model, Structure(family, (first, None, Block())))
-        made = make(small, {1: Structure(family, (Block(), None))})
+        made = make(small, {"1": Structure(family, (Block(), None))})
         inputs = batch(model)
         torch.testing.assert_close(made(**inputs).logits, small(**inputs).logits, rtol=0, atol=1e-6)
         made.set_depth(1)
@@ -129,15 +129,15 @@ def test_a_compressed_model_becomes_elastic(name: str) -> None:
 
 def test_what_is_removed_from_an_elastic_model_is_not_elastic() -> None:
     small = remove(elastic(parakeet()), Structure("parakeet", (Block(conv=(0, 1)), Block(), Block())))
-    assert small.config.depths is None
+    assert small.config.sizes is None
     assert list(small.depths) == [BLOCKS]
-    with pytest.raises(DepthError, match="runs at depth 3, not at 2"):
+    with pytest.raises(SizeError, match="runs at depth 3, not at 2"):
         small.set_depth(2)
 
 
 def test_an_unknown_depth_is_refused_with_those_there_are() -> None:
     model = elastic(parakeet())
-    with pytest.raises(DepthError, match="runs at depth 1, 2, 3, not at 8"):
+    with pytest.raises(SizeError, match="runs at depth 1, 2, 3, not at 8"):
         model.set_depth(8)
     assert model.depth == BLOCKS
 
@@ -145,49 +145,62 @@ def test_an_unknown_depth_is_refused_with_those_there_are() -> None:
 @pytest.mark.parametrize(
     ("structures", "message"),
     [
-        ({}, "at least one depth"),
-        ({2: (Block(), None, None)}, "Depth 2 was given a Structure that keeps 1 blocks"),
-        ({2: (Block(), Block(conv=(0,)), None)}, "only parts of block 1"),
-        ({2: (Block(), Block())}, "has 2 blocks, but the model has 3"),
+        ({}, "at least one size"),
+        ({"2": (Block(), Block(conv=(0,)), None)}, "Size 2 runs a part of the conv of block 1"),
+        ({"3": (Block(), Block(), None)}, "Size 3 has the name of the full size"),
+        ({"2": (Block(), Block())}, "has 2 blocks, but the model has 3"),
+        (
+            {"small": (Block(ffn1=(1, 2)), None, None), "large": (Block(ffn1=(0, 1, 3)), Block(), None)},
+            "Size large lacks units .2.",
+        ),
     ],
 )
-def test_structures_that_are_no_depth_are_refused(structures: dict, message: str) -> None:  # type: ignore[type-arg]
+def test_structures_that_are_no_sizes_are_refused(structures: dict, message: str) -> None:  # type: ignore[type-arg]
     with pytest.raises(ValueError, match=message):
-        make(parakeet(), {depth: Structure("parakeet", blocks) for depth, blocks in structures.items()})
+        make(parakeet(), {size: Structure("parakeet", blocks) for size, blocks in structures.items()})
 
 
 def test_blocks_that_change_the_frame_rate_always_run() -> None:
     model = granite_speech5()
     with pytest.raises(StructureError, match=r"leaves out blocks \[0\]"):
-        make(model, {1: Structure("granite_speech5", (None, Block(), None))})
+        make(model, {"1": Structure("granite_speech5", (None, Block(), None))})
     kept = rule_structures(model, ElasticConfig(depths=(1, 2)))
-    assert kept[1].blocks == (Block(), None, None)
-    assert kept[2].blocks == (Block(), None, Block())
+    assert kept["1"].blocks == (Block(), None, None)
+    assert kept["2"].blocks == (Block(), None, Block())
+
+
+def two(blocks: object) -> list[dict[str, object]]:
+    return [{"name": "2", "blocks": blocks}]
 
 
 def test_models_without_a_ctc_head_are_refused() -> None:
     model = OTHER_MODELS["parakeet_tdt"]()
     with pytest.raises(StructureError, match="parakeet_tdt cannot be elastic"):
-        make(model, {1: Structure("parakeet_tdt", (Block(), None, None))})
+        make(model, {"1": Structure("parakeet_tdt", (Block(), None, None))})
 
 
 @pytest.mark.parametrize(
     ("saved", "message"),
     [
-        ([1], "must be an object"),
-        ({"2": [0, 5]}, "names block 5"),
-        ({"2": [1, 0]}, "in order"),
-        ({"2": [0, 0]}, "each once"),
-        ({"1": [0, 1]}, "must be 1 block numbers"),
-        ({"1": [-1]}, "block numbers from 0"),
-        ({"1": ["0"]}, "block numbers from 0"),
-        ({"1": None}, "block numbers from 0"),
-        ({"0": []}, "at least one must run"),
+        ([1], "must be a list of objects with a name and blocks, got 1"),
+        ({"2": [{}, {}, None]}, "must be a list of objects"),
+        ([{"name": 2, "blocks": [{}, {}, None]}], "must be a list of objects"),
+        ([{"name": "2", "blocks": [{}, {}, None]}] * 2, "names '2' twice"),
+        (two([{}, {}]), r"sizes\['2'\] must be a list with one entry for each of the 3 blocks"),
+        (two(None), "must be a list"),
+        (two([{}, {}, 1]), r"sizes\['2'\]\[2\] must be null, or an object"),
+        (two([{}, {}, {"ffn3": 1}]), "must be null, or an object of ffn1"),
+        (two([{}, {}, {"ffn1": 65}]), r"sizes\['2'\]\[2\]\['ffn1'\] must be 0 to 64 units, got 65"),
+        (two([{}, {}, {"ffn1": -1}]), "must be 0 to 64"),
+        (two([{}, {}, {"attention": True}]), "must be 0 to 4 units, got True"),
+        (two([{}, {}, {"conv": 1}]), "a part of the conv"),
+        (two([None, None, None]), "Size 2 leaves no block"),
+        (two([{}, {}, None]), "Size 2 comes last and must be the full one"),
     ],
 )
-def test_malformed_depths_in_a_config_are_named(saved: object, message: str, tmp_path: Path) -> None:
+def test_malformed_sizes_in_a_config_are_named(saved: object, message: str, tmp_path: Path) -> None:
     config = elastic(parakeet()).config
-    config.depths = saved
+    config.sizes = saved
     with pytest.raises(StructureError, match=message):
         AutoModelForCTC.from_config(config)
 
@@ -210,7 +223,7 @@ def test_the_pipeline_runs_at_the_depth(tmp_path: Path) -> None:
     texts = {}
     for depth in (3, 1, 2):
         model.set_depth(depth)
-        alone = remove(model, structure_at(model, depth))
+        alone = remove(model, structure_at(model, str(depth)))
         other = pipeline("automatic-speech-recognition", model=alone, tokenizer=processor.tokenizer,
                          feature_extractor=processor.feature_extractor)  # fmt: skip
         texts[depth] = written(speech.copy())["text"]
@@ -221,4 +234,8 @@ def test_the_pipeline_runs_at_the_depth(tmp_path: Path) -> None:
 def test_depths_of_are_those_of_the_config() -> None:
     model = elastic(parakeet())
     assert depths_of(model) == {1: (2,), 2: (1, 2), 3: ALL}
-    assert model.config.depths == {"1": [2], "2": [1, 2]}
+    assert model.config.sizes == [
+        {"name": "1", "blocks": [None, None, {}]},
+        {"name": "2", "blocks": [None, {}, {}]},
+        {"name": "3", "blocks": [{}, {}, {}]},
+    ]

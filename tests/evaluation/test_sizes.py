@@ -74,13 +74,13 @@ def out(elastic: str, speech: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 def test_every_depth_is_measured_as_the_extracted_model(elastic: str, speech: Path, out: Path, tmp_path: Path) -> None:
     report = json.loads((out / "report.json").read_text())
-    assert [one["depth"] for one in report["depths"]] == [1, 2, 3]
-    assert [one["blocks"] for one in report["depths"]] == [[2], [1, 2], [0, 1, 2]]
-    assert len({one["cer"] for one in report["depths"]}) > 1
-    for one in report["depths"]:
+    assert [one["size"] for one in report["sizes"]] == ["1", "2", "3"]
+    assert [one["runs"] for one in report["sizes"]] == ["blocks 2", "blocks 1 2", "blocks 0 1 2"]
+    assert len({one["cer"] for one in report["sizes"]}) > 1
+    for one in report["sizes"]:
         assert one["rtf"] > 0.0
-        small = str(tmp_path / str(one["depth"]))
-        extract(elastic, one["depth"], small)
+        small = str(tmp_path / one["size"])
+        extract(elastic, small, size=one["size"])
         alone = evaluate(small, speech)["model"]
         assert {key: one[key] for key in EQUAL} == {key: alone[key] for key in EQUAL}
         assert one["parameters"] == alone["parameters"]["total"]
@@ -88,23 +88,23 @@ def test_every_depth_is_measured_as_the_extracted_model(elastic: str, speech: Pa
 
 def test_the_model_itself_is_measured_at_its_full_depth(out: Path) -> None:
     report = json.loads((out / "report.json").read_text())
-    assert report["depths"][-1]["wer"] == report["model"]["wer"] == report["baseline"]["wer"]
-    assert report["depths"][-1]["parameters"] == report["model"]["parameters"]["total"]
+    assert report["sizes"][-1]["wer"] == report["model"]["wer"] == report["baseline"]["wer"]
+    assert report["sizes"][-1]["parameters"] == report["model"]["parameters"]["total"]
     assert report["difference"]["wer"] == 0.0
 
 
 def test_pages_and_terminal_show_a_row_per_depth_and_a_plot(out: Path) -> None:
     report = json.loads((out / "report.json").read_text())
     page, console = (out / "report.html").read_text(), Console(record=True, width=160)
-    assert "At each depth" in page
-    assert page.count(">depth 2</") == 4  # the plot, and a bar each for parameters, MACs and real-time factor
-    assert "| 2 | 1 2 |" in render_markdown(report)
+    assert "At each size" in page
+    assert page.count(">size 2</") == 4  # the plot, and a bar each for parameters, MACs and real-time factor
+    assert "| 2 | blocks 1 2 |" in render_markdown(report)
     show(report, console)
-    assert "At each depth" in console.export_text()
+    assert "At each size" in console.export_text()
 
 
 def test_other_models_have_no_such_table(speech: Path, elastic: str, tmp_path: Path) -> None:
-    extract(elastic, 2, str(tmp_path / "small"))
+    extract(elastic, str(tmp_path / "small"), depth=2)
     report = evaluate(str(tmp_path / "small"), speech, out=str(tmp_path / "report"))
-    assert "depths" not in report
-    assert "At each depth" not in (tmp_path / "report" / "report.html").read_text()
+    assert "sizes" not in report
+    assert "At each size" not in (tmp_path / "report" / "report.html").read_text()

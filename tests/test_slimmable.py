@@ -9,7 +9,7 @@ import torch
 
 from compress.conformers import blocks_of, family_of
 from compress.removal import remove
-from compress.skippable import make_skippable
+from compress.slimmable import Running, make_skippable
 from compress.structure import Block, Structure
 from tests.tiny import BLOCKS, CTC_MODELS, batch, parakeet
 
@@ -27,7 +27,7 @@ def test_a_skipped_block_equals_a_removed_one(name: str) -> None:
         whole = model(**inputs).logits
         blocks = make_skippable(model)
         torch.testing.assert_close(model(**inputs).logits, whole, rtol=0, atol=0)
-        blocks[MIDDLE].skipped = True
+        blocks[MIDDLE].running, blocks[MIDDLE].by_size = Running(0), (0,)
         torch.testing.assert_close(model(**inputs).logits, small(**inputs).logits, rtol=0, atol=1e-6)
     assert all(torch.equal(tensor, weights[key]) for key, tensor in model.state_dict().items())
 
@@ -52,5 +52,5 @@ def test_the_class_stays_the_same_class_to_transformers_and_to_a_copy() -> None:
     assert make_skippable(model) == blocks
     assert type(blocks[0]).__mro__.count(before) == 1
     copied = make_skippable(copy.deepcopy(model))
-    copied[0].skipped = True
-    assert not blocks[0].skipped
+    copied[0].dropped = True
+    assert not blocks[0].dropped
