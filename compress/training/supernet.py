@@ -57,8 +57,7 @@ class JointConfig:
                 raise ValueError(f"joint.{name} must be at least 0, got {getattr(self, name)}.")
         if not 0 <= self.stochastic_depth < 1:
             raise ValueError(
-                "joint.stochastic_depth is a probability and must be from 0 to below 1, "
-                f"got {self.stochastic_depth}."
+                f"joint.stochastic_depth is a probability and must be from 0 to below 1, got {self.stochastic_depth}."
             )
 
     @property
