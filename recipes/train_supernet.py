@@ -29,6 +29,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -101,17 +102,17 @@ class Config(SupervisedConfig):
 class Stage:
     """One stage: a net with all that is trained, its optimizer, and the loop that takes it through its steps."""
 
-    def __init__(self, run: Supernet, name: str, net: SelectionNet | JointNet, seed: int) -> None:
-        self.run_, self.config, self.name, self.net = run, run.config, name, net
-        self.accelerator, config = run.accelerator, run.config
-        self.before, self.steps = (0, run.select_steps) if name == SELECT else (run.select_steps, run.joint_steps)
-        self.loader = run.loader if name == SELECT else run.open_loader(seed)
+    def __init__(self, supernet: Supernet, name: str, net: SelectionNet | JointNet, seed: int) -> None:
+        self.supernet, self.config, self.name, self.net = supernet, supernet.config, name, net
+        self.accelerator, config = supernet.accelerator, supernet.config
+        self.before, self.steps = supernet.spans[name]
+        self.loader = supernet.loader if name == SELECT else supernet.open_loader(seed)
         self.wrapped, self.optimizer = self.accelerator.prepare(net, build_optimizer(self.groups()))
         set_seed(seed, device_specific=True)  # dropout noise of each rank's own
         self.step, self.position, self.best, self.unalignable = 0, Position(), Best(), Unalignable()
         self.guard = FiniteGuard(net, {"model": net.model}, config.max_skipped_steps, config.precision)
         self.progress = Progress(
-            self.steps, description=name, directory=run.output / name, accelerator=self.accelerator,
+            self.steps, description=name, directory=supernet.output / name, accelerator=self.accelerator,
             waited=lambda: self.loader.wait_seconds, log_every=config.log_every_steps, steps_before=self.before,
         )  # fmt: skip
         self.checkpoints = open_checkpoints(config, name, harmless=CHANGEABLE[name])
@@ -123,7 +124,7 @@ class Stage:
             self.states["noise"] = net.noise
         if restored := self.checkpoints.restore(self.states, self.wrapped, self.optimizer):
             self.step = restored.step
-        announce(config, net.model, self.loader, self.before + self.step, run.total_steps)
+        announce(config, net.model, self.loader, self.before + self.step, supernet.total_steps)
 
     def groups(self) -> list[ParameterGroup]:
         """Weights, and in the first stage the scores."""
@@ -139,7 +140,7 @@ class Stage:
 
     def rates(self) -> dict[str, float]:
         """The learning rates of this step; one schedule goes through both stages."""
-        factor = self.config.optimizer.factor(self.before + self.step, self.run_.total_steps)
+        factor = self.config.optimizer.factor(self.before + self.step, self.supernet.total_steps)
         if self.name == JOINT and self.config.joint.warmup_steps:
             factor *= min(1.0, (self.step + 1) / self.config.joint.warmup_steps)
         known = {str(group["name"]) for group in self.optimizer.param_groups}
@@ -151,7 +152,7 @@ class Stage:
         with autocast(self.accelerator.device, self.config.precision):
             logits = self.wrapped(**batch.inputs)
         frames = frame_mask(self.net.model, batch.inputs, logits[0].shape[1])
-        losses, unalignable = self.net.losses(logits, frames, batch.labels, self.run_.blank)
+        losses, unalignable = self.net.losses(logits, frames, batch.labels, self.supernet.blank)
         self.unalignable.note(unalignable, batch.ids)
         return losses
 
@@ -179,9 +180,9 @@ class Stage:
                 self.step += 1
                 if isinstance(self.net, SelectionNet):
                     self.history.note(self.step, self.net.selection.kept(self.step))
-                measured = {"learning_rate": rates[WEIGHTS]} | self.net.statistics()
-                self.progress.advance(self.step, losses if accepted else {}, lambda found=measured: found)
-                if self.step % config.evaluate_every_steps == 0 or self.step == self.steps:
+                measured = partial(dict, self.net.statistics(), learning_rate=rates[WEIGHTS])
+                self.progress.advance(self.step, losses if accepted else {}, measured)
+                if self.step % config.evaluate_every_steps == 0 and self.step < self.steps:
                     self.evaluate()
                 if self.step % config.checkpoint_every_steps == 0 or self.step == self.steps:
                     self.guard.confirm(self.step)
@@ -190,27 +191,27 @@ class Stage:
 
     def evaluate(self) -> dict[str, dict[str, float]]:
         """Error rates on the dev set at every size that the model has by now; the best model of all sizes is saved."""
-        assert self.run_.dev is not None
+        assert self.supernet.dev is not None
         self.guard.confirm(self.step)
         model, found = self.net.model, {}
         with self.progress.pause():
             for name in names_of(model):
                 activate(model, name)
-                rates = self.run_.dev.error_rates(model)
+                rates = self.supernet.dev.error_rates(model)
                 found[name] = {"wer": rates.wer, "cer": rates.cer}
             mean = fmean(one["wer"] for one in found.values())
             by_size = {f"dev/wer/{name}": one["wer"] for name, one in found.items()} if len(found) > 1 else {}
             self.progress.report(self.step, {"dev/wer": mean} | by_size)
             if self.best.improved(mean, self.step) and self.name == JOINT:
-                self.run_.save(model, "best")
-                self.run_.report(found)
+                self.supernet.save(model, "best")
+                self.supernet.report(found)
         return found
 
     def close(self) -> None:
         """Writes what the stage took, for the end of the run."""
         numbers = what_it_took(self.step, self.progress, self.guard, self.unalignable)
         if self.accelerator.is_main_process:
-            write_json(self.run_.output / self.name / NUMBERS, numbers)
+            write_json(self.supernet.output / self.name / NUMBERS, numbers)
 
 
 class Supernet:
@@ -231,12 +232,13 @@ class Supernet:
         self.train_set, self.dev = open_data(config, self.processor, self.accelerator)
         self.loader = self.open_loader(config.seed)
         self.total_steps = config.max_steps or total_batches(self.loader, config.epochs)
-        self.select_steps = round(config.selection.share * self.total_steps)
-        self.joint_steps = self.total_steps - self.select_steps
-        if not (self.select_steps and self.joint_steps):
+        select = round(config.selection.share * self.total_steps)
+        self.spans = {SELECT: (0, select), JOINT: (select, self.total_steps - select)}
+        if not 0 < select < self.total_steps:
             raise ValueError(
-                f"Of {self.total_steps} steps selection.share {config.selection.share} leaves {self.select_steps} and "
-                f"{self.joint_steps} for the two stages; each needs at least one: set epochs or max_steps higher."
+                f"Of {self.total_steps} steps selection.share {config.selection.share} leaves {select} and "
+                f"{self.total_steps - select} for the two stages; each needs at least one: set epochs or max_steps "
+                "higher."
             )
 
     def open_loader(self, seed: int) -> Any:
@@ -256,14 +258,14 @@ class Supernet:
         model = build_model(config.model, vocabulary_size=len(self.processor.tokenizer), blank=self.blank)
         parts = parts_of(model, config.parts, config.sizes.table(model.config))
         sizes = make_sizes(config.sizes, parts)
-        selection = make_selection(config.selection, sizes, self.select_steps, config.seed)
+        _, steps = self.spans[SELECT]
+        selection = make_selection(config.selection, sizes, steps, config.seed)
         stage = Stage(self, SELECT, SelectionNet(model, selection, config.selection), config.seed)
         stage.run()
         stage.close()
         ranking = processes.from_main(selection.ranking())
-        facts = {"method": config.selection.method, "steps": self.select_steps}
-        result = decided(sizes, ranking, stage.history, model.config, **facts)
-        self.decide(stage.net.detach(), result)
+        method = config.selection.method
+        self.decide(stage.net.detach(), decided(sizes, ranking, stage.history, model.config, method, steps))
         self.accelerator.wait_for_everyone()
         self.accelerator.free_memory()
 

@@ -27,7 +27,7 @@ KEPT_HEADER = ["size", *MODULES]
 
 
 def decided(
-    sizes: Sizes, ranking: list[int], history: History, config: PreTrainedConfig, *, method: str, steps: int
+    sizes: Sizes, ranking: list[int], history: History, config: PreTrainedConfig, method: str, steps: int
 ) -> dict[str, Any]:
     """What a selection has decided.
 
