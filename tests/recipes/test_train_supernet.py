@@ -48,6 +48,7 @@ joint:
 evaluate_every_steps: 2
 checkpoint_every_steps: 2
 log_every_steps: 1
+trackers: []
 threads: 1
 """
 
@@ -89,7 +90,9 @@ def test_both_stages_leave_everything(finished: Path) -> None:
     assert [one["parts"] for one in numbers["sizes"].values()] == [2, 5, 8]
     assert [numbers[stage]["steps"] for stage in ("select", "joint")] == [SELECT_STEPS, JOINT_STEPS]
     assert len(metrics(finished / "select", "loss/ctc/sub")) == SELECT_STEPS
-    assert [len(metrics(finished / "joint", f"loss/ctc/{size}")) for size in ("smallest", "middle")] == [JOINT_STEPS] * 2
+    assert [len(metrics(finished / "joint", f"loss/ctc/{size}")) for size in ("smallest", "middle")] == [
+        JOINT_STEPS
+    ] * 2
     assert numbers["best_dev_wer"] == min(metrics(finished / "joint", "dev/wer"))
     assert len(metrics(finished / "joint", "dev/wer/5")) == JOINT_STEPS // 2
     assert metrics(finished / "select", "parts/kept")[0] == 8
@@ -174,20 +177,20 @@ def test_other_selections_and_options(config: Path, tmp_path: Path, overrides: l
     if method == "every_other_block":
         assert min(metrics(output / "joint", "loss/distill")) > 0
     heads = sum("ctc_head" in name and name.endswith("weight") for name in weights(output))
-    assert heads == (1 if method == "ortho_softmax" else 3)
+    assert heads == (1 if method == "ortho_softmax" else len(result_of(output)["sizes"]))
     if method == "random":
         assert all(one["achieved"] <= (one["limit"] or one["achieved"]) for one in result_of(output)["sizes"])
 
 
-@pytest.mark.parametrize("family", [name for name in SETTINGS if name != "parakeet"])
-def test_every_family_trains(config: Path, tmp_path: Path, family: str) -> None:
+@pytest.mark.parametrize("family", ["wav2vec2_conformer", "granite_speech5"])
+def test_other_families_train(config: Path, tmp_path: Path, family: str) -> None:
     text = config.read_text()
     path = tmp_path / "other.yaml"
     model = json.dumps({"family": family, "settings": SETTINGS[family]})
     path.write_text(text[: text.index("model:")] + f"model: {model}\n" + text[text.index("data:") :])
     parts = ["--sizes.parts", "[3,1]", "--max_steps", "3", "--evaluate_every_steps", "9"]
     output = train_here(path, tmp_path / "run", *parts)
-    assert list(done(output)["sizes"])[0] == "1"
+    assert next(iter(done(output)["sizes"])) == "1"
     assert load_model(str(output / "best")).sizes.keys() == done(output)["sizes"].keys()
 
 
