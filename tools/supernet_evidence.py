@@ -28,6 +28,7 @@ import torch
 import yaml
 from add_result import RESULTS, append_entry, facts, head_commit
 from evidence import LAUNCH, Cell, execute
+from transformers.utils.logging import disable_progress_bar
 
 from compress.checkpoint import load_model, load_processor, save
 from compress.elastic import standalone
@@ -71,6 +72,7 @@ def run(
         options: of both recipes, e.g. "--max_steps 2000".
         threads: of each run.
     """
+    disable_progress_bar()
     folder = Path(out).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     ways = {"methods": methods.split(","), "alone": alone.split(",") if alone else []}
