@@ -18,6 +18,7 @@ It leaves in the output folder
     selected/        the elastic model as the second stage begins with it
     structures/      the Structure of each size; refers to the model with its units in their first order
     supernet.html    what each size keeps, what it costs and how it errs, and how parts left; supernet.md, supernet.json
+    history.json     how parts have left so far, at every checkpoint of the first stage
     checkpoints/, select/, joint/   what a resumed run needs, and every number over time
     done.json        the final numbers, once the run has ended
 
@@ -77,7 +78,7 @@ logger = logging.getLogger("compress.supernet")
 PROGRAM = "train_supernet.py"
 SELECT, JOINT = "select", "joint"
 SCORES = "scores"
-NUMBERS = "numbers.json"
+NUMBERS, HISTORY = "numbers.json", "history.json"
 CHANGEABLE: dict[str, tuple[str, ...]] = {SELECT: ("joint.*",), JOINT: ()}
 """Settings that may still change while a stage runs: those of the stage after it."""
 
@@ -186,8 +187,15 @@ class Stage:
                     self.evaluate()
                 if self.step % config.checkpoint_every_steps == 0 or self.step == self.steps:
                     self.guard.confirm(self.step)
-                    with self.progress.pause():
-                        self.checkpoints.save(self.step, self.states, self.wrapped, self.optimizer)
+                    self.save_checkpoint()
+
+    def save_checkpoint(self) -> None:
+        """What a resumed run needs; and in the first stage, for people, how parts have left so far."""
+        with self.progress.pause():
+            self.checkpoints.save(self.step, self.states, self.wrapped, self.optimizer)
+            if isinstance(self.net, SelectionNet) and self.accelerator.is_main_process:
+                names = [part.name for part in self.net.selection.parts.entries]
+                write_json(self.supernet.output / HISTORY, {"parts": names, **self.history.state_dict()})
 
     def evaluate(self) -> dict[str, dict[str, float]]:
         """Error rates on the dev set at every size that the model has by now; the best model of all sizes is saved."""

@@ -125,9 +125,14 @@ def test_the_decision_is_written_down(finished: Path) -> None:
         assert structure == Structure.from_dict(one["structure"])
         assert sum(kept is not None for block in structure.blocks if block for _, kept in block.items()) == one["parts"]
         assert one["wer"] == done(finished)["sizes"][one["size"]]["wer"]
+    history = json.loads((finished / "history.json").read_text())
+    assert history["parts"] == result["parts"]
+    assert [history["kept"]] == [sorted(result["ranking"][:2])]
+    assert sum(len(change["left"]) - len(change["back"]) for change in history["changes"]) == 6
     page = (finished / "supernet.html").read_text()
     assert page.count("kept in steps") >= 8
     assert "blocks.1.conv" in page
+    assert "achieved size count parts;" in page
     assert "keeps 2 of 8 parts" in (finished / "supernet.md").read_text()
 
 
@@ -216,7 +221,10 @@ def test_two_processes_train(config: Path) -> None:
     [
         (["--sizes.parts", "[2,5]"], "sizes.parts must decrease, largest first; got 2, 5"),
         (["--sizes.parts", "null", "--sizes.params", "[1%]"], "The size 1% in sizes.params is .* cannot be reached"),
-        (["--sizes.parts", "[7,6,5,4,3,2,1,0]"], "9 sizes need at least as many parts, but the model has 8"),
+        (
+            ["--sizes.parts", "[7,6,5,4,3,2,1,0]"],
+            "9 sizes in sizes.parts need at least as many parts, but the model has 8",
+        ),
         (["--max_steps", "1"], "leaves 1 and 0 for the two stages"),
     ],
 )

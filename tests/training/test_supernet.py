@@ -14,7 +14,7 @@ from torch import Tensor
 
 import compress
 from compress.conformers import frame_mask, prepare_for_training
-from compress.elastic import make
+from compress.elastic import make, standalone
 from compress.elastic.supernet import (
     PartsConfig,
     SelectionConfig,
@@ -30,7 +30,7 @@ from compress.training.ctc import ctc_loss
 from compress.training.recogniser import to_minimise
 from compress.training.supernet import JointConfig, JointNet, SelectionNet
 from tests.recipes.launching import LAUNCH_SECONDS, REPOSITORY, TORCHRUN, environment
-from tests.tiny import CTC_MODELS, batch, parakeet
+from tests.tiny import CTC_MODELS, batch, parakeet, random_structure
 
 LABELS = torch.tensor([[3, 4, 5], [6, 7, -100]])
 FAMILIES = pytest.mark.parametrize("name", {name.partition("-")[0]: name for name in CTC_MODELS}.values())
@@ -189,6 +189,22 @@ def test_all_shared_weights_and_the_heads_of_the_step_learn_in_the_second_stage(
     assert all("per_size" in name for name in without)
     heads = {name for name, _ in net.named_parameters() if "ctc_head" in name}
     assert len(heads & without) == len(heads) * 2 // 5
+
+
+def test_a_pruned_model_becomes_a_supernet() -> None:
+    model = compress.remove(parakeet(), random_structure(parakeet(), 3))
+    prepare_for_training(model, dropout=0.0)
+    asked = SizesConfig(params=("90%", "70%"))
+    sizes = make_sizes(asked, parts_of(model, PartsConfig("component"), asked.table(model.config)))
+    config = SelectionConfig()
+    net = SelectionNet(model.train(), make_selection(config, sizes, 10, seed=0), config)
+    to_minimise(losses_of(net)).backward()
+    elastic = make(net.detach(), sizes.structures(net.selection.ranking()), own=JointConfig().own)
+    prepare_for_training(elastic, dropout=0.0)
+    both = JointNet(elastic.train(), JointConfig(), seed=0)
+    to_minimise(losses_of(both)).backward()
+    for name, limit in sizes.limits.items():
+        assert standalone(elastic, name).num_parameters() <= limit
 
 
 @pytest.mark.parametrize(

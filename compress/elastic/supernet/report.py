@@ -59,6 +59,7 @@ def decided(
     return {
         "method": method,
         "steps": steps,
+        "counted": sizes.counted,
         "parts": [part.name for part in sizes.parts.entries],
         "ranking": ranking,
         "spans": [history.spans(number, steps) for number in range(len(sizes.parts))],

@@ -71,6 +71,10 @@ class Selection(nn.Module):
         """A factor on the loss of the sub-net beside its weight."""
         return 1.0
 
+    def entry_name(self, index: int) -> str:
+        """The name of the part to which an entry of the scores belongs."""
+        return self.parts.entries[index % len(self.parts)].name
+
     def after_step(self, step: int) -> None:
         """Call after the optimizer's step."""
 

@@ -81,6 +81,15 @@ class Sizes:
     full: str
 
     @property
+    def counted(self) -> str:
+        """What costs are numbers of, in words."""
+        table = self.parts.table
+        if table is None:
+            return "parts"
+        what = "parameters" if table.metric == "params" else f"MACs of {table.seconds:g} s of speech"
+        return f"{what}, {table.denominator}"
+
+    @property
     def smallest(self) -> int:
         """The largest cost of the smallest size."""
         return min(self.limits.values())
@@ -139,8 +148,8 @@ def make_sizes(config: SizesConfig, parts: Parts) -> Sizes:
         )
     if len(below) >= len(parts):
         raise BudgetError(
-            f"{len(below) + 1} sizes need at least as many parts, but the model has {len(parts)}; name fewer in "
-            f"{config.key}, or set parts.granularity to component."
+            f"{len(below) + 1} sizes in {config.key} need at least as many parts, but the model has {len(parts)}: "
+            f"name fewer{_or_finer(parts)}."
         )
     _check_room(config, parts, below, full)
     return Sizes(parts, below, full_name)
@@ -154,11 +163,15 @@ def _check_room(config: SizesConfig, parts: Parts, below: Mapping[str, int], ful
     if smallest < least:
         raise BudgetError(
             f"The size {name} in {config.key} is {smallest:,} and cannot be reached: the smallest that can is "
-            f"{least:,} ({least / full:.1%}), which is what always stays and the largest part."
+            f"{least:,} ({least / full:.1%}), which is what always stays and the largest part. Name it{_or_finer(parts)}."
         )
     for (one, high), (other, low) in pairwise(below.items()):
         if high - low < widest:
             raise BudgetError(
                 f"The sizes {one} and {other} in {config.key} differ by {high - low:,}, less than the largest part, "
-                f"which costs {widest:,}: name fewer, or set parts.granularity to component."
+                f"which costs {widest:,}: name fewer{_or_finer(parts)}."
             )
+
+
+def _or_finer(parts: Parts) -> str:
+    return ", or set parts.granularity to component" if parts.granularity == "module" else ""

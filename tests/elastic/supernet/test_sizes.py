@@ -96,7 +96,11 @@ def test_shares_are_of_the_model_with_the_parts_that_it_does_not_use() -> None:
         ({"macs": ("50%", "49%")}, "module", r"The sizes 50% and 49% in sizes.macs differ by [\d,]+, less than the"),
         ({"params": ("100%",)}, "component", r"one size or more below that of the whole model"),
         ({"parts": (50, 40, 3)}, "component", r"at most one that is not; got 50, 40, 3"),
-        ({"parts": tuple(range(12, -1, -1))}, "module", r"13 sizes need at least as many parts, but the model has 12"),
+        (
+            {"parts": tuple(range(12, -1, -1))},
+            "module",
+            r"13 sizes in sizes.parts need at least as many parts, but the model has 12: name fewer, or set",
+        ),
     ],
 )
 def test_impossible_sizes_are_refused(config: dict[str, Any], granularity: Any, message: str) -> None:
