@@ -223,7 +223,7 @@ def test_two_processes_train(config: Path) -> None:
         (["--sizes.parts", "null", "--sizes.params", "[1%]"], "The size 1% in sizes.params is .* cannot be reached"),
         (
             ["--sizes.parts", "[7,6,5,4,3,2,1,0]"],
-            "9 sizes in sizes.parts need at least as many parts, but the model has 8",
+            "9 sizes in sizes.parts need at least as many parts, but .* has 8",
         ),
         (["--max_steps", "1"], "leaves 1 and 0 for the two stages"),
     ],

@@ -159,11 +159,12 @@ def _check_room(config: SizesConfig, parts: Parts, below: Mapping[str, int], ful
     """Whatever the ranking, the smallest size must have room for a part, and the next for one more."""
     firsts = [next(parts.increments([number])) for number in range(len(parts))]
     widest, least = max(firsts), parts.fixed + max(firsts)
-    name, smallest = list(below.items())[-1]
+    largest, (name, smallest) = parts.entries[firsts.index(widest)].name, list(below.items())[-1]
     if smallest < least:
         raise BudgetError(
             f"The size {name} in {config.key} is {smallest:,} and cannot be reached: the smallest that can is "
-            f"{least:,} ({least / full:.1%}), which is what always stays and the largest part. Name it{_or_finer(parts)}."
+            f"{least:,} ({least / full:.1%}), which is what always stays and the largest part, {largest}. Name "
+            f"that{_or_finer(parts)}."
         )
     for (one, high), (other, low) in pairwise(below.items()):
         if high - low < widest:

@@ -99,7 +99,7 @@ def test_shares_are_of_the_model_with_the_parts_that_it_does_not_use() -> None:
         (
             {"parts": tuple(range(12, -1, -1))},
             "module",
-            r"13 sizes in sizes.parts need at least as many parts, but the model has 12: name fewer, or set",
+            r"13 sizes in .* need at least as many parts, .* 12: name fewer, or set",
         ),
     ],
 )
