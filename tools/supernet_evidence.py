@@ -19,8 +19,10 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import fmean
+from threading import Lock
 from typing import Any
 
 import jsonargparse
@@ -40,6 +42,7 @@ STATE = "supernet-evidence.json"
 SUPERNET_ONLY = ("output", "sizes", "parts", "selection", "joint")
 """Settings that recipes/train.py does not have."""
 PLAIN, ALONE = "plain", "alone"
+DRAWING = Lock()  # new weights come from one generator
 TITLES = {
     "top_k": "Simple-Top-k",
     "zero_out": "Iterative-Zero-Out",
@@ -58,6 +61,7 @@ def run(
     alone: str = "top_k",
     seeds: int = 3,
     options: str = "",
+    jobs: int = 1,
     threads: int = 1,
 ) -> None:
     """Makes every model and every report that is not there yet.
@@ -70,6 +74,7 @@ def run(
         alone: those of them whose sizes are trained alone, too.
         seeds: seeds 0 to this number, exclusive.
         options: of both recipes, e.g. "--max_steps 2000".
+        jobs: how many seeds at a time.
         threads: of each run.
     """
     disable_progress_bar()
@@ -80,7 +85,8 @@ def run(
     settings = yaml.safe_load((REPOSITORY / config).read_text())
     plain = folder / "plain.yaml"
     plain.write_text(yaml.safe_dump({key: value for key, value in settings.items() if key not in SUPERNET_ONLY}))
-    for seed in range(seeds):
+
+    def one(seed: int) -> None:
         shared = ("--data.source", data, "--seed", str(seed), "--threads", str(threads), *shlex.split(options))
         whole = _place(folder, PLAIN, seed)
         _train("recipes/train.py", plain, whole, shared)
@@ -89,6 +95,9 @@ def run(
             _supernet(folder, method, seed, config, shared, data)
         for method in ways["alone"]:
             _each_alone(folder, method, seed, plain, shared, data)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(one, range(seeds)))
 
 
 def _supernet(folder: Path, method: str, seed: int, config: str, shared: Sequence[str], data: str) -> None:
@@ -110,8 +119,9 @@ def _each_alone(folder: Path, method: str, seed: int, plain: Path, shared: Seque
         output = _alone(folder, method, name, seed)
         begin, settings = output / "new", yaml.safe_load(plain.read_text())
         if not (begin / "config.json").exists():
-            torch.manual_seed(seed)
-            model = fresh_model(load_model(str(chosen / name / "model")))
+            with DRAWING:
+                torch.manual_seed(seed)
+                model = fresh_model(load_model(str(chosen / name / "model")))
             save(model, load_processor(str(chosen / name / "model")), begin)
         config = output / "alone.yaml"
         config.write_text(yaml.safe_dump(settings | {"model": {"checkpoint": str(begin)}}))
