@@ -15,8 +15,8 @@ Two stages (Xu et al. 2024, arXiv 2407.18930), from scratch or from a checkpoint
 It leaves in the output folder
 
     best/, last/     the elastic model with the lowest mean dev WER over its sizes and the final one, with the processor
-    selected/        the elastic model as the second stage begins with it
-    structures/      the Structure of each size; refers to the model with its units in their first order
+    selected/        the whole model after the first stage
+    structures/      the Structure of each size; refers to selected/
     supernet.html    what each size keeps, what it costs and how it errs, and how parts left; supernet.md, supernet.json
     history.json     how parts have left so far, at every checkpoint of the first stage
     checkpoints/, select/, joint/   what a resumed run needs, and every number over time
@@ -278,22 +278,21 @@ class Supernet:
         self.accelerator.free_memory()
 
     def decide(self, model: PreTrainedModel, result: dict[str, Any]) -> None:
-        """Writes the decision, and the elastic model that the second stage begins with."""
+        """Writes the decision, and the model with whose weights the second stage begins."""
         if not self.accelerator.is_main_process:
             return
-        structures = structures_of(result)
         write_decided(result, self.output)
         with replaced_folder(self.output / "structures") as folder:
-            for name, structure in structures.items():
+            for name, structure in structures_of(result).items():
                 structure.save(folder / f"{name}.json")
-        self.save(make(model, structures, own=self.config.joint.own), "selected")
+        self.save(model, "selected")
         logger.info("Selected: %s", {one["size"]: one["parts"] for one in result["sizes"]})
 
     def join(self) -> None:
-        """Stage 2: the sizes together, from the elastic model read back from disk as a resumed run would."""
+        """Stage 2: the sizes together, from what is read back from disk as a resumed run would."""
         selected, seed = self.output / "selected", self.config.seed + 1
         try:
-            model = load_model(str(selected))
+            model = make(load_model(str(selected)), structures_of(read_decided(self.output)), self.config.joint.own)
         except ValueError as error:
             raise CheckpointError(
                 f"{error} Delete {selected} and run the same command again to make it anew."
@@ -347,7 +346,7 @@ def main(config: Config) -> None:
     if (supernet.output / "done.json").exists():
         logger.info("%s has already ended; its numbers are in done.json there.", config.output)
         return
-    with claimed(supernet.output, "best", "last", "selected", "processor"):
+    with claimed(supernet.output, "best", "last", "selected", "structures", "processor"):
         supernet.prepare()
         start_trackers(supernet.accelerator, "supernet", to_dict(config), supernet.output)
         supernet.select()

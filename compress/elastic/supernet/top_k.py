@@ -44,11 +44,31 @@ class TopKConfig:
             )
 
 
-class TopK(Selection):
-    """Simple-Top-k.
+class Shrinking(Selection):
+    """A selection whose sub-net has as many of the first parts of its ranking as fit, fewer and fewer.
 
-    With sizes as budgets it is the cost of the sub-net that shrinks evenly, and as many of the top parts as fit are
-    kept; with sizes as numbers of parts this is the number itself, as published.
+    With sizes as budgets it is the cost of the sub-net that shrinks evenly; with sizes as numbers of parts this is the
+    number itself, as published.
+
+    Args:
+        sizes: what is to be reached.
+        steps: of the whole selection.
+        config: how it shrinks.
+    """
+
+    def __init__(self, sizes: Sizes, steps: int, config: TopKConfig) -> None:
+        super().__init__(sizes, steps)
+        self.config = config
+        self.descent = Descent(self.parts.whole, sizes.smallest, round(config.descent * steps), config.jumps)
+
+    def kept(self, step: int) -> list[int]:
+        """See `Selection`."""
+        ranking = self.ranking()
+        return ranking[: self.parts.fitting(ranking, self.descent.limit(step))]
+
+
+class TopK(Shrinking):
+    """Simple-Top-k.
 
     Args:
         sizes: what is to be reached.
@@ -60,10 +80,8 @@ class TopK(Selection):
     """
 
     def __init__(self, sizes: Sizes, steps: int, config: TopKConfig) -> None:
-        super().__init__(sizes, steps)
-        self.config = config
+        super().__init__(sizes, steps, config)
         self.scores = nn.Parameter(torch.full((len(self.parts),), config.start))
-        self.descent = Descent(self.parts.whole, sizes.smallest, round(config.descent * steps), config.jumps)
 
     def values(self, step: int) -> Tensor:
         """See `Selection`."""
@@ -71,17 +89,12 @@ class TopK(Selection):
         relaxed = relaxed_top_k(self.scores, len(kept), self.config.temperature)
         return straight_through(one_hot(kept, relaxed), relaxed) if self.config.hard else relaxed
 
-    def kept(self, step: int) -> list[int]:
-        """See `Selection`."""
-        ranking = self.ranking()
-        return ranking[: self.parts.fitting(ranking, self.descent.limit(step))]
-
     def ranking(self) -> list[int]:
         """See `Selection`."""
         return descending(self.scores)
 
 
-class FixedOrder(Selection):
+class FixedOrder(Shrinking):
     """A ranking that is given beforehand, with the descent of Simple-Top-k: only the choice differs.
 
     Args:
@@ -94,18 +107,12 @@ class FixedOrder(Selection):
     order: Tensor
 
     def __init__(self, sizes: Sizes, steps: int, order: list[int], config: TopKConfig) -> None:
-        super().__init__(sizes, steps)
+        super().__init__(sizes, steps, config)
         self.register_buffer("order", torch.tensor(order))
-        self.descent = Descent(self.parts.whole, sizes.smallest, round(config.descent * steps), config.jumps)
 
     def values(self, step: int) -> Tensor:
         """See `Selection`."""
         return one_hot(self.kept(step), self.order.float())
-
-    def kept(self, step: int) -> list[int]:
-        """See `Selection`."""
-        ranking = self.ranking()
-        return ranking[: self.parts.fitting(ranking, self.descent.limit(step))]
 
     def ranking(self) -> list[int]:
         """See `Selection`."""
