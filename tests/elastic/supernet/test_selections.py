@@ -291,3 +291,8 @@ def test_history_gives_the_spans_of_parts() -> None:
 def test_wrong_settings_are_refused_by_name(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_entries_of_the_scores_are_named_after_their_parts() -> None:
+    assert selection("top_k").entry_name(5) == "blocks.1.attention"
+    assert selection("ortho_softmax").entry_name(12 + 6) == "blocks.1.conv"
