@@ -33,7 +33,9 @@ class SelectionConfig:
         share: of all steps, for this stage; the other ones train the chosen sizes jointly. (Theirs: 3 to 2.)
         full: weight of the loss of the whole net, which is trained in every step.
         sub: weight of the loss of the sub-net.
-        learning_rate: of the scores, at the peak of the schedule; null: that of the weights.
+        learning_rate: of the scores, at the peak of the schedule; null: that of the weights, as published. The scores
+            of `zero_out` have a long way to go, from 10 to where their sigmoid closes: in runs of a few thousand steps
+            or less they want a higher one, such as 0.1.
         top_k, zero_out, ortho_softmax: settings of the methods.
     """
 
