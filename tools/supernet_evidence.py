@@ -44,8 +44,8 @@ SUPERNET_ONLY = ("output", "sizes", "parts", "selection", "joint")
 PLAIN, ALONE = "plain", "alone"
 DRAWING = Lock()  # new weights come from one generator
 OPTIONS = {"zero_out": ("--selection.learning_rate", "0.1")}
-"""What a selection needs in runs as short as these (see `SelectionConfig`). Tried with and without on a trained model, 180
-steps, one seed: 13 % WER of the size 33 % on 60 dev utterances instead of 23 %."""
+"""What a selection needs in runs as short as these (see `SelectionConfig`). Tried with and without on a trained model,
+180 steps, one seed: 13 % WER of the size 33 % on 60 dev utterances instead of 23 %."""
 TITLES = {
     "top_k": "Simple-Top-k",
     "zero_out": "Iterative-Zero-Out",
