@@ -83,6 +83,34 @@ def test_searches_are_compared_before_and_after_recovery(tmp_path: Path, monkeyp
     assert "| 48 | 24 | greedy | 10 | 30 | 60 | 1.2 |" in text
 
 
+def test_sizes_are_compared_with_models_trained_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports of every size and of every model trained alone, and the seconds that their runs took."""
+    monkeypatch.syspath_prepend(REPOSITORY / "tools")
+    tool = load_recipe("tools/supernet_evidence.py")
+    whole, wrong = ["one two three four", "five six seven eight", "nine"], ["one two", "five six seven eight", "ten"]
+    state = {"commit": "abc1234", "command": "C", "methods": ["top_k", "random", "zero_out"], "alone": ["top_k"]}
+    (tmp_path / tool.STATE).write_text(json.dumps(state))
+    seconds = {"select": {"seconds": 60.0}, "joint": {"seconds": 40.0}, "sizes": {"33%": {}, "100%": {}}}
+    for method, written in (("top_k", whole), ("random", wrong)):
+        for size in ("33%", "100%"):
+            leave(tmp_path / method / "seed-0" / "sizes" / size / "report", written, 0.0)
+        (tmp_path / method / "seed-0" / "done.json").write_text(json.dumps(seconds))
+    for folder, written in ((tmp_path / "plain", whole), (tmp_path / "alone" / "top_k" / "33%", wrong)):
+        leave(folder / "seed-0" / "report", written, 0.0)
+        (folder / "seed-0" / "done.json").write_text(json.dumps({"seconds": 80.0}))
+    tool.table(out=str(tmp_path), title="Sizes", data="digits", results=str(tmp_path / "R.md"))
+    text = (tmp_path / "R.md").read_text()
+    row = next(line for line in text.splitlines() if line.startswith("| 33% | supernet, Simple-Top-k"))
+    assert "**0.00**" in row
+    assert row.split("|")[-3].strip().startswith("-33.33 (")
+    assert row.split("|")[-2].strip().startswith("-33.33 (")
+    assert "| 33% | alone, as Simple-Top-k chose | **33.33**" in text
+    assert "| 100% | plain training | **0.00**" in text
+    assert "| 33% | supernet, Iterative-Zero-Out | not run |" in text
+    assert "100 s for the supernet, 160 s for the 2 models of its sizes one by one: 0.62 times." in text
+    assert "- data: digits; seeds 0\n" in text
+
+
 def test_skipping_is_compared_with_the_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(REPOSITORY / "tools")
     tool = load_recipe("tools/skip_evidence.py")

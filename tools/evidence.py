@@ -14,7 +14,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,7 +109,7 @@ def run(
     if teacher is None:
         teacher = str(folder / "teacher" / "best")
         options = ("--max_steps", str(teacher_steps), "--data.source", data, "--output", str(folder / "teacher"))
-        _execute((*LAUNCH, "recipes/train.py", "--config", train, *options), folder / "teacher.log")
+        execute((*LAUNCH, "recipes/train.py", "--config", train, *options), folder / "teacher.log")
     settings = yaml.safe_load((REPOSITORY / prune).read_text())
     steps = settings["learn"]["steps"] + settings["recover"]["steps"]
     shared = ("--config", prune, "--teacher", teacher, "--data.source", data, "--threads", str(threads))
@@ -134,15 +134,15 @@ def _make(row: Row, size: str, seed: int, folder: Path, shared: tuple[str, ...],
         return
     length = () if row.learned else ("--recover.steps", str(steps))
     own = ("--budget.params", size, "--seed", str(seed), "--output", str(output), *length, *row.options)
-    _execute((*row.launch, "recipes/prune.py", *shared, *own), output.with_suffix(".log"))
+    execute((*row.launch, "recipes/prune.py", *shared, *own), output.with_suffix(".log"))
     teacher, data, threads = (shared[shared.index(name) + 1] for name in ("--teacher", "--data.source", "--threads"))
     report = ("--out", str(output / "report"), "--speed.repetitions", "1", "--speed.threads", threads)
     evaluate = ("evaluate", str(output / "final"), "--baseline", teacher, "--data", data, *report)
-    _execute((sys.executable, "-m", "compress", *evaluate), output.with_suffix(".log"))
+    execute((sys.executable, "-m", "compress", *evaluate), output.with_suffix(".log"))
     print(f"{row.name} {size} seed {seed}: WER {_read(output)['model']['wer']:.2%}", flush=True)
 
 
-def _execute(command: Sequence[str], log: Path) -> None:
+def execute(command: Sequence[str], log: Path) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as file:
         environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
@@ -203,9 +203,12 @@ class Cell:
     @classmethod
     def read(cls, folder: Path, row: Row, size: str) -> Cell | None:
         """Reads what `run` left; None where nothing is there."""
-        outputs = sorted(
-            path.parent.parent for path in folder.glob(f"{row.name}-{size.rstrip('%')}/*/report/report.json")
-        )
+        return cls.of(path.parent.parent for path in folder.glob(f"{row.name}-{size.rstrip('%')}/*/report/report.json"))
+
+    @classmethod
+    def of(cls, folders: Iterable[Path]) -> Cell | None:
+        """Reads the reports of some models, one for each seed; None where there is none."""
+        outputs = sorted(folders)
         if not outputs:
             return None
         spoken = [

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ from typing import Any
 import jsonargparse
 import torch
 from add_result import RESULTS, append_entry, facts, head_commit
+from evidence import LAUNCH, execute
 
 from compress.checkpoint import load_processor, save
 from compress.folders import write_json
@@ -35,7 +35,6 @@ from compress.training.tokens import TokensConfig, build_processor
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 STATE = "search-evidence.json"
-LAUNCH = (sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1", "--num_machines", "1")
 PHASES = ("removed", "final")
 LETTERS = ("abcdefghijklmnopqrstuvwxyz '",)
 SMALL = {"hidden_size": 64, "num_attention_heads": 2, "intermediate_size": 128, "subsampling_conv_channels": 16}
@@ -150,7 +149,7 @@ def _train(folder: Path, config: str, data: str, blocks: int, steps: int | None)
     options = ["--config", config, "--data.source", data, "--output", str(folder / "teacher")]
     options += ["--model.settings.num_hidden_layers", str(blocks)]
     options += [] if steps is None else ["--max_steps", str(steps)]
-    _execute((*LAUNCH, "recipes/train.py", *options), folder / "teacher.log")
+    execute((*LAUNCH, "recipes/train.py", *options), folder / "teacher.log")
 
 
 def _new_model(folder: Path, blocks: int) -> None:
@@ -166,7 +165,7 @@ def _new_model(folder: Path, blocks: int) -> None:
 def _search(out: Path, model: str, data: str, options: Sequence[str]) -> None:
     if not (out / "search.json").exists():
         command = (sys.executable, "-m", "compress", "search", model, "--data", data, "--out", str(out), *options)
-        _execute(command, out.with_suffix(".log"))
+        execute(command, out.with_suffix(".log"))
 
 
 def _recover(
@@ -180,24 +179,15 @@ def _recover(
     options += ["--structure", str(search / "structures" / f"{method}.json"), "--budget", "null"]
     options += ["--recover.steps", str(steps), "--seed", str(seed), "--threads", str(threads)]
     if not (output / "done.json").exists():
-        _execute((*LAUNCH, "recipes/prune.py", *options), output.with_suffix(".log"))
+        execute((*LAUNCH, "recipes/prune.py", *options), output.with_suffix(".log"))
     for phase in PHASES:
         report = output / f"report-{phase}"
         if not (report / "report.json").exists():
             given = ("--data", data, "--baseline", teacher, "--out", str(report), "--speed.repetitions", "1")
             command = (sys.executable, "-m", "compress", "evaluate", str(output / phase), *given)
-            _execute(command, output.with_suffix(".log"))
+            execute(command, output.with_suffix(".log"))
     wer = [f"{_report(output, phase)['model']['wer']:.2%}" for phase in PHASES]
     print(f"without {', '.join(map(str, removed))}, seed {seed}: WER {wer[0]} before, {wer[1]} after", flush=True)
-
-
-def _execute(command: Sequence[str], log: Path) -> None:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    with log.open("a") as file:
-        done = subprocess.run(command, cwd=REPOSITORY, env=environment, stdout=file, stderr=file, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed; {log} says why.")
 
 
 def _place(folder: Path, removed: Sequence[int], seed: int) -> Path:

@@ -154,6 +154,7 @@ class Family:
         fixed_blocks: path in the config of the numbers of blocks that cannot be dropped, if there are any.
         head: path of the CTC head; None in a model without one.
         to_head: paths of what the last block's output goes through on its way to the CTC head, in running order.
+        frames_first: the modules that give `(frames, batch, hidden)` rather than `(batch, frames, hidden)`.
         adapters: paths of further parts on that way that most models lack, and that blocks' outputs cannot go through.
         masks: the masks that blocks are called with, by keyword, and their form.
         positions: the keyword of the embeddings of positions, one or a tuple of them: `(any, frames, ...)` of places,
@@ -194,6 +195,7 @@ class Family:
     fixed_blocks: str | None = None
     head: str | None = None
     to_head: tuple[str, ...] = ()
+    frames_first: tuple[str, ...] = ()
     adapters: tuple[str, ...] = ()
     masks: tuple[tuple[str, MaskForm], ...] = ()
     positions: str | None = None
