@@ -52,6 +52,7 @@ def model_card(model: PreTrainedModel, facts: dict[str, Any], report: dict[str, 
         model_class=type(model).__name__,
         size=size_of(model),
         sizes=names_of(model),
+        skipping=getattr(model.config, "skipping", None),
         rows=[_row(block) for block in kept_units(model)],
         modules=MODULES,
         versions={

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from compress.conformers import blocks_of, family_of, fixed_blocks, structure_of
+from compress.skipping.skipper import skipper_of
 
 Distance = Literal["l1_cosine", "mse"]
 
@@ -140,6 +141,7 @@ class LayerDistance:
     def __init__(self, student: PreTrainedModel, teacher: PreTrainedModel, config: DistillConfig) -> None:
         self.pairs = matched_blocks(student, teacher, config.blocks)
         self.distance = config.distance
+        self._skipper = skipper_of(student)
         self._student = BlockOutputs(student, [mine for mine, _ in self.pairs])
         self._teacher = BlockOutputs(teacher, [theirs for _, theirs in self.pairs])
 
@@ -150,8 +152,15 @@ class LayerDistance:
             mask: `(batch, frames)`, true for frames that count.
         """
         mine, theirs = self._student.take(), self._teacher.take()
-        distances = [block_distance(mine[s], theirs[t], mask, self.distance) for s, t in self.pairs]
+        distances = [self._distance(mine[s], theirs[t], mask) for s, t in self.pairs]
         return torch.stack(distances).mean() if distances else torch.zeros((), device=mask.device)
+
+    def _distance(self, student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+        """Where the student's blocks run on gathered frames only those count."""
+        if self._skipper and self._skipper.places and student.shape[1] < mask.shape[1]:
+            places = self._skipper.places
+            teacher, mask = places.gather(teacher), places.gather(mask & places.kept)
+        return block_distance(student, teacher, mask, self.distance)
 
     def close(self) -> None:
         """Removes the hooks."""

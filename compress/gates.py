@@ -242,23 +242,35 @@ class Gates(nn.Module):
         """Puts the noise-free gates of a decided Structure to work: kept parts at their value, the others closed."""
         self.use(self.values(structure), self._mask(structure))
 
-    def use(self, values: Tensor, kept: Tensor | None = None) -> None:
+    def use(self, values: Tensor, kept: Tensor | None = None, *, joint: bool = True) -> None:
         """Puts given gate values to work for the following forward passes.
 
         Args:
             values: `(gates,)` in [0, 1], in the order of `groups`.
             kept: `(gates,)`, 1 for parts that a decided Structure keeps, whatever their value; None: values above 0.
+            joint: whether a module's gate multiplies its units' gates; otherwise, where units have gates, it acts on
+                the bias alone.
         """
         by_place = self._by_place(values)
         kept_by_place = self._by_place((values > 0).float() if kept is None else kept)
         for block, module, weight, bias in self._scales:
             whole, units = by_place[block, module]
-            scale = torch.ones((), device=values.device) if whole is None else whole
+            multiplied = joint or units is None
+            scale = whole if whole is not None and multiplied else torch.ones((), device=values.device)
             weight.value = scale if units is None else self._columns(block, module, scale * units)
             if bias is not None:
                 bias.value = None if whole is None else whole
             if kept_norm := self._norms.get((block, module)):
                 kept_norm.kept = kept_by_place[block, module][1]
+
+    def reset(self) -> None:
+        """Lets the following forward passes run as if there were no gates."""
+        for _, _, weight, bias in self._scales:
+            weight.value = None
+            if bias is not None:
+                bias.value = None
+        for kept_norm in self._norms.values():
+            kept_norm.kept = None
 
     def values(self, structure: Structure) -> Tensor:
         """The noise-free gate values of a decided Structure: `(gates,)`, 0 for what it does not keep."""

@@ -15,6 +15,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SPEECH_SEQ_2_SEQ_MA
 
 from compress.conformers import COMPRESSED_PREFIX, Family, family_of, part
 from compress.sizes import activate, depths_of, prepare_sizes_, size_at_depth, size_at_present, sizes_of
+from compress.skipping.skipper import Skipper, prepare_skipping_, set_skipping
 from compress.slicing import shrink_
 from compress.structure import STRUCTURE_FILE, Structure, StructureError
 
@@ -49,12 +50,16 @@ def _make_config_class(
     base: type[PreTrainedConfig], auto_map: dict[str, str], write_beside: Callable[[PreTrainedConfig, Path], None]
 ) -> type[PreTrainedConfig]:
     class CompressedConfig(base):  # type: ignore[misc,valid-type]
-        """The original's config and the Structure that a compressed model keeps of it; `sizes` if it is elastic."""
+        """The original's config and the Structure that a compressed model keeps of it.
+
+        `sizes` if it is elastic, `skipping` if what is surely blank can pass its last blocks by.
+        """
 
         model_type = COMPRESSED_PREFIX + str(base.model_type)
         structure: Any = None
         sizes: Any = None
         own_by_size: Any = None
+        skipping: Any = None
 
         def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
             """Saves the config as transformers does, and beside it all that a complete checkpoint needs but weights."""
@@ -72,11 +77,14 @@ def _make_model_class(base: type[PreTrainedModel], config_class: type[PreTrained
     class CompressedModel(base):  # type: ignore[misc,valid-type]
         """The original's model, physically reduced to its config's Structure."""
 
+        skipper: Skipper | None
+
         def __init__(self, config: PreTrainedConfig, *args: Any, **kwargs: Any) -> None:
             structure = _structure_in(config)
             _check_blocks(config, structure)
             super().__init__(config, *args, **kwargs)
             shrink_(self, structure)
+            prepare_skipping_(self)
             prepare_sizes_(self)
 
         @property
@@ -118,6 +126,17 @@ def _make_model_class(base: type[PreTrainedModel], config_class: type[PreTrained
                 SizeError: listing the depths that there are, if this is none of them.
             """
             activate(self, size_at_depth(self, depth))
+
+        def set_skipping(self, **changes: Any) -> None:
+            """Lets a model that can skip do it by other settings from now on: `threshold`, `extension`, `first_blocks`.
+
+            With `threshold=1` nothing is skipped. What the config says stays. With `output_hidden_states` the states
+            between the first blocks and the last one are those of the gathered frames.
+
+            Raises:
+                SkippingError: if it cannot skip at all, or not by these settings.
+            """
+            set_skipping(self, **changes)
 
     CompressedModel.config_class = config_class
     CompressedModel.__name__ = CompressedModel.__qualname__ = f"Compressed{base.__name__}"

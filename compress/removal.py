@@ -15,6 +15,7 @@ from compress.compressed import compressed_config, compressed_model_class
 from compress.conformers import block_units, blocks_of, family_of, numbered_blocks, structure_of
 from compress.pages import give_back_when_gone
 from compress.sizes import names_of
+from compress.skipping.following import follow_heads_
 from compress.slicing import assign, place_blocks_, shrink_
 from compress.slimmable import PER_SIZE, make_plain_
 from compress.structure import Structure
@@ -69,6 +70,7 @@ def rebuild(
     make_plain_(sliced, None if size is None else names_of(model).index(size))
     shrink_(sliced, structure)
     place_blocks_(sliced, numbered_blocks(small))
+    follow_heads_(sliced, model.config, config)
     shared = () if consume else _tensors(model).values()
     _assign(small, sliced, shared=shared, more=_unused(small, sliced) | _own_by_size(small, sliced))
     if model.can_generate():

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from compress.conformers import block_units, blocks_of, family_of, fixed_blocks, part
 from compress.slimmable import Running, SkippableBlock, become, give_each_size_its_own_, make_slimmable_
@@ -39,6 +39,12 @@ def sizes_of(model: PreTrainedModel) -> dict[str, Structure]:
     units, family = block_units(model), family_of(model).name
     saved = getattr(model.config, "sizes", None)
     return read_sizes(saved, family, units) if saved else {str(len(units)): Structure.full(family, len(units))}
+
+
+def elastic_fields(config: PreTrainedConfig) -> dict[str, Any]:
+    """What a config holds of sizes, if it does: the names of its fields and their values."""
+    fields = {name: getattr(config, name, None) for name in ("sizes", "own_by_size")}
+    return fields if fields["sizes"] else {}
 
 
 def names_of(model: PreTrainedModel) -> list[str]:

@@ -6,7 +6,7 @@ like those of weights. The noise of the gates comes from a generator of their ow
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -16,20 +16,27 @@ from compress.budget import Budget, Lagrangian, expected_cost
 from compress.conformers import frame_outputs
 from compress.gates import GateConfig, Gates
 
+if TYPE_CHECKING:
+    from compress.training.skipping import SkippingObjective
+
 
 class Student(nn.Module):
     """A model without gates, as it is distilled after removal.
 
     Args:
         model: the model to train.
+        skipping: draws which batches skip, if the model can.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, skipping: SkippingObjective | None = None) -> None:
         super().__init__()
         self.model = model
+        self.skipping = skipping
 
     def forward(self, **inputs: Tensor) -> Tensor:
         """The model's logits, `(batch, frames, vocabulary)`, or its encoder's output (see `frame_outputs`)."""
+        if self.skipping and self.training:
+            self.skipping.draw(self.model)
         return frame_outputs(self.model, inputs)
 
     def after_step(self) -> None:
@@ -49,12 +56,19 @@ class GatedStudent(Student):
         budget: the target.
         lagrangian: leads the expected size to it.
         seed: of the gates' noise.
+        skipping: see `Student`.
     """
 
     def __init__(
-        self, model: PreTrainedModel, gates: GateConfig, budget: Budget, lagrangian: Lagrangian, seed: int
+        self,
+        model: PreTrainedModel,
+        gates: GateConfig,
+        budget: Budget,
+        lagrangian: Lagrangian,
+        seed: int,
+        skipping: SkippingObjective | None = None,
     ) -> None:
-        super().__init__(model)
+        super().__init__(model, skipping)
         self.budget = budget
         self.gates = Gates(model, gates)
         self.gates.attach(model)

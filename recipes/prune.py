@@ -55,6 +55,7 @@ from compress.distill import DistillConfig, LayerDistance, output_distance
 from compress.evaluation import GenerateConfig
 from compress.folders import write_json
 from compress.gates import GateConfig, Gates
+from compress.skipping.skipper import without_skipping
 from compress.structure import Structure
 from compress.student import GatedStudent, Student
 from compress.training import processes
@@ -71,6 +72,7 @@ from compress.training.progress import Progress, start_logging
 from compress.training.publish import check_before, push_result
 from compress.training.run import RunConfig, make_accelerator, open_checkpoints, open_data, open_loader, start_trackers
 from compress.training.schedule import LearnConfig, PhaseConfig, set_learning_rates
+from compress.training.skipping import SkippingConfig, objective_of, skipping_config, skipping_model
 
 logger = logging.getLogger("compress.prune")
 
@@ -96,6 +98,8 @@ class Config(RunConfig):
         distill: the losses that hold the student to its teacher.
         learn: the phase with gates.
         recover: the phase after removal; only here the dev set is looked at.
+        skipping: intermediate outputs that learn to tell which frames can pass the last blocks by, from the CTC losses
+            beside them; null: none, or those that the teacher has.
         dropout: every dropout probability of the student; null keeps those of the teacher's config.
         weight_decay: of matrices and kernels.
         max_gradient_norm: longer gradients of the weights are shortened to this.
@@ -111,6 +115,7 @@ class Config(RunConfig):
     distill: DistillConfig = field(default_factory=DistillConfig)
     learn: LearnConfig = field(default_factory=LearnConfig)
     recover: PhaseConfig = field(default_factory=lambda: PhaseConfig(steps=1000, learning_rate=1e-4))
+    skipping: SkippingConfig | None = None
     dropout: float | None = 0.0
     weight_decay: float = 0.0
     max_gradient_norm: float = 1.0
@@ -154,6 +159,8 @@ class Phase:
         self.states: dict[str, Any] = {name: getattr(self, name) for name in names}
         if isinstance(student, GatedStudent):
             self.states["noise"] = student.noise
+        if student.skipping:
+            self.states["skipping"] = student.skipping
         if restored := self.checkpoints.restore(self.states, self.wrapped, self.optimizer):
             self.step = restored.step
         logger.info("%s: %s at step %d of %d", config.output, name, self.step, settings.steps)
@@ -175,7 +182,7 @@ class Phase:
         """Every loss of one batch by name, weighted. Student and teacher see the same features."""
         teacher, weights = self.pruning.teacher, self.config.distill
         with autocast(self.accelerator.device, self.config.precision):
-            with torch.no_grad():
+            with torch.no_grad(), without_skipping(teacher):
                 target = frame_outputs(teacher, batch.inputs)
             logits = self.wrapped(**batch.inputs)
         mask = frame_mask(teacher, batch.inputs, logits.shape[1])
@@ -189,6 +196,9 @@ class Phase:
             ctc, unalignable = ctc_loss(logits, mask, batch.labels, int(teacher.config.pad_token_id))
             self.unalignable.note(unalignable, batch.ids)
             losses["ctc"] = weights.ctc * ctc
+        if skipping := self.student.skipping:
+            labels, blank = batch.labels if weights.ctc else None, int(teacher.config.pad_token_id)
+            losses["skipping"] = skipping.added(self.model, logits, mask, labels, blank)
         if isinstance(self.student, GatedStudent):
             losses["budget"] = self.student.lagrangian(self.student.expected_share(), self.step)
         return losses
@@ -258,13 +268,14 @@ class Pruning:
     def prepare(self) -> None:
         """The budget first, refused before anything is loaded if it cannot be reached; then teacher and data."""
         config = self.config
-        teacher_config = load_config(config.teacher)
+        teacher_config = skipping_config(load_config(config.teacher), config.skipping)
         if config.distill.ctc and not family_of(teacher_config).has_ctc:
             raise ValueError(f"{config.teacher} has no CTC head: set distill.ctc to 0.")
         self.budget = config.budget and make_budget(config.budget, teacher_config)
         if self.budget and config.structure == LEARNED:
             check_reachable(self.budget, Gates(skeleton(teacher_config, original=False), config.gates).scores())
-        self.teacher = load_model(config.teacher, device=self.accelerator.device).requires_grad_(False)
+        teacher = skipping_model(load_model(config.teacher, device=self.accelerator.device), config.skipping)
+        self.teacher = teacher.requires_grad_(False)
         self.processor = load_processor(config.teacher)
         self.train_set, self.dev = open_data(
             config, self.processor, self.accelerator, labels=config.distill.ctc > 0, generate=config.generate
@@ -300,7 +311,9 @@ class Pruning:
         assert budget is not None
         warmup = round(config.learn.budget_warmup * config.learn.steps)
         lagrangian = Lagrangian(budget.fraction, warmup, config.learn.quadratic_start)
-        student = GatedStudent(copy.deepcopy(self.teacher), config.gates, budget, lagrangian, config.seed)
+        model = copy.deepcopy(self.teacher)
+        skipping = objective_of(model, config.skipping, config.seed)
+        student = GatedStudent(model, config.gates, budget, lagrangian, config.seed, skipping)
         student.model.requires_grad_(True)
         phase = Phase(self, "learn", student, config.learn, config.seed)
         phase.run()
@@ -322,7 +335,8 @@ class Pruning:
             raise CheckpointError(
                 f"{error} Delete {removed} and run the same command again to make it anew."
             ) from error
-        phase = Phase(self, "recover", Student(small), self.config.recover, self.config.seed + 1)
+        skipping = objective_of(small, self.config.skipping, self.config.seed + 1)
+        phase = Phase(self, "recover", Student(small, skipping), self.config.recover, self.config.seed + 1)
         phase.run()
         phase.close()
         if self.dev is None:

@@ -17,19 +17,17 @@ It leaves in the output folder
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate.utils import set_seed
-from transformers import AutoProcessor, PreTrainedModel
+from transformers import PreTrainedModel
 
-from compress.checkpoint import load_processor
 from compress.config import fail, parse, to_dict
 from compress.conformers import frame_mask
-from compress.data import Batch, open_speech
+from compress.data import Batch
 from compress.elastic import ElasticConfig, make, rule_structures
 from compress.folders import replaced_folder, write_json
 from compress.training import processes
@@ -38,81 +36,46 @@ from compress.training.claim import claimed
 from compress.training.ctc import Unalignable
 from compress.training.finite import FiniteGuard
 from compress.training.inter_ctc import InterCtcConfig
-from compress.training.models import ModelConfig, build_model, mel_bins
+from compress.training.models import build_model
 from compress.training.numbers import what_it_took
 from compress.training.optimizer import WEIGHTS, build_optimizer, weight_groups
 from compress.training.position import Position, total_batches
 from compress.training.precision import autocast
 from compress.training.progress import Progress, start_logging
 from compress.training.recogniser import Recogniser, to_minimise
-from compress.training.run import RunConfig, make_accelerator, open_checkpoints, open_data, open_loader, start_trackers
-from compress.training.schedule import set_learning_rates, warmup_cosine
+from compress.training.run import make_accelerator, open_checkpoints, open_data, open_loader, start_trackers
+from compress.training.schedule import set_learning_rates
+from compress.training.skipping import SkippingConfig, skipping_model
 from compress.training.stochastic_depth import check_rate
-from compress.training.tokens import SAMPLING_RATE, TokensConfig, build_processor
+from compress.training.supervised import SupervisedConfig, announce, find_processor
 
 logger = logging.getLogger("compress.train")
 
 PROGRAM = "train.py"
 
 
-@dataclass(frozen=True)
-class OptimizerConfig:
-    """AdamW with a linear warm-up, then half a cosine.
-
-    Attributes:
-        learning_rate: the peak; 5e-4 to 1e-3 suits models of a few million parameters, larger ones need less.
-        warmup_steps: steps of the linear rise.
-        weight_decay: of matrices and kernels, not of biases and norms.
-        max_gradient_norm: longer gradients are shortened to this.
-        final_fraction: of the peak learning rate, at the last step.
-    """
-
-    learning_rate: float = 5e-4
-    warmup_steps: int = 200
-    weight_decay: float = 1e-2
-    max_gradient_norm: float = 1.0
-    final_fraction: float = 0.0
-
-
 @dataclass(frozen=True, kw_only=True)
-class Config(RunConfig):
-    """One training run; the settings that every run has are those of `RunConfig`.
+class Config(SupervisedConfig):
+    """One training run; the settings that every run on transcripts has are those of `SupervisedConfig`.
 
     Attributes:
-        model: what to train.
-        tokens: what a new model spells with; a checkpoint brings its own.
-        optimizer: see there.
-        epochs: passes over the training set.
-        max_steps: length of the run in steps, instead of `epochs`.
         inter_ctc: CTC losses of inner blocks as well; null: none.
         stochastic_depth: probability of the last block to be left out of a training batch, with those before it in
             proportion to their depth; 0: none. 0.3 together with `inter_ctc` prepares a model for running at several
             depths.
+        skipping: intermediate outputs that learn to tell which frames are blank and can pass the last blocks by;
+            null: none, or those that the checkpoint has.
         elastic: the depths at which the saved models can run; null: one depth, as it is trained.
     """
 
-    model: ModelConfig
-    tokens: TokensConfig = field(default_factory=TokensConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    epochs: int = 10
-    max_steps: int | None = None
     inter_ctc: InterCtcConfig | None = None
     stochastic_depth: float = 0.0
+    skipping: SkippingConfig | None = None
     elastic: ElasticConfig | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_rate(self.stochastic_depth)
-        if self.epochs < 1 or (self.max_steps is not None and self.max_steps < 1):
-            raise ValueError(f"Give at least 1 epoch or step, got epochs={self.epochs} and max_steps={self.max_steps}.")
-        if self.dev is None and self.dev_split is None:
-            raise ValueError("The best model is the one that errs least on the dev set: set dev_split, or dev.")
-        if self.data.streaming and self.max_steps is None:
-            raise ValueError("A stream has no known length: set max_steps, or data.streaming to false.")
-        if self.data.streaming and self.model.checkpoint is None:
-            raise ValueError(
-                "Tokens cannot be learned from a stream: start from model.checkpoint, or set data.streaming to false."
-            )
 
 
 class Training:
@@ -133,21 +96,22 @@ class Training:
         """Data, tokens, model, optimizer; then whatever an interrupted run has left."""
         config, accelerator = self.config, self.accelerator
         resuming = self.checkpoints.latest() is not None
-        with accelerator.main_process_first():
-            self.processor = self.find_processor(resuming)
+        self.processor = find_processor(config, accelerator, resuming=resuming)
         train_set, self.dev = open_data(config, self.processor, accelerator)
         self.loader = open_loader(config, train_set, self.processor, accelerator, config.seed)
 
         # Equal weights on every rank, then dropout noise of each rank's own.
         set_seed(config.seed)
         self.blank: int = self.processor.tokenizer.pad_token_id
-        self.model = build_model(config.model, vocabulary_size=len(self.processor.tokenizer), blank=self.blank)
+        built = build_model(config.model, vocabulary_size=len(self.processor.tokenizer), blank=self.blank)
+        self.model = skipping_model(built, config.skipping)
         elastic = config.elastic and config.elastic.resolved(inter_ctc=config.inter_ctc is not None)
         self.depths = rule_structures(self.model, elastic) if elastic else {}
         self.recogniser = Recogniser(
             self.model,
             inter_ctc=config.inter_ctc,
             stochastic_depth=config.stochastic_depth,
+            skipping=config.skipping,
             new=config.model.checkpoint is None,
             seed=config.seed,
         )
@@ -168,38 +132,15 @@ class Training:
         self.guard = FiniteGuard(self.recogniser, {"model": self.model}, config.max_skipped_steps, config.precision)
         self.states = {name: getattr(self, name) for name in ("position", "best", "unalignable", "guard", "progress")}
         self.states["stochastic_depth"] = self.recogniser.stochastic_depth
+        if self.recogniser.skipping:
+            self.states["skipping"] = self.recogniser.skipping
         if restored := self.checkpoints.restore(self.states, self.wrapped, self.optimizer):
             self.step = restored.step
-
-    def find_processor(self, resuming: bool) -> Any:
-        """A checkpoint's own processor, or one whose tokens are learned, once, from the training transcripts."""
-        config, folder = self.config, self.output / "processor"
-        if config.model.checkpoint is not None:
-            return load_processor(config.model.checkpoint)
-        if self.accelerator.is_main_process and not resuming:
-            assert config.model.family is not None
-            texts = open_speech(config.data, sampling_rate=SAMPLING_RATE).texts
-            processor = build_processor(config.model.family, texts, config.tokens, mel_bins=mel_bins(config.model))
-            with replaced_folder(folder) as fresh:
-                processor.save_pretrained(fresh)
-        return AutoProcessor.from_pretrained(folder)
 
     def begin(self) -> None:
         """Says what is going to happen, and writes it down."""
         start_trackers(self.accelerator, "train", to_dict(self.config), self.output)
-        data = self.loader.dataset
-        amount = "a stream" if data.streaming else f"{len(data)} utterances, {sum(data.seconds) / 3600:.1f} hours"
-        logger.info(
-            "%s: %.2f million parameters, %d tokens; %s; %s %d of %d steps on %d process(es)",
-            self.config.output,
-            self.model.num_parameters() / 1e6,
-            len(self.processor.tokenizer),
-            amount,
-            "going on after" if self.step else "starting with",
-            self.step,
-            self.total_steps,
-            self.accelerator.num_processes,
-        )
+        announce(self.config, self.model, self.loader, self.step, self.total_steps)
 
     def loss_step(self, batch: Batch) -> dict[str, torch.Tensor]:
         """The CTC losses of one batch; utterances too short for their transcript are left out, and named once."""
@@ -216,7 +157,7 @@ class Training:
         batches = self.position.stream(self.loader)
         with self.progress.running(self.step):
             while self.step < self.total_steps:
-                factor = warmup_cosine(self.step, self.total_steps, rates.warmup_steps, rates.final_fraction)
+                factor = rates.factor(self.step, self.total_steps)
                 set_learning_rates(self.optimizer, {WEIGHTS: rates.learning_rate * factor})
 
                 batch = next(batches).to(self.accelerator.device)

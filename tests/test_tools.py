@@ -138,6 +138,54 @@ def test_ranks_are_correlated(monkeypatch: pytest.MonkeyPatch) -> None:
     assert correlation([1, 2, 2, 3], [1, 2, 3, 4]) == pytest.approx(4.5 / (4.5 * 5) ** 0.5)  # ties share a rank
 
 
+def test_sizes_are_compared_with_models_trained_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports of every size and of every model trained alone, and the seconds that their runs took."""
+    monkeypatch.syspath_prepend(REPOSITORY / "tools")
+    tool = load_recipe("tools/supernet_evidence.py")
+    whole, wrong = ["one two three four", "five six seven eight", "nine"], ["one two", "five six seven eight", "ten"]
+    state = {"commit": "abc1234", "command": "C", "methods": ["top_k", "random", "zero_out"], "alone": ["top_k"]}
+    (tmp_path / tool.STATE).write_text(json.dumps(state))
+    seconds = {"select": {"seconds": 60.0}, "joint": {"seconds": 40.0}, "sizes": {"33%": {}, "100%": {}}}
+    for method, written in (("top_k", whole), ("random", wrong)):
+        for size in ("33%", "100%"):
+            leave(tmp_path / method / "seed-0" / "sizes" / size / "report", written, 0.0)
+        (tmp_path / method / "seed-0" / "done.json").write_text(json.dumps(seconds))
+    for folder, written in ((tmp_path / "plain", whole), (tmp_path / "alone" / "top_k" / "33%", wrong)):
+        leave(folder / "seed-0" / "report", written, 0.0)
+        (folder / "seed-0" / "done.json").write_text(json.dumps({"seconds": 80.0}))
+    tool.table(out=str(tmp_path), title="Sizes", data="digits", results=str(tmp_path / "R.md"))
+    text = (tmp_path / "R.md").read_text()
+    row = next(line for line in text.splitlines() if line.startswith("| 33% | supernet, Simple-Top-k"))
+    assert "**0.00**" in row
+    assert row.split("|")[-3].strip().startswith("-33.33 (")
+    assert row.split("|")[-2].strip().startswith("-33.33 (")
+    assert "| 33% | alone, as Simple-Top-k chose | **33.33**" in text
+    assert "| 100% | plain training | **0.00**" in text
+    assert "| 33% | supernet, Iterative-Zero-Out | not run |" in text
+    assert "100 s for the supernet, 160 s for the 2 models of its sizes one by one: 0.62 times." in text
+    assert "- data: digits; seeds 0\n" in text
+
+
+def test_skipping_is_compared_with_the_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(REPOSITORY / "tools")
+    tool = load_recipe("tools/skip_evidence.py")
+    common = {"parameters": 1000, "cer": 0.1, "macs_share": 1.0, "skipped": 0.0, "extension": None}
+    teacher = common | {"model": "teacher", "wer": 0.02, "rtf_1": 0.2, "rtf_16": 0.1}
+    where = {"first_blocks": 2, "threshold": 0.95, "extension": 1, "skipped": 0.4, "macs_share": 0.75}
+    skips = common | {"model": "skips", "wer": 0.021, "rtf_1": 0.15, "rtf_16": 0.05} | where
+    (tmp_path / "sweep.json").write_text(json.dumps([teacher, skips]))
+    row = {"batch": 16, "factorised": True, "skipped": 0.7, "predicted": 1.5, "measured": 1.4}
+    (tmp_path / "speed.json").write_text(
+        json.dumps({"hidden_size": 512, "blocks": 8, "first_blocks": 4, "rows": [row]})
+    )
+    (tmp_path / "skip-evidence.json").write_text(json.dumps({"run": "python tools/skip_evidence.py run"}))
+    tool.table(out=str(tmp_path), title="Skipping", data="digits", results=str(tmp_path / "R.md"))
+    text = (tmp_path / "R.md").read_text()
+    assert "| teacher | 1,000 |  |  |  | 2.00 | 0.0 | 100.0 | 0.2000 | 0.1000 | 100.0 | 100.0 |" in text
+    assert "| skips | 1,000 | 2 | 0.95 | 1 | 2.10 | 40.0 | 75.0 | 0.1500 | 0.0500 | 75.0 | 50.0 |" in text
+    assert "| 16 | factorised | 70 | 1.50 | 1.40 |" in text
+
+
 SIZES = {
     "nvidia/parakeet-ctc-0.6b": 608.8,
     "nvidia/parakeet-ctc-1.1b": 1062.5,

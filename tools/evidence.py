@@ -10,6 +10,7 @@ transcripts.jsonl of those evaluations.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,9 +180,12 @@ class Cell:
     @classmethod
     def read(cls, folder: Path, row: Row, size: str) -> Cell | None:
         """Reads what `run` left; None where nothing is there."""
-        outputs = sorted(
-            path.parent.parent for path in folder.glob(f"{row.name}-{size.rstrip('%')}/*/report/report.json")
-        )
+        return cls.of(path.parent.parent for path in folder.glob(f"{row.name}-{size.rstrip('%')}/*/report/report.json"))
+
+    @classmethod
+    def of(cls, folders: Iterable[Path]) -> Cell | None:
+        """Reads the reports of some models, one for each seed; None where there is none."""
+        outputs = sorted(folders)
         if not outputs:
             return None
         counts = [counted(path / "report") for path in outputs]

@@ -20,7 +20,7 @@ from rich.logging import RichHandler
 from compress.config import USAGE_EXIT_CODE, fail, make_parser
 
 VERBS = (
-    "inspect", "analyze", "search", "apply", "elastic", "extract", "evaluate", "push", "demo",
+    "inspect", "analyze", "search", "apply", "elastic", "extract", "skip", "evaluate", "push", "demo",
     "ls", "cat", "cp", "version",
 )  # fmt: skip
 _INTERRUPTED_EXIT_CODE = 130

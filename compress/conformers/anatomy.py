@@ -18,7 +18,7 @@ from compress.structure import MODULES, Structure, StructureError, count_kept
 ORIGINAL_DIMENSIONS = "original_dimensions"
 """Beside `structure` in the config of a compressed model of the original class: what its dimensions were before."""
 
-COMPRESSED_FIELDS = ("model_type", "structure", "sizes", "own_by_size", "auto_map")
+COMPRESSED_FIELDS = ("model_type", "structure", "sizes", "own_by_size", "skipping", "auto_map")
 """What the config of a compressed model class has beyond, or other than, the original's."""
 
 

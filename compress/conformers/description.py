@@ -16,6 +16,10 @@ from transformers import PreTrainedModel
 
 UNIT_KINDS = ("head", "ffn_unit", "conv_channel")
 
+MaskForm = Literal["frames", "padding", "pairs", "attention"]
+"""How blocks are told what is padding: `(batch, frames)`, true for frames that count or for those that do not;
+`(batch, 1, frames, frames)`, true for pairs of frames that count; or as the attention of transformers wants it."""
+
 Prompt = Literal["none", "target_language", "transcription_request", "decoder_prompt", "chat"]
 """What a model that writes by `generate` wants to be told before it writes."""
 
@@ -150,7 +154,11 @@ class Family:
         fixed_blocks: path in the config of the numbers of blocks that cannot be dropped, if there are any.
         head: path of the CTC head; None in a model without one.
         to_head: paths of what the last block's output goes through on its way to the CTC head, in running order.
+        frames_first: the modules that give `(frames, batch, hidden)` rather than `(batch, frames, hidden)`.
         adapters: paths of further parts on that way that most models lack, and that blocks' outputs cannot go through.
+        masks: the masks that blocks are called with, by keyword, and their form.
+        positions: the keyword of the embeddings of positions, one or a tuple of them: `(any, frames, ...)` of places,
+            `(any, 2 frames - 1, ...)` of distances from the largest on; None: blocks are not called with any.
         block_count: path in the config of the number of blocks.
         stock: the other dimensions by which the original class can hold a compressed model; None if it never can.
     """
@@ -187,7 +195,10 @@ class Family:
     fixed_blocks: str | None = None
     head: str | None = None
     to_head: tuple[str, ...] = ()
+    frames_first: tuple[str, ...] = ()
     adapters: tuple[str, ...] = ()
+    masks: tuple[tuple[str, MaskForm], ...] = ()
+    positions: str | None = None
     block_count: str | None = None
     stock: Stock | None = None
 

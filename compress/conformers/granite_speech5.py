@@ -41,6 +41,7 @@ GRANITE_SPEECH5 = Family(
     numbered_blocks=True,
     fixed_blocks="encoder_config.subsample_layers",
     head="ctc_head",
+    masks=(("attention_mask", "frames"),),
     block_count="encoder_config.num_hidden_layers",
     stock=Stock(
         ffn_units="encoder_config.intermediate_size",

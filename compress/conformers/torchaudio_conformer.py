@@ -30,11 +30,13 @@ TORCHAUDIO_CONFORMER = Family(
     ),
     ffn2=FeedForward("ffn2", norm="ffn2.sequential.0", up="sequential.1", down="sequential.4"),
     final_norm="final_layer_norm",
+    frames_first=("ffn1", "attention", "ffn2"),
     dropouts=("dropout",),
     frame_lengths="_get_output_lengths",
     input_rate=100,
     input_features="num_features",
     padding_sensitive=True,
     head="ctc_head",
+    masks=(("key_padding_mask", "padding"),),
     block_count="num_layers",
 )

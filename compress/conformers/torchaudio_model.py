@@ -126,7 +126,7 @@ class ConformerEncoder(nn.Module):
         padding = None if lengths is None else torch.arange(frames, device=features.device) >= lengths[:, None]
         states = [self.input_linear(stacked)]
         for block in self.conformer_layers:
-            states.append(block(states[-1], padding))
+            states.append(block(states[-1], key_padding_mask=padding))
         return states
 
 

@@ -18,6 +18,7 @@ from compress.checkpoint import load_model, load_processor, read_compression
 from compress.conformers import family_of, kept_units, skeleton
 from compress.cost import size_of
 from compress.data import (
+    Batch,
     BatchConfig,
     SpeechConfig,
     SpeechDataset,
@@ -34,8 +35,16 @@ from compress.evaluation.generate import GenerateConfig
 from compress.evaluation.memory import weights_in_memory
 from compress.evaluation.report import Measurements, Report, Transcripts, build
 from compress.evaluation.sizes import measurements, role_of, setters, size_entries, sizes_below
+from compress.evaluation.skipping import (
+    FrameCounter,
+    example,
+    none_skipping,
+    real_time_factors,
+    skipping_entry,
+    speech_batches,
+)
 from compress.evaluation.speed import Speed, SpeedConfig, conditions, measure, speed_inputs
-from compress.evaluation.transcribe import transcribe
+from compress.evaluation.transcribe import OnBatch, transcribe
 from compress.evaluation.weights import bytes_on_disk
 from compress.sizes import names_of
 
@@ -144,8 +153,12 @@ def evaluate_models(config: EvaluateConfig, *, console: Console | None = None) -
     names = {"model": config.model} | ({"baseline": config.baseline} if config.baseline else {})
     contenders = {role: _load(name, device, DTYPES[config.dtype]) for role, name in names.items()}
     datasets = _open(contenders, config)
+    counter = FrameCounter(contenders["model"].model)
     transcripts = {
-        role: _transcribe(one, datasets[one.sampling_rate], config, console) for role, one in contenders.items()
+        role: _transcribe(
+            one, datasets[one.sampling_rate], config, console, counter if role == "model" else _count_nothing
+        )
+        for role, one in contenders.items()
     }
     written = _written_at_sizes(contenders["model"], transcripts["model"], datasets, config, console)
     speeds = _speeds(contenders, config.speed)
@@ -159,6 +172,8 @@ def evaluate_models(config: EvaluateConfig, *, console: Console | None = None) -
     )
     at_sizes = measurements(contenders["model"].model, written, speeds, config.macs_seconds)
     report |= size_entries(at_sizes, config.bootstrap)
+    if counter.frames:
+        report["skipping"] = _skipping(contenders, datasets, counter, transcripts["model"], config, console)
     if config.out is not None:
         write_report(report, transcripts, Path(config.out))
         logger.info("Report written to %s", Path(config.out) / HTML_NAME)
@@ -210,8 +225,14 @@ def _transcribe(
     dataset: SpeechDataset,
     config: EvaluateConfig,
     console: Console | None,
+    on_batch: OnBatch,
 ) -> Transcripts:
     """What a model wrote, in the order of the data set (of a stream: in the order in which it came)."""
+
+    def finished(batch: Batch) -> None:
+        progress.advance(task, len(batch.ids))
+        on_batch(batch)
+
     batching = replace(config.batch, max_utterances=1) if one.one_by_one else config.batch
     loader = SpeechLoader(dataset, one.processor, batching, shuffle=False)
     with _progress(console) as progress:
@@ -220,7 +241,7 @@ def _transcribe(
             one.model,
             loader,
             one.processor,
-            on_batch=lambda batch: progress.advance(task, len(batch.ids)),
+            on_batch=finished,
             config=config.generate,
         )
     loader.close()
@@ -253,7 +274,7 @@ def _written_at_sizes(
     at, found = setters(one.model), {}
     for size in sizes_below(one.model):
         at[role_of(size)]()
-        found[size] = _transcribe(one, datasets[one.sampling_rate], config, console)
+        found[size] = _transcribe(one, datasets[one.sampling_rate], config, console, _count_nothing)
     if found:
         at["model"]()
         found[names_of(one.model)[-1]] = full
@@ -265,10 +286,38 @@ def _speeds(contenders: dict[str, _Contender], config: SpeedConfig) -> dict[str,
     prepare = setters(contenders["model"].model)
     every = {**dict.fromkeys(prepare, contenders["model"]), **contenders}
     inputs = {role: speed_inputs(one.processor, one.sampling_rate, config) for role, one in every.items()}
-    speeds = measure({role: one.model for role, one in every.items()}, inputs, config, prepare)
+    with none_skipping([one.model for one in contenders.values()]):  # noise would skip or not, by chance
+        speeds = measure({role: one.model for role, one in every.items()}, inputs, config, prepare)
     if prepare:
         prepare["model"]()
     return speeds
+
+
+def _count_nothing(batch: Batch) -> None:
+    pass
+
+
+def _skipping(
+    contenders: dict[str, _Contender],
+    datasets: dict[int, SpeechDataset],
+    counter: FrameCounter,
+    written: Transcripts,
+    config: EvaluateConfig,
+    console: Console | None,
+) -> dict[str, Any]:
+    """What skipping does to the model: the same speech without it, and speed on speech, the baseline's, too."""
+    one = contenders["model"]
+    dataset = datasets[one.sampling_rate]
+    with none_skipping([one.model]):
+        off = _transcribe(one, dataset, config, console, _count_nothing)
+    roles = {"off": one, "on": one} | {role: other for role, other in contenders.items() if role == "baseline"}
+    batches = {
+        role: speech_batches(datasets[other.sampling_rate], other.processor, config.speed)
+        for role, other in roles.items()
+    }
+    factors = real_time_factors({role: other.model for role, other in roles.items()}, batches, config.speed)
+    entry = skipping_entry(one.model, counter.frames, {"off": off, "on": written}, factors, config.bootstrap)
+    return entry | {"example": example(one.model, one.processor, dataset)}
 
 
 def _measurements(one: _Contender, transcripts: Transcripts, speed: Speed, config: EvaluateConfig) -> Measurements:

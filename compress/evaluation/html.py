@@ -9,11 +9,12 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from compress.evaluation import formats
+from compress.evaluation import formats, skipping
 from compress.evaluation.plots import blocks_figure, difference_figure, rates_figure, sizes_figure
 from compress.evaluation.report import Report
 from compress.evaluation.rows import comparison_rows, compression_line, condition_line, headline, verdict
 from compress.evaluation.sizes import HEADER, size_rows
+from compress.evaluation.utterance_plot import UtteranceFigure, utterance_figure
 from compress.structure import MODULES
 
 _TEMPLATE = "report.html.j2"
@@ -82,9 +83,19 @@ def render_html(report: Report) -> str:
         size_bars=size_bars(report) if "sizes" in report else {},
         size_header=HEADER,
         size_rows=size_rows(report),
+        skipping_header=skipping.HEADER,
+        skipping_rows=skipping.skipping_rows(report),
+        skipping_settings=skipping.setting_line(report) if "skipping" in report else "",
+        utterance=_utterance(report),
         conditions=condition_line(report),
         compression=compression_line(report["model"]),
     )
+
+
+def _utterance(report: Report) -> UtteranceFigure | None:
+    """The figure of one utterance of a model that skips, if there is one."""
+    found = report.get("skipping", {}).get("example")
+    return utterance_figure(found) if found else None
 
 
 def short_name(name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compress.evaluation import formats
+from compress.evaluation import formats, skipping
 from compress.evaluation.report import Report
 from compress.evaluation.rows import comparison_rows, compression_line, condition_line, headline
 from compress.evaluation.sizes import HEADER, size_rows
@@ -12,7 +12,7 @@ from compress.structure import MODULES
 def render_markdown(report: Report) -> str:
     """Writes the report as Markdown: headline, comparison, what each block kept, worst utterances, conditions."""
     parts = [f"# {escape(report['model']['name'])}", headline(report), _comparison(report)]
-    parts += [*_sizes(report), *_blocks(report)]
+    parts += [*_sizes(report), *_skipping(report), *_blocks(report)]
     parts += [*_worst(report), *_conditions(report)]
     return "\n\n".join(parts) + "\n"
 
@@ -30,6 +30,13 @@ def _comparison(report: Report) -> str:
 def _sizes(report: Report) -> list[str]:
     rows = size_rows(report)
     return ["## At each size", table(list(HEADER), rows)] if rows else []
+
+
+def _skipping(report: Report) -> list[str]:
+    rows = skipping.skipping_rows(report)
+    if not rows:
+        return []
+    return ["## What skipping does", skipping.setting_line(report), table(list(skipping.HEADER), rows)]
 
 
 def _blocks(report: Report) -> list[str]:

@@ -36,6 +36,8 @@ _SMALLEST_SPAN = 0.002  # 0.2 points of WER, so that equal models still get an a
 _HEAT_SIDE = 560.0
 _HEAT_MARGIN = 34.0
 _FAINTEST = 0.06
+_SPANS_HEIGHT = 560.0
+_THICKEST_SPAN = 12.0
 _ROUNDING = 1e-9
 _NICE = (1.0, 2.0, 2.5, 5.0, 10.0)
 
@@ -165,6 +167,43 @@ def heat_map(matrix: Sequence[Sequence[float]], runs: Sequence[tuple[int, int]] 
     side = _HEAT_MARGIN + _HEAT_SIDE
     shades = [shade(i, j) for i in range(count) for j in range(count)]
     return HeatMap(side, side, shades, ticks, ticks, low, high)
+
+
+@dataclass(frozen=True)
+class SpansFigure:
+    """From which to which step each part of a model was kept; `rows` are the blocks, `ticks` the steps."""
+
+    width: float
+    height: float
+    bars: list[Rect]
+    rows: list[Tick]
+    ticks: list[Tick]
+    axis_left: float
+    axis_y: float
+
+
+def spans_figure(parts: Sequence[tuple[int, str, str, Sequence[tuple[int, int]]]], steps: int) -> SpansFigure:
+    """How parts left over the steps of a selection.
+
+    Args:
+        parts: of each, in running order, its block, its module, its name, and first and last step of each time in which
+            it was kept.
+        steps: of the selection.
+    """
+    thick = min(_THICKEST_SPAN, _SPANS_HEIGHT / max(1, len(parts)))
+    room = FIGURE_WIDTH - _GUTTER - _RIGHT_MARGIN
+    bars, middles = [], dict[int, list[float]]()
+    for row, (block, module, name, spans) in enumerate(parts):
+        y = _TOP + row * thick
+        middles.setdefault(block, []).append(y + thick / 2)
+        for start, end in spans:
+            x, width = _GUTTER + room * start / steps, room * (end - start) / steps
+            title = f"{name}: kept in steps {start} to {end}"
+            bars.append(Rect(x, y, width, thick * (1 - _PADDING_SHARE), module, title))
+    axis_y = _TOP + len(parts) * thick
+    rows = [Tick(sum(ys) / len(ys), f"block {block}") for block, ys in middles.items()]
+    ticks = [Tick(_GUTTER + room * value / steps, f"{value:g}") for value in _nice_ticks(0, steps)]
+    return SpansFigure(FIGURE_WIDTH, axis_y + _AXIS_ROOM, bars, rows, ticks, _GUTTER, axis_y)
 
 
 def blocks_figure(model: dict[str, Any]) -> BlocksFigure:

@@ -38,6 +38,8 @@ ABOUT = {
     "rtf": "median seconds of computing per second of audio, under `conditions`",
     "peak_memory_bytes": "weights in memory + the growth of memory during one forward pass, see conditions.memory",
     "sizes": "of an elastic model: what it does at each size; parameters and MACs of the extracted model",
+    "skipping": "of a model whose blank frames skip blocks: on and off, the same speech with and without skipping; "
+    "macs_share and speedup refer to off; rtf is on speech of the data set. Elsewhere speed and MACs are without it",
     "blocks": "per block of the original model, null where it was dropped: [kept, original] units and parameters",
 }
 

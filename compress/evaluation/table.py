@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from compress.evaluation import skipping
 from compress.evaluation.report import Report
 from compress.evaluation.rows import comparison_rows, compression_line, condition_line
 from compress.evaluation.sizes import HEADER, size_rows
@@ -24,6 +25,9 @@ def show(report: Report, console: Console | None = None) -> None:
     console.print(comparison_table(report))
     if "sizes" in report:
         console.print(sizes_table(report))
+    if "skipping" in report:
+        console.print(skipping_table(report))
+        console.print(skipping.setting_line(report), markup=False)
     console.print(f"Speed on {condition_line(report)}.", style="dim", markup=False)
     sizes = compression_line(report["model"])
     if sizes:
@@ -54,6 +58,16 @@ def sizes_table(report: Report) -> Table:
     for name in HEADER:
         table.add_column(name, justify="left" if name == HEADER[1] else "right")
     for row in size_rows(report):
+        table.add_row(*row)
+    return table
+
+
+def skipping_table(report: Report) -> Table:
+    """A model with and without skipping: one row each."""
+    table = Table(title=Text("What skipping does"), title_style="bold", title_justify="left", header_style="bold")
+    for name in skipping.HEADER:
+        table.add_column(name, justify="left" if name == skipping.HEADER[0] else "right")
+    for row in skipping.skipping_rows(report):
         table.add_row(*row)
     return table
 

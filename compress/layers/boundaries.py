@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from compress.conformers import blocks_of, family_of, frame_lengths, frame_outputs, part
 from compress.evaluation.transcribe import to_model
+from compress.skipping.skipper import without_skipping
 
 if TYPE_CHECKING:
     from compress.data import Batch
@@ -73,7 +74,7 @@ def sample_boundaries(
     _check_memory(model, rows, config)
     recorder = _Recorder(model, config, frames)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), without_skipping(model):
             for batch in batches:
                 recorder.run(to_model(model, batch.inputs))
     finally:

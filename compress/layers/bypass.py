@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from compress.compressed import compressed_config
 from compress.conformers import family_of, fixed_blocks, numbered_blocks, part, structure_of
 from compress.layers.coarse import Proposal, check_remove
+from compress.skipping.skipper import without_skipping
 from compress.slicing import AbsentBlock, assign, renumber_caches
 from compress.stock import Route, route_of
 from compress.structure import Block, Structure, StructureError
@@ -48,6 +49,8 @@ def route_without(model: PreTrainedModel, proposal: Proposal) -> Route:
 def without_blocks(model: PreTrainedModel, proposal: Collection[int]) -> Iterator[None]:
     """Inside, the model computes what `compress.remove` would make of it; afterwards it is as before.
 
+    A model whose blank frames can skip blocks does not skip inside.
+
     Args:
         model: of any family.
         proposal: numbers of blocks from 1; none is fine.
@@ -76,7 +79,8 @@ def leaving_out(model: PreTrainedModel, numbers: Collection[int]) -> Iterator[No
     try:
         assign(model, family.blocks, nn.ModuleList(kept))
         renumber_caches(family, model)
-        yield
+        with without_skipping(model):
+            yield
     finally:
         assign(model, family.blocks, blocks)
         renumber_caches(family, model)

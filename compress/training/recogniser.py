@@ -1,4 +1,4 @@
-"""The recogniser: a CTC model in training with intermediate CTC and stochastic depth, where they are wanted."""
+"""The recogniser: a CTC model in training, with intermediate CTC, skipping and stochastic depth where wanted."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from transformers import PreTrainedModel
 
 from compress.training.ctc import ctc_loss
 from compress.training.inter_ctc import InterCtc, InterCtcConfig, mean_loss
+from compress.training.skipping import SkippingConfig, objective_of, skipped_share
 from compress.training.stochastic_depth import StochasticDepth
 
 TOTAL = "total"
@@ -19,8 +20,12 @@ class Recogniser(nn.Module):
         model: the model to train.
         inter_ctc: intermediate CTC; None: none.
         stochastic_depth: the rate; 0: none.
+        skipping: weights of the intermediate losses of a model that can skip; None: the default ones.
         new: whether the weights are new.
-        seed: of the dropped blocks.
+        seed: of the dropped blocks, and of the blocks behind which frames skip.
+
+    Raises:
+        ValueError: if a model that can skip, which has its own intermediate outputs, is to have intermediate CTC, too.
     """
 
     def __init__(
@@ -29,19 +34,33 @@ class Recogniser(nn.Module):
         *,
         inter_ctc: InterCtcConfig | None = None,
         stochastic_depth: float = 0.0,
+        skipping: SkippingConfig | None = None,
         new: bool = True,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.model = model
+        self.skipping = objective_of(model, skipping, seed)
+        if self.skipping and inter_ctc:
+            raise ValueError(
+                "A model that skips learns intermediate outputs already: set inter_ctc to null, and name the blocks in "
+                "skipping.first_blocks."
+            )
         self.inter_ctc = InterCtc(model, inter_ctc, new=new) if inter_ctc else None
         self.stochastic_depth = StochasticDepth(model, stochastic_depth, seed)
 
     def forward(self, **inputs: Tensor) -> list[Tensor]:
-        """The logits, `(batch, frames, vocabulary)`, of the last block and then of the tapped ones."""
+        """The logits, `(batch, frames, vocabulary)`, of the last block and then of the tapped ones.
+
+        Those of a model that can skip are its intermediate outputs, which it gives in training mode only.
+        """
         if self.training:
             self.stochastic_depth.draw()
+        if self.training and self.skipping:
+            self.skipping.draw(self.model)
         logits: Tensor = self.model(**inputs).logits
+        if self.skipping:
+            return [logits, *self.skipping.skipper(self.model).take_logits().values()]
         return [logits, *(self.inter_ctc(self.model) if self.inter_ctc else ())]
 
     def losses(
@@ -57,13 +76,20 @@ class Recogniser(nn.Module):
 
         Returns:
             Scalars by name: `ctc`; with intermediate CTC also `inter_ctc` (their mean) and `total` (what is to be
-            minimised). And `(batch,)` booleans: which utterances could not be aligned.
+            minimised); of a model that can skip `skipping_ctc`, `skipping_divergence`, `skipped` (the share of the
+            frames that did) and `total`. And `(batch,)` booleans: which utterances could not be aligned.
         """
         last, unalignable = ctc_loss(logits[0], frames, labels, blank)
+        if self.skipping and self.training:
+            inner = self.skipping.losses(logits[1:], logits[0], frames, labels, blank)
+            total = self.skipping.combined(last, inner)
+            share = skipped_share(self.model)
+            more = {} if share is None else {"skipped": share}
+            return {"ctc": last, **inner, TOTAL: total, **more}, unalignable
         if self.inter_ctc is None:
             return {"ctc": last}, unalignable
-        inner = mean_loss([ctc_loss(one, frames, labels, blank)[0] for one in logits[1:]])
-        return {"ctc": last, "inter_ctc": inner, TOTAL: self.inter_ctc.combined(last, inner)}, unalignable
+        tapped = mean_loss([ctc_loss(one, frames, labels, blank)[0] for one in logits[1:]])
+        return {"ctc": last, "inter_ctc": tapped, TOTAL: self.inter_ctc.combined(last, tapped)}, unalignable
 
 
 def to_minimise(losses: dict[str, Tensor]) -> Tensor:

@@ -14,6 +14,8 @@ from compress.conformers import blocks_of, fixed_blocks, frame_outputs
 from compress.layers import removable, reuse, structure_without, without_blocks
 from compress.layers.bypass import route_without
 from compress.layers.reuse import SharedRuns, block_runs, plan_runs
+from compress.skipping.make import make
+from compress.skipping.settings import Skipping
 from compress.stock import route_of
 from compress.structure import StructureError
 from tests import tiny
@@ -168,3 +170,13 @@ def test_the_model_is_put_back_after_an_error() -> None:
     with pytest.raises(RuntimeError, match="inside"), without_blocks(model, (1,)):
         fail()
     assert blocks_of(model) == blocks
+
+
+def test_a_model_that_skips_does_not_skip_while_blocks_are_left_out() -> None:
+    """Whatever stands before and behind the gap: what comes out is what the plain model without the block gives."""
+    plain = tiny.parakeet()
+    model, inputs = make(plain, Skipping(1, 0.0, heads=(1,))), tiny.batch(plain)
+    for number in (1, 2, 3):
+        with without_blocks(model, (number,)), without_blocks(plain, (number,)), torch.no_grad():
+            assert torch.equal(model(**inputs).logits, plain(**inputs).logits)
+    assert model.skipper.settings.threshold == 0.0

@@ -1,0 +1,41 @@
+"""Choose, on a dev set, which frames skip the last blocks because they are blank, and store it in the checkpoint.
+
+The checkpoint must have intermediate CTC outputs, which recipes/train.py and recipes/prune.py learn with --skipping.
+Of all numbers of first blocks behind which there is one, and all --thresholds and --extensions, the setting with the
+fewest MACs is chosen that lets the word error rate rise by no more than --max-wer-increase percentage points (absolute:
+0.1 allows 2.0 % to become 2.1 %). No weight changes; model.set_skipping(threshold=1) switches skipping off again.
+
+Examples:
+  accelerate launch recipes/train.py --config configs/train/parakeet-skipping_digits.yaml
+  compress skip runs/parakeet-skipping_digits/best --data my-speech --max-wer-increase 0.1 --out runs/skips
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Chooses what is skipped, prints what was measured and writes the checkpoint.
+
+    Args:
+        arguments: The words after `compress skip`.
+
+    Raises:
+        ValueError: If the checkpoint has no intermediate output, no setting holds, or an option is unusable.
+        OSError: If the model or the data cannot be found.
+    """
+    from compress.cli.evaluate import model_as_option
+    from compress.config import parse
+    from compress.evaluation.evaluate import expand_data_shorthand
+    from compress.skipping.calibrate import CalibrateConfig, calibrate, show
+
+    words = expand_data_shorthand(model_as_option([_underscored(word) for word in arguments]))
+    config = parse(CalibrateConfig, words, prog="compress skip", description=__doc__)
+    show(calibrate(config), config.out)
+
+
+def _underscored(word: str) -> str:
+    """`--max-wer-increase` as `--max_wer_increase`; what is no option, and values behind `=`, stay."""
+    name, equals, value = word.partition("=")
+    return "--" + name.removeprefix("--").replace("-", "_") + equals + value if word.startswith("--") else word

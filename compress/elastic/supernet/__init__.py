@@ -1,0 +1,27 @@
+"""Supernets: which parts of a model its smaller sizes keep, learned while all of them are trained.
+
+Xu et al. 2024 (arXiv 2407.18930). Decided is a ranking of the parts, and every size is a prefix of it.
+"""
+
+from compress.elastic.supernet.history import History
+from compress.elastic.supernet.masks import PartMasks, unchanged_statistics
+from compress.elastic.supernet.methods import SelectionConfig, make_selection
+from compress.elastic.supernet.parts import Part, Parts, PartsConfig, parts_of
+from compress.elastic.supernet.selection import Selection
+from compress.elastic.supernet.sizes import Sizes, SizesConfig, make_sizes
+
+__all__ = [
+    "History",
+    "Part",
+    "PartMasks",
+    "Parts",
+    "PartsConfig",
+    "Selection",
+    "SelectionConfig",
+    "Sizes",
+    "SizesConfig",
+    "make_selection",
+    "make_sizes",
+    "parts_of",
+    "unchanged_statistics",
+]

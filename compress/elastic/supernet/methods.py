@@ -1,0 +1,77 @@
+"""The ways of selecting, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from compress.elastic.supernet.orders import every_other_block, random_order
+from compress.elastic.supernet.ortho_softmax import OrthoSoftmax, OrthoSoftmaxConfig
+from compress.elastic.supernet.parts import Parts
+from compress.elastic.supernet.selection import Selection
+from compress.elastic.supernet.sizes import Sizes
+from compress.elastic.supernet.top_k import FixedOrder, TopK, TopKConfig
+from compress.elastic.supernet.zero_out import ZeroOut, ZeroOutConfig
+
+Method = Literal["top_k", "zero_out", "ortho_softmax", "random", "every_other_block"]
+
+ORDERS: Mapping[str, Callable[[Parts, int], list[int]]] = {
+    "random": random_order,
+    "every_other_block": every_other_block,
+}
+"""Ways that learn nothing; their sub-net shrinks as that of Simple-Top-k does."""
+
+
+@dataclass(frozen=True)
+class SelectionConfig:
+    """How the parts of each size are chosen, in the first stage of a supernet.
+
+    Attributes:
+        method: `top_k` (Simple-Top-k), `zero_out` (Iterative-Zero-Out), `ortho_softmax` (OrthoSoftmax), or, to compare
+            with, `random` and `every_other_block`.
+        share: of all steps, for this stage; the other ones train the chosen sizes jointly. (Theirs: 3 to 2.)
+        full: weight of the loss of the whole net, which is trained in every step.
+        sub: weight of the loss of the sub-net.
+        learning_rate: of the scores, at the peak of the schedule; null: that of the weights, as published. The scores
+            of `zero_out` have a long way to go, from 10 to where their sigmoid closes: in runs of a few thousand steps
+            or less they want a higher one, such as 0.1.
+        top_k, zero_out, ortho_softmax: settings of the methods.
+    """
+
+    method: Method = "top_k"
+    share: float = 0.6
+    full: float = 1.0
+    sub: float = 0.3
+    learning_rate: float | None = None
+    top_k: TopKConfig = field(default_factory=TopKConfig)
+    zero_out: ZeroOutConfig = field(default_factory=ZeroOutConfig)
+    ortho_softmax: OrthoSoftmaxConfig = field(default_factory=OrthoSoftmaxConfig)
+
+    def __post_init__(self) -> None:
+        if self.method not in get_args(Method):
+            raise ValueError(f"selection.method is {self.method!r}; choose one of {', '.join(get_args(Method))}.")
+        if not 0 < self.share < 1:
+            raise ValueError(f"selection.share is a share of the steps, above 0 and below 1, got {self.share}.")
+        if self.full < 0 or self.sub <= 0:
+            raise ValueError(
+                f"selection.full must be at least 0 and selection.sub above 0, got {self.full} and {self.sub}."
+            )
+
+
+def make_selection(config: SelectionConfig, sizes: Sizes, steps: int, seed: int) -> Selection:
+    """The selection that a config names.
+
+    Args:
+        config: see there.
+        sizes: what is to be reached.
+        steps: of the selection.
+        seed: of whatever it draws.
+    """
+    if config.method == "top_k":
+        return TopK(sizes, steps, config.top_k)
+    if config.method == "zero_out":
+        return ZeroOut(sizes, steps, config.zero_out)
+    if config.method == "ortho_softmax":
+        return OrthoSoftmax(sizes, steps, config.ortho_softmax, seed)
+    return FixedOrder(sizes, steps, ORDERS[config.method](sizes.parts, seed), config.top_k)

@@ -1,0 +1,178 @@
+"""Sizes: how large the sub-nets of a supernet may be, and from a ranking of its parts to nested Structures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from transformers import PreTrainedConfig
+
+from compress.budget import BudgetError, read_amount
+from compress.cost import DEFAULT_SECONDS, CostTable, Denominator, cost_table
+from compress.elastic.supernet.parts import Parts
+from compress.structure import Structure
+
+FULL = "100%"
+"""Name of the full size, unless it is given in other words."""
+
+
+@dataclass(frozen=True)
+class SizesConfig:
+    """The sizes, largest first; exactly one of `params`, `macs` and `parts` is given.
+
+    The full size is always there and need not be named.
+
+    Attributes:
+        params: numbers of parameters, as shares (`66%`) or amounts (`20M`).
+        macs: MACs of one utterance of `seconds`, as shares or amounts.
+        parts: numbers of parts.
+        denominator: what shares are of and amounts count: the `total` model or its `encoder`.
+        seconds: length of the utterance that MACs refer to.
+    """
+
+    params: tuple[str, ...] | None = None
+    macs: tuple[str, ...] | None = None
+    parts: tuple[int, ...] | None = None
+    denominator: Denominator = "total"
+    seconds: float = DEFAULT_SECONDS
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("params", "macs", "parts") if getattr(self, name) is not None]
+        if len(given) != 1 or not getattr(self, given[0]):
+            raise BudgetError(
+                "Give the sizes in one of sizes.params, sizes.macs and sizes.parts, largest first, e.g. "
+                f"--sizes.params [100%,66%,33%]; got {given or 'none'}."
+            )
+        if self.seconds <= 0:
+            raise BudgetError(f"sizes.seconds is the length of an utterance and must be above 0, got {self.seconds}.")
+        for text in self.names:
+            read_amount(text, full=1)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The sizes as they were written."""
+        return self.params or self.macs or tuple(map(str, self.parts or ()))
+
+    @property
+    def key(self) -> str:
+        """The setting that holds them."""
+        return f"sizes.{'params' if self.params else 'macs' if self.macs else 'parts'}"
+
+    def table(self, config: PreTrainedConfig) -> CostTable | None:
+        """The costs of a model in the terms of these sizes; None where parts are counted."""
+        if self.parts is not None:
+            return None
+        return cost_table(config, "params" if self.params else "macs", self.denominator, self.seconds)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The sizes of one model.
+
+    Attributes:
+        parts: what they are made of.
+        limits: by name, the largest cost of each size below the full one, largest first.
+        full: name of the full size.
+    """
+
+    parts: Parts
+    limits: Mapping[str, int]
+    full: str
+
+    @property
+    def counted(self) -> str:
+        """What costs are numbers of, in words."""
+        table = self.parts.table
+        if table is None:
+            return "parts"
+        what = "parameters" if table.metric == "params" else f"MACs of {table.seconds:g} s of speech"
+        return f"{what}, {table.denominator}"
+
+    @property
+    def smallest(self) -> int:
+        """The largest cost of the smallest size."""
+        return min(self.limits.values())
+
+    def counts(self, ranking: Sequence[int]) -> dict[str, int]:
+        """How many of the first parts of a ranking each size keeps, smallest first, with the full size at the end."""
+        found = {name: self._largest(ranking, limit) for name, limit in reversed(list(self.limits.items()))}
+        return {**found, self.full: len(self.parts)}
+
+    def _largest(self, ranking: Sequence[int], limit: int) -> int:
+        """The longest prefix whose exact cost fits; what a class must have beside its parts counts too."""
+        count = self.parts.fitting(ranking, limit)
+        while count > 1 and self.parts.cost(ranking[:count]) > limit:
+            count -= 1
+        return count
+
+    def structures(self, ranking: Sequence[int]) -> dict[str, Structure]:
+        """Nested Structures: each size keeps the longest prefix of the ranking that fits.
+
+        Args:
+            ranking: the numbers of all parts, most wanted first.
+
+        Returns:
+            Smallest first, with the full size at the end; none costs more than its limit.
+        """
+        found = {
+            name: self.parts.structure(ranking[:count])
+            for name, count in self.counts(ranking).items()
+            if name != self.full
+        }
+        return {**found, self.full: Structure.full(self.parts.family, len(self.parts.units))}
+
+
+def make_sizes(config: SizesConfig, parts: Parts) -> Sizes:
+    """Reads the sizes of a model, and refuses before anything is trained what no ranking could give.
+
+    Args:
+        config: what was asked for.
+        parts: of the model, with the costs of `SizesConfig.table`.
+
+    Raises:
+        BudgetError: if they do not decrease, are more than the parts, cannot be reached, or lie so close together that
+            no part may fit between them.
+    """
+    full = parts.table.full if parts.table else len(parts)
+    limits = {name: read_amount(name, full) for name in config.names}
+    if len(limits) < len(config.names) or any(high <= low for high, low in pairwise(limits.values())):
+        raise BudgetError(f"{config.key} must decrease, largest first; got {', '.join(config.names)}.")
+    names = [name for name, limit in limits.items() if limit >= parts.whole]
+    below = {name: limit for name, limit in limits.items() if limit < parts.whole}
+    full_name = names[0] if names else (FULL if parts.table else str(len(parts)))
+    if len(names) > 1 or not below:
+        raise BudgetError(
+            f"{config.key} needs one size or more below that of the whole model, which is {parts.whole:,}, and at most "
+            f"one that is not; got {', '.join(config.names)}."
+        )
+    if len(below) >= len(parts):
+        raise BudgetError(
+            f"{len(below) + 1} sizes in {config.key} need at least as many parts, but the model has {len(parts)}: "
+            f"name fewer{_or_finer(parts)}."
+        )
+    _check_room(config, parts, below, full)
+    return Sizes(parts, below, full_name)
+
+
+def _check_room(config: SizesConfig, parts: Parts, below: Mapping[str, int], full: int) -> None:
+    """Whatever the ranking, the smallest size must have room for a part, and the next for one more."""
+    firsts = [next(parts.increments([number])) for number in range(len(parts))]
+    widest, least = max(firsts), parts.fixed + max(firsts)
+    largest, (name, smallest) = parts.entries[firsts.index(widest)].name, list(below.items())[-1]
+    if smallest < least:
+        raise BudgetError(
+            f"The size {name} in {config.key} is {smallest:,} and cannot be reached: the smallest that can is "
+            f"{least:,} ({least / full:.1%}), which is what always stays and the largest part, {largest}. Name "
+            f"that{_or_finer(parts)}."
+        )
+    for (one, high), (other, low) in pairwise(below.items()):
+        if high - low < widest:
+            raise BudgetError(
+                f"The sizes {one} and {other} in {config.key} differ by {high - low:,}, less than the largest part, "
+                f"which costs {widest:,}: name fewer{_or_finer(parts)}."
+            )
+
+
+def _or_finer(parts: Parts) -> str:
+    return ", or set parts.granularity to component" if parts.granularity == "module" else ""

@@ -1,0 +1,244 @@
+"""What skipping does to a model, in the report: frames, MACs, word error rate and speed with it and without."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from compress.conformers import blocks_of
+from compress.data import Batch, BatchConfig, SpeechDataset, SpeechLoader, extract_features, feature_extractor_of
+from compress.evaluation import formats
+from compress.evaluation.bootstrap import BootstrapConfig, rate_interval
+from compress.evaluation.errors import count_errors, error_rates
+from compress.evaluation.report import Report, Transcripts
+from compress.evaluation.speed import SpeedConfig, measure
+from compress.evaluation.transcribe import to_model
+from compress.skipping.settings import Skipping, write_skipping
+from compress.skipping.skipper import Skipper, skipper_of, without_skipping
+from compress.skipping.usage import Frames, SkippingMacs, frames_of_last_pass, skipped_share
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, ProcessorMixin
+
+HEADER = ("skipping", "frames skipped", "MACs", "WER", "95 % interval", "RTF on speech", "speed")
+TIMED_BATCHES = 8
+"""Batches of the data set on which speed with and without skipping is measured."""
+_ENVELOPE = 400  # columns in which the waveform of an utterance is drawn
+_DIGITS = 4
+
+
+class FrameCounter:
+    """Counts the frames that skip, utterance by utterance, in the passes of a model; of another model none."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._model = model
+        self.frames: list[Frames] = []
+
+    def __call__(self, batch: Batch) -> None:
+        """Call after every batch."""
+        skipper = skipper_of(self._model)
+        if skipper is not None and skipper.valid is not None:
+            self.frames += frames_of_last_pass(self._model)
+
+
+@contextmanager
+def none_skipping(models: Sequence[PreTrainedModel]) -> Iterator[None]:
+    """Inside, no model skips."""
+    with ExitStack() as stack:
+        for model in models:
+            stack.enter_context(without_skipping(model))
+        yield
+
+
+def speech_batches(
+    dataset: SpeechDataset, processor: ProcessorMixin, config: SpeedConfig, count: int = TIMED_BATCHES
+) -> list[Batch]:
+    """Some batches of a data set, drawn at random (of a stream: the first), on which speed is measured.
+
+    Args:
+        dataset: speech.
+        processor: of the model.
+        config: says how many utterances are in a batch, and seeds the draw.
+        count: how many batches, at most.
+    """
+    if not dataset.streaming:
+        dataset = dataset.sample(count * config.batch, config.seed)
+    batching = BatchConfig(seconds=float("inf"), max_utterances=config.batch, workers=0)
+    loader = SpeechLoader(dataset, processor, batching, shuffle=False)
+    found = list(islice(loader.epoch(0), count))
+    loader.close()
+    return found
+
+
+def real_time_factors(
+    models: dict[str, PreTrainedModel], batches: dict[str, list[Batch]], config: SpeedConfig
+) -> dict[str, float]:
+    """Real-time factors on speech, where what is said decides what skips.
+
+    Args:
+        models: by role; `on` and `off` are one model that can skip, with and without doing so.
+        batches: by role, the same speech.
+        config: conditions of the timing.
+    """
+    settings = _skipper(models["on"]).settings
+    modes = {"on": settings, "off": replace(settings, threshold=1.0)}
+    every = [(role, number) for number in range(len(batches["on"])) for role in models]
+    names = {(role, number): f"{role} {number}" for role, number in every}
+    prepare = {
+        names[role, number]: partial(_skipper(models[role]).use, models[role], modes[role])
+        for role, number in every
+        if role in modes
+    }
+    inputs = {names[role, number]: batches[role][number].inputs for role, number in every}
+    speeds = measure({names[role, number]: models[role] for role, number in every}, inputs, config, prepare)
+    _skipper(models["on"]).use(models["on"], settings)
+    seconds = sum(batch.seconds for batch in batches["on"])
+    return {
+        role: sum(speeds[names[role, number]].median_seconds for number in range(len(batches[role]))) / seconds
+        for role in models
+    }
+
+
+def skipping_entry(
+    model: PreTrainedModel,
+    frames: Sequence[Frames],
+    written: dict[str, Transcripts],
+    factors: dict[str, float],
+    bootstrap: BootstrapConfig,
+) -> dict[str, Any]:
+    """What the report says of a model's skipping.
+
+    Args:
+        model: one that can skip.
+        frames: of all utterances.
+        written: `on` and `off`, what it wrote with and without skipping.
+        factors: real-time factors on speech by role.
+        bootstrap: how intervals are computed.
+    """
+    settings, macs = _skipper(model).settings, SkippingMacs(model)
+    share = macs.share(frames, settings)
+    return {
+        "settings": write_skipping(settings),
+        "blocks": len(blocks_of(model)),
+        "frames": sum(one.all for one in frames),
+        "skipped": skipped_share(frames),
+        "macs_share": share,
+        "macs_per_second": _per_second(macs, frames, settings, written["on"]),
+        "predicted_speedup": 1 / share,
+        "speedup": factors["off"] / factors["on"],
+        "rtf": factors,
+        **{name: _rates(one, bootstrap) for name, one in written.items()},
+    }
+
+
+def _per_second(
+    macs: SkippingMacs, frames: Sequence[Frames], settings: Skipping, transcripts: Transcripts
+) -> float | None:
+    known = [seconds for seconds in transcripts.seconds if seconds is not None]
+    return sum(macs.of(one, settings) for one in frames) / sum(known) if len(known) == len(frames) else None
+
+
+def _rates(one: Transcripts, bootstrap: BootstrapConfig) -> dict[str, Any]:
+    counts = count_errors(one.references, one.hypotheses)
+    interval = rate_interval(counts.errors, counts.words, bootstrap).to_list()
+    return {"wer": error_rates(one.references, one.hypotheses).wer, "wer_ci95": interval}
+
+
+@torch.no_grad()
+def example(model: PreTrainedModel, processor: ProcessorMixin, dataset: SpeechDataset) -> dict[str, Any] | None:
+    """One utterance of middle length, frame by frame: waveform, blank, which frames ran deep, words and when.
+
+    Args:
+        model: one that can skip, in eval mode.
+        processor: its own.
+        dataset: speech; a stream has no utterance of middle length, and gives None.
+    """
+    if dataset.streaming:
+        return None
+    index = sorted(range(len(dataset)), key=lambda one: dataset.seconds[one])[len(dataset) // 2]
+    utterance = dataset[index]
+    inputs = extract_features(feature_extractor_of(processor), [utterance.samples], dataset.sampling_rate)
+    logits: Tensor = model(**to_model(model, inputs)).logits[0]
+    skipper = _skipper(model)
+    if skipper.blank is None or skipper.kept is None or skipper.valid is None:
+        return None
+    valid = skipper.valid[0]
+    tokens = logits.argmax(-1)[valid].tolist()
+    return {
+        "id": utterance.id,
+        "seconds": utterance.seconds,
+        "reference": utterance.text,
+        "threshold": skipper.settings.threshold,
+        "wave": _envelope(np.asarray(utterance.samples)),
+        "blank": [round(value, _DIGITS) for value in skipper.blank[0][valid].tolist()],
+        "kept": skipper.kept[0][valid].int().tolist(),
+        "words": words_in_time(processor, tokens, utterance.seconds / max(1, len(tokens))),
+    }
+
+
+def words_in_time(processor: Any, tokens: Sequence[int], frame_seconds: float) -> list[tuple[str, float]]:
+    """The words of greedy tokens, and when the first token of each was written, in seconds.
+
+    Args:
+        processor: decodes CTC tokens into words, whatever its tokens are.
+        tokens: one a frame.
+        frame_seconds: length of a frame.
+    """
+    starts: list[float] = []
+    written: list[str] = []
+    for frame, (before, token) in enumerate(zip([None, *tokens], tokens, strict=False)):
+        if token != before:
+            written = processor.batch_decode([list(tokens[: frame + 1])])[0].split()
+            starts += [frame * frame_seconds] * (len(written) - len(starts))
+    return list(zip(written, starts, strict=False))
+
+
+def _envelope(samples: np.ndarray) -> list[list[float]]:
+    """Lowest and highest sample of each column of a picture."""
+    parts = np.array_split(samples, min(_ENVELOPE, len(samples)))
+    return [[round(float(part.min()), _DIGITS), round(float(part.max()), _DIGITS)] for part in parts]
+
+
+def skipping_rows(report: Report) -> list[list[str]]:
+    """The table of skipping, for people, with the columns of `HEADER`; empty if the model cannot skip."""
+    found = report.get("skipping")
+    if not found:
+        return []
+    shares = {"off": ("0 %", "100 %"), "on": (formats.percent(found["skipped"]), formats.percent(found["macs_share"]))}
+    rows = [
+        [role, *shares[role], formats.percent(found[role]["wer"], 2), formats.interval(found[role]["wer_ci95"], 2)]
+        for role in ("off", "on")
+    ]
+    if "baseline" in found["rtf"]:
+        wer = report["baseline"]
+        rows.append(["baseline", "", "", formats.percent(wer["wer"], 2), formats.interval(wer["wer_ci95"], 2)])
+    return [[*row, *_speed_cells(found["rtf"], row[0])] for row in rows]
+
+
+def _speed_cells(factors: dict[str, float], role: str) -> list[str]:
+    return [formats.significant(factors[role]), formats.times(factors["off"] / factors[role])]
+
+
+def setting_line(report: Report) -> str:
+    """By which settings the model skips, in one sentence."""
+    found = report["skipping"]
+    settings, speed = found["settings"], formats.times(found["predicted_speedup"])
+    return (
+        f"Behind block {settings['first_blocks']} of {found['blocks']}, frames skip whose blank is likelier than "
+        f"{settings['threshold']:g}, unless they are within {settings['extension']} of one that is not. "
+        f"By its MACs the model would be {speed} as fast."
+    )
+
+
+def _skipper(model: PreTrainedModel) -> Skipper:
+    found = skipper_of(model)
+    assert found is not None
+    return found

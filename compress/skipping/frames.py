@@ -1,0 +1,115 @@
+"""Which frames are kept, and how they are gathered into shorter sequences and put back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import PreTrainedModel
+from transformers.masking_utils import create_bidirectional_mask
+
+from compress.conformers import family_of, part
+
+
+def kept_frames(blank: Tensor, valid: Tensor, threshold: float, extension: int) -> Tensor:
+    """Which frames go through all blocks: those that may not be blank, and their neighbours.
+
+    Args:
+        blank: `(batch, frames)`, the probability of the blank.
+        valid: `(batch, frames)`, true for frames that are not padding, which is never kept.
+        threshold: a frame is skipped if the blank's probability is above.
+        extension: how many neighbours on either side of a kept frame are kept.
+
+    Returns:
+        `(batch, frames)`, bool.
+    """
+    kept = (blank <= threshold) & valid
+    if extension:
+        width = 2 * extension + 1
+        kept = functional.max_pool1d(kept.float(), width, stride=1, padding=extension).bool() & valid
+    return kept
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the kept frames of a batch stand in its gathered sequences.
+
+    A sequence from which nothing is kept has one slot all the same, so that attention has something to look at; what
+    comes out of it goes nowhere.
+
+    Attributes:
+        kept: `(batch, frames)`, which frames are kept.
+        sources: `(batch, slots)`, the frame that stands in each slot; the kept ones in order, then any others.
+        filled: `(batch, slots)`, which slots are no padding; None if all are filled.
+    """
+
+    kept: Tensor
+    sources: Tensor
+    filled: Tensor | None
+
+    @classmethod
+    def of(cls, kept: Tensor, counts: list[int]) -> Places:
+        """The places of some kept frames.
+
+        Args:
+            kept: `(batch, frames)`, bool.
+            counts: how many are kept of each utterance.
+        """
+        slots = max(1, *counts)
+        sources = kept.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :slots]
+        if min(counts) == slots:
+            return cls(kept, sources, None)
+        least = kept.sum(1, keepdim=True).clamp(min=1)
+        return cls(kept, sources, torch.arange(slots, device=kept.device) < least)
+
+    def gather(self, frames: Tensor) -> Tensor:
+        """The kept ones of `(batch, frames, ...)`, as `(batch, slots, ...)`; zeros where a slot is padding."""
+        gathered = frames.gather(1, _expanded(self.sources, frames))
+        return gathered if self.filled is None else gathered * _expanded(self.filled, gathered)
+
+    def scatter(self, gathered: Tensor, frames: Tensor) -> Tensor:
+        """`(batch, frames, ...)` in which `(batch, slots, ...)` replace the kept ones; those skipped stay as given."""
+        slots = (self.kept.cumsum(1) - 1).clamp(min=0)
+        return torch.where(_expanded(self.kept, frames), gathered.gather(1, _expanded(slots, frames)), frames)
+
+    def fitted(self, model: PreTrainedModel, gathered: Tensor, given: dict[str, Any]) -> dict[str, Any]:
+        """What the blocks of a model are called with for the gathered sequences instead of the whole ones.
+
+        Args:
+            model: tells by its family what its blocks are called with.
+            gathered: `(batch, slots, hidden)`.
+            given: the keywords for the whole sequences; masks and positions change, all else stays.
+        """
+        family = family_of(model)
+        masks = {name: self._mask(model, form, gathered) for name, form in family.masks if name in given}
+        if family.positions not in given:
+            return given | masks
+        frames, slots = self.kept.shape[1], gathered.shape[1]
+        return given | masks | {family.positions: _fewer_positions(given[family.positions], frames, slots)}
+
+    def _mask(self, model: PreTrainedModel, form: str, gathered: Tensor) -> Any:
+        filled = self.filled
+        if filled is None:
+            return None
+        if form == "attention":
+            config = part(model, family_of(model).encoder).config
+            return create_bidirectional_mask(config=config, inputs_embeds=gathered, attention_mask=filled)
+        if form == "pairs":
+            return (filled[:, :, None] & filled[:, None, :])[:, None]
+        return ~filled if form == "padding" else filled
+
+
+def _expanded(index: Tensor, like: Tensor) -> Tensor:
+    return index.reshape(*index.shape, *[1] * (like.ndim - 2)).expand(*index.shape, *like.shape[2:])
+
+
+def _fewer_positions(positions: Any, frames: int, slots: int) -> Any:
+    """Embeddings of the positions of a shorter sequence; see `Family.positions`."""
+    if isinstance(positions, tuple):
+        return tuple(_fewer_positions(one, frames, slots) for one in positions)
+    if positions is None or positions.shape[1] == frames:
+        return None if positions is None else positions[:, :slots]
+    return positions[:, frames - slots : frames + slots - 1]

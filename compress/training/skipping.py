@@ -1,0 +1,197 @@
+"""Learning to skip: intermediate CTC, distillation from the last output to it, and skipping while it is learned.
+
+Hou et al. 2023 (arXiv 2401.02046). On gathered frames neighbours and distances are others than on all frames, so the
+blocks behind the intermediate output learn from sequences gathered as they will be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from compress.compressed import compressed_config
+from compress.conformers import prepare_for_training, skeleton, structure_of
+from compress.distill import output_divergence
+from compress.sizes import elastic_fields
+from compress.skipping.make import make
+from compress.skipping.settings import (
+    Skipping,
+    SkippingError,
+    check_skipping,
+    possible_first_blocks,
+    read_skipping,
+)
+from compress.skipping.skipper import Skipper, skipper_of
+from compress.training.ctc import ctc_loss
+from compress.training.inter_ctc import mean_loss
+
+
+@dataclass(frozen=True)
+class SkippingConfig:
+    """How a model learns to let blank frames pass its last blocks by.
+
+    What is null is as the checkpoint has it, or else, in a model that cannot skip yet, as in brackets.
+
+    Attributes:
+        first_blocks: numbers of blocks behind which an intermediate output is learned; of several, each batch skips
+            behind one, and `compress skip` chooses one in the end (half of the blocks).
+        threshold: of the blank's probability, above which a frame is skipped (0.95).
+        extension: neighbours of a kept frame that are kept, too, on either side (1).
+        own_heads: whether each intermediate output has a head of its own; otherwise the model's CTC head (true).
+        factorised: whether CTC heads say first how likely the blank is, and then which token it is otherwise (false).
+        weight: share w of the intermediate losses, (1 - w) last + w (intermediate CTC + distillation * divergence).
+        distillation: weight of the divergence of the intermediate output from the last one.
+        simulated: share of the training batches in which frames are skipped; 0: never.
+    """
+
+    first_blocks: tuple[int, ...] | None = None
+    threshold: float | None = None
+    extension: int | None = None
+    own_heads: bool | None = None
+    factorised: bool | None = None
+    weight: float = 0.3
+    distillation: float = 1.0
+    simulated: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.weight < 1:
+            raise ValueError(f"skipping.weight must be above 0 and below 1, got {self.weight}.")
+        if self.distillation < 0:
+            raise ValueError(f"skipping.distillation is a loss weight and must be 0 or more, got {self.distillation}.")
+        if not 0 <= self.simulated <= 1:
+            raise ValueError(f"skipping.simulated is a share of batches from 0 to 1, got {self.simulated}.")
+        if self.first_blocks is not None and not self.first_blocks:
+            raise ValueError("skipping.first_blocks must name a number of blocks; null chooses half of them.")
+
+    def settings(self, model: PreTrainedModel) -> Skipping:
+        """What the config of the model will say of its skipping.
+
+        Raises:
+            SkippingError: if the model cannot skip there, or at all.
+            UnsupportedModelError: if it has no CTC head that its blocks' outputs can be led to.
+        """
+        known = read_skipping(getattr(model.config, "skipping", None)) or _default(model)
+        names = ("threshold", "extension", "own_heads", "factorised")
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        if self.first_blocks is not None:
+            heads = tuple(sorted(set(self.first_blocks)))
+            chosen = known.first_blocks if known.first_blocks in heads else heads[len(heads) // 2]
+            given |= {"heads": heads, "first_blocks": chosen}
+        found = replace(known, **given)
+        check_skipping(model, found)
+        return found
+
+
+def _default(model: PreTrainedModel) -> Skipping:
+    possible = possible_first_blocks(model)
+    if not possible:
+        raise SkippingError(f"A model of {possible.stop} block(s) has none that frames could skip; leave skipping out.")
+    half = min(max(possible.stop // 2, possible.start), possible.stop - 1)
+    return Skipping(half, heads=(half,))
+
+
+def skipping_config(config: PreTrainedConfig, wanted: SkippingConfig | None) -> PreTrainedConfig:
+    """The config of the model that `skipping_model` makes of another, without its weights."""
+    if wanted is None:
+        return config
+    settings = wanted.settings(skeleton(config, original=False))
+    return compressed_config(config, structure_of(config), elastic_fields(config), settings)
+
+
+def skipping_model(model: PreTrainedModel, wanted: SkippingConfig | None) -> PreTrainedModel:
+    """A model that can learn to skip, ready for training; the given one if that is not wanted."""
+    if wanted is None:
+        return model
+    found = make(model, wanted.settings(model))
+    prepare_for_training(found)
+    return found
+
+
+class SkippingObjective:
+    """The losses of the intermediate outputs of a model in training, and which of its batches skip.
+
+    The random numbers come from a generator of its own, which is part of a run's checkpoints. It starts alike on every
+    process, so that all of them skip behind the same block.
+
+    Args:
+        model: one that can skip.
+        config: weights and share of batches.
+        seed: of the generator.
+    """
+
+    def __init__(self, model: PreTrainedModel, config: SkippingConfig, seed: int) -> None:
+        self.config, self.generator = config, torch.Generator().manual_seed(seed)
+        settings = read_skipping(model.config.skipping)
+        assert settings is not None
+        self.settings = settings
+        self.skipper(model).use(model, settings)
+
+    @staticmethod
+    def skipper(model: PreTrainedModel) -> Skipper:
+        """The skipping of a model that can skip."""
+        found = skipper_of(model)
+        assert found is not None
+        return found
+
+    def draw(self, model: PreTrainedModel) -> None:
+        """Draws whether the next batch skips, and behind which block; call it before every pass in training."""
+        share, place = torch.rand(2, generator=self.generator).tolist()
+        heads = self.settings.heads
+        skips = share < self.config.simulated
+        self.skipper(model).in_training = heads[int(place * len(heads))] if skips else None
+
+    def losses(
+        self, inner: list[Tensor], last: Tensor, frames: Tensor, labels: Tensor | None, blank: int
+    ) -> dict[str, Tensor]:
+        """The mean losses of intermediate outputs.
+
+        Args:
+            inner: the outputs, each `(batch, frames, vocabulary)`.
+            last: output of the last block, of the same shape; it gets no gradient from here.
+            frames: `(batch, frames)`, true for frames that count.
+            labels: `(batch, tokens)`, padded with -100; None leaves CTC out.
+            blank: id of the blank.
+
+        Returns:
+            `skipping_ctc` and `skipping_divergence` (KL(last || intermediate) per frame), unweighted scalars.
+        """
+        losses = {"skipping_divergence": mean_loss([output_divergence(one, last.detach(), frames) for one in inner])}
+        if labels is not None:
+            losses["skipping_ctc"] = mean_loss([ctc_loss(one, frames, labels, blank)[0] for one in inner])
+        return losses
+
+    def combined(self, last: Tensor, losses: Mapping[str, Tensor]) -> Tensor:
+        """The loss of the last output and what `losses` gave, weighted."""
+        inner = losses.get("skipping_ctc", 0.0) + self.config.distillation * losses["skipping_divergence"]
+        return (1 - self.config.weight) * last + self.config.weight * inner
+
+    def added(self, model: PreTrainedModel, last: Tensor, frames: Tensor, labels: Tensor | None, blank: int) -> Tensor:
+        """What the intermediate outputs of the last forward pass add to losses of another kind, with its weight."""
+        inner = list(self.skipper(model).take_logits().values())
+        return self.combined(torch.zeros_like(last[0, 0, 0]), self.losses(inner, last, frames, labels, blank))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The generator's state."""
+        return {"generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Puts back what `state_dict` gave."""
+        self.generator.set_state(state["generator"])
+
+
+def objective_of(model: PreTrainedModel, config: SkippingConfig | None, seed: int) -> SkippingObjective | None:
+    """The objective of a model that can skip, by the default weights unless it is configured; None for other models."""
+    return SkippingObjective(model, config or SkippingConfig(), seed) if skipper_of(model) else None
+
+
+def skipped_share(model: PreTrainedModel) -> Tensor | None:
+    """The share of the frames of the last forward pass that skipped; None if none could."""
+    skipper = skipper_of(model)
+    if skipper is None or skipper.valid is None or skipper.kept is None:
+        return None
+    return 1 - skipper.kept.sum() / skipper.valid.sum()

@@ -1,0 +1,243 @@
+"""recipes/train_supernet.py: both stages on tiny models, resumed exactly in both, on two processes, refusals."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from compress.checkpoint import load_model, load_processor
+from compress.config import parse
+from compress.elastic import standalone
+from compress.structure import Structure
+from tests.recipes.launching import TORCHRUN, done, launch, load_recipe, metrics, speech_and_config
+from tests.tiny import SETTINGS
+
+RECIPE = "recipes/train_supernet.py"
+SELECT_STEPS, JOINT_STEPS = 6, 4
+
+CONFIG = f"""
+output: OUTPUT
+model:
+  family: parakeet
+  settings:
+    hidden_size: 16
+    num_hidden_layers: 2
+    num_attention_heads: 2
+    intermediate_size: 32
+    subsampling_conv_channels: 4
+    subsampling_factor: 4
+data:
+  source: DATA
+  cache_dir: CACHE
+batch:
+  seconds: 12
+  workers: 0
+sizes:
+  parts: [8, 5, 2]
+max_steps: {SELECT_STEPS + JOINT_STEPS}
+optimizer:
+  warmup_steps: 2
+joint:
+  warmup_steps: 2
+evaluate_every_steps: 2
+checkpoint_every_steps: 2
+log_every_steps: 1
+trackers: []
+threads: 1
+"""
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return speech_and_config(tmp_path_factory.mktemp("tones"), CONFIG)
+
+
+def train_here(config: Path, output: Path, *overrides: str) -> Path:
+    recipe = load_recipe(RECIPE)
+    arguments = ["--config", str(config), "--output", str(output), *overrides]
+    recipe.main(parse(recipe.Config, arguments, prog="train_supernet.py"))
+    return output
+
+
+@pytest.fixture(scope="module")
+def finished(config: Path) -> Path:
+    return train_here(config, config.parent / "finished")
+
+
+def result_of(output: Path) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads((output / "supernet.json").read_text())
+    return result
+
+
+def weights(output: Path, name: str = "last") -> dict[str, torch.Tensor]:
+    return load_file(output / name / "model.safetensors")
+
+
+def same(one: Path, other: Path) -> bool:
+    first, second = weights(one), weights(other)
+    return first.keys() == second.keys() and all(torch.equal(second[key], tensor) for key, tensor in first.items())
+
+
+def test_both_stages_leave_everything(finished: Path) -> None:
+    numbers = done(finished)
+    assert list(numbers["sizes"]) == ["2", "5", "8"]
+    assert [one["parts"] for one in numbers["sizes"].values()] == [2, 5, 8]
+    assert [numbers[stage]["steps"] for stage in ("select", "joint")] == [SELECT_STEPS, JOINT_STEPS]
+    assert len(metrics(finished / "select", "loss/ctc/sub")) == SELECT_STEPS
+    assert [len(metrics(finished / "joint", f"loss/ctc/{size}")) for size in ("smallest", "middle")] == [
+        JOINT_STEPS
+    ] * 2
+    assert numbers["best_dev_wer"] == min(metrics(finished / "joint", "dev/wer"))
+    assert len(metrics(finished / "joint", "dev/wer/5")) == JOINT_STEPS // 2
+    assert metrics(finished / "select", "parts/kept")[0] == 8
+    assert metrics(finished / "select", "learning_rate")[-1] > metrics(finished / "joint", "learning_rate")[-1]
+
+
+def test_its_model_runs_at_every_size_as_the_standalone_one_does(finished: Path) -> None:
+    model = load_model(str(finished / "best"))
+    assert model.config.vocab_size == len(load_processor(str(finished / "best")).tokenizer)
+    features, logits = torch.randn(2, 64, model.config.encoder_config.num_mel_bins), []
+    with torch.no_grad():
+        for name, entry in done(finished)["sizes"].items():
+            model.activate(name)
+            logits.append(model(features).logits)
+            small = standalone(model, name)
+            assert torch.allclose(small(features).logits, logits[-1], atol=1e-5)
+            assert small.num_parameters() == entry["parameters"]
+    assert not torch.allclose(logits[0], logits[-1], atol=1e-3)
+
+
+def test_the_decision_is_written_down(finished: Path) -> None:
+    result = result_of(finished)
+    assert sorted(result["ranking"]) == list(range(8))
+    gone = [span for spans in result["spans"] for span in spans if span[1] < SELECT_STEPS]
+    assert len(result["parts"]) == len(result["spans"]) == 8
+    assert sum(bool(spans) and spans[-1][1] == SELECT_STEPS for spans in result["spans"]) == 2
+    assert len(gone) >= 6
+    for one in result["sizes"]:
+        structure = Structure.load(finished / "structures" / f"{one['size']}.json")
+        assert structure == Structure.from_dict(one["structure"])
+        assert sum(kept is not None for block in structure.blocks if block for _, kept in block.items()) == one["parts"]
+        assert one["wer"] == done(finished)["sizes"][one["size"]]["wer"]
+    history = json.loads((finished / "history.json").read_text())
+    assert history["parts"] == result["parts"]
+    assert [history["kept"]] == [sorted(result["ranking"][:2])]
+    assert sum(len(change["left"]) - len(change["back"]) for change in history["changes"]) == 6
+    page = (finished / "supernet.html").read_text()
+    assert page.count("kept in steps") >= 8
+    assert "blocks.1.conv" in page
+    assert "achieved size count parts;" in page
+    assert "keeps 2 of 8 parts" in (finished / "supernet.md").read_text()
+
+
+@pytest.mark.parametrize("stage", ["select", "joint"])
+def test_resumed_equals_uninterrupted(config: Path, finished: Path, stage: str) -> None:
+    output = config.parent / f"resumed-{stage}"
+    shutil.copytree(finished, output)
+    (output / "done.json").unlink()
+    steps = {"select": SELECT_STEPS, "joint": JOINT_STEPS}
+    shutil.rmtree(output / "checkpoints" / stage / f"step-{steps[stage]:08d}")
+    for name in ("last", "best", *(("selected", "joint", "checkpoints/joint") if stage == "select" else ())):
+        shutil.rmtree(output / name)
+    train_here(config, output)
+    assert same(finished, output)
+    for one in steps:
+        assert metrics(output / one, "loss/total") == metrics(finished / one, "loss/total")
+    assert result_of(output) == result_of(finished)
+    assert done(output)["sizes"] == done(finished)["sizes"]
+
+
+def test_started_again_after_the_decision_it_goes_on_with_it(config: Path, finished: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    shutil.copytree(finished, output)
+    (output / "done.json").unlink()
+    for name in ("last", "best", "joint", "checkpoints/joint"):
+        shutil.rmtree(output / name)
+    train_here(config, output)
+    assert same(finished, output)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["--selection.method", "zero_out", "--selection.zero_out.iterations", "3", "--parts.granularity", "component"],
+        ["--selection.method", "ortho_softmax", "--joint.heads", "shared", "--joint.norms", "shared"],
+        ["--selection.method", "every_other_block", "--joint.distill", "0.5"],
+        ["--selection.method", "random", "--sizes.parts", "null", "--sizes.params", "[100%,85%,70%]"],
+    ],
+    ids=["zero_out", "ortho_softmax", "every_other_block", "random"],
+)
+def test_other_selections_and_options(config: Path, tmp_path: Path, overrides: list[str]) -> None:
+    output = train_here(config, tmp_path / "run", "--max_steps", "5", *overrides)
+    losses = {"zero_out": "sparsity", "ortho_softmax": "orthogonality"}
+    method = overrides[1]
+    if method in losses:
+        assert len(metrics(output / "select", f"loss/{losses[method]}")) == 3
+    if method == "every_other_block":
+        assert min(metrics(output / "joint", "loss/distill")) > 0
+    heads = sum("ctc_head" in name and name.endswith("weight") for name in weights(output))
+    assert heads == (1 if method == "ortho_softmax" else len(result_of(output)["sizes"]))
+    if method == "random":
+        assert all(one["achieved"] <= (one["limit"] or one["achieved"]) for one in result_of(output)["sizes"])
+
+
+@pytest.mark.parametrize("family", ["wav2vec2_conformer", "granite_speech5"])
+def test_other_families_train(config: Path, tmp_path: Path, family: str) -> None:
+    text = config.read_text()
+    path = tmp_path / "other.yaml"
+    model = json.dumps({"family": family, "settings": SETTINGS[family]})
+    path.write_text(text[: text.index("model:")] + f"model: {model}\n" + text[text.index("data:") :])
+    parts = ["--sizes.parts", "[3,1]", "--max_steps", "3", "--evaluate_every_steps", "9"]
+    output = train_here(path, tmp_path / "run", *parts)
+    assert next(iter(done(output)["sizes"])) == "1"
+    assert load_model(str(output / "best")).sizes.keys() == done(output)["sizes"].keys()
+
+
+def test_a_checkpoint_becomes_a_supernet(config: Path, finished: Path, tmp_path: Path) -> None:
+    text = config.read_text()
+    path = tmp_path / "more.yaml"
+    checkpoint = f"model:\n  checkpoint: {finished / 'best'}\n"
+    path.write_text(text[: text.index("model:")] + checkpoint + text[text.index("data:") :])
+    output = train_here(path, tmp_path / "run", "--max_steps", "4", "--sizes.parts", "[4,2]")
+    assert list(load_model(str(output / "last")).sizes) == ["2", "4", "8"]
+
+
+def test_two_processes_train(config: Path) -> None:
+    output = config.parent / "two"
+    result = launch(RECIPE, TORCHRUN, config, output, "--max_steps", "5")
+    assert result.returncode == 0, result.stderr
+    assert len(metrics(output / "joint", "loss/total")) == 2
+    assert done(output)["joint"]["skipped_steps"] == 0
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["--sizes.parts", "[2,5]"], "sizes.parts must decrease, largest first; got 2, 5"),
+        (["--sizes.parts", "null", "--sizes.params", "[1%]"], "The size 1% in sizes.params is .* cannot be reached"),
+        (
+            ["--sizes.parts", "[7,6,5,4,3,2,1,0]"],
+            "9 sizes in sizes.parts need at least as many parts, but .* has 8",
+        ),
+        (["--max_steps", "1"], "leaves 1 and 0 for the two stages"),
+    ],
+)
+def test_impossible_runs_are_refused(config: Path, tmp_path: Path, overrides: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        train_here(config, tmp_path / "run", *overrides)
+
+
+def test_settings_of_a_stage_that_has_begun_cannot_change(config: Path, finished: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    shutil.copytree(finished, output)
+    (output / "done.json").unlink()
+    with pytest.raises(ValueError, match=r"joint.distill was 0.0, is 0.5"):
+        train_here(config, output, "--joint.distill", "0.5")
+    with pytest.raises(ValueError, match=r"selection.sub was 0.3, is 0.1"):
+        train_here(config, output, "--selection.sub", "0.1")

@@ -1,0 +1,208 @@
+"""Learning to skip: gradients in every family, the weighted loss, what is drawn, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from compress.conformers import blocks_of, frame_mask, prepare_for_training, structure_of
+from compress.distill import output_divergence
+from compress.elastic import make as make_elastic
+from compress.elastic import rule_structures
+from compress.elastic.rules import ElasticConfig
+from compress.removal import remove
+from compress.skipping.make import make
+from compress.skipping.settings import Skipping, SkippingError, read_skipping
+from compress.skipping.skipper import HEADS, skipper_of
+from compress.training.ctc import ctc_loss
+from compress.training.inter_ctc import InterCtcConfig
+from compress.training.recogniser import Recogniser, to_minimise
+from compress.training.skipping import SkippingConfig, SkippingObjective, skipping_config, skipping_model
+from tests.tiny import CTC_MODELS, batch, parakeet, random_structure
+
+LABELS = torch.tensor([[3, 4, 5], [6, 7, -100]])
+HALF = 0.06
+"""About half of the frames of the tiny models have a blank more likely than that."""
+
+
+def recogniser(model: PreTrainedModel, config: SkippingConfig) -> Recogniser:
+    return Recogniser(skipping_model(model, config).train(), skipping=config, seed=0)
+
+
+def loss_of(one: Recogniser, inputs: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[Tensor]]:
+    logits = one(**inputs)
+    mask = frame_mask(one.model, inputs, logits[0].shape[1])
+    return one.losses(logits, mask, LABELS, int(one.model.config.pad_token_id))[0], logits
+
+
+def threshold_between(model: PreTrainedModel, inputs: dict[str, Tensor]) -> float:
+    """One at which about half of the frames skip."""
+    model.eval()
+    model.set_skipping(threshold=0.5)
+    with torch.no_grad():
+        model(**inputs)
+    blank = model.skipper.blank[model.skipper.valid].sort().values
+    model.train()
+    return float(blank[len(blank) // 2 - 1 : len(blank) // 2 + 1].mean())
+
+
+@pytest.mark.parametrize("name", CTC_MODELS)
+@pytest.mark.parametrize("factorised", [False, True])
+def test_every_weight_learns_while_frames_skip(name: str, factorised: bool) -> None:
+    one = recogniser(CTC_MODELS[name](), SkippingConfig(factorised=factorised, extension=0))
+    model, inputs = one.model, batch(one.model)
+    model.set_skipping(threshold=threshold_between(model, inputs))
+    losses, _ = loss_of(one, inputs)
+    to_minimise(losses).backward()
+    assert 0 < float(losses["skipped"]) < 1
+    for name_, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, name_
+            assert parameter.grad.isfinite().all(), name_
+    blocks, first = blocks_of(model), model.skipper.settings.first_blocks
+    for block in (blocks[first - 1], blocks[first]):
+        assert any(parameter.grad.any() for parameter in block.parameters() if parameter.grad is not None)
+
+
+def test_the_loss_is_weighted_and_the_last_output_gets_nothing_of_the_divergence() -> None:
+    config = SkippingConfig(first_blocks=(1, 2), weight=0.4, distillation=0.5, simulated=0.0)
+    one = recogniser(parakeet(), config)
+    prepared = one.model
+    inputs = batch(prepared)
+    losses, logits = loss_of(one, inputs)
+    mask = frame_mask(prepared, inputs, logits[0].shape[1])
+    ctc = [ctc_loss(x, mask, LABELS, 19)[0] for x in logits]
+    divergence = sum(output_divergence(x, logits[0].detach(), mask) for x in logits[1:]) / 2
+    expected = 0.6 * ctc[0] + 0.4 * ((ctc[1] + ctc[2]) / 2 + 0.5 * divergence)
+    torch.testing.assert_close(to_minimise(losses), expected)
+    assert set(losses) == {"ctc", "skipping_ctc", "skipping_divergence", "total"}
+    (gradient,) = torch.autograd.grad(losses["skipping_divergence"], prepared.ctc_head.weight, allow_unused=True)
+    assert gradient is None
+
+
+def test_the_gradient_is_that_of_the_gathered_sequences() -> None:
+    """What a frame that skips has in it behind the first blocks reaches the loss by its own output only."""
+    one = recogniser(parakeet(), SkippingConfig(extension=0))
+    model, inputs = one.model, batch(one.model)
+    model.eval()
+    threshold = threshold_between(model, inputs)
+    model.set_skipping(threshold=threshold, extension=0)
+    model.eval()
+    states: list[Tensor] = []
+
+    def keep(module: torch.nn.Module, args: object, output: Tensor) -> None:
+        output.retain_grad()
+        states.append(output)
+
+    block = blocks_of(model)[0]
+    handle = block.register_forward_hook(keep)
+    block._forward_hooks.move_to_end(handle.id, last=False)
+    output = model(**inputs).logits
+    kept = model.skipper.kept
+    output[kept].sum().backward()
+    assert states[0].grad is not None
+    assert states[0].grad[kept].any()
+    assert not states[0].grad[~kept].any()
+
+
+def test_in_training_an_utterance_without_spikes_keeps_all_frames() -> None:
+    one = recogniser(parakeet(), SkippingConfig(threshold=0.0))
+    losses, _ = loss_of(one, batch(one.model))
+    assert "skipped" in losses
+    assert float(losses["skipped"]) == 0
+    one.eval()
+    one(**batch(one.model))
+    assert not one.model.skipper.kept.any()
+
+
+def test_each_batch_skips_behind_one_of_the_heads_or_not_at_all_and_resumes_exactly() -> None:
+    model = make(parakeet(), Skipping(2, heads=(1, 2)))
+    objective = SkippingObjective(model, SkippingConfig(simulated=0.7), seed=3)
+
+    def drawn(one: SkippingObjective) -> int | None:
+        one.draw(model)
+        return model.skipper.in_training
+
+    first = [drawn(objective) for _ in range(60)]
+    assert set(first) == {None, 1, 2}
+    state = objective.state_dict()
+    rest = [drawn(objective) for _ in range(20)]
+    again = SkippingObjective(model, SkippingConfig(simulated=0.7), seed=9)
+    again.load_state_dict(state)
+    assert [drawn(again) for _ in range(20)] == rest
+    never = SkippingObjective(model, SkippingConfig(simulated=0.0), seed=3)
+    assert {drawn(never) for _ in range(20)} == {None}
+
+
+def test_in_eval_mode_the_chosen_head_decides_whatever_training_drew() -> None:
+    one = recogniser(parakeet(), SkippingConfig(first_blocks=(1, 2), threshold=0.5))
+    inputs = batch(one.model)
+    one.model.skipper.in_training = None
+    one.eval()
+    assert len(one(**inputs)) == 1
+    assert one.model.skipper.blank is not None
+
+
+def test_what_is_null_is_as_the_checkpoint_has_it() -> None:
+    known = Skipping(2, 0.8, 3, heads=(1, 2), own_heads=False, factorised=True)
+    model = make(parakeet(), known)
+    assert SkippingConfig().settings(model) == known
+    assert SkippingConfig(threshold=0.9, first_blocks=(2,)).settings(model) == Skipping(
+        2, 0.9, 3, heads=(2,), own_heads=False, factorised=True
+    )
+    assert SkippingConfig().settings(parakeet()) == Skipping(1, heads=(1,))
+    assert read_skipping(skipping_config(parakeet().config, SkippingConfig()).skipping) == Skipping(1, heads=(1,))
+    assert skipping_config(parakeet().config, None).model_type == "parakeet_ctc"
+
+
+def test_a_checkpoint_that_skips_goes_on_learning_it_by_itself() -> None:
+    one = Recogniser(make(parakeet(), Skipping(1, heads=(1,))).train())
+    losses, _ = loss_of(one, batch(one.model))
+    assert "skipping_ctc" in losses
+
+
+def test_pruned_and_elastic_models_learn_to_skip() -> None:
+    pruned = remove(parakeet(), random_structure(parakeet(), 3, drop_blocks=False))
+    elastic = make_elastic(parakeet(), rule_structures(parakeet(), ElasticConfig((2,))))
+    for model in (pruned, elastic):
+        found = skipping_model(model, SkippingConfig(own_heads=True))
+        assert structure_of(found) == structure_of(model)
+        assert getattr(found.config, "sizes", None) == getattr(model.config, "sizes", None)
+        one = Recogniser(found.train(), skipping=SkippingConfig())
+        to_minimise(loss_of(one, batch(found))[0]).backward()
+        assert getattr(found, HEADS)[0].weight.grad is not None
+        assert skipper_of(found) is not None
+
+
+def test_gradient_checkpointing_gives_the_same_gradients() -> None:
+    found = []
+    for checkpointing in (False, True):
+        one = recogniser(parakeet(), SkippingConfig(extension=0))
+        model, inputs = one.model, batch(one.model)
+        prepare_for_training(model, dropout=0.0)
+        model.set_skipping(threshold=threshold_between(model, inputs))
+        if checkpointing:
+            model.gradient_checkpointing_enable()
+        to_minimise(loss_of(one, inputs)[0]).backward()
+        found.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    assert found[0].keys() == found[1].keys()
+    for name in found[0]:
+        torch.testing.assert_close(found[0][name], found[1][name], rtol=1e-4, atol=1e-6)
+
+
+def test_what_is_refused() -> None:
+    model = make(parakeet(), Skipping(1, heads=(1,)))
+    with pytest.raises(ValueError, match="set inter_ctc to null"):
+        Recogniser(model, inter_ctc=InterCtcConfig(blocks=(1,)))
+    with pytest.raises(SkippingError, match="is from 1 to 2"):
+        SkippingConfig(first_blocks=(3,)).settings(parakeet())
+    for wrong, message in (
+        ({"weight": 1.0}, "above 0 and below 1"),
+        ({"distillation": -1.0}, "must be 0 or more"),
+        ({"simulated": 1.5}, "share of batches"),
+        ({"first_blocks": ()}, "must name a number of blocks"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            SkippingConfig(**wrong)

@@ -1,0 +1,230 @@
+"""The nets of a supernet's two stages: what runs, what gets gradients, and what the losses are."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import compress
+from compress.conformers import frame_mask, prepare_for_training
+from compress.elastic import make, standalone
+from compress.elastic.supernet import (
+    PartsConfig,
+    SelectionConfig,
+    SizesConfig,
+    make_selection,
+    make_sizes,
+    parts_of,
+)
+from compress.elastic.supernet.ortho_softmax import OrthoSoftmaxConfig
+from compress.elastic.supernet.top_k import TopKConfig
+from compress.sizes import sizes_of
+from compress.training.ctc import ctc_loss
+from compress.training.recogniser import to_minimise
+from compress.training.supernet import JointConfig, JointNet, SelectionNet
+from tests.recipes.launching import LAUNCH_SECONDS, REPOSITORY, TORCHRUN, environment
+from tests.tiny import CTC_MODELS, batch, parakeet, random_structure
+
+LABELS = torch.tensor([[3, 4, 5], [6, 7, -100]])
+FAMILIES = pytest.mark.parametrize("name", {name.partition("-")[0]: name for name in CTC_MODELS}.values())
+
+
+def selecting(model: Any, config: SelectionConfig, parts: tuple[int, ...] = (8, 5, 2)) -> SelectionNet:
+    prepare_for_training(model, dropout=0.0)
+    asked = SizesConfig(parts=parts)
+    sizes = make_sizes(asked, parts_of(model, PartsConfig("module"), asked.table(model.config)))
+    return SelectionNet(model.train(), make_selection(config, sizes, 10, seed=0), config)
+
+
+def joint(model: Any, config: JointConfig, parts: tuple[int, ...] = (8, 5, 2)) -> JointNet:
+    asked = SizesConfig(parts=parts)
+    sizes = make_sizes(asked, parts_of(model, PartsConfig("module"), asked.table(model.config)))
+    elastic = make(model, sizes.structures(list(range(len(sizes.parts)))), own=config.own)
+    prepare_for_training(elastic, dropout=0.0)
+    return JointNet(elastic.train(), config, seed=0)
+
+
+def losses_of(net: SelectionNet | JointNet) -> dict[str, Tensor]:
+    inputs = batch(net.model)
+    logits = net(**inputs)
+    frames = frame_mask(net.model, inputs, logits[0].shape[1])
+    return net.losses(logits, frames, LABELS, int(net.model.config.pad_token_id))[0]
+
+
+@FAMILIES
+def test_the_first_stage_trains_the_whole_model_and_the_removed_one(name: str) -> None:
+    model = CTC_MODELS[name]()
+    net = selecting(model, SelectionConfig(top_k=TopKConfig(descent=0.0)))
+    with torch.no_grad():
+        net.selection.scores.copy_(torch.randn(len(net.selection.parts), generator=torch.Generator().manual_seed(0)))
+    structure = net.selection.parts.structure(net.selection.kept(0))
+    with torch.no_grad():
+        full, sub = net(**batch(model))
+    net.detach()
+    small = compress.remove(model, structure)
+    prepare_for_training(small, dropout=0.0)
+    inputs = batch(model)
+    with torch.no_grad():
+        for logits, one in ((full, model), (sub, small)):
+            expected = one(**inputs).logits
+            mask = frame_mask(one, inputs, expected.shape[1])
+            assert torch.allclose(logits[mask], expected[mask], atol=1e-4)
+
+
+@FAMILIES
+def test_every_weight_and_score_gets_a_gradient_in_the_first_stage(name: str) -> None:
+    net = selecting(CTC_MODELS[name](), SelectionConfig())
+    net.step = 3
+    to_minimise(losses_of(net)).backward()
+    assert all(p.grad is not None for p in net.parameters() if p.requires_grad)
+    scores: Any = net.selection.scores
+    assert (scores.grad != 0).all()
+
+
+def test_running_statistics_follow_the_whole_model_alone() -> None:
+    plain = parakeet()
+    prepare_for_training(plain, dropout=0.0)
+    plain.train()(**batch(plain))
+    net = selecting(parakeet(), SelectionConfig(method="random"))
+    net.step = 9
+    net(**batch(net.model))
+    expected = dict(plain.named_buffers())
+    assert all(torch.equal(expected[name], buffer) for name, buffer in net.model.named_buffers())
+
+
+def test_losses_of_the_first_stage() -> None:
+    net = selecting(parakeet(), SelectionConfig(method="zero_out", full=0.9, sub=0.2))
+    found = losses_of(net)
+    assert float(found["total"].detach()) == pytest.approx(
+        float((0.9 * found["ctc"] + 0.2 * found["ctc/sub"] + found["sparsity"]).detach()), rel=1e-5
+    )
+    focal = selecting(parakeet(), SelectionConfig(method="ortho_softmax", ortho_softmax=OrthoSoftmaxConfig(penalty=0)))
+    found = {name: loss.detach() for name, loss in losses_of(focal).items()}
+    expected = found["ctc"] + 0.3 * (1 - (-found["ctc/sub"]).exp()) * found["ctc/sub"]
+    assert float(found["total"]) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_gates_and_scores_stay_float32_under_autocast() -> None:
+    for method in ("top_k", "zero_out", "ortho_softmax"):
+        net = selecting(parakeet(), SelectionConfig(method=method))  # type: ignore[arg-type]
+        net.step = 5
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = net(**batch(net.model))
+        assert torch.isfinite(logits[1]).all()
+        assert net.selection.values(5).dtype == torch.float32
+
+
+def test_the_sandwich_rule_draws_one_size_between() -> None:
+    four = joint(parakeet(), JointConfig(), (11, 8, 5, 2))
+    assert four.names == ["2", "5", "8", "11", "12"]
+    drawn = [four.draw() for _ in range(300)]
+    assert all(one[:2] == ["12", "2"] and len(one) == 3 for one in drawn)
+    counts = Counter(one[2] for one in drawn)
+    assert set(counts) == {"5", "8", "11"}
+    assert min(counts.values()) > 70
+    three, two = joint(parakeet(), JointConfig(), (8, 2)), joint(parakeet(), JointConfig(), (2,))
+    assert three.draw() == ["12", "2", "8"]
+    assert two.draw() == ["12", "2"]
+
+
+@FAMILIES
+def test_the_second_stage_runs_each_size_as_the_elastic_model_does(name: str) -> None:
+    net = joint(CTC_MODELS[name](), JointConfig(stochastic_depth=0.0))
+    net.eval()
+    inputs = batch(net.model)
+    with torch.no_grad():
+        logits = net(**inputs)
+        assert net.model.size == net.names[-1]
+        for size, found in zip(net.running, logits, strict=True):
+            net.model.activate(size)
+            assert torch.equal(net.model(**inputs).logits, found)
+    assert not torch.equal(logits[0], logits[1])
+
+
+def test_modules_that_the_smallest_size_lacks_are_left_out_now_and_then() -> None:
+    net = joint(parakeet(), JointConfig(stochastic_depth=0.5))
+    smallest = sizes_of(net.model)[net.names[0]]
+    lacking = [
+        (b, name) for b, block in enumerate(smallest.blocks) if block for name, kept in block.items() if not kept
+    ]
+    assert net.stochastic.places == lacking
+    assert len(lacking) == 12 - 2
+    state = net.noise.state_dict()
+    first, other = (net(**batch(net.model))[0] for _ in range(2))
+    net.noise.load_state_dict(state)
+    assert not torch.equal(first, other)
+    assert torch.equal(first, net(**batch(net.model))[0])
+
+
+def test_losses_of_the_second_stage() -> None:
+    config = JointConfig(full=0.9, smallest=0.4, middle=0.2, distill=0.5, stochastic_depth=0.0)
+    net = joint(parakeet(), config)
+    inputs = batch(net.model)
+    logits = net(**inputs)
+    frames = frame_mask(net.model, inputs, logits[0].shape[1])
+    blank = int(net.model.config.pad_token_id)
+    found = {name: loss.item() for name, loss in net.losses(logits, frames, LABELS, blank)[0].items()}
+    single = [ctc_loss(one, frames, LABELS, blank)[0].item() for one in logits]
+    assert [found[name] for name in ("ctc", "ctc/smallest", "ctc/middle")] == pytest.approx(single)
+    expected = 0.9 * single[0] + 0.4 * single[1] + 0.2 * single[2] + 0.5 * found["distill"]
+    assert found["total"] == pytest.approx(expected, rel=1e-5)
+    assert found["distill"] > 0
+    full, *smaller = (one.detach().requires_grad_() for one in logits)
+    net.losses([full, *smaller], frames, LABELS, blank)[0]["distill"].backward()
+    assert full.grad is None
+    assert all(one.grad is not None for one in smaller)
+
+
+def test_all_shared_weights_and_the_heads_of_the_step_learn_in_the_second_stage() -> None:
+    net = joint(parakeet(), JointConfig(), (11, 8, 5, 2))
+    to_minimise(losses_of(net)).backward()
+    without = {name for name, p in net.named_parameters() if p.requires_grad and p.grad is None}
+    assert all("per_size" in name for name in without)
+    heads = {name for name, _ in net.named_parameters() if "ctc_head" in name}
+    assert len(heads & without) == len(heads) * 2 // 5
+
+
+def test_a_pruned_model_becomes_a_supernet() -> None:
+    model = compress.remove(parakeet(), random_structure(parakeet(), 3))
+    prepare_for_training(model, dropout=0.0)
+    asked = SizesConfig(params=("90%", "70%"))
+    sizes = make_sizes(asked, parts_of(model, PartsConfig("component"), asked.table(model.config)))
+    config = SelectionConfig()
+    net = SelectionNet(model.train(), make_selection(config, sizes, 10, seed=0), config)
+    to_minimise(losses_of(net)).backward()
+    elastic = make(net.detach(), sizes.structures(net.selection.ranking()), own=JointConfig().own)
+    prepare_for_training(elastic, dropout=0.0)
+    both = JointNet(elastic.train(), JointConfig(), seed=0)
+    to_minimise(losses_of(both)).backward()
+    for name, limit in sizes.limits.items():
+        assert standalone(elastic, name).num_parameters() <= limit
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"smallest": -0.1}, "joint.smallest must be at least 0"), ({"stochastic_depth": 1.0}, "joint.stochastic_depth")],
+)
+def test_wrong_settings_are_refused_by_name(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        JointConfig(**settings)
+
+
+def test_two_processes_train_as_one_would(tmp_path: Path) -> None:
+    out = tmp_path / "found.json"
+    ended = subprocess.run(
+        [*TORCHRUN, "-m", "tests.training.two_supernets", str(out)],
+        cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=LAUNCH_SECONDS, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    for stage in json.loads(out.read_text()).values():
+        assert stage["averaged_minus_mean"] < 1e-6
+        assert stage["weights_differ"] == 0.0
+        assert all(one == other for one, other in stage["choices"])
+        assert len({str(one) for one, _ in stage["choices"]}) > 1
