@@ -140,7 +140,7 @@ def _best(folder: Path, depth: int) -> tuple[str, str]:
 def _measured(folder: Path) -> list[tuple[str, str]]:
     """Training and choice of blocks of every elastic model that has its reports, in the order of the table."""
     every = itertools.product((one.name for one in ELASTIC), CHOICES)
-    return [row for row in every if all((_place(folder, *row) / f"report-{split}").exists() for split in SPLITS)]
+    return [row for row in every if all(_report(folder, *row, split).exists() for split in SPLITS)]
 
 
 def _title(name: str) -> str:
@@ -151,9 +151,13 @@ def _place(folder: Path, name: str, choice: str) -> Path:
     return folder / "elastic" / f"{name}-{choice}"
 
 
+def _report(folder: Path, name: str, choice: str, split: str) -> Path:
+    return _place(folder, name, choice) / f"report-{split}" / "report.json"
+
+
 def _depths(folder: Path, name: str, choice: str, split: str) -> dict[int, dict[str, Any]]:
     """What `compress evaluate` says of each depth, the deepest first."""
-    report = read(_place(folder, name, choice) / f"report-{split}" / "report.json")
+    report = read(_report(folder, name, choice, split))
     return {int(one["size"]): one for one in reversed(report["sizes"])}
 
 
