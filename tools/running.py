@@ -27,17 +27,17 @@ COMPRESS = (sys.executable, "-m", "compress")
 PERCENT = 100
 
 
-def execute(command: Sequence[str], log: Path) -> None:
+def execute(command: Sequence[str], log: Path, *, stop: bool = True) -> None:
     """Runs a command in the repository, with this checkout's package; what it says is appended to a log.
 
     Raises:
-        SystemExit: if it fails.
+        SystemExit: if it fails, and `stop` does not say that the log will do.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     with log.open("a") as file:
         done = subprocess.run(command, cwd=REPOSITORY, env=environment, stdout=file, stderr=file, check=False)
-    if done.returncode:
+    if done.returncode and stop:
         raise SystemExit(f"{' '.join(command)} failed; {log} says why.")
 
 
@@ -53,7 +53,8 @@ def evaluate(model: str | Path, data: str, report: Path, *options: str) -> dict[
     if not (report / "report.json").exists():
         given = ("--data", data, "--out", str(report), "--speed.repetitions", "1", *options)
         execute((*COMPRESS, "evaluate", str(model), *given), report.with_name(f"{report.name}.log"))
-    return read(report / "report.json")
+    found: dict[str, Any] = read(report / "report.json")
+    return found
 
 
 def search(model: str | Path, data: str, out: Path, *options: str) -> dict[str, Any]:
@@ -61,7 +62,8 @@ def search(model: str | Path, data: str, out: Path, *options: str) -> dict[str, 
     if not (out / "search.json").exists():
         given = ("--data", data, "--out", str(out), *options)
         execute((*COMPRESS, "search", str(model), *given), out.with_name(f"{out.name}.log"))
-    return read(out / "search.json")
+    found: dict[str, Any] = read(out / "search.json")
+    return found
 
 
 def typed() -> str:
@@ -77,13 +79,13 @@ def remember(state: Path, **more: Any) -> None:
 
 def recall(state: Path) -> dict[str, Any]:
     """What `remember` noted; nothing where it never ran."""
-    return read(state) if state.exists() else {}
+    found: dict[str, Any] = read(state) if state.exists() else {}
+    return found
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> Any:
     """A file of JSON."""
-    result: dict[str, Any] = json.loads(path.read_text())
-    return result
+    return json.loads(path.read_text())
 
 
 def rate(value: float, interval: Sequence[float], *, bold: bool = False) -> str:

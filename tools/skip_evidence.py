@@ -17,10 +17,6 @@ trial, about five minutes on two cores:
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -29,7 +25,8 @@ from typing import Any
 
 import jsonargparse
 import torch
-from add_result import RESULTS, append_entry, facts, head_commit
+from add_result import RESULTS, append_entry, facts
+from running import COMPRESS, LAUNCH, execute, read, recall, remember, typed
 from transformers import PreTrainedModel
 
 from compress.checkpoint import load_model, load_processor
@@ -47,9 +44,7 @@ from compress.skipping.skipper import required_skipper, skipper_of
 from compress.skipping.usage import Frames, SkippingMacs, skipped_share
 from compress.training.models import ModelConfig, build_model
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 STATE, SWEEP, SPEED = "skip-evidence.json", "sweep.json", "speed.json"
-LAUNCH = (sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1", "--num_machines", "1")
 RATE = 16000
 OFF = 1.0
 
@@ -96,7 +91,7 @@ def run(
         threads: of torch.
     """
     folder = Path(out).absolute()
-    _note(folder, {"run": _command()})
+    remember(folder / STATE, run=typed())
     blocks = len(blocks_of(load_model(teacher)))
     places = sorted({max(1, blocks // 3), blocks // 2, 2 * blocks // 3})
     common = ["--data.source", data, "--threads", str(threads)]
@@ -212,7 +207,7 @@ def speed(
         threads: of torch.
     """
     folder = Path(out).absolute()
-    _note(folder, {"speed": _command()})
+    remember(folder / STATE, speed=typed())
     sizes = {"hidden_size": hidden_size, "num_hidden_layers": blocks, "intermediate_size": 4 * hidden_size}
     more = {"num_attention_heads": 8, "subsampling_factor": 8, "subsampling_conv_channels": 256}
     config = ModelConfig(family=family, settings={**sizes, **more})
@@ -267,13 +262,13 @@ def table(*, out: str, title: str, data: str, note: str = "", results: str = str
         results: the file to append to.
     """
     folder = Path(out).absolute()
-    state = _read(folder / STATE)
+    state = recall(folder / STATE)
     commands = " ; ".join(state[name] for name in ("run", "speed") if name in state)
     lines = facts(commands, data, note, commit=state.get("commit"))
     if (folder / SWEEP).exists():
-        lines += _sweep_lines(_read(folder / SWEEP))
+        lines += _sweep_lines(read(folder / SWEEP))
     if (folder / SPEED).exists():
-        lines += _speed_lines(_read(folder / SPEED))
+        lines += _speed_lines(read(folder / SPEED))
     append_entry(Path(results), title, lines)
 
 
@@ -315,42 +310,18 @@ def _speed_lines(found: dict[str, Any]) -> list[str]:
 
 def _recipe(recipe: str, output: Path, options: Sequence[str]) -> None:
     if not (output / "done.json").exists():
-        _execute((*LAUNCH, recipe, *options, "--output", str(output)), output.with_suffix(".log"))
+        execute((*LAUNCH, recipe, *options, "--output", str(output)), output.with_suffix(".log"))
 
 
 def _calibrate(model: Path, data: str, out: Path, increase: float) -> None:
     """A choice on dev; where no setting holds, the log says so."""
     if not out.exists():
         given = ("--data", data, "--data.split", "dev", "--max_wer_increase", str(increase), "--out", str(out))
-        _execute((sys.executable, "-m", "compress", "skip", str(model), *given), out.with_suffix(".log"), stop=False)
-
-
-def _execute(command: Sequence[str], log: Path, *, stop: bool = True) -> None:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    with log.open("a") as file:
-        done = subprocess.run(command, cwd=REPOSITORY, env=environment, stdout=file, stderr=file, check=False)
-    if done.returncode and stop:
-        raise SystemExit(f"{' '.join(command)} failed; {log} says why.")
+        execute((*COMPRESS, "skip", str(model), *given), out.with_suffix(".log"), stop=False)
 
 
 def _given(options: dict[str, int | None]) -> list[str]:
     return [word for name, value in options.items() if value is not None for word in (name, str(value))]
-
-
-def _note(folder: Path, more: dict[str, Any]) -> None:
-    """What was run here last, for `table`."""
-    before = _read(folder / STATE) if (folder / STATE).exists() else {}
-    write_json(folder / STATE, before | {"commit": head_commit()} | more)
-
-
-def _read(path: Path) -> Any:
-    return json.loads(path.read_text())
-
-
-def _command() -> str:
-    words = (os.path.relpath(word, REPOSITORY) if os.path.isabs(word) else word for word in sys.argv)
-    return " ".join(["python", *words])
 
 
 if __name__ == "__main__":

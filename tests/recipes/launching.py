@@ -15,11 +15,29 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from compress.config import parse
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 RATE = 16000
 LAUNCH_SECONDS = 240
 ACCELERATE = (sys.executable, "-m", "accelerate.commands.launch", "--cpu")
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+TINY = """
+output: OUTPUT
+model:
+  family: parakeet
+  settings:
+    hidden_size: 16
+    num_hidden_layers: BLOCKS
+    num_attention_heads: 2
+    intermediate_size: 32
+    subsampling_conv_channels: 4
+    subsampling_factor: 4
+data:
+  source: DATA
+  cache_dir: CACHE
+"""
+"""How the config of a tiny model on this speech begins; see `speech_and_config`."""
 PITCHES = {"low": 200.0, "mid": 500.0, "high": 1200.0}
 
 
@@ -83,6 +101,13 @@ def metrics(output: Path, name: str) -> list[float]:
 def done(output: Path) -> dict[str, Any]:
     result: dict[str, Any] = json.loads((output / "done.json").read_text())
     return result
+
+
+def run_here(recipe: str, config: Path, output: Path, *overrides: str) -> Path:
+    """Runs a recipe in this process; returns its output folder."""
+    module = load_recipe(recipe)
+    module.main(parse(module.Config, ["--config", str(config), "--output", str(output), *overrides], prog=recipe))
+    return output
 
 
 def load_recipe(recipe: str) -> Any:

@@ -10,28 +10,16 @@ import torch
 from safetensors.torch import load_file
 
 from compress.checkpoint import load_model
-from compress.config import parse
 from compress.skipping.settings import Skipping, read_skipping
-from tests.recipes.launching import TORCHRUN, done, launch, load_recipe, metrics, speech_and_config
+from tests.recipes.launching import TINY, TORCHRUN, done, launch, metrics, run_here, speech_and_config
 
 TRAIN, PRUNE = "recipes/train.py", "recipes/prune.py"
 STEPS, LEARN, RECOVER = 6, 3, 2
 LOSSES = ("ctc", "skipping_ctc", "skipping_divergence", "total")
 
-CONFIG = f"""
-output: OUTPUT
-model:
-  family: parakeet
-  settings:
-    hidden_size: 16
-    num_hidden_layers: 4
-    num_attention_heads: 2
-    intermediate_size: 32
-    subsampling_conv_channels: 4
-    subsampling_factor: 4
-data:
-  source: DATA
-  cache_dir: CACHE
+CONFIG = (
+    TINY.replace("BLOCKS", "4")
+    + f"""
 batch:
   seconds: 12
   workers: 0
@@ -50,6 +38,7 @@ checkpoint_every_steps: 3
 log_every_steps: 1
 threads: 1
 """
+)
 
 
 @pytest.fixture(scope="module")
@@ -57,15 +46,9 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return speech_and_config(tmp_path_factory.mktemp("tones"), CONFIG)
 
 
-def run(recipe: str, config: Path, output: Path, *overrides: str) -> Path:
-    module = load_recipe(recipe)
-    module.main(parse(module.Config, ["--config", str(config), "--output", str(output), *overrides], prog=recipe))
-    return output
-
-
 @pytest.fixture(scope="module")
 def finished(config: Path) -> Path:
-    return run(TRAIN, config, config.parent / "finished")
+    return run_here(TRAIN, config, config.parent / "finished")
 
 
 def test_the_losses_are_weighted_and_frames_skip(finished: Path) -> None:
@@ -90,7 +73,7 @@ def test_resumed_equals_uninterrupted(config: Path, finished: Path) -> None:
     (output / "done.json").unlink()
     shutil.rmtree(output / "checkpoints" / "step-00000006")
     shutil.rmtree(output / "last")
-    run(TRAIN, config, output)
+    run_here(TRAIN, config, output)
     whole, resumed = (load_file(folder / "last" / "model.safetensors") for folder in (finished, output))
     assert all(torch.equal(resumed[key], tensor) for key, tensor in whole.items())
     assert metrics(output, "loss/skipped") == metrics(finished, "loss/skipped")
@@ -117,7 +100,7 @@ def pruning(config: Path, finished: Path) -> Path:
 
 
 def test_a_checkpoint_that_skips_is_pruned_and_learns_on(pruning: Path, finished: Path) -> None:
-    output = run(PRUNE, pruning, pruning.parent / "pruned")
+    output = run_here(PRUNE, pruning, pruning.parent / "pruned")
     for phase, steps in (("learn", LEARN), ("recover", RECOVER)):
         values = metrics(output / phase, "loss/skipping")
         assert len(values) == steps
@@ -128,8 +111,10 @@ def test_a_checkpoint_that_skips_is_pruned_and_learns_on(pruning: Path, finished
 
 
 def test_pruning_can_add_skipping(config: Path, pruning: Path) -> None:
-    plain = run(TRAIN, config, config.parent / "plain", "--skipping", "null", "--max_steps", "2", "--elastic", "null")
-    output = run(
+    plain = run_here(
+        TRAIN, config, config.parent / "plain", "--skipping", "null", "--max_steps", "2", "--elastic", "null"
+    )
+    output = run_here(
         PRUNE, pruning, config.parent / "added", "--teacher", str(plain / "last"), "--structure", "magnitude",
         "--skipping.first_blocks", "[2]",
     )  # fmt: skip
@@ -139,4 +124,4 @@ def test_pruning_can_add_skipping(config: Path, pruning: Path) -> None:
 
 def test_two_kinds_of_intermediate_outputs_are_refused(config: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="set inter_ctc to null"):
-        run(TRAIN, config, tmp_path / "run", "--inter_ctc.blocks", "[1]")
+        run_here(TRAIN, config, tmp_path / "run", "--inter_ctc.blocks", "[1]")

@@ -17,6 +17,7 @@ from tests.recipes.launching import (
     ACCELERATE,
     LAUNCH_SECONDS,
     REPOSITORY,
+    TINY,
     TORCHRUN,
     command,
     done,
@@ -30,20 +31,9 @@ from tests.recipes.launching import (
 RECIPE = "recipes/train.py"
 STEPS = 6
 
-CONFIG = f"""
-output: OUTPUT
-model:
-  family: parakeet
-  settings:
-    hidden_size: 16
-    num_hidden_layers: 1
-    num_attention_heads: 2
-    intermediate_size: 32
-    subsampling_conv_channels: 4
-    subsampling_factor: 4
-data:
-  source: DATA
-  cache_dir: CACHE
+CONFIG = (
+    TINY.replace("BLOCKS", "1")
+    + f"""
 batch:
   seconds: 12
 augment:
@@ -57,6 +47,7 @@ checkpoint_every_steps: 2
 log_every_steps: 1
 threads: 1
 """
+)
 
 
 @pytest.fixture(scope="module")

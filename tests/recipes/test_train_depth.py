@@ -10,33 +10,22 @@ import torch
 from safetensors.torch import load_file
 
 from compress.checkpoint import load_model
-from compress.config import parse
 from tests.recipes.launching import (
+    TINY,
     TORCHRUN,
     done,
     launch,
-    load_recipe,
     metrics,
+    run_here,
     speech_and_config,
 )
 
 RECIPE = "recipes/train.py"
 STEPS = 6
 
-CONFIG = f"""
-output: OUTPUT
-model:
-  family: parakeet
-  settings:
-    hidden_size: 16
-    num_hidden_layers: 4
-    num_attention_heads: 2
-    intermediate_size: 32
-    subsampling_conv_channels: 4
-    subsampling_factor: 4
-data:
-  source: DATA
-  cache_dir: CACHE
+CONFIG = (
+    TINY.replace("BLOCKS", "4")
+    + f"""
 batch:
   seconds: 12
   workers: 0
@@ -54,6 +43,7 @@ checkpoint_every_steps: 3
 log_every_steps: 1
 threads: 1
 """
+)
 
 
 @pytest.fixture(scope="module")
@@ -61,15 +51,9 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return speech_and_config(tmp_path_factory.mktemp("tones"), CONFIG)
 
 
-def train_here(config: Path, output: Path, *overrides: str) -> Path:
-    recipe = load_recipe(RECIPE)
-    recipe.main(parse(recipe.Config, ["--config", str(config), "--output", str(output), *overrides], prog="train.py"))
-    return output
-
-
 @pytest.fixture(scope="module")
 def finished(config: Path) -> Path:
-    return train_here(config, config.parent / "finished")
+    return run_here(RECIPE, config, config.parent / "finished")
 
 
 def test_all_losses_are_reported_and_finite(finished: Path) -> None:
@@ -98,7 +82,7 @@ def test_resumed_equals_uninterrupted(config: Path, finished: Path) -> None:
     (output / "done.json").unlink()
     shutil.rmtree(output / "checkpoints" / "step-00000006")
     shutil.rmtree(output / "last")
-    train_here(config, output)
+    run_here(RECIPE, config, output)
     whole, resumed = (load_file(folder / "last" / "model.safetensors") for folder in (finished, output))
     assert all(torch.equal(resumed[key], tensor) for key, tensor in whole.items())
     assert metrics(output, "loss/total") == metrics(finished, "loss/total")
@@ -121,17 +105,17 @@ def test_a_checkpoint_is_fine_tuned(config: Path, finished: Path, tmp_path: Path
         + f"model:\n  checkpoint: {finished / 'best'}\n"
         + text[text.index("data:") :].replace("heads: separate", f"heads: {heads}")
     )
-    output = train_here(path, tmp_path / "run", "--max_steps", "2")
+    output = run_here(RECIPE, path, tmp_path / "run", "--max_steps", "2")
     rows = zip(*(metrics(output, f"loss/{name}") for name in ("ctc", "inter_ctc", "total")), strict=True)
     assert all(total == pytest.approx(0.7 * last + 0.3 * inner, rel=1e-5) for last, inner, total in rows)
 
 
 def test_a_wrong_rate_is_refused_by_name(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        train_here(config, tmp_path / "run", "--stochastic_depth", "1.5")
+        run_here(RECIPE, config, tmp_path / "run", "--stochastic_depth", "1.5")
     assert "stochastic_depth is the probability" in capsys.readouterr().err
 
 
 def test_a_depth_that_the_model_cannot_have_is_refused(config: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="has 4 blocks and can run at depth 1 to 4, not at 9"):
-        train_here(config, tmp_path / "run", "--elastic.depths", "[9]")
+        run_here(RECIPE, config, tmp_path / "run", "--elastic.depths", "[9]")

@@ -12,29 +12,17 @@ import torch
 from safetensors.torch import load_file
 
 from compress.checkpoint import load_model, load_processor
-from compress.config import parse
 from compress.elastic import standalone
 from compress.structure import Structure
-from tests.recipes.launching import TORCHRUN, done, launch, load_recipe, metrics, speech_and_config
+from tests.recipes.launching import TINY, TORCHRUN, done, launch, metrics, run_here, speech_and_config
 from tests.tiny import SETTINGS
 
 RECIPE = "recipes/train_supernet.py"
 SELECT_STEPS, JOINT_STEPS = 6, 4
 
-CONFIG = f"""
-output: OUTPUT
-model:
-  family: parakeet
-  settings:
-    hidden_size: 16
-    num_hidden_layers: 2
-    num_attention_heads: 2
-    intermediate_size: 32
-    subsampling_conv_channels: 4
-    subsampling_factor: 4
-data:
-  source: DATA
-  cache_dir: CACHE
+CONFIG = (
+    TINY.replace("BLOCKS", "2")
+    + f"""
 batch:
   seconds: 12
   workers: 0
@@ -51,6 +39,7 @@ log_every_steps: 1
 trackers: []
 threads: 1
 """
+)
 
 
 @pytest.fixture(scope="module")
@@ -58,16 +47,9 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return speech_and_config(tmp_path_factory.mktemp("tones"), CONFIG)
 
 
-def train_here(config: Path, output: Path, *overrides: str) -> Path:
-    recipe = load_recipe(RECIPE)
-    arguments = ["--config", str(config), "--output", str(output), *overrides]
-    recipe.main(parse(recipe.Config, arguments, prog="train_supernet.py"))
-    return output
-
-
 @pytest.fixture(scope="module")
 def finished(config: Path) -> Path:
-    return train_here(config, config.parent / "finished")
+    return run_here(RECIPE, config, config.parent / "finished")
 
 
 def result_of(output: Path) -> dict[str, Any]:
@@ -145,7 +127,7 @@ def test_resumed_equals_uninterrupted(config: Path, finished: Path, stage: str) 
     shutil.rmtree(output / "checkpoints" / stage / f"step-{steps[stage]:08d}")
     for name in ("last", "best", *(("selected", "joint", "checkpoints/joint") if stage == "select" else ())):
         shutil.rmtree(output / name)
-    train_here(config, output)
+    run_here(RECIPE, config, output)
     assert same(finished, output)
     for one in steps:
         assert metrics(output / one, "loss/total") == metrics(finished / one, "loss/total")
@@ -159,7 +141,7 @@ def test_started_again_after_the_decision_it_goes_on_with_it(config: Path, finis
     (output / "done.json").unlink()
     for name in ("last", "best", "joint", "checkpoints/joint"):
         shutil.rmtree(output / name)
-    train_here(config, output)
+    run_here(RECIPE, config, output)
     assert same(finished, output)
 
 
@@ -174,7 +156,7 @@ def test_started_again_after_the_decision_it_goes_on_with_it(config: Path, finis
     ids=["zero_out", "ortho_softmax", "every_other_block", "random"],
 )
 def test_other_selections_and_options(config: Path, tmp_path: Path, overrides: list[str]) -> None:
-    output = train_here(config, tmp_path / "run", "--max_steps", "5", *overrides)
+    output = run_here(RECIPE, config, tmp_path / "run", "--max_steps", "5", *overrides)
     losses = {"zero_out": "sparsity", "ortho_softmax": "orthogonality"}
     method = overrides[1]
     if method in losses:
@@ -194,7 +176,7 @@ def test_other_families_train(config: Path, tmp_path: Path, family: str) -> None
     model = json.dumps({"family": family, "settings": SETTINGS[family]})
     path.write_text(text[: text.index("model:")] + f"model: {model}\n" + text[text.index("data:") :])
     parts = ["--sizes.parts", "[3,1]", "--max_steps", "3", "--evaluate_every_steps", "9"]
-    output = train_here(path, tmp_path / "run", *parts)
+    output = run_here(RECIPE, path, tmp_path / "run", *parts)
     assert next(iter(done(output)["sizes"])) == "1"
     assert load_model(str(output / "best")).sizes.keys() == done(output)["sizes"].keys()
 
@@ -204,7 +186,7 @@ def test_a_checkpoint_becomes_a_supernet(config: Path, finished: Path, tmp_path:
     path = tmp_path / "more.yaml"
     checkpoint = f"model:\n  checkpoint: {finished / 'best'}\n"
     path.write_text(text[: text.index("model:")] + checkpoint + text[text.index("data:") :])
-    output = train_here(path, tmp_path / "run", "--max_steps", "4", "--sizes.parts", "[4,2]")
+    output = run_here(RECIPE, path, tmp_path / "run", "--max_steps", "4", "--sizes.parts", "[4,2]")
     assert list(load_model(str(output / "last")).sizes) == ["2", "4", "8"]
 
 
@@ -230,7 +212,7 @@ def test_two_processes_train(config: Path) -> None:
 )
 def test_impossible_runs_are_refused(config: Path, tmp_path: Path, overrides: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        train_here(config, tmp_path / "run", *overrides)
+        run_here(RECIPE, config, tmp_path / "run", *overrides)
 
 
 def test_settings_of_a_stage_that_has_begun_cannot_change(config: Path, finished: Path, tmp_path: Path) -> None:
@@ -238,6 +220,6 @@ def test_settings_of_a_stage_that_has_begun_cannot_change(config: Path, finished
     shutil.copytree(finished, output)
     (output / "done.json").unlink()
     with pytest.raises(ValueError, match=r"joint.distill was 0.0, is 0.5"):
-        train_here(config, output, "--joint.distill", "0.5")
+        run_here(RECIPE, config, output, "--joint.distill", "0.5")
     with pytest.raises(ValueError, match=r"selection.sub was 0.3, is 0.1"):
-        train_here(config, output, "--selection.sub", "0.1")
+        run_here(RECIPE, config, output, "--selection.sub", "0.1")
