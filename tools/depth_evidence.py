@@ -65,7 +65,7 @@ def run(
     data: str,
     out: str,
     steps: int,
-    config: str = "configs/demo/train.yaml",
+    training: str = "configs/demo/train.yaml",
     utterances: int = 160,
     seed: int = 0,
     threads: int = 1,
@@ -76,7 +76,7 @@ def run(
         data: a folder with train, dev and test, or `synthetic`.
         out: folder for everything; the data set gets a folder there of its own name.
         steps: of every training.
-        config: of every training.
+        training: config of every training.
         utterances: of the dev set in the searches.
         seed: of every training.
         threads: of every training.
@@ -86,7 +86,7 @@ def run(
     shared = ("--max_steps", str(steps), "--seed", str(seed), "--threads", str(threads))
     for one in (*ELASTIC, *(INDIVIDUAL[depth] for depth in BELOW)):
         blocks = ("--model.settings.num_hidden_layers", str(one.blocks))
-        train(config, data, folder / one.name, *shared, *blocks, *one.options)
+        train(training, data, folder / one.name, *shared, *blocks, *one.options)
     for one in INDIVIDUAL.values():
         evaluate(folder / one.name / "best", data, folder / one.name / "report-test")
     for one in ELASTIC:

@@ -60,7 +60,7 @@ def run(
     *,
     data: str,
     out: str,
-    config: str = "configs/supernet/parakeet-small_digits.yaml",
+    train: str = "configs/supernet/parakeet-small_digits.yaml",
     methods: str = "top_k,zero_out,random,every_other_block",
     alone: str = "top_k",
     seeds: int = 3,
@@ -73,7 +73,7 @@ def run(
     Args:
         data: a folder with train, dev and test, or `synthetic`.
         out: folder for everything.
-        config: of the supernets; the models trained alone take from it all that both recipes have.
+        train: config of the supernets; the models trained alone take from it all that both recipes have.
         methods: selections, with commas between.
         alone: those of them whose sizes are trained alone, too.
         seeds: seeds 0 to this number, exclusive.
@@ -86,7 +86,7 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     ways = {"methods": methods.split(","), "alone": alone.split(",") if alone else []}
     write_json(folder / STATE, {"commit": head_commit(), "command": _command()} | ways)
-    settings = yaml.safe_load((REPOSITORY / config).read_text())
+    settings = yaml.safe_load((REPOSITORY / train).read_text())
     plain = folder / "plain.yaml"
     plain.write_text(yaml.safe_dump({key: value for key, value in settings.items() if key not in SUPERNET_ONLY}))
 
@@ -96,7 +96,7 @@ def run(
         _train("recipes/train.py", plain, whole, shared)
         _evaluate(whole / "best", whole, whole / "best", data)
         for method in ways["methods"]:
-            _supernet(folder, method, seed, config, shared, data)
+            _supernet(folder, method, seed, train, shared, data)
         for method in ways["alone"]:
             _each_alone(folder, method, seed, plain, shared, data)
 
