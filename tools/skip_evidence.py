@@ -17,6 +17,7 @@ trial, about five minutes on two cores:
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -56,10 +57,12 @@ def run(
     out: str,
     train: str = "configs/train/parakeet-skipping_digits.yaml",
     train_steps: int | None = None,
+    train_options: str = "",
     prune: str = "configs/prune/parakeet-small_digits.yaml",
     params: str = "50%",
     learn_steps: int | None = None,
     recover_steps: int | None = None,
+    prune_options: str = "",
     factorised: bool = False,
     thresholds: str = "0.8,0.9,0.95,0.98,0.99,0.999",
     extensions: str = "1",
@@ -77,10 +80,12 @@ def run(
         out: folder for everything.
         train: config of the fine-tuning.
         train_steps: of the fine-tuning; None: the epochs of the config.
+        train_options: more of its options, e.g. "--batch.seconds 40".
         prune: config of the pruning.
         params: its budget.
         learn_steps: of its first phase; None: as in the config.
         recover_steps: of its recovery; None: as in the config.
+        prune_options: more of its options, e.g. "--learn.learning_rate 7e-4".
         factorised: whether the CTC heads are.
         thresholds: of the sweep, with commas between.
         extensions: of the sweep, with commas between.
@@ -97,10 +102,10 @@ def run(
     common = ["--data.source", data, "--threads", str(threads)]
     steps = [] if train_steps is None else ["--max_steps", str(train_steps), "--optimizer.warmup_steps", "10"]
     skipping = ["--skipping.first_blocks", str(places), "--skipping.factorised", str(factorised).lower()]
-    options = ["--config", train, "--model.checkpoint", teacher, *common, *skipping, *steps]
+    options = ["--config", train, "--model.checkpoint", teacher, *common, *skipping, *steps, *shlex.split(train_options)]
     _recipe("recipes/train.py", folder / "skips", options)
     options = ["--config", prune, "--teacher", str(folder / "skips" / "last"), "--budget.params", params, *common]
-    options += _given({"--learn.steps": learn_steps, "--recover.steps": recover_steps})
+    options += [*_given({"--learn.steps": learn_steps, "--recover.steps": recover_steps}), *shlex.split(prune_options)]
     _recipe("recipes/prune.py", folder / "pruned", options)
     models = {"skips": folder / "skips" / "last", "pruned": folder / "pruned" / "final"}
     for name, model in models.items():
