@@ -23,7 +23,9 @@ from compress.conformers import block_units, blocks_of, family_of, fixed_blocks,
 from compress.slimmable import Running, SkippableBlock, become, give_each_size_its_own_, make_slimmable_
 from compress.structure import MODULES, Block, Kept, Structure, StructureError, count_kept
 
-OWN = ("head", "norm")
+HEAD = "head"
+NORM = "norm"
+OWN = (HEAD, NORM)
 """What each size can have of its own: the CTC head; the batch norms, whose statistics differ from size to size."""
 
 
@@ -147,9 +149,9 @@ def _own_layers(model: PreTrainedModel) -> Iterator[nn.Module]:
     family, own = family_of(model), getattr(model.config, "own_by_size", None) or ()
     if unknown := [name for name in own if name not in OWN]:
         raise StructureError(f"own_by_size names {unknown}; each size can have its own {' and '.join(OWN)}.")
-    if "head" in own:
+    if HEAD in own:
         yield part(model, str(family.head))
-    if "norm" in own:
+    if NORM in own:
         blocks = nn.ModuleList(blocks_of(model))
         yield from (layer for layer in blocks.modules() if isinstance(layer, nn.BatchNorm1d))
 

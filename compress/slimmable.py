@@ -189,6 +189,18 @@ def make_plain_(model: nn.Module, place: int | None = None) -> None:
                 vars(found).pop(name, None)
 
 
+def own_layer(layer: nn.Module, place: int | None) -> nn.Module:
+    """A copy of a layer as it is at a size, which depends on no size any more.
+
+    Args:
+        layer: one of which each size has its own, or any other.
+        place: of the size; None: the full one.
+    """
+    found = copy.deepcopy(layer)
+    make_plain_(found, place)
+    return found
+
+
 def _settle_(layer: Any, place: int | None) -> None:
     """Gives a layer the tensors of the one that it is at a size, and takes the others away."""
     chosen = None if place is None else layer.by_size[place]

@@ -84,7 +84,8 @@ class Training:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.output = Path(config.output)
-        self.accelerator = make_accelerator(config, some_unused=config.stochastic_depth > 0)
+        some_unused = config.stochastic_depth > 0 or config.model.checkpoint is not None  # which may be elastic
+        self.accelerator = make_accelerator(config, some_unused=some_unused)
         self.checkpoints = open_checkpoints(config)
         self.step = 0
 
@@ -201,7 +202,9 @@ class Training:
 
     def elastic_model(self) -> PreTrainedModel:
         """The model as it is saved: with its depths, if it is to have several."""
-        return make(self.model, self.depths) if self.depths else self.model
+        tapped = self.recogniser.inter_ctc
+        heads = tapped.heads_of(self.depths) if tapped else {}
+        return make(self.model, self.depths, heads=heads) if self.depths else self.model
 
     def rates_by_depth(self) -> dict[str, float]:
         """The dev WER of the last model at each depth, if it has several."""

@@ -102,7 +102,16 @@ def run(
     common = ["--data.source", data, "--threads", str(threads)]
     steps = [] if train_steps is None else ["--max_steps", str(train_steps), "--optimizer.warmup_steps", "10"]
     skipping = ["--skipping.first_blocks", str(places), "--skipping.factorised", str(factorised).lower()]
-    options = ["--config", train, "--model.checkpoint", teacher, *common, *skipping, *steps, *shlex.split(train_options)]
+    options = [
+        "--config",
+        train,
+        "--model.checkpoint",
+        teacher,
+        *common,
+        *skipping,
+        *steps,
+        *shlex.split(train_options),
+    ]
     _recipe("recipes/train.py", folder / "skips", options)
     options = ["--config", prune, "--teacher", str(folder / "skips" / "last"), "--budget.params", params, *common]
     options += [*_given({"--learn.steps": learn_steps, "--recover.steps": recover_steps}), *shlex.split(prune_options)]

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from torch import nn
 from transformers import PreTrainedModel
 
 from compress.checkpoint import CheckpointError, describe, load_model, load_processor, save
 from compress.compressed import compressed_config
-from compress.conformers import block_units, blocks_of, family_of, structure_of, submodule
+from compress.conformers import block_units, blocks_of, ctc_head, family_of, structure_of, submodule
 from compress.cost import cost_table, size_of
 from compress.elastic.rules import ElasticConfig, rule_structures
 from compress.removal import rebuild
-from compress.sizes import SizeError, check_sizes, write_sizes
+from compress.sizes import HEAD, SizeError, check_sizes, write_sizes
 from compress.slicing import take_units_
 from compress.structure import MODULES, Block, Structure, count_kept
 
@@ -21,7 +23,12 @@ Orders = dict[tuple[int, str], list[int]]
 """By block and module, the module's units in another order."""
 
 
-def make(model: PreTrainedModel, sizes: Mapping[str, Structure], own: Sequence[str] = ()) -> PreTrainedModel:
+def make(
+    model: PreTrainedModel,
+    sizes: Mapping[str, Structure],
+    own: Sequence[str] = (),
+    heads: Mapping[str, nn.Module] | None = None,
+) -> PreTrainedModel:
     """Builds the elastic form of a model; the given one stays untouched, and what sizes it had are replaced.
 
     The units of each module are put into another order, once, so that at every size the first ones run. It changes
@@ -34,6 +41,8 @@ def make(model: PreTrainedModel, sizes: Mapping[str, Structure], own: Sequence[s
         own: of which layers each size gets its own, which begin as copies: `head`: the CTC head; `norm`: the batch
             norms of the blocks, whose statistics differ from size to size (slimmable networks, Yu et al. 2019, arXiv
             1812.08928).
+        heads: by size, the CTC head whose weights it gets instead of a copy of the model's; if there are any, each size
+            has its own.
 
     Returns:
         A new model at its full size on the same device, in the same dtype and mode, which shares no memory with the
@@ -57,9 +66,13 @@ def make(model: PreTrainedModel, sizes: Mapping[str, Structure], own: Sequence[s
         raise SizeError("An elastic model needs at least one size below the full one.")
     check_sizes(model, ordered)
     orders = _unit_orders(ordered, units)
-    written = {"sizes": write_sizes(ordered, units), "own_by_size": list(own) or None}
+    layers = dict.fromkeys((*own, HEAD) if heads else own)
+    written = {"sizes": write_sizes(ordered, units), "own_by_size": list(layers) or None}
     made = rebuild(model, full, compressed_config(model.config, structure_of(model), written))
     _reorder_(made, orders)
+    for size, head in (heads or {}).items():
+        of_sizes: Any = ctc_head(made).per_size
+        of_sizes[list(ordered).index(size)].load_state_dict(head.state_dict())
     return made
 
 

@@ -6,8 +6,7 @@ Watanabe 2021, arXiv 2106.09216).
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +16,9 @@ from transformers import PreTrainedModel
 
 from compress.conformers import blocks_of, ctc_head, fixed_blocks, head_logits
 from compress.distill import BlockOutputs
+from compress.sizes import sizes_of
+from compress.slimmable import own_layer
+from compress.structure import Structure
 
 TAP_DISTANCE = 3
 """A new model is tapped behind every third block (the LibriSpeech config of ESPnet)."""
@@ -33,8 +35,8 @@ class InterCtcConfig:
         blocks: numbers of the tapped blocks, counted from 0 among those that the model has; null: see above.
         weight: share w of the mean intermediate loss: (1 - w) last + w mean(intermediate); null: see above.
         heads: `shared`: the model's own CTC head, behind whatever stands before it, as a model cut short there would
-            use it; `separate`: a head for each block, which begins as a copy of the model's and is not part of the
-            models that the run leaves, since no depth of them would use it.
+            use it; `separate`: a head for each block, which begins as a copy of the model's. Of the models that
+            the run leaves, elastic ones have it at the size that ends in this block.
     """
 
     blocks: tuple[int, ...] | None = None
@@ -71,7 +73,10 @@ class InterCtc(nn.Module):
                 f"inter_ctc.blocks names {wrong}, but of this model blocks {possible.start} to {possible.stop - 1} can "
                 "be tapped: those behind the last change of the frame rate, without the last block."
             )
-        self.heads = nn.ModuleList(copy.deepcopy(head) for _ in self.blocks if config.heads == "separate")
+        begin = _places_by_last_block(model)
+        self.heads = nn.ModuleList(
+            own_layer(head, begin.get(block)) for block in self.blocks if config.heads == "separate"
+        )
         self._outputs = BlockOutputs(model, self.blocks)
 
     def forward(self, model: PreTrainedModel) -> list[Tensor]:
@@ -79,6 +84,11 @@ class InterCtc(nn.Module):
         outputs = self._outputs.take()
         heads: Sequence[nn.Module | None] = list(self.heads) or [None] * len(self.blocks)
         return [head_logits(model, outputs[block], head) for block, head in zip(self.blocks, heads, strict=True)]
+
+    def heads_of(self, sizes: Mapping[str, Structure]) -> dict[str, nn.Module]:
+        """By name, the heads of those sizes that end in a tapped block, where each has its own."""
+        own = dict(zip(self.blocks, self.heads, strict=False))
+        return {name: own[last] for name, size in sizes.items() if (last := _last_block(size)) in own}
 
     def combined(self, last: Tensor, intermediate: Tensor) -> Tensor:
         """The loss of the last block and the mean intermediate one, weighted."""
@@ -88,6 +98,15 @@ class InterCtc(nn.Module):
 def tappable(model: PreTrainedModel) -> range:
     """The blocks whose outputs have the final frame rate, without the last."""
     return range(max(fixed_blocks(model), default=0), len(blocks_of(model)) - 1)
+
+
+def _places_by_last_block(model: PreTrainedModel) -> dict[int, int]:
+    """The places of an elastic model's sizes, the smallest first, by the last block that runs there."""
+    return {_last_block(size): place for place, size in enumerate(sizes_of(model).values())}
+
+
+def _last_block(structure: Structure) -> int:
+    return max(index for index, block in enumerate(structure.blocks) if block is not None)
 
 
 def _default_blocks(total: int, possible: range, *, new: bool) -> list[int]:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from compress.conformers import ctc_head, frame_mask
+from compress.elastic import ElasticConfig, make, rule_structures
 from compress.removal import remove
 from compress.structure import Block, Structure
 from compress.training.ctc import ctc_loss
@@ -55,6 +56,29 @@ def test_without_intermediate_ctc_the_loss_is_that_of_the_last_block() -> None:
     losses, _ = recogniser.losses(logits, frame_mask(model, inputs, logits[0].shape[1]), LABELS, blank=19)
     assert list(losses) == ["ctc"]
     assert to_minimise(losses) is losses["ctc"]
+
+
+def test_separate_heads_go_to_the_sizes_that_end_where_they_are() -> None:
+    model = parakeet()
+    inter_ctc = InterCtc(model, InterCtcConfig(blocks=(0, 1), heads="separate"), new=True)
+    for number, head in enumerate(inter_ctc.heads):
+        torch.nn.init.constant_(head.bias, number)
+    depths = rule_structures(model, ElasticConfig((1, 2), "last_first"))
+    heads = inter_ctc.heads_of(depths)
+    assert {name: head.bias.mean().item() for name, head in heads.items()} == {"1": 0, "2": 1}
+    assert inter_ctc.heads_of(rule_structures(model, ElasticConfig((1, 2), "every_other"))) == {}
+
+    inputs, elastic = batch(model), make(model, depths, heads=heads)
+    with torch.no_grad():
+        recogniser = Recogniser(model, inter_ctc=InterCtcConfig(blocks=(0, 1), heads="separate"))
+        recogniser.inter_ctc = inter_ctc
+        last, *inner = recogniser(**inputs)
+        for depth, logits in zip((1, 2, 3), (*inner, last), strict=True):
+            elastic.set_depth(depth)
+            torch.testing.assert_close(elastic(**inputs).logits, logits, rtol=0, atol=1e-6)
+    again = InterCtc(elastic, InterCtcConfig(blocks=(1,), heads="separate"), new=False)
+    assert torch.equal(again.heads[0].bias, inter_ctc.heads[1].bias)
+    assert "per_size" not in " ".join(again.state_dict())
 
 
 def test_separate_heads_are_trained_and_stay_out_of_the_model() -> None:
