@@ -3,16 +3,19 @@
     python tools/depth_evidence.py run --data ../shared/data/digits --steps 1600 --out runs/depth
     python tools/depth_evidence.py table --corpus digits --out runs/depth --title "..." --data "..." --note "..."
 
-`run` trains models of every depth for the same number of steps, and the deepest one also with intermediate CTC, with
-stochastic depth, and with both. Each deep one is made elastic in three ways: by both rules, and by `compress search`
-with SVCCA. Every depth is evaluated on dev and on test. At each depth the elastic model that errs least on dev is
-compared with the one trained at that depth, on test, utterance by utterance. What is there already is not made again.
+`run` trains models of every depth for the same number of steps, and the deepest one also with intermediate CTC, whose
+heads are shared or not, with stochastic depth, and with both. Each deep one is made elastic in three ways: by both
+rules, and by `compress search` with SVCCA; where tapped blocks have heads of their own, only as it was trained. Every
+depth is evaluated on dev and on test. At each depth the elastic model that errs least on dev is compared with the one
+trained at that depth, on test, utterance by utterance. What is there already is not made again.
 `table` appends an entry to RESULTS.md. tools/measure_depths.py measures the speed.
 """
 
 from __future__ import annotations
 
 import itertools
+import shlex
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +27,9 @@ from running import COMPRESS, difference, evaluate, execute, grid, rate, read, r
 STATE = "depth-evidence.json"
 TAPS = ("--inter_ctc.blocks", "[3,5,8]")
 """Behind blocks 4, 6 and 9 of 12: the depths that are wanted."""
+OWN_HEADS = ("--inter_ctc.heads", "separate", "--elastic.depths", "[4,6,9]")
 DROPS = ("--stochastic_depth", "0.3")
+OWN = "own_heads"
 DEEPEST, BELOW = 12, (9, 6, 4)
 DEPTHS = (DEEPEST, *BELOW)
 SEARCHED = "svcca"
@@ -52,6 +57,7 @@ class Training:
 ELASTIC = (
     Training("plain-12", DEEPEST, "neither"),
     Training("inter_ctc", DEEPEST, "intermediate CTC", TAPS),
+    Training(OWN, DEEPEST, "intermediate CTC, own heads", (*TAPS, *OWN_HEADS)),
     Training("stochastic", DEEPEST, "stochastic depth", DROPS),
     Training("both", DEEPEST, "both", (*TAPS, *DROPS)),
     Training("both-80", DEEPEST, "both, intermediate weight 0.8", (*TAPS, *DROPS, "--inter_ctc.weight", "0.8")),
@@ -66,6 +72,9 @@ def run(
     out: str,
     steps: int,
     training: str = "configs/demo/train.yaml",
+    options: str = "",
+    names: str = "",
+    choices: str = "last_first,every_other,svcca",
     utterances: int = 160,
     seed: int = 0,
     threads: int = 1,
@@ -77,20 +86,24 @@ def run(
         out: folder for everything; the data set gets a folder there of its own name.
         steps: of every training.
         training: config of every training.
+        options: of every training, e.g. "--tokens.kind bpe".
+        names: of the deep trainings, with commas between; all, unless they are given. `plain-12` is always among them.
+        choices: of the blocks that run, with commas between.
         utterances: of the dev set in the searches.
         seed: of every training.
         threads: of every training.
     """
     folder = Path(out).absolute() / Path(data).name
     remember(folder / STATE, run=typed(), steps=steps, seed=seed)
-    shared = ("--max_steps", str(steps), "--seed", str(seed), "--threads", str(threads))
-    for one in (*ELASTIC, *(INDIVIDUAL[depth] for depth in BELOW)):
+    shared = ("--max_steps", str(steps), "--seed", str(seed), "--threads", str(threads), *shlex.split(options))
+    wanted = [one for one in ELASTIC if not names or one.name in (*names.split(","), ELASTIC[0].name)]
+    for one in (*wanted, *(INDIVIDUAL[depth] for depth in BELOW)):
         blocks = ("--model.settings.num_hidden_layers", str(one.blocks))
         train(training, data, folder / one.name, *shared, *blocks, *one.options)
     for one in INDIVIDUAL.values():
         evaluate(folder / one.name / "best", data, folder / one.name / "report-test")
-    for one in ELASTIC:
-        for choice in CHOICES:
+    for one in wanted:
+        for choice in choices.split(",") if one.name != OWN else RULES[:1]:
             _elastic(folder, one.name, choice, data, utterances)
     for depth in DEPTHS:
         report = _paired(folder, depth, data)
@@ -100,6 +113,8 @@ def run(
 def _elastic(folder: Path, name: str, choice: str, data: str, utterances: int) -> None:
     """Makes a trained model elastic, and evaluates every depth on dev and on test."""
     output, source = _place(folder, name, choice), folder / name / "best"
+    if name == OWN and not (output / "model").exists():
+        shutil.copytree(source, output / "model")
     if choice in RULES:
         which = ["--rule", choice, "--depths", *map(str, BELOW)]
     else:
