@@ -118,7 +118,7 @@ def run(
     _recipe("recipes/prune.py", folder / "pruned", options)
     models = {"skips": folder / "skips" / "last", "pruned": folder / "pruned" / "final"}
     for name, model in models.items():
-        _calibrate(model, data, folder / f"{name}-chosen", max_wer_increase)
+        _calibrate(model, data, folder / f"{name}-chosen", max_wer_increase, teacher)
     if not (folder / SWEEP).exists():
         torch.set_num_threads(threads)
         sweep = _Sweep(data, teacher, models, utterances, repetitions, threads)
@@ -327,11 +327,11 @@ def _recipe(recipe: str, output: Path, options: Sequence[str]) -> None:
         execute((*LAUNCH, recipe, *options, "--output", str(output)), output.with_suffix(".log"))
 
 
-def _calibrate(model: Path, data: str, out: Path, increase: float) -> None:
-    """A choice on dev; where no setting holds, the log says so."""
+def _calibrate(model: Path, data: str, out: Path, increase: float, teacher: str) -> None:
+    """A choice on dev, held against the teacher; where no setting holds, the log says so."""
     if not out.exists():
-        given = ("--data", data, "--data.split", "dev", "--max_wer_increase", str(increase), "--out", str(out))
-        execute((*COMPRESS, "skip", str(model), *given), out.with_suffix(".log"), stop=False)
+        given = ("--data", data, "--data.split", "dev", "--max_wer_increase", str(increase), "--baseline", teacher)
+        execute((*COMPRESS, "skip", str(model), *given, "--out", str(out)), out.with_suffix(".log"), stop=False)
 
 
 def _given(options: dict[str, int | None]) -> list[str]:

@@ -55,6 +55,8 @@ class CalibrateConfig:
         data: speech with transcripts; the dev split, never the one that results are reported on.
         max_wer_increase: by how many percentage points, absolute, the word error rate may rise: 0.1 allows 2.0 % to
             become 2.1 %.
+        baseline: folder or Hub id of the model whose word error rate is meant, such as the one from which this one
+            learned to skip; null: the same model, when it skips nothing.
         thresholds: of the blank's probability, above which a frame skips.
         extensions: numbers of neighbours of a kept frame that are kept, too.
         utterances: of the dev set that are used, drawn at random.
@@ -68,6 +70,7 @@ class CalibrateConfig:
     out: str
     data: SpeechConfig = field(default_factory=_dev_split)
     max_wer_increase: float = 0.1
+    baseline: str | None = None
     thresholds: tuple[float, ...] = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999)
     extensions: tuple[int, ...] = (0, 1, 2)
     utterances: int = 400
@@ -131,8 +134,8 @@ def calibrate(config: CalibrateConfig) -> dict[str, Any]:
         config: see `CalibrateConfig`.
 
     Returns:
-        What `compression.json` says of the result: `skipping` has the settings, the trials, and the error rate without
-        skipping.
+        What `compression.json` says of the result: `skipping` has the settings, the trials, the error rate without
+        skipping, and that to hold.
 
     Raises:
         SkippingError: if the checkpoint has no intermediate output, or no setting holds.
@@ -144,7 +147,8 @@ def calibrate(config: CalibrateConfig) -> dict[str, Any]:
     known = required_skipper(model).settings
     processor = load_processor(config.model)
     dev = Dev(config, model, processor)
-    before, candidates = _without(dev, known, config)
+    without, candidates = _without(dev, known, config)
+    before = _baseline_wer(config) if config.baseline else without
     measured = []
     for trial in candidates:
         required_skipper(model).use(model, trial.settings)
@@ -155,12 +159,29 @@ def calibrate(config: CalibrateConfig) -> dict[str, Any]:
         if _rise(measured[-1], before) <= config.max_wer_increase:
             break
     chosen = _chosen(measured, before, config)
+    if config.baseline is None and _rise(chosen, without) < 0:
+        logger.warning(
+            "This model errs less when it skips (%s) than when it does not (%s). Hold it against the one that it was "
+            "made from, --baseline MODEL, or train it with less skipping, --skipping.simulated 0.5.",
+            formats.percent(chosen.wer or 0.0, 2), formats.percent(without, 2),
+        )  # fmt: skip
     model.config.skipping = write_skipping(chosen.settings)
     size = size_of(model)
-    found = {"wer_without": before, "trials": [_entry(trial) for trial in measured], "chosen": _entry(chosen)}
+    found = {
+        "wer_without": without,
+        "wer_to_hold": before,
+        "trials": [_entry(trial) for trial in measured],
+        "chosen": _entry(chosen),
+    }
     facts = describe("skip", config.model, size, size) | {"skipping": found}
     save(model, processor, config.out, facts)
     return facts
+
+
+def _baseline_wer(config: CalibrateConfig) -> float:
+    assert config.baseline is not None
+    model = load_model(config.baseline, dtype="auto", device=str(find_device(config.device))).eval()
+    return Dev(config, model, load_processor(config.baseline)).wer()
 
 
 def _without(dev: Dev, known: Skipping, config: CalibrateConfig) -> tuple[float, list[Trial]]:
@@ -241,7 +262,8 @@ def show(facts: dict[str, Any], out: str, console: Console | None = None) -> Non
         table.add_column(name, justify="right")
     for entry in found["trials"]:
         settings = entry["settings"] | {"heads": tuple(entry["settings"]["heads"])}
-        table.add_row(*row(Trial(**entry | {"settings": Skipping(**settings)}), found["wer_without"]))
+        table.add_row(*row(Trial(**entry | {"settings": Skipping(**settings)}), found["wer_to_hold"]))
     console = console or Console()
     console.print(table)
-    console.print(f"WER without skipping {formats.percent(found['wer_without'], 2)}. Written to {out}.", markup=False)
+    rates = (formats.percent(found[name], 2) for name in ("wer_without", "wer_to_hold"))
+    console.print("WER without skipping {}, to hold {}. Written to {}.".format(*rates, out), markup=False)

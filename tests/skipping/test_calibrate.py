@@ -81,6 +81,24 @@ def test_settings_are_tried_from_the_cheapest_on(
     )
 
 
+def test_another_model_can_give_the_rate_to_hold(
+    skips: str, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patched(monkeypatch, [0.1, 0.3, 0.1005])  # the baseline's comes first
+    found = calibrate(config(skips, speech, tmp_path / "out", baseline=skips, thresholds=(0.6, 0.9)))["skipping"]
+    assert found["wer_to_hold"] == pytest.approx(found["wer_without"] + 0.1)
+    assert len(found["trials"]) == 2
+
+
+def test_a_model_that_has_learned_nothing_but_skipping_is_named(
+    skips: str, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    patched(monkeypatch, [-0.01])
+    calibrate(config(skips, speech, tmp_path / "out"))
+    assert "errs less when it skips" in caplog.text
+    assert "--baseline MODEL" in caplog.text
+
+
 def test_what_does_not_hold_is_not_written(
     skips: str, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
