@@ -66,7 +66,7 @@ def run(
     factorised: bool = False,
     thresholds: str = "0.8,0.9,0.95,0.98,0.99,0.999",
     extensions: str = "1",
-    max_wer_increase: float = 0.1,
+    skip_options: str = "--max_wer_increase 0.1",
     batches: str = "1,16",
     utterances: int = 400,
     repetitions: int = 3,
@@ -89,7 +89,7 @@ def run(
         factorised: whether the CTC heads are.
         thresholds: of the sweep, with commas between.
         extensions: of the sweep, with commas between.
-        max_wer_increase: percentage points, of `compress skip`.
+        skip_options: of `compress skip`, e.g. "--extensions [1]".
         batches: utterances in a timed batch, with commas between.
         utterances: of the test split.
         repetitions: of each timed pass.
@@ -118,7 +118,7 @@ def run(
     _recipe("recipes/prune.py", folder / "pruned", options)
     models = {"skips": folder / "skips" / "last", "pruned": folder / "pruned" / "final"}
     for name, model in models.items():
-        _calibrate(model, data, folder / f"{name}-chosen", max_wer_increase, teacher)
+        _calibrate(model, data, folder / f"{name}-chosen", "--baseline", teacher, *shlex.split(skip_options))
     if not (folder / SWEEP).exists():
         torch.set_num_threads(threads)
         sweep = _Sweep(data, teacher, models, utterances, repetitions, threads)
@@ -327,11 +327,11 @@ def _recipe(recipe: str, output: Path, options: Sequence[str]) -> None:
         execute((*LAUNCH, recipe, *options, "--output", str(output)), output.with_suffix(".log"))
 
 
-def _calibrate(model: Path, data: str, out: Path, increase: float, teacher: str) -> None:
+def _calibrate(model: Path, data: str, out: Path, *options: str) -> None:
     """A choice on dev, held against the teacher; where no setting holds, the log says so."""
     if not out.exists():
-        given = ("--data", data, "--data.split", "dev", "--max_wer_increase", str(increase), "--baseline", teacher)
-        execute((*COMPRESS, "skip", str(model), *given, "--out", str(out)), out.with_suffix(".log"), stop=False)
+        given = ("--data", data, "--data.split", "dev", *options, "--out", str(out))
+        execute((*COMPRESS, "skip", str(model), *given), out.with_suffix(".log"), stop=False)
 
 
 def _given(options: dict[str, int | None]) -> list[str]:
