@@ -27,7 +27,8 @@ from running import COMPRESS, difference, evaluate, execute, grid, rate, read, r
 STATE = "depth-evidence.json"
 TAPS = ("--inter_ctc.blocks", "[3,5,8]")
 """Behind blocks 4, 6 and 9 of 12: the depths that are wanted."""
-OWN_HEADS = ("--inter_ctc.heads", "separate", "--elastic.depths", "[4,6,9]")
+OWN_HEADS = ("--inter_ctc.heads", "separate", "--inter_ctc.weight", "0.75", "--elastic.depths", "[4,6,9]")
+"""The four outputs weigh the same."""
 DROPS = ("--stochastic_depth", "0.3")
 OWN = "own_heads"
 DEEPEST, BELOW = 12, (9, 6, 4)
@@ -57,7 +58,7 @@ class Training:
 ELASTIC = (
     Training("plain-12", DEEPEST, "neither"),
     Training("inter_ctc", DEEPEST, "intermediate CTC", TAPS),
-    Training(OWN, DEEPEST, "intermediate CTC, own heads", (*TAPS, *OWN_HEADS)),
+    Training(OWN, DEEPEST, "intermediate CTC, own heads, weight 0.75", (*TAPS, *OWN_HEADS)),
     Training("stochastic", DEEPEST, "stochastic depth", DROPS),
     Training("both", DEEPEST, "both", (*TAPS, *DROPS)),
     Training("both-80", DEEPEST, "both, intermediate weight 0.8", (*TAPS, *DROPS, "--inter_ctc.weight", "0.8")),
