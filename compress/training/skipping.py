@@ -46,7 +46,8 @@ class SkippingConfig:
         factorised: whether CTC heads say first how likely the blank is, and then which token it is otherwise (false).
         weight: share w of the intermediate losses, (1 - w) last + w (intermediate CTC + distillation * divergence).
         distillation: weight of the divergence of the intermediate output from the last one.
-        simulated: share of the training batches in which frames are skipped; 0: never.
+        simulated: share of the training batches in which frames are skipped; 0: never; 1: in each, from which the model
+            unlearns to run on every frame.
     """
 
     first_blocks: tuple[int, ...] | None = None
@@ -56,7 +57,7 @@ class SkippingConfig:
     factorised: bool | None = None
     weight: float = 0.3
     distillation: float = 1.0
-    simulated: float = 1.0
+    simulated: float = 0.5
 
     def __post_init__(self) -> None:
         if not 0 < self.weight < 1:
