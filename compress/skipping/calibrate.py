@@ -2,7 +2,7 @@
 
 One pass without skipping gives the error rate to hold and what every intermediate output says of the blank. From that
 follows, without running anything, how many frames each setting skips and so what it costs. The settings are then
-measured, the cheapest first, and the first one that holds is the choice.
+measured, the cheapest first, and the cheapest one that holds is the choice.
 """
 
 from __future__ import annotations
@@ -149,15 +149,7 @@ def calibrate(config: CalibrateConfig) -> dict[str, Any]:
     dev = Dev(config, model, processor)
     without, candidates = _without(dev, known, config)
     before = _baseline_wer(config) if config.baseline else without
-    measured = []
-    for trial in candidates:
-        required_skipper(model).use(model, trial.settings)
-        measured.append(replace(trial, wer=dev.wer()))
-        logger.info(
-            "%s", "  ".join(f"{name} {cell}" for name, cell in zip(HEADER, row(measured[-1], before), strict=True))
-        )
-        if _rise(measured[-1], before) <= config.max_wer_increase:
-            break
+    measured = list(_measured(dev, candidates, before, config.max_wer_increase))
     chosen = _chosen(measured, before, config)
     if config.baseline is None and _rise(chosen, without) < 0:
         logger.warning(
@@ -205,6 +197,40 @@ def _without(dev: Dev, known: Skipping, config: CalibrateConfig) -> tuple[float,
     return before, sorted((one for one in trials if one.skipped), key=lambda one: one.macs_share)
 
 
+def _measured(dev: Dev, candidates: Sequence[Trial], before: float, increase: float) -> Iterator[Trial]:
+    """Settings with their error rates, the cheapest first, until one holds.
+
+    Where one does not hold, the highest threshold with the same first blocks and extension is measured at once; if that
+    does not hold either, the others between them are left out.
+    """
+    careful = {_kind(trial): trial for trial in sorted(candidates, key=lambda one: one.settings.threshold)}
+    known: dict[tuple[int, int], Trial] = {}
+    for trial in candidates:
+        last = known.get(_kind(trial))
+        if last and _rise(last, before) > increase:
+            continue
+        if last and last.settings == trial.settings:
+            return
+        found = _with_rate(dev, trial, before)
+        yield found
+        if _rise(found, before) <= increase:
+            return
+        if last is None and trial is not careful[_kind(trial)]:
+            known[_kind(trial)] = _with_rate(dev, careful[_kind(trial)], before)
+            yield known[_kind(trial)]
+
+
+def _kind(trial: Trial) -> tuple[int, int]:
+    return trial.settings.first_blocks, trial.settings.extension
+
+
+def _with_rate(dev: Dev, trial: Trial, before: float) -> Trial:
+    required_skipper(dev.model).use(dev.model, trial.settings)
+    found = replace(trial, wer=dev.wer())
+    logger.info("%s", "  ".join(f"{name} {cell}" for name, cell in zip(HEADER, row(found, before), strict=True)))
+    return found
+
+
 def _trial(macs: SkippingMacs, settings: Skipping, blank: Sequence[Tensor], valid: Sequence[Tensor]) -> Trial:
     frames = list(_frames(settings, blank, valid))
     return Trial(settings, skipped_share(frames), macs.share(frames, settings))
@@ -223,8 +249,8 @@ def _rise(trial: Trial, before: float) -> float:
 
 
 def _chosen(measured: Sequence[Trial], before: float, config: CalibrateConfig) -> Trial:
-    if measured and _rise(measured[-1], before) <= config.max_wer_increase:
-        return measured[-1]
+    if holding := [trial for trial in measured if _rise(trial, before) <= config.max_wer_increase]:
+        return min(holding, key=lambda trial: trial.macs_share)
     if not measured:
         raise SkippingError("No setting skips a single frame of the dev set: train longer, or give lower thresholds.")
     nearest = min(measured, key=lambda trial: _rise(trial, before))
@@ -257,7 +283,7 @@ def show(facts: dict[str, Any], out: str, console: Console | None = None) -> Non
         console: where to draw; standard output when None.
     """
     found = facts["skipping"]
-    table = Table(title="Settings that were measured, the cheapest first; the last one holds", title_justify="left")
+    table = Table(title="Settings that were measured", title_justify="left")
     for name in HEADER:
         table.add_column(name, justify="right")
     for entry in found["trials"]:
@@ -266,4 +292,9 @@ def show(facts: dict[str, Any], out: str, console: Console | None = None) -> Non
     console = console or Console()
     console.print(table)
     rates = (formats.percent(found[name], 2) for name in ("wer_without", "wer_to_hold"))
-    console.print("WER without skipping {}, to hold {}. Written to {}.".format(*rates, out), markup=False)
+    chosen = found["chosen"]["settings"]
+    console.print(
+        "Chosen: behind block {first_blocks}, threshold {threshold:g}, extension {extension}. ".format(**chosen)
+        + "WER without skipping {}, to hold {}. Written to {}.".format(*rates, out),
+        markup=False,
+    )
