@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -69,7 +70,7 @@ def search(model: str | Path, data: str, out: Path, *options: str) -> dict[str, 
 def typed() -> str:
     """The command that runs at present, as a reader of RESULTS.md would type it."""
     words = (os.path.relpath(word, REPOSITORY) if os.path.isabs(word) else word for word in sys.argv)
-    return " ".join(["python", *words])
+    return shlex.join(["python", *words])
 
 
 def remember(state: Path, **more: Any) -> None:

@@ -15,7 +15,6 @@ RESULTS.md. What is there already is not made again, so each can be started anew
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -30,7 +29,7 @@ import torch
 import yaml
 from add_result import RESULTS, append_entry, facts, head_commit
 from evidence import Cell
-from running import LAUNCH, execute
+from running import LAUNCH, execute, typed
 from transformers.utils.logging import disable_progress_bar
 
 from compress.checkpoint import load_model, load_processor, save
@@ -85,7 +84,7 @@ def run(
     folder = Path(out).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     ways = {"methods": methods.split(","), "alone": alone.split(",") if alone else []}
-    write_json(folder / STATE, {"commit": head_commit(), "command": _command()} | ways)
+    write_json(folder / STATE, {"commit": head_commit(), "command": typed()} | ways)
     settings = yaml.safe_load((REPOSITORY / train).read_text())
     plain = folder / "plain.yaml"
     plain.write_text(yaml.safe_dump({key: value for key, value in settings.items() if key not in SUPERNET_ONLY}))
@@ -248,11 +247,6 @@ def _place(folder: Path, way: str, seed: int) -> Path:
 
 def _alone(folder: Path, method: str, size: str, seed: int) -> Path:
     return _place(folder / ALONE / method, size, seed)
-
-
-def _command() -> str:
-    words = (os.path.relpath(word, REPOSITORY) if os.path.isabs(word) else word for word in sys.argv)
-    return " ".join(["python", *map(shlex.quote, words)])
 
 
 if __name__ == "__main__":
