@@ -16,7 +16,7 @@ import yaml
 from compress.config import known_keys, nearest, parse, to_dict
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-COMMITTED_CONFIGS = 11  # update when a YAML is added to configs
+COMMITTED_CONFIGS = 13  # update when a YAML is added to configs
 LAUNCH_LINE = 3  # of every config: the exact command that runs it
 LAUNCH = re.compile(r"# (accelerate launch (?:--\S+ )*(recipes/\w+\.py) --config (configs/\S+\.yaml)( .*)?)")
 
