@@ -17,6 +17,7 @@ made again, so each can be started anew at any time. A small trial, about three 
 from __future__ import annotations
 
 import itertools
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,7 @@ def run(
     teacher_steps: int | None = None,
     prune: str = "configs/demo/prune.yaml",
     recover_steps: int = 500,
+    recover_options: str = "",
     seeds: int = 1,
     measure: str = "distance_correlation",
     top_k: int = 10,
@@ -83,6 +85,7 @@ def run(
         teacher_steps: of its training; None: the epochs of the config.
         prune: config of the recovery.
         recover_steps: of the recovery, the same for every method.
+        recover_options: more of its options, e.g. "--recover.learning_rate 5e-4".
         seeds: of the recovery: 0 to this number, exclusive.
         measure: of the correlation.
         top_k: proposals that CoMFLP measures.
@@ -96,7 +99,7 @@ def run(
         length = () if teacher_steps is None else ("--max_steps", str(teacher_steps))
         running.train(train, data, folder / "teacher", "--model.settings.num_hidden_layers", str(blocks), *length)
     given = ("--config", prune, "--teacher", teacher, "--data.source", data, "--budget", "null")
-    given += ("--recover.steps", str(recover_steps), "--threads", str(threads))
+    given += ("--recover.steps", str(recover_steps), "--threads", str(threads), *shlex.split(recover_options))
     for remove in map(int, removes.split(",")):
         place = folder / f"search-{remove}"
         options = ("--measure", measure, "--top_k", str(top_k), "--utterances", str(utterances))
