@@ -36,7 +36,7 @@ class InterCtcConfig:
         weight: share w of the mean intermediate loss: (1 - w) last + w mean(intermediate); null: see above.
         heads: `shared`: the model's own CTC head, behind whatever stands before it, as a model cut short there would
             use it; `separate`: a head for each block, which begins as a copy of the model's. Of the models that
-            the run leaves, elastic ones have it at the size that ends in this block.
+            the run leaves, elastic ones have it at sizes that end in this block, or in one nearest to it.
     """
 
     blocks: tuple[int, ...] | None = None
@@ -86,9 +86,10 @@ class InterCtc(nn.Module):
         return [head_logits(model, outputs[block], head) for block, head in zip(self.blocks, heads, strict=True)]
 
     def heads_of(self, sizes: Mapping[str, Structure]) -> dict[str, nn.Module]:
-        """By name, the heads of those sizes that end in a tapped block, where each has its own."""
+        """By name, for sizes that end in an inner block, the head of the nearest tapped one, where taps have their own."""
         own = dict(zip(self.blocks, self.heads, strict=False))
-        return {name: own[last] for name, size in sizes.items() if (last := _last_block(size)) in own}
+        ends = {name: _last_block(size) for name, size in sizes.items() if own and size.blocks[-1] is None}
+        return {name: own[min(own, key=lambda block: abs(block - last))] for name, last in ends.items()}
 
     def combined(self, last: Tensor, intermediate: Tensor) -> Tensor:
         """The loss of the last block and the mean intermediate one, weighted."""

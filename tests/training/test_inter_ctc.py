@@ -67,6 +67,9 @@ def test_separate_heads_go_to_the_sizes_that_end_where_they_are() -> None:
     heads = inter_ctc.heads_of(depths)
     assert {name: head.bias.mean().item() for name, head in heads.items()} == {"1": 0, "2": 1}
     assert inter_ctc.heads_of(rule_structures(model, ElasticConfig((1, 2), "every_other"))) == {}
+    one_tap = InterCtc(model, InterCtcConfig(blocks=(0,), heads="separate"), new=True)
+    assert one_tap.heads_of(depths) == dict.fromkeys(depths, one_tap.heads[0])
+    assert InterCtc(model, InterCtcConfig(blocks=(0,)), new=True).heads_of(depths) == {}
 
     inputs, elastic = batch(model), make(model, depths, heads=heads)
     with torch.no_grad():
