@@ -86,7 +86,7 @@ class InterCtc(nn.Module):
         return [head_logits(model, outputs[block], head) for block, head in zip(self.blocks, heads, strict=True)]
 
     def heads_of(self, sizes: Mapping[str, Structure]) -> dict[str, nn.Module]:
-        """By name, for sizes that end in an inner block, the head of the nearest tapped one, where taps have their own."""
+        """For sizes that end in an inner block, by name: the nearest head, where tapped blocks have their own."""
         own = dict(zip(self.blocks, self.heads, strict=False))
         ends = {name: _last_block(size) for name, size in sizes.items() if own and size.blocks[-1] is None}
         return {name: own[min(own, key=lambda block: abs(block - last))] for name, last in ends.items()}
