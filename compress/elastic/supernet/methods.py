@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from compress.elastic.supernet.orders import every_other_block, last_blocks, random_order
+from compress.elastic.supernet.orders import every_other_block, random_order
 from compress.elastic.supernet.ortho_softmax import OrthoSoftmax, OrthoSoftmaxConfig
 from compress.elastic.supernet.parts import Parts
 from compress.elastic.supernet.selection import Selection
@@ -14,12 +14,11 @@ from compress.elastic.supernet.sizes import Sizes
 from compress.elastic.supernet.top_k import FixedOrder, TopK, TopKConfig
 from compress.elastic.supernet.zero_out import ZeroOut, ZeroOutConfig
 
-Method = Literal["top_k", "zero_out", "ortho_softmax", "random", "every_other_block", "last_blocks"]
+Method = Literal["top_k", "zero_out", "ortho_softmax", "random", "every_other_block"]
 
 ORDERS: Mapping[str, Callable[[Parts, int], list[int]]] = {
     "random": random_order,
     "every_other_block": every_other_block,
-    "last_blocks": last_blocks,
 }
 """Ways that learn nothing; their sub-net shrinks as that of Simple-Top-k does."""
 
@@ -30,7 +29,7 @@ class SelectionConfig:
 
     Attributes:
         method: `top_k` (Simple-Top-k), `zero_out` (Iterative-Zero-Out), `ortho_softmax` (OrthoSoftmax), or, to compare
-            with, `random` and `every_other_block`; `last_blocks` takes whole blocks from the end, for depth on demand.
+            with, `random` and `every_other_block`.
         share: of all steps, for this stage; the other ones train the chosen sizes jointly. (Theirs: 3 to 2.)
         full: weight of the loss of the whole net, which is trained in every step.
         sub: weight of the loss of the sub-net.

@@ -23,16 +23,6 @@ def every_other_block(parts: Parts, seed: int) -> list[int]:
     return sorted(range(len(parts)), key=lambda number: (places[parts.entries[number].block], number))
 
 
-def last_blocks(parts: Parts, seed: int) -> list[int]:
-    """Block by block, so that the last ones leave first: sizes that end in whole blocks are depths.
-
-    Args:
-        parts: of a model.
-        seed: not used; the order is that of the parts.
-    """
-    return sorted(range(len(parts)), key=lambda number: (parts.entries[number].block, number))
-
-
 def evenly(count: int) -> list[int]:
     """The numbers below `count` so ordered that each prefix is spread out, the last number first.
 

@@ -34,7 +34,7 @@ from tests.tiny import BLOCKS, batch, parakeet
 STEPS = 40
 COUNTED = SizesConfig(parts=(9, 6, 3))
 BUDGETS = SizesConfig(params=("100%", "80%", "60%"))
-METHODS = ("top_k", "zero_out", "ortho_softmax", "random", "every_other_block", "last_blocks")
+METHODS = ("top_k", "zero_out", "ortho_softmax", "random", "every_other_block")
 LEARNED = METHODS[:3]
 
 
@@ -256,8 +256,6 @@ def test_fixed_orders() -> None:
     assert ORDERS["random"](parts, 1) != ORDERS["random"](parts, 2)
     order = ORDERS["every_other_block"](parts, 0)
     assert [parts.entries[number].block for number in order[::4]] == evenly(BLOCKS) == [2, 0, 1]
-    last = ORDERS["last_blocks"](parts, 0)
-    assert [parts.entries[number].block for number in last] == [block for block in range(BLOCKS) for _ in range(4)]
     assert evenly(8) == [7, 3, 5, 1, 6, 2, 4, 0]
     assert sorted(evenly(6)[:3]) == [1, 3, 5]
     for count in (1, 2, 5, 12):
