@@ -17,6 +17,8 @@ from compress.data.loader import BatchBuilder
 
 Open = Callable[..., SpeechDataset]
 AUGMENT = AugmentConfig(speed=(0.9, 1.0, 1.1), time_masks=2, freq_masks=2, max_freq_bins=4)
+LOAD_SECONDS = 60
+"""Longest wait for what a worker loads."""
 
 
 @pytest.fixture
@@ -187,28 +189,40 @@ def test_augmentation_follows_from_seed_and_epoch(dataset: SpeechDataset, parake
 
 
 def test_waiting_time_is_measured(dataset: SpeechDataset, parakeet: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    build = BatchBuilder.build
+    build, now = BatchBuilder.build, [0.0]
 
     def slow(self: BatchBuilder, *arguments: Any) -> Batch:
-        time.sleep(0.05)
+        now[0] += 2.0
         return build(self, *arguments)
 
     monkeypatch.setattr(BatchBuilder, "build", slow)
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     loader = make(dataset, parakeet)
     for _ in loader.epoch(0):
-        time.sleep(0.05)
-    count = loader.batches_per_epoch(0)
-    assert 0.05 * count <= loader.wait_seconds < 0.05 * count + 2.0
+        now[0] += 3.0
+    assert loader.wait_seconds == 2.0 * loader.batches_per_epoch(0)
 
 
-def test_workers_hide_the_loading(dataset: SpeechDataset, parakeet: Any) -> None:
+def test_workers_load_ahead(
+    dataset: SpeechDataset, parakeet: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    build, marks = BatchBuilder.build, tmp_path / "marks"
+
+    def marked(self: BatchBuilder, *arguments: Any) -> Batch:
+        with marks.open("a") as file:
+            file.write("built\n")
+        return build(self, *arguments)
+
+    monkeypatch.setattr(BatchBuilder, "build", marked)
     loader = make(dataset, parakeet, workers=1)
-    list(loader.epoch(0))
-    loader.wait_seconds = 0.0
-    began = time.perf_counter()
-    for _ in loader.epoch(1):
-        time.sleep(0.1)
-    assert loader.wait_seconds < 0.5 * (time.perf_counter() - began)
+    assert loader.batches_per_epoch(0) > 1
+    batches = loader.epoch(0)
+    next(batches)
+    deadline = time.monotonic() + LOAD_SECONDS
+    while len(marks.read_text().splitlines()) < 2:  # nobody asks for the second one
+        assert time.monotonic() < deadline, f"no second batch after {LOAD_SECONDS} s"
+        time.sleep(0.01)
+    loader.close()
 
 
 def test_speed_changes_the_length(dataset: SpeechDataset, parakeet: Any) -> None:
