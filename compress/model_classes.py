@@ -59,6 +59,7 @@ def _make_config_class(
         structure: Any = None
         sizes: Any = None
         own_by_size: Any = None
+        unit_order: Any = None
         skipping: Any = None
 
         def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:

@@ -19,6 +19,7 @@ from compress.skipping.following import follow_heads_
 from compress.slicing import assign, place_blocks_, shrink_
 from compress.slimmable import PER_SIZE, make_plain_
 from compress.structure import Structure
+from compress.unit_order import in_first_order, orders_back, reorder_, unit_orders
 
 
 def remove(
@@ -26,7 +27,8 @@ def remove(
 ) -> PreTrainedModel:
     """Builds the smaller model that keeps only what `structure` says; the given model stays untouched.
 
-    Of an elastic model, whatever size it runs at, all of the model is meant, and the result is not elastic.
+    Of an elastic model, whatever size it runs at, all of the model is meant, and the result is not elastic; its units
+    are in the order of the original model again.
 
     Args:
         model: of any family, also one that is compressed already.
@@ -45,8 +47,11 @@ def remove(
         UnsupportedModelError: if no family describes the model.
     """
     structure.check(family_of(model).name, block_units(model))
-    config = compressed_config(model.config, structure_of(model).then(structure))
-    return rebuild(model, structure, config, consume=consume, size=size)
+    orders = unit_orders(model.config)
+    config = compressed_config(model.config, structure_of(model).then(in_first_order(structure, orders)))
+    small = rebuild(model, structure, config, consume=consume, size=size)
+    reorder_(small, orders_back(structure, orders))
+    return small
 
 
 def rebuild(

@@ -45,7 +45,7 @@ def sizes_of(model: PreTrainedModel) -> dict[str, Structure]:
 
 def elastic_fields(config: PreTrainedConfig) -> dict[str, Any]:
     """What a config holds of sizes, if it does: the names of its fields and their values."""
-    fields = {name: getattr(config, name, None) for name in ("sizes", "own_by_size")}
+    fields = {name: getattr(config, name, None) for name in ("sizes", "own_by_size", "unit_order")}
     return fields if fields["sizes"] else {}
 
 

@@ -18,7 +18,7 @@ from compress.structure import MODULES, Structure, StructureError, count_kept
 ORIGINAL_DIMENSIONS = "original_dimensions"
 """Beside `structure` in the config of a compressed model of the original class: what its dimensions were before."""
 
-COMPRESSED_FIELDS = ("model_type", "structure", "sizes", "own_by_size", "skipping", "auto_map")
+COMPRESSED_FIELDS = ("model_type", "structure", "sizes", "own_by_size", "unit_order", "skipping", "auto_map")
 """What the config of a compressed model class has beyond, or other than, the original's."""
 
 
@@ -128,7 +128,7 @@ def not_elastic(config: PreTrainedConfig) -> PreTrainedConfig:
     if not getattr(config, "sizes", None):
         return config
     plain = copy.deepcopy(config)
-    plain.sizes = plain.own_by_size = None
+    plain.sizes = plain.own_by_size = plain.unit_order = None
     return plain
 
 

@@ -11,16 +11,13 @@ from transformers import PreTrainedModel
 
 from compress.checkpoint import CheckpointError, describe, load_model, load_processor, save
 from compress.compressed import compressed_config
-from compress.conformers import block_units, blocks_of, ctc_head, family_of, structure_of, submodule
+from compress.conformers import block_units, ctc_head, family_of, structure_of
 from compress.cost import cost_table, size_of
 from compress.elastic.rules import ElasticConfig, rule_structures
 from compress.removal import rebuild
 from compress.sizes import HEAD, SizeError, check_sizes, write_sizes
-from compress.slicing import take_units_
 from compress.structure import MODULES, Block, Structure, count_kept
-
-Orders = dict[tuple[int, str], list[int]]
-"""By block and module, the module's units in another order."""
+from compress.unit_order import Orders, one_after_other, reorder_, unit_orders, write_orders
 
 
 def make(
@@ -67,9 +64,14 @@ def make(
     check_sizes(model, ordered)
     orders = _unit_orders(ordered, units)
     layers = dict.fromkeys((*own, HEAD) if heads else own)
-    written = {"sizes": write_sizes(ordered, units), "own_by_size": list(layers) or None}
+    all_orders = one_after_other(unit_orders(model.config), orders)
+    written = {
+        "sizes": write_sizes(ordered, units),
+        "own_by_size": list(layers) or None,
+        "unit_order": write_orders(all_orders, len(units)),
+    }
     made = rebuild(model, full, compressed_config(model.config, structure_of(model), written))
-    _reorder_(made, orders)
+    reorder_(made, orders)
     for size, head in (heads or {}).items():
         of_sizes: Any = ctc_head(made).per_size
         of_sizes[list(ordered).index(size)].load_state_dict(head.state_dict())
@@ -111,14 +113,6 @@ def _unit_order(sizes: Mapping[str, Structure], block: int, name: str, units: in
             )
         order += sorted(wanted - set(order))
     return order + sorted(set(range(units)) - set(order))
-
-
-def _reorder_(model: PreTrainedModel, orders: Orders) -> None:
-    blocks, modules = blocks_of(model), family_of(model).modules
-    for (block, name), order in orders.items():
-        found = submodule(blocks[block], modules[name])
-        assert found is not None
-        take_units_(found, modules[name], order)
 
 
 def make_checkpoint(model: str, depths: Sequence[int], rule: str, structures: Sequence[str], out: str) -> None:

@@ -21,7 +21,7 @@ from compress.gates import GateConfig, Gates
 from compress.removal import remove
 from compress.sizes import OWN, SizeError
 from compress.slimmable import SizedPart
-from compress.structure import MODULES, Block, Kept, Structure
+from compress.structure import MODULES, Block, Kept, Structure, StructureError
 from tests.routes import processor_for
 from tests.tiny import CTC_MODELS, batch, parakeet
 
@@ -85,6 +85,39 @@ def test_every_size_equals_the_extracted_model(name: str, tmp_path: Path) -> Non
             torch.testing.assert_close(loaded(**inputs).logits, alone(**inputs).logits, rtol=0, atol=1e-5)
     assert made.state_dict().keys() == weights.keys()
     assert all(torch.equal(tensor, weights[key]) for key, tensor in made.state_dict().items())
+
+
+@pytest.mark.parametrize("name", CTC_MODELS)
+def test_what_is_extracted_is_what_removal_gives(name: str) -> None:
+    """To the last bit, in the first order of units, and its Structure says so: also of an elastic model made anew."""
+    original = CTC_MODELS[name]()
+    sizes = nested(original, seed=len(name))
+    first = make(original, sizes)
+    other = {name: structure for name, structure in nested(first, seed=1).items() if any(structure.blocks)}
+    again = make(first, other)
+    whole = Structure.full(family_of(original).name, len(blocks_of(original)))
+    ways = [(first, size, remove(original, sizes[size])) for size in SIZES]
+    ways += [(again, size, remove(first, other[size])) for size in other]
+    for made, size, expected in ways:
+        alone = standalone(made, size)
+        assert structure_of(alone) == structure_of(expected)
+        _assert_same(alone, expected)
+        _assert_same(remove(original, structure_of(alone)), expected)
+    for made in (first, again):
+        _assert_same(remove(made, whole), remove(original, whole))
+
+
+def _assert_same(one: PreTrainedModel, other: PreTrainedModel) -> None:
+    left, right = one.state_dict(), other.state_dict()
+    assert left.keys() == right.keys()
+    assert all(torch.equal(left[key], right[key]) for key in left)
+
+
+def test_an_order_of_units_that_is_none_is_refused() -> None:
+    made = make(parakeet(), nested(parakeet()))
+    made.config.unit_order[1] = {"ffn2": [0, 0, 1]}
+    with pytest.raises(StructureError, match=r"unit_order\[1\].ffn2 must hold every unit from 0 once"):
+        standalone(made, "small")
 
 
 def test_layers_of_their_own_are_used_and_saved() -> None:
@@ -189,7 +222,7 @@ def test_it_is_compressed_as_the_model_that_it_is_in_full() -> None:
     assert block_units(made) == block_units(parakeet())
     small = remove(made, Structure("parakeet", (Block(), Block(ffn1=(0,)), None)))
     assert small.config.sizes is None
-    assert small.config.own_by_size is None
+    assert small.config.own_by_size is small.config.unit_order is None
 
 
 def test_unknown_sizes_and_own_layers_are_refused() -> None:
