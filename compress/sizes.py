@@ -5,7 +5,8 @@ What runs at each size is in the config of a compressed model, `"sizes": [{"name
 block, counted among those that the model
 has, null if the block is passed over, else the number of the first units that run of each module that does not run in
 full. At a size that only passes blocks over, its depth names it as well. `"own_by_size"` says of which layers each
-size has its own. A model whose config has sizes is elastic.
+size has its own, `"unit_order"` how units stood before (see `compress.unit_order`). A model whose config has sizes is
+elastic.
 
 This module travels with checkpoints (see `compress.modelling_file`), so it imports nothing that they do not need.
 """

@@ -151,6 +151,21 @@ def count_kept(kept: Kept, units: int) -> int:
     return units if kept == "all" else len(kept)
 
 
+def share_kept(structure: Structure, units: Sequence[Mapping[str, int]], name: str) -> float:
+    """The share of the units of all modules of a name that stays.
+
+    Args:
+        structure: of a model.
+        units: per block of the model, the number of units of each module.
+        name: of the modules.
+    """
+    kept = [
+        count_kept(getattr(block, name), counts[name]) if block else 0
+        for block, counts in zip(structure.blocks, units, strict=True)
+    ]
+    return sum(kept) / max(1, sum(counts[name] for counts in units))
+
+
 def _compose(first: Kept, then: Kept) -> Kept:
     if first is None or then is None:
         return None

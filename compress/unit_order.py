@@ -18,7 +18,7 @@ from compress.slicing import take_units_
 from compress.structure import Kept, Structure, StructureError
 
 Orders = Mapping[tuple[int, str], list[int]]
-"""By block and module, which of the module's units stands at each place; modules that are not there have kept theirs."""
+"""By block and module, which of the module's units stands at each place; other modules have kept their order."""
 
 
 def unit_orders(config: PreTrainedConfig) -> Orders:

@@ -43,9 +43,8 @@ from compress.checkpoint import CheckpointError, load_model
 from compress.config import fail, parse, to_dict
 from compress.conformers import frame_mask, prepare_for_training
 from compress.data import Batch
-from compress.elastic import make
+from compress.elastic import make, standalone
 from compress.elastic.supernet import (
-    History,
     PartsConfig,
     SelectionConfig,
     SizesConfig,
@@ -70,7 +69,7 @@ from compress.training.progress import Progress, start_logging
 from compress.training.recogniser import to_minimise
 from compress.training.run import make_accelerator, open_checkpoints, open_data, open_loader, start_trackers
 from compress.training.schedule import set_learning_rates
-from compress.training.supernet import JointConfig, JointNet, SelectionNet
+from compress.training.supernet import JointConfig, JointNet, SelectionNet, StageNet
 from compress.training.supervised import SupervisedConfig, announce, find_processor
 
 logger = logging.getLogger("compress.supernet")
@@ -103,7 +102,7 @@ class Config(SupervisedConfig):
 class Stage:
     """One stage: a net with all that is trained, its optimizer, and the loop that takes it through its steps."""
 
-    def __init__(self, supernet: Supernet, name: str, net: SelectionNet | JointNet, seed: int) -> None:
+    def __init__(self, supernet: Supernet, name: str, net: StageNet, seed: int) -> None:
         self.supernet, self.config, self.name, self.net = supernet, supernet.config, name, net
         self.accelerator, config = supernet.accelerator, supernet.config
         self.before, self.steps = supernet.spans[name]
@@ -111,33 +110,29 @@ class Stage:
         self.wrapped, self.optimizer = self.accelerator.prepare(net, build_optimizer(self.groups()))
         set_seed(seed, device_specific=True)  # dropout noise of each rank's own
         self.step, self.position, self.best, self.unalignable = 0, Position(), Best(), Unalignable()
-        self.guard = FiniteGuard(net, {"model": net.model}, config.max_skipped_steps, config.precision)
+        self.guard = FiniteGuard(net, {"supernet": net}, config.max_skipped_steps, config.precision)
         self.progress = Progress(
             self.steps, description=name, directory=supernet.output / name, accelerator=self.accelerator,
             waited=lambda: self.loader.wait_seconds, log_every=config.log_every_steps, steps_before=self.before,
         )  # fmt: skip
         self.checkpoints = open_checkpoints(config, name, harmless=CHANGEABLE[name])
         names = ("position", "best", "unalignable", "guard", "progress")
-        self.states: dict[str, Any] = {name: getattr(self, name) for name in names}
-        if isinstance(net, SelectionNet):
-            self.states["history"] = self.history = History(len(net.selection.parts))
-        else:
-            self.states["noise"] = net.noise
+        self.states: dict[str, Any] = {name: getattr(self, name) for name in names} | net.states()
         if restored := self.checkpoints.restore(self.states, self.wrapped, self.optimizer):
             self.step = restored.step
         announce(config, net.model, self.loader, self.before + self.step, supernet.total_steps)
 
     def groups(self) -> list[ParameterGroup]:
         """Weights, and in the first stage the scores."""
-        rates, net = self.config.optimizer, self.net
-        scores = list(net.selection.parameters()) if isinstance(net, SelectionNet) else []
-        weights = weight_groups(net, rates.learning_rate, rates.weight_decay, exclude=scores)
+        rates, scores = self.config.optimizer, self.net.scores()
+        weights = weight_groups(self.net, rates.learning_rate, rates.weight_decay, exclude=scores)
         return [*weights, ParameterGroup(SCORES, scores, self.rate_of_scores)] if scores else weights
 
     @property
     def rate_of_scores(self) -> float:
         """The learning rate of the scores, at the peak."""
-        return self.config.selection.learning_rate or self.config.optimizer.learning_rate
+        own = self.config.selection.learning_rate
+        return self.config.optimizer.learning_rate if own is None else own
 
     def rates(self) -> dict[str, float]:
         """The learning rates of this step; one schedule goes through both stages."""
@@ -163,7 +158,7 @@ class Stage:
         weights = [p for group in self.optimizer.param_groups if group["name"] == WEIGHTS for p in group["params"]]
         with self.progress.running(self.step):
             while self.step < self.steps:
-                self.net.step = self.step
+                self.net.prepare(self.step)
                 rates = self.rates()
                 set_learning_rates(self.optimizer, rates)
 
@@ -179,8 +174,6 @@ class Stage:
                 self.optimizer.zero_grad(set_to_none=True)
 
                 self.step += 1
-                if isinstance(self.net, SelectionNet):
-                    self.history.note(self.step, self.net.selection.kept(self.step))
                 measured = partial(dict, self.net.statistics(), learning_rate=rates[WEIGHTS])
                 self.progress.advance(self.step, losses if accepted else {}, measured)
                 if self.step % config.evaluate_every_steps == 0 and self.step < self.steps:
@@ -193,9 +186,8 @@ class Stage:
         """What a resumed run needs; and in the first stage, for people, how parts have left so far."""
         with self.progress.pause():
             self.checkpoints.save(self.step, self.states, self.wrapped, self.optimizer)
-            if isinstance(self.net, SelectionNet) and self.accelerator.is_main_process:
-                names = [part.name for part in self.net.selection.parts.entries]
-                write_json(self.supernet.output / HISTORY, {"parts": names, **self.history.state_dict()})
+            if (record := self.net.record()) and self.accelerator.is_main_process:
+                write_json(self.supernet.output / HISTORY, record)
 
     def evaluate(self) -> dict[str, dict[str, float]]:
         """Error rates on the dev set at every size that the model has by now; the best model of all sizes is saved."""
@@ -207,10 +199,10 @@ class Stage:
                 activate(model, name)
                 rates = self.supernet.dev.error_rates(model)
                 found[name] = {"wer": rates.wer, "cer": rates.cer}
-            mean = fmean(one["wer"] for one in found.values())
-            by_size = {f"dev/wer/{name}": one["wer"] for name, one in found.items()} if len(found) > 1 else {}
-            self.progress.report(self.step, {"dev/wer": mean} | by_size)
-            if self.best.improved(mean, self.step) and self.name == JOINT:
+            mean, full = fmean(one["wer"] for one in found.values()), found[names_of(model)[-1]]["wer"]
+            by_size = {f"dev/wer/{name}": one["wer"] for name, one in found.items()} | {"dev/wer/mean": mean}
+            self.progress.report(self.step, {"dev/wer": full} | (by_size if len(found) > 1 else {}))
+            if self.best.improved(mean, self.step, found) and self.name == JOINT:
                 self.supernet.save(model, "best")
                 self.supernet.report(found)
         return found
@@ -263,19 +255,38 @@ class Supernet:
             return
         config = self.config
         set_seed(config.seed)  # equal weights on every rank
-        model = build_model(config.model, vocabulary_size=len(self.processor.tokenizer), blank=self.blank)
+        model = self.build()
         parts = parts_of(model, config.parts, config.sizes.table(model.config))
         sizes = make_sizes(config.sizes, parts)
         _, steps = self.spans[SELECT]
         selection = make_selection(config.selection, sizes, steps, config.seed)
-        stage = Stage(self, SELECT, SelectionNet(model, selection, config.selection), config.seed)
+        net = SelectionNet(model, selection, config.selection)
+        stage = Stage(self, SELECT, net, config.seed)
         stage.run()
         stage.close()
         ranking = processes.from_main(selection.ranking())
         method = config.selection.method
-        self.decide(stage.net.detach(), decided(sizes, ranking, stage.history, model.config, method, steps))
+        self.decide(net.detach(), decided(sizes, ranking, net.history, model.config, method, steps))
         self.accelerator.wait_for_everyone()
         self.accelerator.free_memory()
+
+    def build(self) -> PreTrainedModel:
+        """The model to begin with, at the full one of its sizes if it has others.
+
+        Raises:
+            ValueError: if it is a checkpoint that can skip frames.
+        """
+        config = self.config.model
+        model = build_model(config, vocabulary_size=len(self.processor.tokenizer), blank=self.blank)
+        if getattr(model.config, "skipping", None):
+            raise ValueError(
+                f"{config.checkpoint} can skip frames, which would be unlearned here: begin with the model that it was "
+                "trained from, and let the supernet learn to skip afterwards (recipes/train.py with skipping)."
+            )
+        if len(names_of(model)) > 1:
+            model = standalone(model, names_of(model)[-1], consume=True)
+            prepare_for_training(model)
+        return model
 
     def decide(self, model: PreTrainedModel, result: dict[str, Any]) -> None:
         """Writes the decision, and the model with whose weights the second stage begins."""
@@ -302,8 +313,8 @@ class Supernet:
         set_seed(seed)
         stage = Stage(self, JOINT, JointNet(model, self.config.joint, seed), seed)
         stage.run()
-        self.last = stage.evaluate()
-        self.best = stage.best
+        self.last, self.best = stage.evaluate(), stage.best
+        self.report(self.best.details)
         stage.close()
         self.save(model, "last")
 

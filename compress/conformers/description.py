@@ -154,7 +154,8 @@ class Family:
         fixed_blocks: path in the config of the numbers of blocks that cannot be dropped, if there are any.
         head: path of the CTC head; None in a model without one.
         to_head: paths of what the last block's output goes through on its way to the CTC head, in running order.
-        frames_first: the modules that give `(frames, batch, hidden)` rather than `(batch, frames, hidden)`.
+        frames_first: the modules whose last projection takes and gives `(frames, batch, ...)` rather than `(batch,
+            frames, ...)`.
         adapters: paths of further parts on that way that most models lack, and that blocks' outputs cannot go through.
         masks: the masks that blocks are called with, by keyword, and their form.
         positions: the keyword of the embeddings of positions, one or a tuple of them: `(any, frames, ...)` of places,

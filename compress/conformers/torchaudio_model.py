@@ -67,8 +67,7 @@ class SelfAttention(nn.Module):
         mask = None if key_padding_mask is None else ~key_padding_mask[:, None, None, :]
         attend = _eager if self.config._attn_implementation == "eager" else F.scaled_dot_product_attention
         mixed = attend(*heads, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0)
-        output: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
-        return output.transpose(0, 1), None
+        return self.out(mixed.permute(2, 0, 1, 3).flatten(2)), None
 
 
 def _eager(query: Tensor, key: Tensor, value: Tensor, *, attn_mask: Tensor | None, dropout_p: float) -> Tensor:

@@ -17,7 +17,7 @@ from compress.evaluation.errors import count_errors, error_rates
 from compress.evaluation.report import Report, Transcripts
 from compress.evaluation.speed import Speed
 from compress.sizes import activate, names_of
-from compress.structure import MODULES, Block, Structure, count_kept
+from compress.structure import MODULES, Block, share_kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,15 +68,7 @@ def what_runs(model: PreTrainedModel, size: str) -> str:
     structure, units = structure_at(model, size), block_units(model)
     if all(block in (None, Block()) for block in structure.blocks):
         return "blocks " + " ".join(str(index) for index, block in enumerate(structure.blocks) if block)
-    return ", ".join(f"{name} {formats.percent(_share(structure, units, name), 0)}" for name in MODULES)
-
-
-def _share(structure: Structure, units: Sequence[dict[str, int]], name: str) -> float:
-    kept = [
-        count_kept(getattr(block, name), counts[name]) if block else 0
-        for block, counts in zip(structure.blocks, units, strict=True)
-    ]
-    return sum(kept) / max(1, sum(counts[name] for counts in units))
+    return ", ".join(f"{name} {formats.percent(share_kept(structure, units, name), 0)}" for name in MODULES)
 
 
 def measurements(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -14,16 +14,18 @@ class Best:
     Attributes:
         value: the lowest so far, infinite before the first.
         step: the step at which it was reached, -1 before the first.
+        details: what else is known of it, as JSON.
     """
 
     value: float = math.inf
     step: int = -1
+    details: dict[str, Any] = field(default_factory=dict)
 
-    def improved(self, value: float, step: int) -> bool:
+    def improved(self, value: float, step: int, details: dict[str, Any] | None = None) -> bool:
         """Takes note of a value; True if it is lower than all before. A tie or NaN is no improvement."""
         if not value < self.value:
             return False
-        self.value, self.step = value, step
+        self.value, self.step, self.details = value, step, details or {}
         return True
 
     def state_dict(self) -> dict[str, Any]:
@@ -33,3 +35,4 @@ class Best:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Puts back what `state_dict` gave."""
         self.value, self.step = float(state["value"]), int(state["step"])
+        self.details = dict(state["details"])

@@ -1,20 +1,20 @@
-"""Stochastic depth of single modules: in training each utterance does without them now and then.
+"""Stochastic depth within blocks: in training each utterance does without a module, or a part of it, now and then.
 
-Xu et al. 2024 (arXiv 2407.18930) for those modules of a supernet that its smallest size lacks; Huang et al. 2016 (arXiv
-1603.09382) for whole layers.
+Xu et al. 2024 (arXiv 2407.18930) for what the smallest size of a supernet lacks; Huang et al. 2016 (arXiv 1603.09382)
+for whole layers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from compress.conformers import blocks_of, family_of, submodule
-from compress.student import Noise
+from compress.conformers import block_units, blocks_of, family_of, part, submodule
+from compress.structure import MODULES, Structure, count_kept
 from compress.training import processes
 
 SEEDS = 1 << 48
@@ -22,38 +22,51 @@ SEEDS = 1 << 48
 
 
 class StochasticModules:
-    """Leaves modules out with a probability, for each utterance by itself, and scales them by 1 / (1 - p) otherwise.
+    """Leaves units out with a probability, for each utterance and module by itself.
 
-    A module that is left out is multiplied by 0, so it gets a gradient, of 0. In evaluation nothing is left out.
-
-    The noise of a forward pass follows from one number, which is drawn alike on every process, and from the number of
-    the process, whose utterances are its own.
+    Otherwise they are scaled by 1 / (1 - p). What is left out is multiplied by 0, so it gets a gradient, of 0. In
+    evaluation nothing is left out.
 
     Args:
         model: its modules get hooks.
-        places: block and name of each module that may be left out.
+        always: by block and name of a module, how many of its first units always run; 0: the module may be left out as
+            a whole, with its bias.
         rate: the probability, at least 0 and below 1.
-        noise: where the numbers come from; part of a run's checkpoints.
     """
 
-    def __init__(self, model: PreTrainedModel, places: Iterable[tuple[int, str]], rate: float, noise: Noise) -> None:
-        self.rate, self.noise, self._generator = rate, noise, torch.Generator()
-        family, blocks = family_of(model), blocks_of(model)
-        self.places = [
-            (block, name) for block, name in places if rate and submodule(blocks[block], family.modules[name])
-        ]
-        for block, name in self.places:
-            found = submodule(blocks[block], family.modules[name])
-            assert found is not None
-            found.register_forward_hook(self._hook(batch_dim=1 if name in family.frames_first else 0))
+    def __init__(self, model: PreTrainedModel, always: Mapping[tuple[int, str], int], rate: float) -> None:
+        self.always, self.rate, self._generator = dict(always) if rate else {}, rate, torch.Generator()
+        family, blocks, units = family_of(model), blocks_of(model), block_units(model)
+        for (block, name), count in self.always.items():
+            module, batch_dim = family.modules[name], int(name in family.frames_first)
+            found = submodule(blocks[block], module)
+            assert found is not None, "a removed module is never left out"
+            if count:
+                last: Any = part(found, module.last)
+                columns = count * (last.in_features // units[block][name])
+                last.register_forward_pre_hook(self._before_last(columns, batch_dim))
+            else:
+                found.register_forward_hook(self._after(batch_dim))
 
-    def draw(self) -> None:
-        """Prepares the noise of the next forward pass; call it before every pass in training."""
-        if self.places:
-            seed = int(torch.randint(SEEDS, (), generator=self.noise.generator))
-            self._generator.manual_seed(seed + processes.rank())
+    def start(self, seed: int) -> None:
+        """Call before every pass in training.
 
-    def _hook(self, batch_dim: int) -> Any:
+        Args:
+            seed: below `SEEDS`, alike on every process; that of the noise follows from it and from the number of the
+                process, whose utterances are its own.
+        """
+        self._generator.manual_seed(seed + processes.rank())
+
+    def _before_last(self, columns: int, batch_dim: int) -> Any:
+        def scale(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+            if not module.training:
+                return None
+            stay, others = inputs[0][..., :columns], inputs[0][..., columns:]
+            return (torch.cat([stay, self._scaled(others, batch_dim)], dim=-1), *inputs[1:])
+
+        return scale
+
+    def _after(self, batch_dim: int) -> Any:
         def scale(module: nn.Module, inputs: Any, output: Any) -> Any:
             if not module.training:
                 return output
@@ -68,3 +81,14 @@ class StochasticModules:
         shape[batch_dim] = output.shape[batch_dim]
         stays = torch.rand(shape, generator=self._generator) >= self.rate
         return output * (stays / (1 - self.rate)).to(output)
+
+
+def lacking(model: PreTrainedModel, structure: Structure) -> dict[tuple[int, str], int]:
+    """The modules of which a Structure of an elastic model keeps less than all, and how many units it keeps there."""
+    found = {}
+    for index, (block, units) in enumerate(zip(structure.blocks, block_units(model), strict=True)):
+        for name in MODULES:
+            kept = count_kept(getattr(block, name), units[name]) if block else 0
+            if kept < units[name]:
+                found[index, name] = kept
+    return found

@@ -8,20 +8,19 @@ selected; in the second one the sizes that this has decided are trained together
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from compress.distill import output_divergence
-from compress.elastic.supernet import PartMasks, Selection, SelectionConfig, unchanged_statistics
+from compress.elastic.supernet import History, PartMasks, Selection, SelectionConfig, unchanged_statistics
 from compress.sizes import activate, sizes_of
-from compress.structure import MODULES
 from compress.student import Noise
 from compress.training.ctc import ctc_loss
 from compress.training.recogniser import TOTAL
-from compress.training.stochastic_modules import StochasticModules
+from compress.training.stochastic_modules import SEEDS, StochasticModules, lacking
 
 SUB = "ctc/sub"
 
@@ -34,7 +33,7 @@ class JointConfig:
         full: weight of the loss of the full size.
         smallest: weight of the loss of the smallest size.
         middle: weight of the loss of the one size between them that is drawn for each step.
-        stochastic_depth: probability with which an utterance does without a module that the smallest size lacks.
+        stochastic_depth: probability with which an utterance does without what the smallest size lacks of a module.
         heads: `separate`: a CTC head for each size; `shared`: one for all.
         norms: `separate`: batch norms, whose statistics differ from size to size, for each size; `shared`: one for all.
         distill: weight of the divergence of each smaller size from the full one in the same step; 0: none, as
@@ -67,11 +66,66 @@ class JointConfig:
         return tuple(name for name, kind in wanted.items() if kind == "separate")
 
 
-class SelectionNet(nn.Module):
+class StageNet(nn.Module):
+    """What the nets of both stages have for the loop that trains them.
+
+    Args:
+        model: the model to train.
+
+    Attributes:
+        step: steps taken before the present one.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model, self.step = model, 0
+
+    def prepare(self, step: int) -> None:
+        """Call before every step; what is drawn for it is drawn here, so that a pass can be repeated."""
+        self.step = step
+
+    def losses(
+        self, logits: list[Tensor], frames: Tensor, labels: Tensor, blank: int
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """The losses of what `forward` gave.
+
+        Args:
+            logits: of each net that has run, `(batch, frames, vocabulary)`.
+            frames: `(batch, frames)`, true for frames that count.
+            labels: `(batch, tokens)`, padded with -100.
+            blank: id of the blank.
+
+        Returns:
+            Scalars by name, of which `total` is to be minimised. And `(batch,)` booleans: which utterances could not be
+            aligned.
+        """
+        raise NotImplementedError
+
+    def after_step(self) -> None:
+        """Call after every step of the optimizer."""
+
+    def scores(self) -> list[nn.Parameter]:
+        """What is trained beside the weights of the model."""
+        return []
+
+    def states(self) -> dict[str, Any]:
+        """What a run's checkpoints hold beside parameters, by name."""
+        return {}
+
+    def statistics(self) -> dict[str, float]:
+        """Numbers worth following, by name."""
+        return {}
+
+    def record(self) -> dict[str, Any] | None:
+        """What people may want to see while the stage runs, as JSON; None if there is nothing."""
+        return None
+
+
+class SelectionNet(StageNet):
     """The first stage: the whole model and a sub-net of it.
 
-    The sub-net of a step is the model with its parts multiplied by the values of the selection; running statistics
-    follow the whole model alone.
+    The sub-net of a step is the model with its parts multiplied by the values of the selection. Both have the same CTC
+    head, from which those of the sizes begin in the second stage; running statistics follow the whole model alone.
 
     Args:
         model: the model to train; gets gates, in place.
@@ -79,12 +133,12 @@ class SelectionNet(nn.Module):
         config: weights of the losses.
 
     Attributes:
-        step: steps taken so far.
+        history: how parts have left.
     """
 
     def __init__(self, model: PreTrainedModel, selection: Selection, config: SelectionConfig) -> None:
-        super().__init__()
-        self.model, self.selection, self.config, self.step = model, selection, config, 0
+        super().__init__(model)
+        self.selection, self.config, self.history = selection, config, History(len(selection.parts))
         self._masks = PartMasks(model, selection.parts)
 
     def forward(self, **inputs: Tensor) -> list[Tensor]:
@@ -100,31 +154,33 @@ class SelectionNet(nn.Module):
     def losses(
         self, logits: list[Tensor], frames: Tensor, labels: Tensor, blank: int
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """The losses of what `forward` gave.
-
-        Args:
-            logits: of the whole model and of the sub-net.
-            frames: `(batch, frames)`, true for frames that count.
-            labels: `(batch, tokens)`, padded with -100.
-            blank: id of the blank.
-
-        Returns:
-            Scalars by name: `ctc` of the whole model, `ctc/sub`, what the selection adds, and `total`. And `(batch,)`
-            booleans: which utterances could not be aligned.
-        """
+        """See `StageNet`: `ctc` of the whole model, `ctc/sub`, and what the selection adds."""
         full, unalignable = ctc_loss(logits[0], frames, labels, blank)
         sub, _ = ctc_loss(logits[1], frames, labels, blank)
         penalties = self.selection.penalties(self.step)
-        total = self.config.full * full + self.config.sub * self.selection.scale(sub) * sub
+        total = self.config.full * full + self.config.weight_of_sub * self.selection.scale(sub) * sub
         return {"ctc": full, SUB: sub, **penalties, TOTAL: sum(penalties.values(), total)}, unalignable
 
     def after_step(self) -> None:
-        """Call after every step of the optimizer."""
+        """See `StageNet`."""
         self.selection.after_step(self.step)
+        self.history.note(self.step + 1, self.selection.kept(self.step + 1))
+
+    def scores(self) -> list[nn.Parameter]:
+        """See `StageNet`."""
+        return list(self.selection.parameters())
+
+    def states(self) -> dict[str, Any]:
+        """See `StageNet`."""
+        return {"history": self.history}
 
     def statistics(self) -> dict[str, float]:
-        """Numbers worth following, by name."""
+        """See `StageNet`."""
         return {"parts/kept": len(self.selection.kept(self.step))}
+
+    def record(self) -> dict[str, Any]:
+        """See `StageNet`: how parts have left so far."""
+        return {"parts": [part.name for part in self.selection.parts.entries], **self.history.state_dict()}
 
     def detach(self) -> PreTrainedModel:
         """Takes the gates off the model and gives it back with the weights as trained."""
@@ -132,7 +188,7 @@ class SelectionNet(nn.Module):
         return self.model
 
 
-class JointNet(nn.Module):
+class JointNet(StageNet):
     """The second stage: the sizes of an elastic model.
 
     Args:
@@ -141,58 +197,44 @@ class JointNet(nn.Module):
         seed: of the noise.
 
     Attributes:
-        noise: draws the middle size of each step and the modules that are left out; part of a run's checkpoints.
+        noise: draws the middle size of each step and what is left out; part of a run's checkpoints.
         names: the sizes, smallest first.
-        step: steps taken so far.
+        running: those of the present step.
     """
 
     def __init__(self, model: PreTrainedModel, config: JointConfig, seed: int) -> None:
-        super().__init__()
-        self.model, self.config, self.step = model, config, 0
-        sizes = sizes_of(model)
-        self.names, self.noise = list(sizes), Noise(seed)
-        smallest = sizes[self.names[0]].blocks
-        lacking = [
-            (index, name)
-            for index, block in enumerate(smallest)
-            for name in MODULES
-            if block is None or getattr(block, name) is None
-        ]
-        self.stochastic = StochasticModules(model, lacking, config.stochastic_depth, self.noise)
-        self.running = self.names[-1:]
+        super().__init__(model)
+        self.config, self.noise = config, Noise(seed)
+        self.names, (smallest, *_) = zip(*sizes_of(model).items(), strict=True)
+        self.stochastic = StochasticModules(model, lacking(model, smallest), config.stochastic_depth)
+        self.running, self._seeds = self.names[-1:], [0]
+
+    def prepare(self, step: int) -> None:
+        """See `StageNet`."""
+        super().prepare(step)
+        self.running = self.draw()
+        self._seeds = torch.randint(SEEDS, (len(self.running),), generator=self.noise.generator).tolist()
 
     def forward(self, **inputs: Tensor) -> list[Tensor]:
         """The logits, `(batch, frames, vocabulary)`, of the sizes in `running`, the full one first."""
-        self.running = self.draw()
         logits = []
-        for name in self.running:
+        for name, seed in zip(self.running, self._seeds, strict=True):
             activate(self.model, name)
-            self.stochastic.draw()
+            self.stochastic.start(seed)
             logits.append(self.model(**inputs).logits)
         activate(self.model, self.names[-1])
         return logits
 
-    def draw(self) -> list[str]:
-        """The sizes of the next step: the full one, the smallest, and one between them."""
+    def draw(self) -> tuple[str, ...]:
+        """The sizes of a step: the full one, the smallest, and one between them."""
         smallest, *between, full = self.names
         chosen = int(torch.randint(len(between), (), generator=self.noise.generator)) if between else 0
-        return [full, smallest, *between[chosen : chosen + 1]]
+        return (full, smallest, *between[chosen : chosen + 1])
 
     def losses(
         self, logits: list[Tensor], frames: Tensor, labels: Tensor, blank: int
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """The losses of what `forward` gave.
-
-        Args:
-            logits: of the sizes in `running`.
-            frames: `(batch, frames)`, true for frames that count.
-            labels: `(batch, tokens)`, padded with -100.
-            blank: id of the blank.
-
-        Returns:
-            Scalars by name: `ctc` of the full size, `ctc/smallest`, `ctc/middle` where there is one, `distill` if
-            wanted, and `total`. And `(batch,)` booleans: which utterances could not be aligned.
-        """
+        """See `StageNet`: `ctc` of the full size, `ctc/smallest`, `ctc/middle` where there is one, and `distill`."""
         weights = {"ctc": self.config.full, "ctc/smallest": self.config.smallest, "ctc/middle": self.config.middle}
         found = [ctc_loss(one, frames, labels, blank) for one in logits]
         losses = {name: loss for name, (loss, _) in zip(weights, found, strict=False)}
@@ -203,9 +245,6 @@ class JointNet(nn.Module):
             total = total + self.config.distill * losses["distill"]
         return losses | {TOTAL: total}, found[0][1]
 
-    def after_step(self) -> None:
-        """Call after every step of the optimizer."""
-
-    def statistics(self) -> dict[str, float]:
-        """Numbers worth following, by name."""
-        return {}
+    def states(self) -> dict[str, Any]:
+        """See `StageNet`."""
+        return {"noise": self.noise}

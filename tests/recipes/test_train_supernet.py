@@ -11,8 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from compress.checkpoint import load_model, load_processor
+from compress.checkpoint import load_model, load_processor, save
 from compress.elastic import standalone
+from compress.skipping.make import make as make_skipping
+from compress.skipping.settings import Skipping
 from compress.structure import Structure
 from tests.recipes.launching import TINY, TORCHRUN, done, launch, metrics, run_here, speech_and_config
 from tests.tiny import SETTINGS
@@ -66,6 +68,13 @@ def same(one: Path, other: Path) -> bool:
     return first.keys() == second.keys() and all(torch.equal(second[key], tensor) for key, tensor in first.items())
 
 
+def with_model(config: Path, folder: Path, **model: Any) -> Path:
+    """The config with another model."""
+    text, path = config.read_text(), folder / "other.yaml"
+    path.write_text(text[: text.index("model:")] + f"model: {json.dumps(model)}\n" + text[text.index("data:") :])
+    return path
+
+
 def test_both_stages_leave_everything(finished: Path) -> None:
     numbers = done(finished)
     assert list(numbers["sizes"]) == ["2", "5", "8"]
@@ -75,7 +84,8 @@ def test_both_stages_leave_everything(finished: Path) -> None:
     assert [len(metrics(finished / "joint", f"loss/ctc/{size}")) for size in ("smallest", "middle")] == [
         JOINT_STEPS
     ] * 2
-    assert numbers["best_dev_wer"] == min(metrics(finished / "joint", "dev/wer"))
+    assert numbers["best_dev_wer"] == min(metrics(finished / "joint", "dev/wer/mean"))
+    assert metrics(finished / "joint", "dev/wer") == metrics(finished / "joint", "dev/wer/8")
     assert len(metrics(finished / "joint", "dev/wer/5")) == JOINT_STEPS // 2
     assert metrics(finished / "select", "parts/kept")[0] == 8
     assert metrics(finished / "select", "learning_rate")[-1] > metrics(finished / "joint", "learning_rate")[-1]
@@ -169,12 +179,35 @@ def test_other_selections_and_options(config: Path, tmp_path: Path, overrides: l
         assert all(one["achieved"] <= (one["limit"] or one["achieved"]) for one in result_of(output)["sizes"])
 
 
+@pytest.mark.parametrize("method", ["zero_out", "ortho_softmax"])
+def test_the_other_selections_resume_exactly(config: Path, tmp_path: Path, method: str) -> None:
+    """At a checkpoint after the last cut of zero_out, the scores before which are needed at the end."""
+    options = ["--selection.method", method, "--selection.zero_out.iterations", "4", "--checkpoint_every_steps", "1"]
+    options += ["--selection.learning_rate", "0.5"]
+    whole, again = (run_here(RECIPE, config, tmp_path / "whole", *options), tmp_path / "again")
+    shutil.copytree(whole, again)
+    (again / "done.json").unlink()
+    shutil.rmtree(again / "checkpoints" / "select" / f"step-{SELECT_STEPS:08d}")
+    for name in ("last", "best", "selected", "joint", "checkpoints/joint"):
+        shutil.rmtree(again / name)
+    run_here(RECIPE, config, again, *options)
+    assert same(whole, again)
+    assert result_of(again) == result_of(whole)
+
+
+def test_made_anew_a_decision_keeps_the_rates_of_the_best_model(config: Path, finished: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    shutil.copytree(finished, output)
+    (output / "done.json").unlink()
+    shutil.rmtree(output / "selected")
+    run_here(RECIPE, config, output)
+    assert result_of(output) == result_of(finished)
+    assert done(output)["sizes"] == done(finished)["sizes"]
+
+
 @pytest.mark.parametrize("family", ["wav2vec2_conformer", "granite_speech5"])
 def test_other_families_train(config: Path, tmp_path: Path, family: str) -> None:
-    text = config.read_text()
-    path = tmp_path / "other.yaml"
-    model = json.dumps({"family": family, "settings": SETTINGS[family]})
-    path.write_text(text[: text.index("model:")] + f"model: {model}\n" + text[text.index("data:") :])
+    path = with_model(config, tmp_path, family=family, settings=SETTINGS[family])
     parts = ["--sizes.parts", "[3,1]", "--max_steps", "3", "--evaluate_every_steps", "9"]
     output = run_here(RECIPE, path, tmp_path / "run", *parts)
     assert next(iter(done(output)["sizes"])) == "1"
@@ -182,12 +215,25 @@ def test_other_families_train(config: Path, tmp_path: Path, family: str) -> None
 
 
 def test_a_checkpoint_becomes_a_supernet(config: Path, finished: Path, tmp_path: Path) -> None:
-    text = config.read_text()
-    path = tmp_path / "more.yaml"
-    checkpoint = f"model:\n  checkpoint: {finished / 'best'}\n"
-    path.write_text(text[: text.index("model:")] + checkpoint + text[text.index("data:") :])
-    output = run_here(RECIPE, path, tmp_path / "run", "--max_steps", "4", "--sizes.parts", "[4,2]")
+    path = with_model(config, tmp_path, checkpoint=str(finished / "best"))
+    options = ("--max_steps", "4", "--sizes.parts", "[4,2]", "--evaluate_every_steps", "1")
+    output = run_here(RECIPE, path, tmp_path / "run", *options)
     assert list(load_model(str(output / "last")).sizes) == ["2", "4", "8"]
+    assert len(metrics(output / "select", "dev/wer")) == 1
+    assert not metrics(output / "select", "dev/wer/2")  # the sizes that the checkpoint had are not trained
+    assert list(load_model(str(output / "selected")).sizes) == ["2"]  # its number of blocks: not elastic
+
+
+def test_a_checkpoint_that_skips_is_refused(config: Path, finished: Path, tmp_path: Path) -> None:
+    elastic = load_model(str(finished / "best"))
+    save(
+        make_skipping(elastic, Skipping(first_blocks=1, heads=(1,))),
+        load_processor(str(finished / "best")),
+        tmp_path / "skips",
+    )
+    path = with_model(config, tmp_path, checkpoint=str(tmp_path / "skips"))
+    with pytest.raises(ValueError, match="skips can skip frames, which would be unlearned here"):
+        run_here(RECIPE, path, tmp_path / "run")
 
 
 def test_two_processes_train(config: Path) -> None:
@@ -221,5 +267,5 @@ def test_settings_of_a_stage_that_has_begun_cannot_change(config: Path, finished
     (output / "done.json").unlink()
     with pytest.raises(ValueError, match=r"joint.distill was 0.0, is 0.5"):
         run_here(RECIPE, config, output, "--joint.distill", "0.5")
-    with pytest.raises(ValueError, match=r"selection.sub was 0.3, is 0.1"):
+    with pytest.raises(ValueError, match=r"selection.sub was None, is 0.1"):
         run_here(RECIPE, config, output, "--selection.sub", "0.1")

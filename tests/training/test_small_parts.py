@@ -30,12 +30,12 @@ class Numbers:
 
 def test_best_ignores_ties_and_nan_and_survives() -> None:
     best = Best()
-    assert best.improved(0.4, 1)
+    assert best.improved(0.4, 1, {"a": 0.3})
     assert not best.improved(0.4, 2)
     assert not best.improved(math.nan, 3)
     resumed = Best()
     resumed.load_state_dict(best.state_dict())
-    assert resumed == Best(0.4, 1)
+    assert resumed == Best(0.4, 1, {"a": 0.3})
 
 
 def test_the_stream_goes_on_from_any_position() -> None:

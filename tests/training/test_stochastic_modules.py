@@ -8,12 +8,15 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from compress.conformers import blocks_of, family_of, part, prepare_for_training
-from compress.structure import MODULES
-from compress.student import Noise
-from compress.training.stochastic_modules import StochasticModules
+from compress.removal import remove
+from compress.structure import MODULES, Block, Structure
+from compress.training.stochastic_modules import StochasticModules, lacking
 from tests.tiny import CTC_MODELS, batch, parakeet
 
 RATE = 0.25
+FAMILIES = pytest.mark.parametrize(
+    "name", ["parakeet", "wav2vec2_bert-rotary", "lasr", "granite_speech5", "torchaudio_conformer-batch"]
+)
 
 
 def ready(model: PreTrainedModel) -> PreTrainedModel:
@@ -34,16 +37,12 @@ def output_of(model: PreTrainedModel, name: str, inputs: dict[str, Tensor]) -> T
 
 
 @pytest.mark.parametrize("module", MODULES)
-@pytest.mark.parametrize(
-    "name", ["parakeet", "wav2vec2_bert-rotary", "lasr", "granite_speech5", "torchaudio_conformer-batch"]
-)
+@FAMILIES
 def test_each_utterance_does_without_a_module_by_itself(name: str, module: str) -> None:
-    """A batch of one utterance many times, so that whoever does without it can be told from the output."""
     model = ready(CTC_MODELS[name]())
-    inputs = {key: value[:1].repeat(16, *([1] * (value.ndim - 1))) for key, value in batch(model).items()}
+    inputs = one_utterance(model)
     plain = output_of(model, module, inputs)
-    stochastic = StochasticModules(model, [(len(blocks_of(model)) - 1, module)], RATE, Noise(1))
-    stochastic.draw()
+    StochasticModules(model, {(len(blocks_of(model)) - 1, module): 0}, RATE).start(1)
     noisy = output_of(model, module, inputs)
     stays = noisy.flatten(1).abs().sum(1) > 0
     assert plain.shape[0] == 16
@@ -53,10 +52,33 @@ def test_each_utterance_does_without_a_module_by_itself(name: str, module: str) 
     assert torch.allclose(output_of(model.eval(), module, inputs), output_of(model.eval(), module, inputs))
 
 
+@pytest.mark.parametrize("module", ["ffn1", "attention"])
+@FAMILIES
+def test_each_utterance_does_without_some_units_by_itself(name: str, module: str) -> None:
+    """The other units run for everybody, as does the bias."""
+    model = ready(CTC_MODELS[name]())
+    inputs, family, last = one_utterance(model), family_of(model).name, len(blocks_of(model)) - 1
+    first = Structure(family, (*[Block()] * last, Block(**{module: (0,)})))
+    plain, alone = output_of(model, module, inputs), output_of(ready(remove(model, first)), module, inputs)
+    always = lacking(model, first)
+    assert always == {(last, module): 1}
+    StochasticModules(model, always, RATE).start(1)
+    noisy = output_of(model, module, inputs)
+    without = (noisy - alone).flatten(1).abs().amax(1) < 1e-5
+    assert 0 < without.sum() < 16
+    expected = torch.where(without.view(-1, 1, 1), alone, alone + (plain - alone) / (1 - RATE))
+    torch.testing.assert_close(noisy, expected, rtol=1e-4, atol=1e-5)
+
+
+def one_utterance(model: PreTrainedModel) -> dict[str, Tensor]:
+    """A batch of one utterance 16 times, so that whoever does without something can be told from the output."""
+    return {key: value[:1].repeat(16, *([1] * (value.ndim - 1))) for key, value in batch(model).items()}
+
+
 def test_how_often() -> None:
     model = ready(parakeet())
-    stochastic = StochasticModules(model, [(0, "conv")], RATE, Noise(0))
-    stochastic.draw()
+    stochastic = StochasticModules(model, {(0, "conv"): 0}, RATE)
+    stochastic.start(0)
     share = (stochastic._scaled(torch.ones(4000, 1, 1), 0) == 0).float().mean()
     assert share.item() == pytest.approx(RATE, abs=0.03)
 
@@ -66,24 +88,19 @@ def test_evaluation_is_untouched_and_a_rate_of_zero_leaves_the_model_alone() -> 
     inputs = batch(model)
     with torch.no_grad():
         before = model(**inputs).logits
-        every = [(block, name) for block in range(3) for name in MODULES]
-        stochastic = StochasticModules(model, every, 0.9, Noise(0))
-        stochastic.draw()
+        every = {(block, name): count for block, count in enumerate((0, 1, 0)) for name in ("ffn1", "attention")}
+        StochasticModules(model, every, 0.9).start(0)
         assert torch.equal(model(**inputs).logits, before)
-    noise = Noise(0)
-    state = noise.generator.get_state()
-    StochasticModules(parakeet(), every, 0.0, noise).draw()
-    assert torch.equal(noise.generator.get_state(), state)
+    without = ready(parakeet())
+    StochasticModules(without, every, 0.0).start(0)
+    assert torch.equal(*(output_of(one, "ffn1", inputs) for one in (without, ready(parakeet()))))
 
 
-def test_the_noise_goes_on_where_a_checkpoint_left_it() -> None:
-    model, inputs = ready(parakeet()), batch(parakeet())
-    stochastic = StochasticModules(model, [(2, "ffn1")], 0.5, Noise(3))
-    stochastic.draw()
-    state = stochastic.noise.state_dict()
-    later = []
-    for _ in range(2):
-        stochastic.draw()
-        later.append(output_of(model, "ffn1", inputs))
-        stochastic.noise.load_state_dict(state)
-    assert torch.equal(*later)
+def test_the_noise_follows_from_the_seed() -> None:
+    model, inputs, found = ready(parakeet()), batch(parakeet()), []
+    stochastic = StochasticModules(model, {(2, "ffn1"): 0}, 0.5)
+    for seed in (3, 4, 3):
+        stochastic.start(seed)
+        found.append(output_of(model, "ffn1", inputs))
+    assert torch.equal(found[0], found[2])
+    assert not torch.equal(found[0], found[1])

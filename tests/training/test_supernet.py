@@ -14,6 +14,7 @@ from torch import Tensor
 
 import compress
 from compress.conformers import frame_mask, prepare_for_training
+from compress.data import Batch
 from compress.elastic import make, standalone
 from compress.elastic.supernet import (
     PartsConfig,
@@ -27,6 +28,7 @@ from compress.elastic.supernet.ortho_softmax import OrthoSoftmaxConfig
 from compress.elastic.supernet.top_k import TopKConfig
 from compress.sizes import sizes_of
 from compress.training.ctc import ctc_loss
+from compress.training.finite import FiniteGuard
 from compress.training.recogniser import to_minimise
 from compress.training.supernet import JointConfig, JointNet, SelectionNet
 from tests.recipes.launching import LAUNCH_SECONDS, REPOSITORY, TORCHRUN, environment
@@ -81,7 +83,7 @@ def test_the_first_stage_trains_the_whole_model_and_the_removed_one(name: str) -
 @FAMILIES
 def test_every_weight_and_score_gets_a_gradient_in_the_first_stage(name: str) -> None:
     net = selecting(CTC_MODELS[name](), SelectionConfig())
-    net.step = 3
+    net.prepare(3)
     to_minimise(losses_of(net)).backward()
     assert all(p.grad is not None for p in net.parameters() if p.requires_grad)
     scores: Any = net.selection.scores
@@ -93,7 +95,7 @@ def test_running_statistics_follow_the_whole_model_alone() -> None:
     prepare_for_training(plain, dropout=0.0)
     plain.train()(**batch(plain))
     net = selecting(parakeet(), SelectionConfig(method="random"))
-    net.step = 9
+    net.prepare(9)
     net(**batch(net.model))
     expected = dict(plain.named_buffers())
     assert all(torch.equal(expected[name], buffer) for name, buffer in net.model.named_buffers())
@@ -107,14 +109,14 @@ def test_losses_of_the_first_stage() -> None:
     )
     focal = selecting(parakeet(), SelectionConfig(method="ortho_softmax", ortho_softmax=OrthoSoftmaxConfig(penalty=0)))
     found = {name: loss.detach() for name, loss in losses_of(focal).items()}
-    expected = found["ctc"] + 0.3 * (1 - (-found["ctc/sub"]).exp()) * found["ctc/sub"]
+    expected = found["ctc"] + (1 - (-found["ctc/sub"]).exp()) * found["ctc/sub"]
     assert float(found["total"]) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_gates_and_scores_stay_float32_under_autocast() -> None:
     for method in ("top_k", "zero_out", "ortho_softmax"):
         net = selecting(parakeet(), SelectionConfig(method=method))  # type: ignore[arg-type]
-        net.step = 5
+        net.prepare(5)
         with torch.autocast("cpu", torch.bfloat16):
             logits = net(**batch(net.model))
         assert torch.isfinite(logits[1]).all()
@@ -123,21 +125,21 @@ def test_gates_and_scores_stay_float32_under_autocast() -> None:
 
 def test_the_sandwich_rule_draws_one_size_between() -> None:
     four = joint(parakeet(), JointConfig(), (11, 8, 5, 2))
-    assert four.names == ["2", "5", "8", "11", "12"]
+    assert four.names == ("2", "5", "8", "11", "12")
     drawn = [four.draw() for _ in range(300)]
-    assert all(one[:2] == ["12", "2"] and len(one) == 3 for one in drawn)
+    assert all(one[:2] == ("12", "2") and len(one) == 3 for one in drawn)
     counts = Counter(one[2] for one in drawn)
     assert set(counts) == {"5", "8", "11"}
     assert min(counts.values()) > 70
     three, two = joint(parakeet(), JointConfig(), (8, 2)), joint(parakeet(), JointConfig(), (2,))
-    assert three.draw() == ["12", "2", "8"]
-    assert two.draw() == ["12", "2"]
+    assert three.draw() == ("12", "2", "8")
+    assert two.draw() == ("12", "2")
 
 
 @FAMILIES
 def test_the_second_stage_runs_each_size_as_the_elastic_model_does(name: str) -> None:
     net = joint(CTC_MODELS[name](), JointConfig(stochastic_depth=0.0))
-    net.eval()
+    net.eval().prepare(0)
     inputs = batch(net.model)
     with torch.no_grad():
         logits = net(**inputs)
@@ -148,25 +150,66 @@ def test_the_second_stage_runs_each_size_as_the_elastic_model_does(name: str) ->
     assert not torch.equal(logits[0], logits[1])
 
 
-def test_modules_that_the_smallest_size_lacks_are_left_out_now_and_then() -> None:
+def test_what_the_smallest_size_lacks_is_left_out_now_and_then() -> None:
     net = joint(parakeet(), JointConfig(stochastic_depth=0.5))
     smallest = sizes_of(net.model)[net.names[0]]
-    lacking = [
-        (b, name) for b, block in enumerate(smallest.blocks) if block for name, kept in block.items() if not kept
-    ]
-    assert net.stochastic.places == lacking
-    assert len(lacking) == 12 - 2
+    absent = [(b, name) for b, block in enumerate(smallest.blocks) if block for name, kept in block.items() if not kept]
+    assert net.stochastic.always == dict.fromkeys(absent, 0)
+    assert len(absent) == 12 - 2
     state = net.noise.state_dict()
-    first, other = (net(**batch(net.model))[0] for _ in range(2))
+
+    def logits() -> Tensor:
+        found: Tensor = net(**batch(net.model))[0]
+        return found
+
+    net.prepare(0)
+    first, repeated = logits(), logits()
+    net.prepare(1)
+    other = logits()
     net.noise.load_state_dict(state)
+    net.prepare(0)
+    assert torch.equal(first, repeated)
     assert not torch.equal(first, other)
-    assert torch.equal(first, net(**batch(net.model))[0])
+    assert torch.equal(first, logits())
+
+
+@FAMILIES
+def test_without_all_that_it_lacks_every_size_is_the_smallest(name: str) -> None:
+    """Also where the smallest size keeps some chunks and heads of a module."""
+    model = CTC_MODELS[name]()
+    asked = SizesConfig(parts=(10, 6))
+    sizes = make_sizes(asked, parts_of(model, PartsConfig("component", ffn_chunks=2)))
+    order = torch.randperm(len(sizes.parts), generator=torch.Generator().manual_seed(2)).tolist()
+    elastic = make(model, sizes.structures(order))
+    prepare_for_training(elastic, dropout=0.0)
+    net = JointNet(elastic.train(), JointConfig(stochastic_depth=1 - 1e-6), seed=0)
+    counts = set(net.stochastic.always.values())
+    assert 0 in counts
+    assert counts - {0}
+    net.prepare(0)
+    with torch.no_grad():
+        full, smallest, middle = net(**batch(elastic))
+    torch.testing.assert_close(full, smallest, rtol=0, atol=1e-4)
+    torch.testing.assert_close(middle, smallest, rtol=0, atol=1e-4)
+
+
+def test_what_only_a_smaller_size_spoils_is_found_there(caplog: pytest.LogCaptureFixture) -> None:
+    net = joint(parakeet(), JointConfig())
+    guard = FiniteGuard(net, {"supernet": net}, limit=2)
+    net.model.ctc_head.per_size[0].register_forward_hook(lambda *found: found[2] * torch.inf)
+    net.prepare(0)
+    losses = losses_of(net)
+    to_minimise(losses).backward()
+    assert not guard.accepts(losses, Batch(batch(net.model), LABELS, ["a.wav", "b.wav"], [], 1.0), step=0)
+    assert "It began in the output of the supernet's model.ctc_head.per_size.0 for a.wav, b.wav" in caplog.text
+    assert net.model.size == net.names[-1]
 
 
 def test_losses_of_the_second_stage() -> None:
     config = JointConfig(full=0.9, smallest=0.4, middle=0.2, distill=0.5, stochastic_depth=0.0)
     net = joint(parakeet(), config)
     inputs = batch(net.model)
+    net.prepare(0)
     logits = net(**inputs)
     frames = frame_mask(net.model, inputs, logits[0].shape[1])
     blank = int(net.model.config.pad_token_id)
@@ -184,6 +227,7 @@ def test_losses_of_the_second_stage() -> None:
 
 def test_all_shared_weights_and_the_heads_of_the_step_learn_in_the_second_stage() -> None:
     net = joint(parakeet(), JointConfig(), (11, 8, 5, 2))
+    net.prepare(0)
     to_minimise(losses_of(net)).backward()
     without = {name for name, p in net.named_parameters() if p.requires_grad and p.grad is None}
     assert all("per_size" in name for name in without)

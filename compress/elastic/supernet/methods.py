@@ -32,7 +32,8 @@ class SelectionConfig:
             with, `random` and `every_other_block`.
         share: of all steps, for this stage; the other ones train the chosen sizes jointly. (Theirs: 3 to 2.)
         full: weight of the loss of the whole net, which is trained in every step.
-        sub: weight of the loss of the sub-net.
+        sub: weight of the loss of the sub-net; null: as published, 0.3, and 1 where `ortho_softmax` scales that loss
+            by itself (`ortho_softmax.focal`).
         learning_rate: of the scores, at the peak of the schedule; null: that of the weights, as published. The scores
             of `zero_out` have a long way to go, from 10 to where their sigmoid closes: in runs of a few thousand steps
             or less they want a higher one, such as 0.1.
@@ -42,7 +43,7 @@ class SelectionConfig:
     method: Method = "top_k"
     share: float = 0.6
     full: float = 1.0
-    sub: float = 0.3
+    sub: float | None = None
     learning_rate: float | None = None
     top_k: TopKConfig = field(default_factory=TopKConfig)
     zero_out: ZeroOutConfig = field(default_factory=ZeroOutConfig)
@@ -53,10 +54,19 @@ class SelectionConfig:
             raise ValueError(f"selection.method is {self.method!r}; choose one of {', '.join(get_args(Method))}.")
         if not 0 < self.share < 1:
             raise ValueError(f"selection.share is a share of the steps, above 0 and below 1, got {self.share}.")
-        if self.full < 0 or self.sub <= 0:
+        if self.full < 0 or (self.sub is not None and self.sub <= 0):
             raise ValueError(
                 f"selection.full must be at least 0 and selection.sub above 0, got {self.full} and {self.sub}."
             )
+        if self.learning_rate is not None and self.learning_rate < 0:
+            raise ValueError(f"selection.learning_rate must be at least 0, got {self.learning_rate}.")
+
+    @property
+    def weight_of_sub(self) -> float:
+        """The weight of the loss of the sub-net."""
+        if self.sub is not None:
+            return self.sub
+        return 1.0 if self.method == "ortho_softmax" and self.ortho_softmax.focal else 0.3
 
 
 def make_selection(config: SelectionConfig, sizes: Sizes, steps: int, seed: int) -> Selection:

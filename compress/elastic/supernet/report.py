@@ -18,7 +18,7 @@ from compress.evaluation.html import environment, short_name
 from compress.evaluation.markdown import escape, table
 from compress.evaluation.plots import spans_figure
 from compress.folders import write_json, write_text
-from compress.structure import MODULES, Structure, count_kept
+from compress.structure import MODULES, Structure, share_kept
 
 JSON_NAME, MARKDOWN_NAME, HTML_NAME = "supernet.json", "supernet.md", "supernet.html"
 _TEMPLATE = "supernet.html.j2"
@@ -43,6 +43,7 @@ def decided(
         JSON-able: the parts, their ranking, when each left, and the sizes, smallest first.
     """
     counts, tables = sizes.counts(ranking), [cost_table(config, "params"), cost_table(config, "macs")]
+    units = [dict(zip(MODULES, one, strict=True)) for one in sizes.parts.units]
     entries = []
     for name, structure in sizes.structures(ranking).items():
         parameters, macs = (table.of(structure) for table in tables)
@@ -53,7 +54,7 @@ def decided(
             "parts": counts[name],
             "parameters": parameters,
             "macs_per_second": macs / DEFAULT_SECONDS,
-            "kept": _kept(sizes, structure),
+            "kept": {name: share_kept(structure, units, name) for name in MODULES},
             "structure": structure.to_dict(),
         })  # fmt: skip
     return {
@@ -67,16 +68,6 @@ def decided(
         "sizes": entries,
         "versions": {"compress": compress.__version__},
     }
-
-
-def _kept(sizes: Sizes, structure: Structure) -> dict[str, float]:
-    """The share of the units of each kind of module that a Structure keeps."""
-    shares = {}
-    for m, name in enumerate(MODULES):
-        units = [counts[m] for counts in sizes.parts.units]
-        kept = [count_kept(getattr(block, name), n) for block, n in zip(structure.blocks, units, strict=True) if block]
-        shares[name] = sum(kept) / max(1, sum(units))
-    return shares
 
 
 def structures_of(result: Mapping[str, Any]) -> dict[str, Structure]:

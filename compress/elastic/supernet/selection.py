@@ -23,7 +23,7 @@ class Descent:
         start: the cost of the whole model.
         end: the largest cost of the smallest size.
         steps: training steps of the way down.
-        jumps: in how many equal jumps; None: as evenly as steps allow.
+        jumps: in how many equal jumps, before each of which the cost stays as long; None: one in each step.
     """
 
     start: int
@@ -33,10 +33,10 @@ class Descent:
 
     def limit(self, step: int) -> float:
         """The largest cost of the sub-net at a step."""
-        done = min(1.0, step / self.steps) if self.steps else 1.0
-        if self.jumps:
-            done = int(done * self.jumps) / self.jumps
-        return self.start - done * (self.start - self.end)
+        if step >= self.steps:
+            return self.end
+        jumps = self.jumps or self.steps
+        return (jumps * self.start - step * jumps // self.steps * (self.start - self.end)) / jumps
 
 
 class Selection(nn.Module):
@@ -85,7 +85,7 @@ def descending(scores: Tensor) -> list[int]:
     return found
 
 
-def one_hot(chosen: Sequence[int], like: Tensor) -> Tensor:
+def k_hot(chosen: Sequence[int], like: Tensor) -> Tensor:
     """A vector like another, 1 at some places and 0 elsewhere."""
     return torch.zeros_like(like).index_fill(0, torch.tensor(list(chosen), dtype=torch.long, device=like.device), 1.0)
 

@@ -124,20 +124,22 @@ class Sizes:
 
 
 def make_sizes(config: SizesConfig, parts: Parts) -> Sizes:
-    """Reads the sizes of a model, and refuses before anything is trained what no ranking could give.
+    """Reads the sizes of a model, and refuses before anything is trained what not every ranking could give.
 
     Args:
         config: what was asked for.
         parts: of the model, with the costs of `SizesConfig.table`.
 
     Raises:
-        BudgetError: if they do not decrease, are more than the parts, cannot be reached, or lie so close together that
-            no part may fit between them.
+        BudgetError: if they do not decrease, are more than the parts, lie above the whole model or below what always
+            stays and the largest part, or so close together that the largest part does not fit between them.
     """
     full = parts.table.full if parts.table else len(parts)
     limits = {name: read_amount(name, full) for name in config.names}
     if len(limits) < len(config.names) or any(high <= low for high, low in pairwise(limits.values())):
         raise BudgetError(f"{config.key} must decrease, largest first; got {', '.join(config.names)}.")
+    if above := [name for name, limit in limits.items() if limit > full]:
+        raise BudgetError(f"{config.key} asks for {', '.join(above)}, but the whole model has {full:,}: name less.")
     names = [name for name, limit in limits.items() if limit >= parts.whole]
     below = {name: limit for name, limit in limits.items() if limit < parts.whole}
     full_name = names[0] if names else (FULL if parts.table else str(len(parts)))
@@ -162,8 +164,8 @@ def _check_room(config: SizesConfig, parts: Parts, below: Mapping[str, int], ful
     largest, (name, smallest) = parts.entries[firsts.index(widest)].name, list(below.items())[-1]
     if smallest < least:
         raise BudgetError(
-            f"The size {name} in {config.key} is {smallest:,} and cannot be reached: the smallest that can is "
-            f"{least:,} ({least / full:.1%}), which is what always stays and the largest part, {largest}. Name "
+            f"The size {name} in {config.key} is {smallest:,}, which cannot be reached for sure: the smallest that can "
+            f"is {least:,} ({least / full:.1%}), which is what always stays and the largest part, {largest}. Name "
             f"that{_or_finer(parts)}."
         )
     for (one, high), (other, low) in pairwise(below.items()):

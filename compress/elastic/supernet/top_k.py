@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from compress.elastic.supernet.selection import Descent, Selection, descending, one_hot, straight_through
+from compress.elastic.supernet.selection import Descent, Selection, descending, k_hot, straight_through
 from compress.elastic.supernet.sizes import Sizes
 
 
@@ -25,7 +25,8 @@ class TopKConfig:
             otherwise it has all parts, by their share in the choice.
         temperature: of the softmax; the authors have none, which is 1.
         descent: share of the selection's steps in which the sub-net shrinks to the smallest size. (Theirs: 384 of 600.)
-        jumps: in how many equal jumps it shrinks; null: as evenly as parts allow. (They tried 2 to 32.)
+        jumps: in how many equal jumps it shrinks; null: one part at a time where sizes are numbers of parts, as
+            published, else as evenly as parts allow. (They tried 2 to 32.)
     """
 
     start: float = 0.5
@@ -59,7 +60,9 @@ class Shrinking(Selection):
     def __init__(self, sizes: Sizes, steps: int, config: TopKConfig) -> None:
         super().__init__(sizes, steps)
         self.config = config
-        self.descent = Descent(self.parts.whole, sizes.smallest, round(config.descent * steps), config.jumps)
+        whole, end = self.parts.whole, sizes.smallest
+        jumps = config.jumps or (None if self.parts.table else whole - end)
+        self.descent = Descent(whole, end, round(config.descent * steps), jumps)
 
     def kept(self, step: int) -> list[int]:
         """See `Selection`."""
@@ -87,7 +90,7 @@ class TopK(Shrinking):
         """See `Selection`."""
         kept = self.kept(step)
         relaxed = relaxed_top_k(self.scores, len(kept), self.config.temperature)
-        return straight_through(one_hot(kept, relaxed), relaxed) if self.config.hard else relaxed
+        return straight_through(k_hot(kept, relaxed), relaxed) if self.config.hard else relaxed
 
     def ranking(self) -> list[int]:
         """See `Selection`."""
@@ -112,7 +115,7 @@ class FixedOrder(Shrinking):
 
     def values(self, step: int) -> Tensor:
         """See `Selection`."""
-        return one_hot(self.kept(step), self.order.float())
+        return k_hot(self.kept(step), self.order.float())
 
     def ranking(self) -> list[int]:
         """See `Selection`."""

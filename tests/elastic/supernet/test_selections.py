@@ -26,7 +26,7 @@ from compress.elastic.supernet import (
 from compress.elastic.supernet.methods import ORDERS
 from compress.elastic.supernet.orders import evenly
 from compress.elastic.supernet.ortho_softmax import OrthoSoftmax, OrthoSoftmaxConfig, orthogonality
-from compress.elastic.supernet.selection import Descent, one_hot, straight_through
+from compress.elastic.supernet.selection import Descent, k_hot, straight_through
 from compress.elastic.supernet.top_k import TopK, TopKConfig, relaxed_top_k
 from compress.elastic.supernet.zero_out import ZeroOut, ZeroOutConfig
 from tests.tiny import BLOCKS, batch, parakeet
@@ -77,7 +77,7 @@ def test_the_hard_choice_has_exactly_k_parts_and_the_relaxed_one_sums_to_k(score
     relaxed = relaxed_top_k(values, count)
     assert relaxed.sum().item() == pytest.approx(count, rel=1e-4)
     top = torch.sort(values.detach(), descending=True, stable=True).indices[:count].tolist()
-    hard = straight_through(one_hot(top, relaxed), relaxed)
+    hard = straight_through(k_hot(top, relaxed), relaxed)
     assert sorted(hard.tolist()) == [0.0] * (len(scores) - count) + [1.0] * count
     weight = torch.arange(len(scores), dtype=torch.float32)
     for one in (hard, relaxed):
@@ -109,7 +109,7 @@ def test_k_goes_down_in_equal_steps() -> None:
     assert counts[0] == 12
     assert counts[round(0.6 * STEPS) :] == [3] * (STEPS - round(0.6 * STEPS) + 1)
     assert all(0 <= high - low <= 1 for high, low in pairwise(counts))
-    held = [counts.count(count) for count in range(4, 12)]
+    held = [counts.count(count) for count in range(4, 13)]
     assert max(held) - min(held) <= 1
     assert [one.values(step).sum().item() for step in (0, 10, STEPS)] == [12, counts[10], 3]
 
@@ -128,6 +128,21 @@ def test_a_descent_in_jumps() -> None:
     limits = [Descent(10, 2, 8, jumps=2).limit(step) for step in range(10)]
     assert limits == [10] * 4 + [6] * 4 + [2] * 2
     assert Descent(10, 2, 0).limit(0) == 2
+
+
+def test_one_part_leaves_at_a_time_as_published() -> None:
+    """600 sub-epochs of some steps, of which 384 take 48 parts to 16: each number of parts lasts for 12 of them."""
+    down = Descent(48, 16, 3840, jumps=32)
+    limits = [down.limit(step) for step in range(6000)]
+    assert limits == [48 - min(step // 120, 32) for step in range(6000)]
+
+
+@given(start=st.integers(2, 60), data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_equal_jumps_are_exact(start: int, data: Any) -> None:
+    end = data.draw(st.integers(1, start - 1))
+    down = Descent(start, end, start - end)
+    assert [down.limit(step) for step in range(start - end + 1)] == list(range(start, end - 1, -1))
 
 
 def test_the_highest_scores_are_kept_and_all_sizes_are_prefixes() -> None:
