@@ -221,7 +221,7 @@ def test_a_checkpoint_becomes_a_supernet(config: Path, finished: Path, tmp_path:
     assert list(load_model(str(output / "last")).sizes) == ["2", "4", "8"]
     assert len(metrics(output / "select", "dev/wer")) == 1
     assert not metrics(output / "select", "dev/wer/2")  # the sizes that the checkpoint had are not trained
-    assert list(load_model(str(output / "selected")).sizes) == ["2"]  # its number of blocks: not elastic
+    assert type(load_model(str(output / "selected"))).__name__ == "ParakeetForCTC"
 
 
 def test_a_checkpoint_that_skips_is_refused(config: Path, finished: Path, tmp_path: Path) -> None:
