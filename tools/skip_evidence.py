@@ -37,8 +37,8 @@ from compress.data import Batch, BatchConfig, SpeechConfig, SpeechLoader, open_s
 from compress.evaluation import SpeedConfig, error_rates, transcribe
 from compress.evaluation.skipping import FrameCounter, speech_batches
 from compress.evaluation.speed import measure
+from compress.evaluation.transcribe import batching_for
 from compress.folders import write_json
-from compress.layers.settings import batching_for
 from compress.skipping.make import make
 from compress.skipping.settings import Skipping
 from compress.skipping.skipper import required_skipper, skipper_of

@@ -6,7 +6,7 @@ import logging
 import string
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +44,7 @@ from compress.evaluation.skipping import (
     speech_batches,
 )
 from compress.evaluation.speed import Speed, SpeedConfig, conditions, measure, speed_inputs
-from compress.evaluation.transcribe import OnBatch, transcribe
+from compress.evaluation.transcribe import OnBatch, batching_for, transcribe
 from compress.evaluation.weights import bytes_on_disk
 from compress.sizes import names_of
 
@@ -130,10 +130,6 @@ class _Contender:
     @property
     def sampling_rate(self) -> int:
         return int(feature_extractor_of(self.processor).sampling_rate)
-
-    @property
-    def one_by_one(self) -> bool:
-        return family_of(self.model).padding_sensitive
 
 
 def evaluate_models(config: EvaluateConfig, *, console: Console | None = None) -> Report:
@@ -233,8 +229,7 @@ def _transcribe(
         progress.advance(task, len(batch.ids))
         on_batch(batch)
 
-    batching = replace(config.batch, max_utterances=1) if one.one_by_one else config.batch
-    loader = SpeechLoader(dataset, one.processor, batching, shuffle=False)
+    loader = SpeechLoader(dataset, one.processor, batching_for(one.model, config.batch), shuffle=False)
     with _progress(console) as progress:
         task = progress.add_task(f"transcribing with {one.name}", total=None if dataset.streaming else len(dataset))
         ids, references, texts = transcribe(
@@ -325,7 +320,9 @@ def _measurements(one: _Contender, transcripts: Transcripts, speed: Speed, confi
         name=one.name,
         family=family_of(one.model).name,
         transcripts=transcripts,
-        batching=_ONE_BY_ONE if one.one_by_one else f"in batches of up to {config.batch.seconds:g} s",
+        batching=_ONE_BY_ONE
+        if family_of(one.model).padding_sensitive
+        else f"in batches of up to {config.batch.seconds:g} s",
         size=size_of(one.model, config.macs_seconds),
         original=size_of(skeleton(one.model.config), config.macs_seconds),
         kept=kept_units(one.model),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -15,7 +16,7 @@ from compress.evaluation.generate import GenerateConfig, generate
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
 
-    from compress.data import Batch
+    from compress.data import Batch, BatchConfig
 
 OnBatch = Callable[["Batch"], None]
 
@@ -25,6 +26,11 @@ class BatchSource(Protocol):
 
     def epoch(self, epoch: int) -> Iterable[Batch]:
         """Yields every batch of one pass over the data."""
+
+
+def batching_for(model: PreTrainedModel, batch: BatchConfig) -> BatchConfig:
+    """How utterances are put together for a model: one by one where its output depends on padding."""
+    return replace(batch, max_utterances=1) if family_of(model).padding_sensitive else batch
 
 
 def transcribe(

@@ -27,11 +27,11 @@ from compress.data import Batch, SpeechDataset, SpeechLoader
 from compress.distill import BlockOutputs
 from compress.evaluation.errors import normalise
 from compress.evaluation.evaluate import DTYPES, find_device
-from compress.evaluation.transcribe import to_model
+from compress.evaluation.transcribe import batching_for, to_model
 from compress.layers.analysis_report import write_analysis
 from compress.layers.bypass import removable
 from compress.layers.fine import FineSearch, Trial, scored
-from compress.layers.settings import DevConfig, batching_for, boundary_sample, check_choice
+from compress.layers.settings import DevConfig, boundary_sample, check_choice
 from compress.layers.similarity import MEASURES, Measure
 from compress.training.ctc import ctc_loss
 

@@ -16,7 +16,7 @@ from compress.data import Batch, BatchConfig, SpeechDataset, SpeechLoader
 from compress.evaluation.bootstrap import BootstrapConfig, rate_interval
 from compress.evaluation.errors import Normaliser, count_errors, error_rates, normalise
 from compress.evaluation.generate import GenerateConfig
-from compress.evaluation.transcribe import transcribe
+from compress.evaluation.transcribe import batching_for, transcribe
 from compress.layers.boundaries import MEBIBYTE
 from compress.layers.bypass import without_blocks
 from compress.layers.coarse import Proposal
@@ -128,9 +128,7 @@ class FineSearch:
     @torch.no_grad()
     def share(self, rank: int, world_size: int, proposals: tuple[Proposal, ...], workers: int) -> list[Written]:
         """One process's share of the dev set, under every proposal."""
-        one_by_one = family_of(self.model).padding_sensitive
-        largest = 1 if one_by_one else self.config.batch.max_utterances
-        batching = replace(self.config.batch, workers=workers, max_utterances=largest)
+        batching = replace(batching_for(self.model, self.config.batch), workers=workers)
         loader = SpeechLoader(self.dataset, self.processor, batching, shuffle=False, rank=rank, world_size=world_size)
         rows: list[Written] = []
         for batch in loader.epoch(0):

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from compress.conformers import family_of
 from compress.data import BatchConfig, SpeechConfig, SpeechDataset, SpeechLoader, feature_extractor_of, open_speech
 from compress.data.settings import SYNTHETIC
 from compress.evaluation.bootstrap import BootstrapConfig
 from compress.evaluation.errors import IGNORED, Normaliser
 from compress.evaluation.evaluate import DTYPES, shared_vocabulary
 from compress.evaluation.generate import GenerateConfig
+from compress.evaluation.transcribe import batching_for
 from compress.layers.boundaries import Feature, SampleConfig, sample_boundaries
 from compress.layers.fine import FineConfig
 from compress.layers.similarity import SVCCA_SHARE, Measure
@@ -171,8 +171,3 @@ def boundary_sample(model: PreTrainedModel, processor: Any, dataset: SpeechDatas
     )
     loader.close()
     return sample
-
-
-def batching_for(model: PreTrainedModel, batch: BatchConfig) -> BatchConfig:
-    """How utterances are put together for a model: one by one where its output depends on padding."""
-    return replace(batch, max_utterances=1) if family_of(model).padding_sensitive else batch

@@ -28,8 +28,8 @@ from compress.distill import BlockOutputs
 from compress.evaluation import formats
 from compress.evaluation.errors import IGNORED, Normaliser, error_rates, normalise
 from compress.evaluation.evaluate import find_device, shared_vocabulary
-from compress.evaluation.transcribe import transcribe
-from compress.layers.settings import batching_for, check_choice
+from compress.evaluation.transcribe import batching_for, transcribe
+from compress.layers.settings import check_choice
 from compress.skipping.frames import kept_frames
 from compress.skipping.settings import Skipping, SkippingError, write_skipping
 from compress.skipping.skipper import blank_behind, required_skipper, without_skipping

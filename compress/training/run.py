@@ -30,6 +30,7 @@ from compress.data import (
     write_problems,
 )
 from compress.evaluation import ErrorRates, GenerateConfig, error_rates, transcribe
+from compress.evaluation.transcribe import batching_for
 from compress.folders import write_json
 from compress.machine import usable_cores
 from compress.training import processes
@@ -156,7 +157,7 @@ class DevSet:
     Args:
         dataset: the utterances, with transcripts.
         processor: of the model that will be evaluated.
-        batch: how utterances are put together.
+        batch: how utterances are put together, unless the output depends on padding: then they run one by one.
         accelerator: tells ranks apart, and the device.
         precision: of the forward passes.
         generate: how a model without a CTC head writes.
@@ -171,23 +172,27 @@ class DevSet:
         precision: Precision,
         generate: GenerateConfig | None = None,
     ) -> None:
-        self.processor, self.accelerator, self.precision, self.generate = processor, accelerator, precision, generate
-        self.loader = SpeechLoader(
-            dataset,
-            processor,
-            batch,
-            shuffle=False,
-            rank=accelerator.process_index,
-            world_size=accelerator.num_processes,
-        )
+        self.dataset, self.processor, self.batch = dataset, processor, batch
+        self.accelerator, self.precision, self.generate = accelerator, precision, generate
+        self._loaders: dict[BatchConfig, SpeechLoader] = {}
 
     def error_rates(self, model: PreTrainedModel) -> ErrorRates:
         """Error rates of a model, the same on every rank. All ranks must call it; the model comes back in its mode."""
         with autocast(self.accelerator.device, self.precision):
             processes.share_buffers(model)
-            part = list(zip(*transcribe(model, self.loader, self.processor, config=self.generate), strict=True))
+            loader = self._loader(batching_for(model, self.batch))
+            part = list(zip(*transcribe(model, loader, self.processor, config=self.generate), strict=True))
         every = {row[0]: row for rows in processes.gather(part) for row in rows}
         return error_rates(*([row[column] for row in every.values()] for column in (1, 2)))
+
+    def _loader(self, batch: BatchConfig) -> SpeechLoader:
+        """The loader of such batches, whose workers live on from one evaluation to the next."""
+        if batch not in self._loaders:
+            self._loaders[batch] = SpeechLoader(
+                self.dataset, self.processor, batch, shuffle=False,
+                rank=self.accelerator.process_index, world_size=self.accelerator.num_processes,
+            )  # fmt: skip
+        return self._loaders[batch]
 
 
 def open_data(

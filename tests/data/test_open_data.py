@@ -10,7 +10,9 @@ import pytest
 from accelerate import Accelerator
 
 from compress.data import BadDataError, SpeechConfig
+from compress.training import run
 from compress.training.run import RunConfig, open_data
+from tests import tiny
 from tests.data.samples import write_folder, write_metadata
 
 
@@ -59,3 +61,23 @@ def test_training_and_dev_set_are_not_the_same_files(tmp_path: Path, cache: str,
     write_folder(tmp_path / "speech", 4)
     with pytest.raises(ValueError, match=r"metadata.csv, which is not divided into splits; name another source"):
         open_data(config_of(tmp_path, cache, 0.0), parakeet, Accelerator(cpu=True))
+
+
+def test_a_model_that_padding_disturbs_writes_the_dev_set_one_by_one(
+    tmp_path: Path, cache: str, parakeet: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for split in ("train", "dev"):
+        write_folder(tmp_path / "speech" / split, 4)
+    _, dev = open_data(config_of(tmp_path, cache, 0.0), parakeet, Accelerator(cpu=True))
+    assert dev is not None
+    sizes: list[list[int]] = []
+
+    def read(model: Any, loader: Any, *_: Any, **__: Any) -> tuple[list[str], ...]:
+        batches = list(loader.epoch(0))
+        sizes.append([len(batch.ids) for batch in batches])
+        return [name for batch in batches for name in batch.ids], ["stop"] * 4, ["stop"] * 4
+
+    monkeypatch.setattr(run, "transcribe", read)
+    for model in (tiny.wav2vec2_conformer("relative"), tiny.parakeet()):
+        assert dev.error_rates(model).wer == 0.0
+    assert sizes == [[1] * 4, [4]]
