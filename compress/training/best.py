@@ -35,4 +35,4 @@ class Best:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Puts back what `state_dict` gave."""
         self.value, self.step = float(state["value"]), int(state["step"])
-        self.details = dict(state["details"])
+        self.details = dict(state.get("details", {}))
