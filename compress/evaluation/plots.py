@@ -28,6 +28,7 @@ _AXIS_STEPS = 5
 _INTERVAL_WIDTH = 520.0
 _INTERVAL_LEFT = 96.0
 _INTERVAL_RIGHT = 24.0
+_SPANS_RIGHT = 24.0
 _INTERVAL_ROW = 46.0
 _INTERVAL_TOP = 18.0
 _AXIS_ROOM = 34.0
@@ -191,7 +192,7 @@ def spans_figure(parts: Sequence[tuple[int, str, str, Sequence[tuple[int, int]]]
         steps: of the selection.
     """
     thick = min(_THICKEST_SPAN, _SPANS_HEIGHT / max(1, len(parts)))
-    room = FIGURE_WIDTH - _GUTTER - _RIGHT_MARGIN
+    room = FIGURE_WIDTH - _GUTTER - _SPANS_RIGHT
     bars, middles = [], dict[int, list[float]]()
     for row, (block, module, name, spans) in enumerate(parts):
         y = _TOP + row * thick
