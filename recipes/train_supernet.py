@@ -330,7 +330,7 @@ class Supernet:
         if self.accelerator.is_main_process:
             result = read_decided(self.output)
             for one in result["sizes"]:
-                one |= rates[one["size"]]
+                one |= rates.get(one["size"], {})  # none of a run begun before they were kept
             write_decided(result, self.output)
 
     def finish(self) -> None:
