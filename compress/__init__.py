@@ -4,8 +4,8 @@ Importing this package registers the compressed model classes with transformers,
 `AutoModelForCTC.from_pretrained` loads a compressed checkpoint at its true, smaller size.
 """
 
-from compress import compressed as _compressed  # noqa: F401  (registers the model classes)
-from compress.removal import remove
+from compress.model import registration as _compressed  # noqa: F401  (registers the model classes)
+from compress.model.removal import remove
 from compress.structure import Block, Structure, StructureError
 
 __version__ = "0.1.0"

@@ -14,7 +14,7 @@ import enum
 import os
 import sys
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -265,3 +265,9 @@ def _leaf(key: str) -> str:
 
 def _ratio(first: str, second: str) -> float:
     return difflib.SequenceMatcher(None, first, second).ratio()
+
+
+def check_choice(name: str, value: str, known: Collection[str]) -> None:
+    """Refuses a word that is not among those known."""
+    if value not in known:
+        raise ValueError(f"{name}={value!r} is unknown; choose one of {', '.join(known)}.")

@@ -33,9 +33,9 @@ from compress.conformers import (
     structure_of,
     submodule,
 )
-from compress.slicing import drop_dead_, shrink_
-from compress.stock import stock_config
 from compress.structure import MODULES, Block, Structure, count_kept
+from compress.surgery.slicing import drop_dead_, shrink_
+from compress.surgery.stock import stock_config
 
 Metric = Literal["params", "macs"]
 Denominator = Literal["total", "encoder"]

@@ -24,11 +24,11 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from compress import resources
 from compress.config import to_dict
 from compress.data.sources import FILE_COLUMN, METADATA_NAMES, TABLE_SUFFIXES
-from compress.evaluation import formats
-from compress.folders import write_json
+from compress.files import shipped
+from compress.files.writing import write_json
+from compress.reports import formats
 
 STATE_FILE = "demo.json"
 EVALUATION_FILE = "evaluate.yaml"
@@ -222,7 +222,7 @@ def _launch(recipe: str, config: str, *overrides: str) -> tuple[str, ...]:
         sys.executable,
         *launcher,
         *silent,
-        str(resources.find(f"recipes/{recipe}.py").path),
+        str(shipped.find(f"recipes/{recipe}.py").path),
         "--config",
         str(_config_file(config)),
         *overrides,
@@ -230,7 +230,7 @@ def _launch(recipe: str, config: str, *overrides: str) -> tuple[str, ...]:
 
 
 def _config_file(config: str) -> Path:
-    return Path(config) if Path(config).is_file() else resources.find(config).path
+    return Path(config) if Path(config).is_file() else shipped.find(config).path
 
 
 def _results(folder: Path, model: str) -> tuple[Path, ...]:

@@ -35,7 +35,6 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 import compress
-from compress.budget import BudgetConfig, Lagrangian, check_reachable, decide, make_budget
 from compress.checkpoint import (
     CheckpointError,
     describe,
@@ -50,29 +49,31 @@ from compress.config import fail, parse, to_dict
 from compress.conformers import family_of, frame_mask, frame_outputs, prepare_for_training, skeleton
 from compress.cost import size_of
 from compress.data import Batch
-from compress.decisions import DECISIONS
-from compress.distill import DistillConfig, LayerDistance, output_distance
+from compress.deciding.budget import BudgetConfig, Lagrangian, check_reachable, decide, make_budget
+from compress.deciding.decisions import DECISIONS
+from compress.deciding.gates import GateConfig, Gates
 from compress.evaluation import GenerateConfig
-from compress.folders import write_json
-from compress.gates import GateConfig, Gates
-from compress.skipping.skipper import without_skipping
+from compress.files.writing import write_json
+from compress.running.skipper import without_skipping
 from compress.structure import Structure
-from compress.student import GatedStudent, Student
-from compress.training import processes
-from compress.training.best import Best
-from compress.training.claim import claimed
-from compress.training.ctc import Unalignable, ctc_loss
-from compress.training.finite import FiniteGuard
-from compress.training.models import fresh_model
-from compress.training.numbers import what_it_took
-from compress.training.optimizer import WEIGHTS, ParameterGroup, build_optimizer, weight_groups
-from compress.training.position import Position
-from compress.training.precision import autocast
-from compress.training.progress import Progress, start_logging
-from compress.training.publish import check_before, push_result
+from compress.training.ctc import ctc_loss
+from compress.training.distill import DistillConfig, LayerDistance, output_distance
+from compress.training.loop import processes
+from compress.training.loop.best import Best
+from compress.training.loop.claim import claimed
+from compress.training.loop.finite import FiniteGuard
+from compress.training.loop.numbers import what_it_took
+from compress.training.loop.optimizer import WEIGHTS, ParameterGroup, build_optimizer, weight_groups
+from compress.training.loop.position import Position
+from compress.training.loop.precision import autocast
+from compress.training.loop.progress import Progress, start_logging
+from compress.training.loop.publish import check_before, push_result
+from compress.training.loop.schedule import LearnConfig, PhaseConfig, set_learning_rates
+from compress.training.loop.unalignable import Unalignable
+from compress.training.new_models import fresh_model
 from compress.training.run import RunConfig, make_accelerator, open_checkpoints, open_data, open_loader, start_trackers
-from compress.training.schedule import LearnConfig, PhaseConfig, set_learning_rates
 from compress.training.skipping import SkippingConfig, objective_of, skipping_config, skipping_model
+from compress.training.student import GatedStudent, Student
 
 logger = logging.getLogger("compress.prune")
 
@@ -92,7 +93,7 @@ class Config(RunConfig):
         teacher: folder or Hub name of the model to compress.
         budget: the size to reach.
         structure: who decides what stays. `learned`: gates, in the first phase. Without a first phase: one of
-            `compress.decisions` (magnitude, proportional, uniform), or a structure.json (budget: null).
+            `compress.deciding.decisions` (magnitude, proportional, uniform), or a structure.json (budget: null).
         fresh_weights: whether the small model starts from new weights instead of the teacher's.
         gates: what is gated, and how gates start.
         distill: the losses that hold the student to its teacher.

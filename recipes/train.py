@@ -29,22 +29,22 @@ from compress.config import fail, parse, to_dict
 from compress.conformers import frame_mask
 from compress.data import Batch
 from compress.elastic import ElasticConfig, make, rule_structures
-from compress.folders import replaced_folder, write_json
-from compress.training import processes
-from compress.training.best import Best
-from compress.training.claim import claimed
-from compress.training.ctc import Unalignable
-from compress.training.finite import FiniteGuard
+from compress.files.writing import replaced_folder, write_json
 from compress.training.inter_ctc import InterCtcConfig
-from compress.training.models import build_model
-from compress.training.numbers import what_it_took
-from compress.training.optimizer import WEIGHTS, build_optimizer, weight_groups
-from compress.training.position import Position, total_batches
-from compress.training.precision import autocast
-from compress.training.progress import Progress, start_logging
+from compress.training.loop import processes
+from compress.training.loop.best import Best
+from compress.training.loop.claim import claimed
+from compress.training.loop.finite import FiniteGuard
+from compress.training.loop.numbers import what_it_took
+from compress.training.loop.optimizer import WEIGHTS, build_optimizer, weight_groups
+from compress.training.loop.position import Position, total_batches
+from compress.training.loop.precision import autocast
+from compress.training.loop.progress import Progress, start_logging
+from compress.training.loop.schedule import set_learning_rates
+from compress.training.loop.unalignable import Unalignable
+from compress.training.new_models import build_model
 from compress.training.recogniser import Recogniser, to_minimise
 from compress.training.run import make_accelerator, open_checkpoints, open_data, open_loader, start_trackers
-from compress.training.schedule import set_learning_rates
 from compress.training.skipping import SkippingConfig, skipping_model
 from compress.training.stochastic_depth import check_rate
 from compress.training.supervised import SupervisedConfig, announce, find_processor

@@ -44,31 +44,24 @@ from compress.config import fail, parse, to_dict
 from compress.conformers import frame_mask, prepare_for_training
 from compress.data import Batch
 from compress.elastic import make, standalone
-from compress.elastic.supernet import (
-    PartsConfig,
-    SelectionConfig,
-    SizesConfig,
-    make_selection,
-    make_sizes,
-    parts_of,
-)
+from compress.elastic.supernet import PartsConfig, SelectionConfig, SizesConfig, make_selection, make_sizes, parts_of
 from compress.elastic.supernet.report import decided, read_decided, structures_of, write_decided
-from compress.folders import replaced_folder, write_json
-from compress.sizes import activate, names_of
-from compress.training import processes
-from compress.training.best import Best
-from compress.training.claim import claimed
-from compress.training.ctc import Unalignable
-from compress.training.finite import FiniteGuard
-from compress.training.models import build_model
-from compress.training.numbers import what_it_took
-from compress.training.optimizer import WEIGHTS, ParameterGroup, build_optimizer, weight_groups
-from compress.training.position import Position, total_batches
-from compress.training.precision import autocast
-from compress.training.progress import Progress, start_logging
+from compress.files.writing import replaced_folder, write_json
+from compress.running.sizes import activate, names_of
+from compress.training.loop import processes
+from compress.training.loop.best import Best
+from compress.training.loop.claim import claimed
+from compress.training.loop.finite import FiniteGuard
+from compress.training.loop.numbers import what_it_took
+from compress.training.loop.optimizer import WEIGHTS, ParameterGroup, build_optimizer, weight_groups
+from compress.training.loop.position import Position, total_batches
+from compress.training.loop.precision import autocast
+from compress.training.loop.progress import Progress, start_logging
+from compress.training.loop.schedule import set_learning_rates
+from compress.training.loop.unalignable import Unalignable
+from compress.training.new_models import build_model
 from compress.training.recogniser import to_minimise
 from compress.training.run import make_accelerator, open_checkpoints, open_data, open_loader, start_trackers
-from compress.training.schedule import set_learning_rates
 from compress.training.supernet import JointConfig, JointNet, SelectionNet, StageNet
 from compress.training.supervised import SupervisedConfig, announce, find_processor
 

@@ -7,9 +7,9 @@ from torch.utils.flop_counter import FlopCounterMode
 import compress
 from compress.conformers import family_of, frame_outputs, skeleton
 from compress.cost import cost_table, dummy_input, size_of
-from compress.gates import Gates
+from compress.deciding.gates import Gates
 from compress.structure import Structure
-from tests.tiny import BLOCKS, MODELS, random_structure
+from tests.helpers.tiny import BLOCKS, MODELS, random_structure
 
 FAMILIES = pytest.mark.parametrize("name", MODELS)
 

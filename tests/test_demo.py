@@ -15,8 +15,9 @@ import pytest
 import yaml
 from rich.console import Console
 
-from compress import demo, resources
+from compress import demo
 from compress.demo import TYPICAL_SECONDS, Clock, DemoConfig, Stage, StageFailedError, run_demo
+from compress.files import shipped
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -71,7 +72,7 @@ def launcher(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Launcher:
         file = tmp_path / "checkout" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
-    monkeypatch.setattr(resources, "_PACKAGE", tmp_path / "checkout" / "compress")
+    monkeypatch.setattr(shipped, "_PACKAGE", tmp_path / "checkout" / "compress")
     monkeypatch.chdir(tmp_path)
     stand_in = Launcher()
     monkeypatch.setattr(demo, "_execute", stand_in)

@@ -20,7 +20,7 @@ import soundfile
 from compress import Block, Structure
 from compress.checkpoint import save
 from compress.training.tokens import SAMPLING_RATE, TokensConfig, build_processor
-from tests import tiny
+from tests.helpers import tiny
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 VERBS = ("inspect", "search", "apply", "evaluate", "demo", "ls", "cat", "cp", "version")

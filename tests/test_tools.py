@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from compress.conformers import FAMILIES
-from compress.training.models import BUILDERS
-from tests.recipes.launching import REPOSITORY, load_recipe
+from compress.training.new_models import BUILDERS
+from tests.helpers.launching import REPOSITORY, load_recipe
 
 REFERENCES = ["one two three four", "five six seven eight", "nine"]
 TEACHER = ["one two three four", "five six seven eight", "ten"]

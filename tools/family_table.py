@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from compress.conformers import FAMILIES, Family, skeleton
-from compress.gates import Gates
+from compress.deciding.gates import Gates
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 VOCABULARY_SIZE = 32

@@ -103,7 +103,7 @@ def main(*, results: str | None = None, title: str = "compress inspect on public
 
 def describe(name: str) -> dict[str, Any]:
     """What `compress inspect` says of one of them."""
-    from compress.inspection import inspect_model
+    from compress.evaluation.inspection import inspect_model
 
     with tempfile.TemporaryDirectory() as folder:
         CONFIGS[name].save_pretrained(folder)

@@ -22,17 +22,17 @@ from torch import Tensor
 from transformers import ParakeetCTCConfig, ParakeetForCTC, PreTrainedModel
 
 import compress
-from compress.baselines import proportional
-from compress.budget import BudgetConfig, Lagrangian, decide, make_budget
 from compress.checkpoint import load_model
 from compress.conformers import frame_mask, frame_outputs, prepare_for_training
 from compress.cost import dummy_input, size_of
-from compress.distill import DistillConfig, LayerDistance, output_divergence
+from compress.deciding.baselines import proportional
+from compress.deciding.budget import BudgetConfig, Lagrangian, decide, make_budget
+from compress.deciding.gates import GateConfig
 from compress.evaluation.memory import peak_growth_bytes
 from compress.evaluation.speed import SpeedConfig, device_name, measure
-from compress.gates import GateConfig
-from compress.student import GatedStudent, Student
-from compress.training.precision import autocast
+from compress.training.distill import DistillConfig, LayerDistance, output_divergence
+from compress.training.loop.precision import autocast
+from compress.training.student import GatedStudent, Student
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 LEARNING_RATE = 1e-4

@@ -23,10 +23,10 @@ from add_result import append_entry, facts
 from inspect_public import CONFIGS
 from transformers import AutoModelForCTC, PreTrainedModel
 
-from compress.baselines import proportional
-from compress.budget import BudgetConfig, decide, make_budget
 from compress.checkpoint import apply_structure
 from compress.conformers import family_of, skeleton
+from compress.deciding.baselines import proportional
+from compress.deciding.budget import BudgetConfig, decide, make_budget
 from compress.evaluation.speed import device_name
 from compress.evaluation.weights import bytes_on_disk
 from compress.training.tokens import TokensConfig, build_processor

@@ -24,11 +24,11 @@ from running import PERCENT, grid, typed
 from compress.checkpoint import load_model, load_processor
 from compress.conformers import blocks_of
 from compress.data import SpeechConfig
-from compress.layers.bypass import removable
-from compress.layers.coarse import Proposal, coarse_search, proposal_score
-from compress.layers.fine import FineSearch
-from compress.layers.settings import DevConfig, MatrixConfig, boundary_sample
-from compress.layers.similarity import MEASURES, Matrix, Measure
+from compress.search.bypass import removable
+from compress.search.coarse import Proposal, coarse_search, proposal_score
+from compress.search.fine import FineSearch
+from compress.search.settings import DevConfig, MatrixConfig, boundary_sample
+from compress.search.similarity import MEASURES, Matrix, Measure
 
 MEANS = "mean"
 WAYS: dict[str, tuple[Measure, MatrixConfig]] = {

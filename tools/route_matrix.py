@@ -24,8 +24,8 @@ from packaging.version import Version
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.routes import build_cases, check_cases  # noqa: E402
-from tests.tiny import MODELS  # noqa: E402
+from tests.helpers.routes import build_cases, check_cases  # noqa: E402
+from tests.helpers.tiny import MODELS  # noqa: E402
 
 PINNED = ("torch", "torchaudio", "accelerate", "numpy")
 LIBROSA, LIBROSA_UNTIL = "librosa", Version("5.23")  # before it the features of Parakeet need librosa

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from compress.evaluation.bootstrap import BootstrapConfig, paired_interval
 from compress.evaluation.errors import ErrorCounts, count_errors
-from compress.folders import write_json
+from compress.files.writing import write_json
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 ACCELERATE = (sys.executable, "-m", "accelerate.commands.launch", "--cpu")

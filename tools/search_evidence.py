@@ -44,7 +44,7 @@ from running import (
 )
 
 from compress.checkpoint import load_processor, save
-from compress.training.models import ModelConfig, build_model, fresh_model
+from compress.training.new_models import ModelConfig, build_model, fresh_model
 from compress.training.tokens import TokensConfig, build_processor
 
 STATE = "search-evidence.json"

@@ -34,8 +34,8 @@ from transformers.utils.logging import disable_progress_bar
 
 from compress.checkpoint import load_model, load_processor, save
 from compress.elastic import standalone
-from compress.folders import write_json
-from compress.training.models import fresh_model
+from compress.files.writing import write_json
+from compress.training.new_models import fresh_model
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 STATE = "supernet-evidence.json"

@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoProcessor, PreTrainedConfig, PreTrainedModel
 
 from compress.conformers import UnsupportedModelError, family_of, skeleton, supported
-from compress.local import is_local
-from compress.stock import check_stock, route_of
+from compress.files.paths import is_local
+from compress.surgery.stock import check_stock, route_of
 
 logger = logging.getLogger(__name__)
 

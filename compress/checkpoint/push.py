@@ -23,7 +23,6 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError:
 )
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
-from compress.card import CARD_FILE, model_card
 from compress.checkpoint.loading import (
     COMPRESSION_FILE,
     CheckpointError,
@@ -32,7 +31,8 @@ from compress.checkpoint.loading import (
     read_compression,
 )
 from compress.conformers import skeleton
-from compress.local import PLACES, is_local, local_paths, public_text
+from compress.files.paths import PLACES, is_local, local_paths, public_text
+from compress.model.card import CARD_FILE, model_card
 
 REPORT_FOLDER = "report"
 REPORT_FILE = "report.json"
@@ -125,7 +125,7 @@ def _stage_report(config: PushConfig, stage: Path) -> dict[str, Any] | None:
 
 
 def _make_public(stage: Path, folders: list[str]) -> None:
-    """Shortens the local paths in every text file of a stage (see `compress.local`); its links' targets stay as is."""
+    """Shortens local paths in every text file of a stage (see `compress.files.paths`); targets of its links stay."""
     texts = {
         path: path.read_text(encoding="utf-8")
         for path in stage.rglob("*")

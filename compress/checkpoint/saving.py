@@ -10,21 +10,15 @@ from typing import Any
 from transformers import PreTrainedModel
 
 import compress
-from compress.budget import Budget
-from compress.card import CARD_FILE, model_card
-from compress.checkpoint.loading import (
-    COMPRESSION_FILE,
-    CheckpointError,
-    load_model,
-    load_processor,
-    read_compression,
-)
+from compress.checkpoint.loading import COMPRESSION_FILE, CheckpointError, load_model, load_processor, read_compression
 from compress.conformers import structure_of
 from compress.cost import Size, size_of
-from compress.folders import replaced_folder
-from compress.removal import remove
-from compress.stock import ROUTES, route_of
+from compress.deciding.budget import Budget
+from compress.files.writing import replaced_folder
+from compress.model.card import CARD_FILE, model_card
+from compress.model.removal import remove
 from compress.structure import STRUCTURE_FILE, Structure
+from compress.surgery.stock import ROUTES, route_of
 
 logger = logging.getLogger(__name__)
 

@@ -27,8 +27,8 @@ def run(arguments: Sequence[str]) -> None:
     from compress.cli.evaluate import model_as_option
     from compress.config import parse
     from compress.evaluation.evaluate import expand_data_shorthand
-    from compress.layers.analysis_report import show
-    from compress.layers.analyze import AnalyzeConfig, analyze_blocks
+    from compress.search.analysis_report import show
+    from compress.search.analyze import AnalyzeConfig, analyze_blocks
 
     words = expand_data_shorthand(model_as_option(arguments))
     config = parse(AnalyzeConfig, words, prog="compress analyze", description=__doc__)

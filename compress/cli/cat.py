@@ -21,7 +21,7 @@ def run(arguments: Sequence[str]) -> None:
         ValueError: If there is no such recipe or config.
     """
     from compress.cli import parse_verb, verb_parser
-    from compress.resources import find
+    from compress.files.shipped import find
 
     parser = verb_parser("cat", __doc__)
     parser.add_argument("name", type=str, help="A name that `compress ls` lists, or an unambiguous end of it.")

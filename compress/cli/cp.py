@@ -22,7 +22,7 @@ def run(arguments: Sequence[str]) -> None:
         FileExistsError: If the destination exists and `--force` is not given.
     """
     from compress.cli import parse_verb, verb_parser
-    from compress.resources import copy
+    from compress.files.shipped import copy
 
     parser = verb_parser("cp", __doc__)
     parser.add_argument("name", type=str, help="A name that `compress ls` lists, or an unambiguous end of it.")

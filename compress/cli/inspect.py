@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Prints what `compress.inspection` finds out about a model.
+    """Prints what `compress.evaluation.inspection` finds out about a model.
 
     Args:
         arguments: The words after `compress inspect`.
@@ -38,7 +38,7 @@ def run(arguments: Sequence[str]) -> None:
 
     from rich.console import Console
 
-    from compress.inspection import inspect_model, render
+    from compress.evaluation.inspection import inspect_model, render
 
     found = inspect_model(options.model, options.seconds)
     if options.json:

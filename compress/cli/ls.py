@@ -19,7 +19,7 @@ def run(arguments: Sequence[str]) -> None:
         arguments: The words after `compress ls`: none.
     """
     from compress.cli import parse_verb, verb_parser
-    from compress.resources import resources
+    from compress.files.shipped import resources
 
     parse_verb(verb_parser("ls", __doc__), arguments)
     found = resources()

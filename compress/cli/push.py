@@ -29,7 +29,7 @@ def run(arguments: Sequence[str]) -> None:
 
     from compress.checkpoint.push import PushConfig, files_of, push, staged
     from compress.config import parse
-    from compress.evaluation import formats
+    from compress.reports import formats
 
     config = parse(PushConfig, _named(arguments), prog="compress push", description=__doc__)
     console = Console()

@@ -30,8 +30,8 @@ def run(arguments: Sequence[str]) -> None:
     from compress.cli.evaluate import model_as_option
     from compress.config import parse
     from compress.evaluation.evaluate import expand_data_shorthand
-    from compress.layers.report import show
-    from compress.layers.search import SearchConfig, search_blocks
+    from compress.search.blocks import SearchConfig, search_blocks
+    from compress.search.report import show
 
     words = expand_data_shorthand(model_as_option(arguments))
     config = parse(SearchConfig, words, prog="compress search", description=__doc__)

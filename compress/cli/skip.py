@@ -28,7 +28,7 @@ def run(arguments: Sequence[str]) -> None:
     from compress.cli.evaluate import model_as_option
     from compress.config import parse
     from compress.evaluation.evaluate import expand_data_shorthand
-    from compress.skipping.calibrate import CalibrateConfig, calibrate, show
+    from compress.search.skipping import CalibrateConfig, calibrate, show
 
     words = expand_data_shorthand(model_as_option([_underscored(word) for word in arguments]))
     config = parse(CalibrateConfig, words, prog="compress skip", description=__doc__)

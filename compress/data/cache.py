@@ -23,7 +23,7 @@ from compress.data.audio import AudioLimits, Samples, UnusableAudio, decode
 from compress.data.pool import in_order, process_pool, progress_bar
 from compress.data.settings import SpeechConfig
 from compress.data.sources import Source
-from compress.folders import explained, write_text
+from compress.files.writing import explained, write_text
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from compress.folders import write_text
+from compress.files.writing import write_text
 
 logger = logging.getLogger(__name__)
 

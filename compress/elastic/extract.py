@@ -9,9 +9,8 @@ from transformers import PreTrainedModel
 
 from compress.checkpoint import CheckpointError, describe, load_model, load_processor, save
 from compress.cost import size_of
-from compress.removal import remove
-from compress.sizes import SizeError, size_at_depth, sizes_of
-from compress.structure import Structure
+from compress.model.removal import remove
+from compress.running.sizes import size_at_depth, structure_at
 
 
 def standalone(model: PreTrainedModel, size: str, *, consume: bool = False) -> PreTrainedModel:
@@ -29,19 +28,6 @@ def standalone(model: PreTrainedModel, size: str, *, consume: bool = False) -> P
         SizeError: if the model has no such size.
     """
     return remove(model, structure_at(model, size), consume=consume, size=size)
-
-
-def structure_at(model: PreTrainedModel, size: str) -> Structure:
-    """What runs at a size of an elastic model; refers to the model as it is.
-
-    Raises:
-        SizeError: if the model has no such size.
-    """
-    sizes = sizes_of(model)
-    if size not in sizes:
-        known = f"its sizes are {', '.join(sizes)}" if len(sizes) > 1 else "it is not elastic"
-        raise SizeError(f"The model has no size {size}: {known}. Make one that has it: compress elastic --help")
-    return sizes[size]
 
 
 def extract(model: str, out: str, *, size: str | None = None, depth: int | None = None) -> dict[str, Any]:

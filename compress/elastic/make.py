@@ -10,14 +10,14 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from compress.checkpoint import CheckpointError, describe, load_model, load_processor, save
-from compress.compressed import compressed_config
 from compress.conformers import block_units, ctc_head, family_of, structure_of
 from compress.cost import cost_table, size_of
 from compress.elastic.rules import ElasticConfig, rule_structures
-from compress.removal import rebuild
-from compress.sizes import HEAD, SizeError, check_sizes, write_sizes
+from compress.model.registration import compressed_config
+from compress.model.removal import rebuild
+from compress.running.sizes import HEAD, SizeError, check_sizes, write_sizes
 from compress.structure import MODULES, Block, Structure, count_kept
-from compress.unit_order import Orders, one_after_other, reorder_, unit_orders, write_orders
+from compress.surgery.unit_order import Orders, one_after_other, reorder_, unit_orders, write_orders
 
 
 def make(

@@ -10,6 +10,9 @@ from typing import Literal
 import jiwer
 import numpy as np
 from numpy.typing import NDArray
+from transformers import ProcessorMixin
+
+from compress.data.vocabulary import vocabulary_of
 
 Kind = Literal["equal", "substitute", "delete", "insert"]
 Normaliser = Literal["none", "lower", "words"]
@@ -191,3 +194,14 @@ def _columns(kind: Kind, old: list[str], new: list[str]) -> list[AlignedWord]:
     if kind == "insert":
         return [AlignedWord(kind, None, word) for word in new]
     return [AlignedWord(kind, before, after) for before, after in zip(old, new, strict=True)]
+
+
+def shared_vocabulary(processors: Sequence[ProcessorMixin], how: Normaliser) -> set[str] | None:
+    """Characters that every model can spell, or that scoring ignores; None if all of them can spell anything."""
+    known = [characters for characters in map(vocabulary_of, processors) if characters is not None]
+    if not known:
+        return None
+    if how == "none":
+        return set.intersection(*known)
+    folded = set.intersection(*({case for c in one for case in (c.lower(), c.upper())} for one in known))
+    return folded | set(string.punctuation) if how == "words" else folded

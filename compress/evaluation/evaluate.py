@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import string
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,11 +24,10 @@ from compress.data import (
     SpeechLoader,
     feature_extractor_of,
     open_speech,
-    vocabulary_of,
 )
 from compress.data.settings import SYNTHETIC
 from compress.evaluation.bootstrap import BootstrapConfig
-from compress.evaluation.errors import IGNORED, Normaliser, normalise
+from compress.evaluation.errors import IGNORED, Normaliser, normalise, shared_vocabulary
 from compress.evaluation.files import HTML_NAME, write_report
 from compress.evaluation.generate import GenerateConfig
 from compress.evaluation.memory import weights_in_memory
@@ -46,14 +44,14 @@ from compress.evaluation.skipping import (
 from compress.evaluation.speed import Speed, SpeedConfig, conditions, measure, speed_inputs
 from compress.evaluation.transcribe import OnBatch, batching_for, transcribe
 from compress.evaluation.weights import bytes_on_disk
-from compress.sizes import names_of
+from compress.machine import DTYPES, find_device
+from compress.running.sizes import names_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
 
 logger = logging.getLogger(__name__)
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _DATA_OPTION = "--data"
 _ONE_BY_ONE = "one utterance at a time, since its output depends on padding"
 
@@ -176,23 +174,6 @@ def evaluate_models(config: EvaluateConfig, *, console: Console | None = None) -
     return report
 
 
-def find_device(name: str) -> torch.device:
-    """The device a user names; "auto" is a GPU if there is one.
-
-    Raises:
-        ValueError: if there is no such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"device={name!r} is unknown: use cpu, cuda, cuda:1 or auto.") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device={name!r}, but torch finds no GPU here: use --device cpu or --device auto.")
-    return device
-
-
 def _load(name: str, device: torch.device, dtype: torch.dtype) -> _Contender:
     model = load_model(name, dtype=dtype, device=str(device)).eval()
     return _Contender(name, model, load_processor(name), bytes_on_disk(name))
@@ -203,17 +184,6 @@ def _open(contenders: dict[str, _Contender], config: EvaluateConfig) -> dict[int
     vocabulary = shared_vocabulary([one.processor for one in contenders.values()], config.normalise)
     rates = sorted({one.sampling_rate for one in contenders.values()})
     return {rate: open_speech(config.data, sampling_rate=rate, vocabulary=vocabulary) for rate in rates}
-
-
-def shared_vocabulary(processors: Sequence[ProcessorMixin], how: Normaliser) -> set[str] | None:
-    """Characters that every model can spell, or that scoring ignores; None if all of them can spell anything."""
-    known = [characters for characters in map(vocabulary_of, processors) if characters is not None]
-    if not known:
-        return None
-    if how == "none":
-        return set.intersection(*known)
-    folded = set.intersection(*({case for c in one for case in (c.lower(), c.upper())} for one in known))
-    return folded | set(string.punctuation) if how == "words" else folded
 
 
 def _transcribe(

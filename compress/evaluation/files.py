@@ -9,7 +9,7 @@ from pathlib import Path
 from compress.evaluation.html import render_html
 from compress.evaluation.markdown import render_markdown
 from compress.evaluation.report import Report, Transcripts
-from compress.folders import write_text
+from compress.files.writing import write_text
 
 JSON_NAME = "report.json"
 MARKDOWN_NAME = "report.md"

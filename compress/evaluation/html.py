@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
-from pathlib import PurePath
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from compress.evaluation import formats, skipping
-from compress.evaluation.plots import blocks_figure, difference_figure, rates_figure, sizes_figure
+from compress.evaluation import skipping
+from compress.evaluation.figures import blocks_figure, difference_figure, rates_figure, sizes_figure
 from compress.evaluation.report import Report
 from compress.evaluation.rows import comparison_rows, compression_line, condition_line, headline, verdict
 from compress.evaluation.sizes import HEADER, size_rows
 from compress.evaluation.utterance_plot import UtteranceFigure, utterance_figure
+from compress.reports import formats
+from compress.reports.page import environment, short_name
 from compress.structure import MODULES
 
 _TEMPLATE = "report.html.j2"
@@ -98,11 +96,6 @@ def _utterance(report: Report) -> UtteranceFigure | None:
     return utterance_figure(found) if found else None
 
 
-def short_name(name: str) -> str:
-    """The last two parts of a folder or Hub id: enough to recognise it."""
-    return "/".join(PurePath(name).parts[-2:])
-
-
 def tiles(report: Report) -> list[Tile]:
     """The six quantities people look for first."""
     shared = report.get("ratio")
@@ -156,28 +149,6 @@ def change_bars(report: Report) -> list[Stacked]:
         for kind in _CHANGES
     ]
     return [Stacked("model", parts, " + ".join(f"{entry[kind]:,}" for kind in _CHANGES))]
-
-
-@cache
-def environment() -> Environment:
-    """Where the templates of pages lie, and what they can call."""
-    environment = Environment(
-        loader=PackageLoader("compress.evaluation"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "percent": formats.percent,
-        "interval": formats.interval,
-        "count": formats.count,
-        "size": formats.size,
-        "duration": formats.duration,
-        "short_name": short_name,
-        "px": lambda value: f"{value:.1f}".removesuffix(".0"),
-    }
-    return environment
 
 
 def _tile(report: Report, label: str, path: tuple[str, ...], show: Any, change: tuple[str, bool | None]) -> Tile:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from compress.evaluation import formats, skipping
+from compress.evaluation import skipping
 from compress.evaluation.report import Report
 from compress.evaluation.rows import comparison_rows, compression_line, condition_line, headline
 from compress.evaluation.sizes import HEADER, size_rows
+from compress.reports import formats
+from compress.reports.markdown import escape, table
 from compress.structure import MODULES
 
 
@@ -79,14 +81,3 @@ def _conditions(report: Report) -> list[str]:
     lines += [f"- Compression: {escape(sizes)}."] if sizes else []
     lines += [f"- Skipped: `{problem['file']}`: {escape(problem['reason'])}" for problem in data["problems"]]
     return ["## Conditions", "\n".join(lines)]
-
-
-def table(header: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table; the first column is left-aligned, the others are right-aligned."""
-    lines = [header, ["---", *("---:" for _ in header[1:])], *rows]
-    return "\n".join(f"| {' | '.join(map(escape, line))} |" for line in lines)
-
-
-def escape(text: str) -> str:
-    """Text that Markdown takes as it is."""
-    return text.replace("|", "\\|").replace("*", "\\*").replace("<", "&lt;")

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from compress.evaluation import formats
 from compress.evaluation.report import Report
-from compress.lineage import earlier_compressions
+from compress.model.lineage import earlier_compressions
+from compress.reports import formats
 
 _SIZES = ("requested", "expected", "achieved")
 

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from compress.compressed import compressed_config
 from compress.conformers import block_units, skeleton, structure_of
 from compress.cost import Size, size_of
 from compress.elastic import structure_at
-from compress.evaluation import formats
 from compress.evaluation.bootstrap import BootstrapConfig, rate_interval
 from compress.evaluation.errors import count_errors, error_rates
 from compress.evaluation.report import Report, Transcripts
 from compress.evaluation.speed import Speed
-from compress.sizes import activate, names_of
+from compress.model.registration import compressed_config
+from compress.reports import formats
+from compress.running.sizes import activate, names_of
 from compress.structure import MODULES, Block, share_kept
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from compress.evaluation.plots import FIGURE_WIDTH, Rect, Tick
+from compress.reports.plots import FIGURE_WIDTH, Rect, Tick
 
 _LEFT = 72.0
 _RIGHT = 12.0

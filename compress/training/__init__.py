@@ -1,1 +1,1 @@
-"""The parts of a training loop: schedules, optimizers, exact resume, progress; tokens and models from scratch."""
+"""What is trained, and towards what: students, losses, new models and their tokens; `loop`: the parts of the loop."""

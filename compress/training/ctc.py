@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,38 +51,3 @@ def frames_needed(labels: Tensor) -> Tensor:
     valid = labels != IGNORED_LABEL
     repeats = (labels[:, 1:] == labels[:, :-1]) & valid[:, 1:]
     return valid.sum(-1) + repeats.sum(-1)
-
-
-@dataclass
-class Unalignable:
-    """Remembers and names the utterances whose transcript needs more frames than they have.
-
-    Attributes:
-        ids: those met so far by this rank.
-    """
-
-    ids: set[str] = field(default_factory=set)
-
-    def note(self, unalignable: Tensor, ids: Sequence[str]) -> None:
-        """Warns of utterances that are new here.
-
-        Args:
-            unalignable: `(batch,)` booleans, as `ctc_loss` returns them.
-            ids: of the batch.
-        """
-        new = {name for name, bad in zip(ids, unalignable.tolist(), strict=True) if bad} - self.ids
-        if new:
-            self.ids |= new
-            logger.warning(
-                "Too short for their transcripts, and without effect on the loss: %s (%d so far).",
-                ", ".join(sorted(new)),
-                len(self.ids),
-            )
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint holds."""
-        return {"ids": sorted(self.ids)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Puts back what `state_dict` gave."""
-        self.ids = set(state["ids"])

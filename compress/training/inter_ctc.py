@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from compress.conformers import blocks_of, ctc_head, fixed_blocks, head_logits
-from compress.distill import BlockOutputs
-from compress.sizes import sizes_of
-from compress.slimmable import own_layer
+from compress.conformers.recording import BlockOutputs
+from compress.running.sizes import sizes_of
+from compress.running.slimmable import own_layer
 from compress.structure import Structure
 
 TAP_DISTANCE = 3

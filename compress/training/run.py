@@ -31,12 +31,12 @@ from compress.data import (
 )
 from compress.evaluation import ErrorRates, GenerateConfig, error_rates, transcribe
 from compress.evaluation.transcribe import batching_for
-from compress.folders import write_json
+from compress.files.writing import write_json
 from compress.machine import usable_cores
-from compress.training import processes
-from compress.training.checkpoints import Checkpoints
-from compress.training.precision import Precision, autocast
-from compress.training.settings import flatten
+from compress.training.loop import processes
+from compress.training.loop.checkpoints import Checkpoints
+from compress.training.loop.precision import Precision, autocast
+from compress.training.loop.same_run import flatten
 
 logger = logging.getLogger(__name__)
 

@@ -14,20 +14,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from compress.compressed import compressed_config
 from compress.conformers import prepare_for_training, skeleton, structure_of
-from compress.distill import output_divergence
-from compress.sizes import elastic_fields
-from compress.skipping.make import make
-from compress.skipping.settings import (
-    Skipping,
-    SkippingError,
-    check_skipping,
-    possible_first_blocks,
-    read_skipping,
-)
-from compress.skipping.skipper import Skipper, skipper_of
+from compress.model.registration import compressed_config
+from compress.model.skipping import make
+from compress.running.sizes import elastic_fields
+from compress.running.skipper import Skipper, skipper_of
+from compress.running.skipping import Skipping, SkippingError, check_skipping, possible_first_blocks, read_skipping
 from compress.training.ctc import ctc_loss
+from compress.training.distill import output_divergence
 from compress.training.inter_ctc import mean_loss
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from compress.conformers import family_of, fixed_blocks, submodule
-from compress.slimmable import make_skippable
+from compress.running.slimmable import make_skippable
 
 
 class StochasticDepth:

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from compress.conformers import block_units, blocks_of, family_of, part, submodule
 from compress.structure import MODULES, Structure, count_kept
-from compress.training import processes
+from compress.training.loop import processes
 
 SEEDS = 1 << 48
 """How many seeds there are for a forward pass."""

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from compress.distill import output_divergence
 from compress.elastic.supernet import History, PartMasks, Selection, SelectionConfig, unchanged_statistics
-from compress.sizes import activate, sizes_of
-from compress.student import Noise
+from compress.running.sizes import activate, sizes_of
 from compress.training.ctc import ctc_loss
+from compress.training.distill import output_divergence
+from compress.training.loop.noise import Noise
 from compress.training.recogniser import TOTAL
 from compress.training.stochastic_modules import SEEDS, StochasticModules, lacking
 

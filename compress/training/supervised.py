@@ -12,11 +12,11 @@ from transformers import AutoProcessor, PreTrainedModel
 
 from compress.checkpoint import load_processor
 from compress.data import SpeechLoader, open_speech
-from compress.folders import replaced_folder
-from compress.training import processes
-from compress.training.models import ModelConfig, mel_bins
+from compress.files.writing import replaced_folder
+from compress.training.loop import processes
+from compress.training.loop.schedule import warmup_cosine
+from compress.training.new_models import ModelConfig, mel_bins
 from compress.training.run import RunConfig
-from compress.training.schedule import warmup_cosine
 from compress.training.tokens import SAMPLING_RATE, TokensConfig, build_processor
 
 logger = logging.getLogger(__name__)

@@ -12,9 +12,9 @@ from compress import Block, Structure
 from compress.checkpoint import CheckpointError, apply_structure, load_config, load_model, load_processor, save
 from compress.conformers import UnsupportedModelError
 from compress.cost import cost_table, size_of
-from compress.inspection import inspect_model
-from tests.routes import processor_for
-from tests.tiny import CTC_MODELS, MODELS, batch, parakeet, random_structure
+from compress.evaluation.inspection import inspect_model
+from tests.helpers.routes import processor_for
+from tests.helpers.tiny import CTC_MODELS, MODELS, batch, parakeet, random_structure
 
 TINY_SEAMLESS = {"encoder_layers": 1, "encoder_ffn_dim": 32, "encoder_attention_heads": 2} | {
     f"t2u_{name}": value

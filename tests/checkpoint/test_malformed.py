@@ -17,8 +17,8 @@ from transformers import AutoModelForCTC
 import compress
 from compress import Block, Structure, StructureError
 from compress.checkpoint import CheckpointError, load_config, load_model, load_processor, save
-from tests.routes import processor_for, stock_structure
-from tests.tiny import parakeet
+from tests.helpers.routes import processor_for, stock_structure
+from tests.helpers.tiny import parakeet
 
 BILLION = 10**9
 CODE = Structure("parakeet", (Block(ffn1=(0, 1)), Block(), Block()))

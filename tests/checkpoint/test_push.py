@@ -23,9 +23,9 @@ from compress.checkpoint.push import HubConfig, PushConfig, push_command
 from compress.cli.push import _named
 from compress.config import parse
 from compress.training.tokens import TokensConfig, build_processor
-from tests.checkpoint.hub import READ_ONLY, TOKEN, Hub, running_hub
-from tests.recipes.launching import REPOSITORY
-from tests.tiny import parakeet, random_structure
+from tests.helpers.hub import READ_ONLY, TOKEN, Hub, running_hub
+from tests.helpers.launching import REPOSITORY
+from tests.helpers.tiny import parakeet, random_structure
 
 REPORT = {
     "data": {"source": "digits", "subset": None, "split": "test"},

@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 
 from compress.checkpoint import load_model
 from compress.conformers import frame_outputs
-from tests.routes import build_cases, check_cases
-from tests.tiny import MODELS
+from tests.helpers.routes import build_cases, check_cases
+from tests.helpers.tiny import MODELS
 
 
 def failures(found) -> dict[str, str]:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from compress import __version__, resources
+from compress import __version__
 from compress.cli import VERBS, main, overview
-from compress.inspection import inspect_model
+from compress.evaluation.inspection import inspect_model
+from compress.files import shipped
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -75,7 +76,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, name: str, **functions: Any) -> No
 def test_inspect_passes_its_options(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     stand_in(
         monkeypatch,
-        "compress.inspection",
+        "compress.evaluation.inspection",
         inspect_model=lambda model, seconds: {"model": model, "seconds": seconds},
         render=lambda found: f"table of {found['model']}",
     )
@@ -128,7 +129,7 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    monkeypatch.setattr(resources, "_PACKAGE", tmp_path / "compress")
+    monkeypatch.setattr(shipped, "_PACKAGE", tmp_path / "compress")
     return tmp_path
 
 
@@ -142,11 +143,11 @@ def test_ls(shelf: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_packaged_files_have_the_same_names(shelf: Path) -> None:
-    before = [item.name for item in resources.resources()]
+    before = [item.name for item in shipped.resources()]
     (shelf / "compress").mkdir()
     for kind in ("recipes", "configs"):
         (shelf / kind).rename(shelf / "compress" / f"_{kind}")
-    assert [item.name for item in resources.resources()] == before
+    assert [item.name for item in shipped.resources()] == before
 
 
 @pytest.mark.parametrize("name", ["configs/demo/prune.yaml", "demo/prune.yaml"])
@@ -157,9 +158,9 @@ def test_cat(shelf: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None
 
 def test_ambiguous_and_misspelt_names(shelf: Path) -> None:
     with pytest.raises(ValueError, match="ambiguous"):
-        resources.find("prune.yaml")
+        shipped.find("prune.yaml")
     with pytest.raises(ValueError, match=r"Did you mean 'recipes/prune\.py'"):
-        resources.find("recipes/prine.py")
+        shipped.find("recipes/prine.py")
 
 
 def test_cp_into_a_folder_and_never_over_a_file(shelf: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -181,5 +182,5 @@ def test_cp_into_a_folder_and_never_over_a_file(shelf: Path, capsys: pytest.Capt
 
 
 def test_every_committed_recipe_and_config_describes_itself() -> None:
-    for item in resources.resources():
+    for item in shipped.resources():
         assert len(item.description) > len(item.path.stem), f"{item.name} needs a first line that says what it is"

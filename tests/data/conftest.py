@@ -10,7 +10,7 @@ import pytest
 from transformers import ParakeetProcessor, Wav2Vec2Processor
 
 from compress.data import SpeechConfig, SpeechDataset, open_speech
-from tests.data.samples import RATE, parakeet_processor, wav2vec2_processor, write_folder
+from tests.helpers.samples import RATE, parakeet_processor, wav2vec2_processor, write_folder
 
 
 @pytest.fixture

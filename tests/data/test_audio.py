@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from compress.data.audio import AudioLimits, UnusableAudio, decode, to_float, to_int16
-from tests.data.samples import RATE, tone, write_audio
+from tests.helpers.samples import RATE, tone, write_audio
 
 LIMITS = AudioLimits(RATE, min_seconds=0.1, max_seconds=2.0, silence_dbfs=-60.0)
 

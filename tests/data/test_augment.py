@@ -8,7 +8,7 @@ import torch
 
 from compress.data import AugmentConfig
 from compress.data.augment import change_speed, mask_features
-from tests.data.samples import RATE, tone
+from tests.helpers.samples import RATE, tone
 
 FRAMES = torch.tensor([100, 60])
 SECONDS = torch.tensor([1.0, 0.6])

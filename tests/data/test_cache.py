@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from compress.data import SpeechDataset, cache
-from tests.data.samples import tone, write_audio, write_folder
+from tests.helpers.samples import tone, write_audio, write_folder
 
 Open = Callable[..., SpeechDataset]
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from compress.data import BadDataError, Problem, SpeechDataset, write_problems
-from tests.data.samples import LETTERS, tone, write_audio, write_folder, write_metadata
+from tests.helpers.samples import LETTERS, tone, write_audio, write_folder, write_metadata
 
 Open = Callable[..., SpeechDataset]
 VOCABULARY = set(LETTERS + " ")

@@ -12,8 +12,8 @@ from accelerate import Accelerator
 from compress.data import BadDataError, SpeechConfig
 from compress.training import run
 from compress.training.run import RunConfig, open_data
-from tests import tiny
-from tests.data.samples import write_folder, write_metadata
+from tests.helpers import tiny
+from tests.helpers.samples import write_folder, write_metadata
 
 
 def with_one_missing(folder: Path, missing: str) -> None:

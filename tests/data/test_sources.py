@@ -15,7 +15,7 @@ import pytest
 
 from compress.data import BadDataError, BatchConfig, Problem, SpeechDataset, SpeechLoader, require_split
 from compress.data.sources import unique
-from tests.data.samples import tone, write_audio, write_folder, write_metadata
+from tests.helpers.samples import tone, write_audio, write_folder, write_metadata
 
 Open = Callable[..., SpeechDataset]
 

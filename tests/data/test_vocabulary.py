@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from compress.data import vocabulary_of
-from tests.data.samples import LETTERS
+from tests.helpers.samples import LETTERS
 
 SENTENCES = ["turn on the light", "don't stop the music now", "turn the light off"] * 5
 

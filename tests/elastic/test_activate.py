@@ -13,17 +13,17 @@ from transformers import AutoModelForCTC, PreTrainedModel
 
 from compress.checkpoint import load_model, save
 from compress.cli import main
-from compress.compressed import compressed_config
 from compress.conformers import block_units, blocks_of, family_of, fixed_blocks, structure_of
 from compress.cost import cost_table
+from compress.deciding.gates import GateConfig, Gates
 from compress.elastic import extract, make, standalone, structure_at
-from compress.gates import GateConfig, Gates
-from compress.removal import remove
-from compress.sizes import OWN, SizeError
-from compress.slimmable import SizedPart
+from compress.model.registration import compressed_config
+from compress.model.removal import remove
+from compress.running.sizes import OWN, SizeError
+from compress.running.slimmable import SizedPart
 from compress.structure import MODULES, Block, Kept, Structure, StructureError
-from tests.routes import processor_for
-from tests.tiny import CTC_MODELS, batch, parakeet
+from tests.helpers.routes import processor_for
+from tests.helpers.tiny import CTC_MODELS, batch, parakeet
 
 SIZES = ("small", "middle")
 

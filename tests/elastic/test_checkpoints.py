@@ -14,8 +14,8 @@ from compress.conformers import frame_outputs
 from compress.elastic import ElasticConfig, structure_at
 from compress.elastic.rules import every_other, last_first
 from compress.structure import Structure
-from tests.routes import processor_for
-from tests.tiny import batch, parakeet
+from tests.helpers.routes import processor_for
+from tests.helpers.tiny import batch, parakeet
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from transformers import AutoModelForCTC, PreTrainedModel, pipeline
 import compress
 from compress.conformers import family_of
 from compress.elastic import ElasticConfig, make, rule_structures, structure_at
-from compress.removal import remove
-from compress.sizes import SizeError, depths_of
+from compress.model.removal import remove
+from compress.running.sizes import SizeError, depths_of
 from compress.structure import Block, Structure, StructureError
-from tests.tiny import BLOCKS, CTC_MODELS, OTHER_MODELS, batch, granite_speech5, parakeet
+from tests.helpers.tiny import BLOCKS, CTC_MODELS, OTHER_MODELS, batch, granite_speech5, parakeet
 
 ALL = tuple(range(BLOCKS))
 

@@ -25,7 +25,7 @@ from compress.evaluation.evaluate import EvaluateConfig, evaluate_models, expand
 from compress.evaluation.speed import SpeedConfig
 from compress.evaluation.transcribe import transcribe
 from compress.training.tokens import TokensConfig, build_processor
-from tests import tiny
+from tests.helpers import tiny
 
 RATE = 16000
 LETTERS = "abcdefghijklmnop q"

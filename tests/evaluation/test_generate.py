@@ -8,8 +8,8 @@ import torch
 
 from compress.data import extract_features, feature_extractor_of
 from compress.evaluation.generate import GenerateConfig, generate
-from tests.processors import processor_of
-from tests.tiny import OTHER_MODELS
+from tests.helpers.processors import processor_of
+from tests.helpers.tiny import OTHER_MODELS
 
 RATE = 16000
 

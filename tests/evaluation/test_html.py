@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from compress.evaluation.figures import blocks_figure, difference_figure, rates_figure
 from compress.evaluation.html import render_html
-from compress.evaluation.plots import blocks_figure, difference_figure, rates_figure
 from compress.evaluation.report import Report
 from compress.structure import MODULES
-from tests.evaluation.browser import find_chromium, visit
+from tests.helpers.browser import find_chromium, visit
 
 MakeReport = Callable[..., Report]
 MEASURES = {

@@ -9,13 +9,13 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from compress.evaluation import formats
 from compress.evaluation.bootstrap import BootstrapConfig
 from compress.evaluation.html import render_html
 from compress.evaluation.markdown import render_markdown
 from compress.evaluation.report import Report, Transcripts, difference, kept_blocks, worst_utterances
 from compress.evaluation.rows import comparison_rows, compression_line, headline, verdict
 from compress.evaluation.table import show
+from compress.reports import formats
 
 MakeReport = Callable[..., Report]
 ONCE = {"ffn1": 10, "attention": 20, "conv": 30, "ffn2": 40, "norm": 2}

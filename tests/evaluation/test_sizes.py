@@ -21,7 +21,7 @@ from compress.evaluation.markdown import render_markdown
 from compress.evaluation.speed import SpeedConfig
 from compress.evaluation.table import show
 from compress.training.tokens import TokensConfig, build_processor
-from tests import tiny
+from tests.helpers import tiny
 
 RATE = 16000
 EQUAL = ("wer", "wer_ci95", "cer", "macs_per_second")

@@ -14,7 +14,7 @@ from compress.evaluation.memory import peak_growth_bytes, weights_in_memory
 from compress.evaluation.speed import Speed, SpeedConfig, conditions, measure, speed_inputs
 from compress.evaluation.weights import bytes_on_disk
 from compress.training.tokens import TokensConfig, build_processor
-from tests import tiny
+from tests.helpers import tiny
 
 CPU = torch.device("cpu")
 MIB = 2**20

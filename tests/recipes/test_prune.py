@@ -25,14 +25,13 @@ from compress.config import parse
 from compress.conformers import blocks_of, family_of, frame_outputs
 from compress.cost import dummy_input, size_of
 from compress.data import Batch, SpeechConfig
+from compress.deciding.gates import Gates
 from compress.evaluation import GenerateConfig, SpeedConfig
 from compress.evaluation.evaluate import EvaluateConfig, evaluate_models
-from compress.gates import Gates
 from compress.structure import Structure
-from compress.student import GatedStudent
-from compress.training.finite import NotFiniteError
-from tests.processors import processor_of
-from tests.recipes.launching import (
+from compress.training.loop.finite import NotFiniteError
+from compress.training.student import GatedStudent
+from tests.helpers.launching import (
     ACCELERATE,
     TORCHRUN,
     command,
@@ -42,7 +41,8 @@ from tests.recipes.launching import (
     make_split,
     metrics,
 )
-from tests.tiny import OTHER_MODELS, SETTINGS, granite_speech
+from tests.helpers.processors import processor_of
+from tests.helpers.tiny import OTHER_MODELS, SETTINGS, granite_speech
 
 RECIPE = "recipes/prune.py"
 LEARN, RECOVER = 8, 4

@@ -15,8 +15,8 @@ from compress.checkpoint import save
 from compress.checkpoint.push import HubConfig
 from compress.config import parse
 from compress.training.tokens import TokensConfig, build_processor
-from tests.checkpoint.hub import READ_ONLY, TOKEN, Hub, running_hub
-from tests.recipes.launching import (
+from tests.helpers.hub import READ_ONLY, TOKEN, Hub, running_hub
+from tests.helpers.launching import (
     LAUNCH_SECONDS,
     REPOSITORY,
     TORCHRUN,
@@ -26,7 +26,7 @@ from tests.recipes.launching import (
     load_recipe,
     make_split,
 )
-from tests.tiny import parakeet
+from tests.helpers.tiny import parakeet
 
 CONFIG = """
 teacher: FOLDER/teacher

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from compress.checkpoint import load_model
-from compress.skipping.settings import Skipping, read_skipping
-from tests.recipes.launching import TINY, TORCHRUN, done, launch, metrics, run_here, speech_and_config
+from compress.running.skipping import Skipping, read_skipping
+from tests.helpers.launching import TINY, TORCHRUN, done, launch, metrics, run_here, speech_and_config
 
 TRAIN, PRUNE = "recipes/train.py", "recipes/prune.py"
 STEPS, LEARN, RECOVER = 6, 3, 2

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.recipes.launching import (
+from tests.helpers.launching import (
     ACCELERATE,
     LAUNCH_SECONDS,
     REPOSITORY,
@@ -197,7 +197,7 @@ def test_learns_the_tones(config: Path, tmp_path: Path) -> None:
 
 def test_a_dev_set_is_needed() -> None:
     from compress.data import SpeechConfig
-    from compress.training.models import ModelConfig
+    from compress.training.new_models import ModelConfig
 
     with pytest.raises(ValueError, match="set dev_split, or dev"):
         load_recipe(RECIPE).Config(
@@ -207,7 +207,7 @@ def test_a_dev_set_is_needed() -> None:
 
 def test_a_stream_needs_steps_and_tokens() -> None:
     from compress.data import SpeechConfig
-    from compress.training.models import ModelConfig
+    from compress.training.new_models import ModelConfig
 
     recipe, stream = load_recipe(RECIPE), SpeechConfig(source="x", streaming=True)
     with pytest.raises(ValueError, match="set max_steps"):

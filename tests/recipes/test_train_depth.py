@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from compress.checkpoint import load_model
-from tests.recipes.launching import (
+from tests.helpers.launching import (
     TINY,
     TORCHRUN,
     done,

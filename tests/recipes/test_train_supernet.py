@@ -13,11 +13,11 @@ from safetensors.torch import load_file
 
 from compress.checkpoint import load_model, load_processor, save
 from compress.elastic import standalone
-from compress.skipping.make import make as make_skipping
-from compress.skipping.settings import Skipping
+from compress.model.skipping import make as make_skipping
+from compress.running.skipping import Skipping
 from compress.structure import Structure
-from tests.recipes.launching import TINY, TORCHRUN, done, launch, metrics, run_here, speech_and_config
-from tests.tiny import SETTINGS
+from tests.helpers.launching import TINY, TORCHRUN, done, launch, metrics, run_here, speech_and_config
+from tests.helpers.tiny import SETTINGS
 
 RECIPE = "recipes/train_supernet.py"
 SELECT_STEPS, JOINT_STEPS = 6, 4

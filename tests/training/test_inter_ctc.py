@@ -7,12 +7,12 @@ import torch
 
 from compress.conformers import ctc_head, frame_mask
 from compress.elastic import ElasticConfig, make, rule_structures
-from compress.removal import remove
+from compress.model.removal import remove
 from compress.structure import Block, Structure
 from compress.training.ctc import ctc_loss
 from compress.training.inter_ctc import InterCtc, InterCtcConfig, tappable
 from compress.training.recogniser import Recogniser, to_minimise
-from tests.tiny import CTC_MODELS, batch, granite_speech5, parakeet
+from tests.helpers.tiny import CTC_MODELS, batch, granite_speech5, parakeet
 
 LABELS = torch.tensor([[3, 4, 5], [6, 7, -100]])
 

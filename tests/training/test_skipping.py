@@ -8,19 +8,19 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from compress.conformers import blocks_of, frame_mask, prepare_for_training, structure_of
-from compress.distill import output_divergence
 from compress.elastic import make as make_elastic
 from compress.elastic import rule_structures
 from compress.elastic.rules import ElasticConfig
-from compress.removal import remove
-from compress.skipping.make import make
-from compress.skipping.settings import Skipping, SkippingError, read_skipping
-from compress.skipping.skipper import HEADS, skipper_of
+from compress.model.removal import remove
+from compress.model.skipping import make
+from compress.running.skipper import HEADS, skipper_of
+from compress.running.skipping import Skipping, SkippingError, read_skipping
 from compress.training.ctc import ctc_loss
+from compress.training.distill import output_divergence
 from compress.training.inter_ctc import InterCtcConfig
 from compress.training.recogniser import Recogniser, to_minimise
 from compress.training.skipping import SkippingConfig, SkippingObjective, skipping_config, skipping_model
-from tests.tiny import CTC_MODELS, batch, parakeet, random_structure
+from tests.helpers.tiny import CTC_MODELS, batch, parakeet, random_structure
 
 LABELS = torch.tensor([[3, 4, 5], [6, 7, -100]])
 HALF = 0.06

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from compress.folders import recover_folder, replaced_folder, write_json
-from compress.training import precision
-from compress.training.best import Best
-from compress.training.position import Position, total_batches
-from compress.training.settings import differing
+from compress.files.writing import recover_folder, replaced_folder, write_json
+from compress.training.loop import precision
+from compress.training.loop.best import Best
+from compress.training.loop.position import Position, total_batches
+from compress.training.loop.same_run import differing
 
 
 class Numbers:

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from compress.conformers import blocks_of, family_of, part, prepare_for_training
 from compress.training.recogniser import Recogniser
 from compress.training.stochastic_depth import StochasticDepth
-from tests.tiny import BLOCKS, CTC_MODELS, batch, granite_speech5, parakeet
+from tests.helpers.tiny import BLOCKS, CTC_MODELS, batch, granite_speech5, parakeet
 
 RATE = 0.6
 

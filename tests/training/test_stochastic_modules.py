@@ -8,10 +8,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from compress.conformers import blocks_of, family_of, part, prepare_for_training
-from compress.removal import remove
+from compress.model.removal import remove
 from compress.structure import MODULES, Block, Structure
 from compress.training.stochastic_modules import StochasticModules, lacking
-from tests.tiny import CTC_MODELS, batch, parakeet
+from tests.helpers.tiny import CTC_MODELS, batch, parakeet
 
 RATE = 0.25
 FAMILIES = pytest.mark.parametrize(

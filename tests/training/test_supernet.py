@@ -16,23 +16,16 @@ import compress
 from compress.conformers import frame_mask, prepare_for_training
 from compress.data import Batch
 from compress.elastic import make, standalone
-from compress.elastic.supernet import (
-    PartsConfig,
-    SelectionConfig,
-    SizesConfig,
-    make_selection,
-    make_sizes,
-    parts_of,
-)
+from compress.elastic.supernet import PartsConfig, SelectionConfig, SizesConfig, make_selection, make_sizes, parts_of
 from compress.elastic.supernet.ortho_softmax import OrthoSoftmaxConfig
 from compress.elastic.supernet.top_k import TopKConfig
-from compress.sizes import sizes_of
+from compress.running.sizes import sizes_of
 from compress.training.ctc import ctc_loss
-from compress.training.finite import FiniteGuard
+from compress.training.loop.finite import FiniteGuard
 from compress.training.recogniser import to_minimise
 from compress.training.supernet import JointConfig, JointNet, SelectionNet
-from tests.recipes.launching import LAUNCH_SECONDS, REPOSITORY, TORCHRUN, environment
-from tests.tiny import CTC_MODELS, batch, parakeet, random_structure
+from tests.helpers.launching import LAUNCH_SECONDS, REPOSITORY, TORCHRUN, environment
+from tests.helpers.tiny import CTC_MODELS, batch, parakeet, random_structure
 
 LABELS = torch.tensor([[3, 4, 5], [6, 7, -100]])
 FAMILIES = pytest.mark.parametrize("name", {name.partition("-")[0]: name for name in CTC_MODELS}.values())
@@ -263,7 +256,7 @@ def test_wrong_settings_are_refused_by_name(settings: dict[str, Any], message: s
 def test_two_processes_train_as_one_would(tmp_path: Path) -> None:
     out = tmp_path / "found.json"
     ended = subprocess.run(
-        [*TORCHRUN, "-m", "tests.training.two_supernets", str(out)],
+        [*TORCHRUN, "-m", "tests.helpers.two_supernets", str(out)],
         cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=LAUNCH_SECONDS, check=False,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr

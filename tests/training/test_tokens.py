@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from compress.data import vocabulary_of
-from compress.training.models import MEL_BINS, ModelConfig, build_model
+from compress.training.new_models import MEL_BINS, ModelConfig, build_model
 from compress.training.tokens import BUILDERS, TokensConfig, build_processor
-from tests.tiny import SETTINGS
+from tests.helpers.tiny import SETTINGS
 
 TEXTS = [
     "the cat sat on the mat",

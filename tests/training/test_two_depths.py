@@ -6,13 +6,13 @@ import json
 import subprocess
 from pathlib import Path
 
-from tests.recipes.launching import LAUNCH_SECONDS, REPOSITORY, TORCHRUN, environment
+from tests.helpers.launching import LAUNCH_SECONDS, REPOSITORY, TORCHRUN, environment
 
 
 def test_two_processes_train_as_one_would(tmp_path: Path) -> None:
     out = tmp_path / "found.json"
     ended = subprocess.run(
-        [*TORCHRUN, "-m", "tests.training.two_depths", str(out)],
+        [*TORCHRUN, "-m", "tests.helpers.two_depths", str(out)],
         cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=LAUNCH_SECONDS, check=False,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr

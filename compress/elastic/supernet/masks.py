@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from transformers import PreTrainedModel
 
+from compress.deciding.gates import GateConfig, Gates
 from compress.elastic.supernet.parts import Parts
-from compress.gates import GateConfig, Gates
 
 KINDS = {"module": ("module",), "component": ("module", "head", "ffn_unit")}
 """Per granularity, the kinds of gates that say which parts run; a convolution is whole or absent in both."""

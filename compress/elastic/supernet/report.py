@@ -13,11 +13,11 @@ import compress
 from compress.cost import DEFAULT_SECONDS, cost_table
 from compress.elastic.supernet.history import History
 from compress.elastic.supernet.sizes import Sizes
-from compress.evaluation import formats
-from compress.evaluation.html import environment, short_name
-from compress.evaluation.markdown import escape, table
-from compress.evaluation.plots import spans_figure
-from compress.folders import write_json, write_text
+from compress.files.writing import write_json, write_text
+from compress.reports import formats
+from compress.reports.markdown import escape, table
+from compress.reports.page import environment, short_name
+from compress.reports.plots import spans_figure
 from compress.structure import MODULES, Structure, share_kept
 
 JSON_NAME, MARKDOWN_NAME, HTML_NAME = "supernet.json", "supernet.md", "supernet.html"

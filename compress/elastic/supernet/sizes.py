@@ -8,8 +8,8 @@ from itertools import pairwise
 
 from transformers import PreTrainedConfig
 
-from compress.budget import BudgetError, read_amount
 from compress.cost import DEFAULT_SECONDS, CostTable, Denominator, cost_table
+from compress.deciding.budget import BudgetError, read_amount
 from compress.elastic.supernet.parts import Parts
 from compress.structure import Structure
 

@@ -17,7 +17,7 @@ from compress.cost import Metric, cost_table
 from compress.elastic.supernet import PartMasks, Parts, PartsConfig, parts_of, unchanged_statistics
 from compress.elastic.supernet.parts import Granularity
 from compress.structure import MODULES, Structure
-from tests.tiny import BLOCKS, CTC_MODELS, batch, parakeet, random_structure
+from tests.helpers.tiny import BLOCKS, CTC_MODELS, batch, parakeet, random_structure
 
 FAMILIES = pytest.mark.parametrize("name", CTC_MODELS)
 ONE_EACH = pytest.mark.parametrize("name", {name.partition("-")[0]: name for name in CTC_MODELS}.values())

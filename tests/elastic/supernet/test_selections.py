@@ -29,7 +29,7 @@ from compress.elastic.supernet.ortho_softmax import OrthoSoftmax, OrthoSoftmaxCo
 from compress.elastic.supernet.selection import Descent, k_hot, straight_through
 from compress.elastic.supernet.top_k import TopK, TopKConfig, relaxed_top_k
 from compress.elastic.supernet.zero_out import ZeroOut, ZeroOutConfig
-from tests.tiny import BLOCKS, batch, parakeet
+from tests.helpers.tiny import BLOCKS, batch, parakeet
 
 STEPS = 40
 COUNTED = SizesConfig(parts=(9, 6, 3))

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import compress
-from compress.budget import BudgetError
 from compress.cost import size_of
+from compress.deciding.budget import BudgetError
 from compress.elastic.supernet import PartsConfig, Sizes, SizesConfig, make_sizes, parts_of
 from compress.structure import MODULES, Structure
-from tests.tiny import BLOCKS, CTC_MODELS, parakeet, wav2vec2_conformer
+from tests.helpers.tiny import BLOCKS, CTC_MODELS, parakeet, wav2vec2_conformer
 
 
 def made(config: SizesConfig, granularity: Any = "component", model: Any = None) -> Sizes:

@@ -1,0 +1,1 @@
+"""Everything that answers "what stays?": gates and their budget, scores, and the Structure they lead to, baselines."""

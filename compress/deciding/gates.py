@@ -1,0 +1,376 @@
+"""Gates: learnable hard-concrete masks on the modules and units of any supported model.
+
+A unit gate multiplies the input of its module's last projection, a module gate the module's output, bias included.
+Both are products with the projection's weight (columns) and bias, and that is how they are applied: the activations
+are not touched, so learning gates costs hardly more than plain training. A closed gate and a removed part are the
+same function, and values between 0 and 1 fold into the weights exactly (`Gates.fold_`).
+
+Masks per module (the coarse gates) follow Jiang et al. 2023 (arXiv 2305.19549), units inside them CoFi (Xia et al.
+2022).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatch
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from transformers import PreTrainedModel
+
+from compress.conformers import UNIT_KINDS, Attention, Convolution, block_units, blocks_of, family_of, part, submodule
+from compress.deciding.hard_concrete import HardConcrete
+from compress.deciding.selection import Scores
+from compress.structure import MODULES, Structure
+from compress.surgery.slicing import assign
+
+GATE_KINDS = ("module", *UNIT_KINDS)
+CLOSED, OPEN = 0.1, 0.9  # probabilities of being open beyond which a gate counts as decided
+CHANNEL_NORMS = (nn.LayerNorm, nn.GroupNorm)  # their statistics run over channels
+LOG_ALPHA_LIMIT = 4.605170185988092  # ln 100, as in CoFi: beyond it a gate would not find back
+
+
+@dataclass(frozen=True)
+class GateConfig:
+    """What is gated, and how the gates start.
+
+    Attributes:
+        units: any combination of `module`, `head`, `ffn_unit`, `conv_channel`.
+        include: globs over gate names such as `blocks.0.attention.module` or `blocks.11.ffn1.ffn_unit`.
+        exclude: globs over gate names; they win over `include`.
+        drop_rate: probability of being closed with which gates of modules, heads and channels start.
+        ffn_drop_rate: the same for FFN units.
+        temperature: of the hard-concrete distribution.
+        low: lower end of its stretch.
+        high: upper end of its stretch.
+    """
+
+    units: tuple[str, ...] = GATE_KINDS
+    include: tuple[str, ...] = ("*",)
+    exclude: tuple[str, ...] = ()
+    drop_rate: float = 0.01
+    ffn_drop_rate: float = 0.01
+    temperature: float = 2 / 3
+    low: float = -0.1
+    high: float = 1.1
+
+    def __post_init__(self) -> None:
+        unknown = [kind for kind in self.units if kind not in GATE_KINDS]
+        if unknown or not self.units:
+            raise ValueError(f"gates.units has {unknown or 'no entry'}; choose from {', '.join(GATE_KINDS)}.")
+        for name in ("drop_rate", "ffn_drop_rate"):
+            rate = getattr(self, name)
+            if not 0 < rate < 1 or abs(self.distribution.log_alpha_for(rate)) > LOG_ALPHA_LIMIT:
+                lowest = 1 - float(self.distribution.probability_open(torch.tensor(LOG_ALPHA_LIMIT)))
+                raise ValueError(
+                    f"gates.{name} is {rate}; gates can start closed with a probability above {lowest:.4f}."
+                )
+
+    @property
+    def distribution(self) -> HardConcrete:
+        """The gates' distribution."""
+        return HardConcrete(self.temperature, self.low, self.high)
+
+    def wants(self, name: str) -> bool:
+        """Whether the gates of that name are wanted."""
+        return (
+            name.rpartition(".")[2] in self.units
+            and any(fnmatch(name, glob) for glob in self.include)
+            and not any(fnmatch(name, glob) for glob in self.exclude)
+        )
+
+
+@dataclass(frozen=True)
+class GateGroup:
+    """Gates of one kind in one module: `size` entries from `start` in the vector of all gates."""
+
+    block: int
+    module: int
+    kind: str
+    start: int
+    size: int
+
+    @property
+    def name(self) -> str:
+        """The name that globs match, e.g. `blocks.3.conv.conv_channel`."""
+        return f"blocks.{self.block}.{MODULES[self.module]}.{self.kind}"
+
+    @property
+    def span(self) -> slice:
+        """Where the group lies in the vector of all gates."""
+        return slice(self.start, self.start + self.size)
+
+
+class _Scale(nn.Module):
+    """Parametrisation of a weight or bias: the product with a scale that is set before every forward pass."""
+
+    value: Tensor | None = None
+
+    def forward(self, tensor: Tensor) -> Tensor:
+        return tensor if self.value is None else tensor * self.value.to(tensor.dtype)
+
+
+class _KeptNorm(nn.Module):
+    """Stands for a norm whose statistics run over channels: those whose gates are closed do not count.
+
+    A removed channel does not enter the statistics of the smaller model; this is what makes a closed gate the same.
+
+    Args:
+        norm: LayerNorm, `(..., channels)`, or GroupNorm of one group, `(batch, channels, time)`; its parameters are
+            shared.
+    """
+
+    kept: Tensor | None = None
+    """`(channels,)`, 1 where a gate is not closed; None counts all channels."""
+
+    def __init__(self, norm: nn.LayerNorm | nn.GroupNorm) -> None:
+        super().__init__()
+        self.weight, self.bias, self.eps, self.norm = norm.weight, norm.bias, norm.eps, (norm,)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        if self.kept is None:
+            whole: Tensor = self.norm[0](hidden)
+            return whole
+        over_time = isinstance(self.norm[0], nn.GroupNorm)
+        dims, shape = ((1, 2), (-1, 1)) if over_time else ((-1,), (-1,))
+        kept, values = self.kept.view(shape), hidden.float()
+        count = self.kept.sum().clamp_min(1.0) * (hidden.shape[-1] if over_time else 1)
+        centred = values - (values * kept).sum(dims, keepdim=True) / count
+        variance = (centred.square() * kept).sum(dims, keepdim=True) / count
+        normed = centred * torch.rsqrt(variance + self.eps) * self.weight.view(shape)
+        return (normed if self.bias is None else normed + self.bias.view(shape)).to(hidden.dtype)
+
+
+class Gates(nn.Module):
+    """The gates of one model. All of them are one float32 vector, so one draw serves the whole model.
+
+    Attributes:
+        log_alpha: `(gates,)`, the locations of the hard-concrete gates.
+        groups: which entries belong to which module.
+        folds_exactly: whether `fold_` gives the very function of the gated model. Not so where channels are gated under
+            a norm whose statistics run over channels: those follow the gates, and no weight can hold that.
+
+    Raises:
+        ValueError: on construction, if `config` selects nothing that this model has.
+    """
+
+    def __init__(self, model: PreTrainedModel, config: GateConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or GateConfig()
+        self.distribution = self.config.distribution
+        self.family = family_of(model)
+        self.counts = [tuple(counts[m] for m in MODULES) for counts in block_units(model)]
+        self.groups = tuple(self._plan())
+        if not self.groups:
+            raise ValueError(
+                f"gates.units {list(self.config.units)} with include {list(self.config.include)} and exclude "
+                f"{list(self.config.exclude)} select no gate of this model; names look like "
+                "'blocks.0.attention.module' and 'blocks.0.ffn1.ffn_unit'."
+            )
+        self.log_alpha = nn.Parameter(torch.cat([self._initial(group) for group in self.groups]))
+        self._scales: list[tuple[int, int, _Scale, _Scale | None]] = []
+        self._norms: dict[tuple[int, int], _KeptNorm] = {}
+        self._head_sizes: dict[int, int] = {}
+        self._kernels: set[tuple[int, int]] = set()
+        self.folds_exactly = True
+        for block, module in {(group.block, group.module) for group in self.groups}:
+            description = self.family.modules[MODULES[module]]
+            found = submodule(blocks_of(model)[block], description)
+            if isinstance(description, Attention):
+                self._head_sizes[block] = int(part(found, description.head_dim))
+            if isinstance(part(found, description.last), nn.Conv1d):
+                self._kernels.add((block, module))
+            if isinstance(description, Convolution):
+                channel_norm = isinstance(part(found, description.inner_norm), CHANNEL_NORMS)
+                self.folds_exactly &= not (channel_norm and "conv_channel" in self.config.units)
+
+    def _plan(self) -> Iterator[GateGroup]:
+        start = 0
+        for block, counts in enumerate(self.counts):
+            for module, units in enumerate(counts):
+                kind = self.family.modules[MODULES[module]].unit_kind
+                for group in (
+                    GateGroup(block, module, "module", start, 1),
+                    GateGroup(block, module, kind, start, units),
+                ):
+                    if units and self.config.wants(group.name):
+                        yield GateGroup(block, module, group.kind, start, group.size)
+                        start += group.size
+
+    def _initial(self, group: GateGroup) -> Tensor:
+        rate = self.config.ffn_drop_rate if group.kind == "ffn_unit" else self.config.drop_rate
+        return torch.full((group.size,), self.distribution.log_alpha_for(rate))
+
+    def attach(self, model: PreTrainedModel) -> None:
+        """Puts the gates on the last projections of a model, in place; its tensors keep their values."""
+        gated = {(group.block, group.module) for group in self.groups}
+        for block, module in sorted(gated):
+            description = self.family.modules[MODULES[module]]
+            found = submodule(blocks_of(model)[block], description)
+            assert found is not None, "removed modules have no gates"
+            projection = part(found, description.last)
+            weight, bias = _Scale(), _Scale() if projection.bias is not None else None
+            parametrize.register_parametrization(projection, "weight", weight)
+            if bias is not None:
+                parametrize.register_parametrization(projection, "bias", bias)
+            self._scales.append((block, module, weight, bias))
+            if isinstance(description, Convolution):
+                norm = part(found, description.inner_norm)
+                if isinstance(norm, CHANNEL_NORMS):
+                    self._norms[block, module] = _KeptNorm(norm)
+                    assign(found, description.inner_norm, self._norms[block, module])
+
+    def detach(self, model: PreTrainedModel) -> None:
+        """Takes the gates off a model, in place: the tensors are again what they were, without any gate's effect."""
+        for block, module, _, bias in self._scales:
+            description = self.family.modules[MODULES[module]]
+            projection = part(submodule(blocks_of(model)[block], description), description.last)
+            for name in ("weight", "bias") if bias is not None else ("weight",):
+                parametrize.remove_parametrizations(projection, name, leave_parametrized=False)
+        for (block, _), kept_norm in self._norms.items():
+            conv = submodule(blocks_of(model)[block], self.family.conv)
+            assign(conv, self.family.conv.inner_norm, kept_norm.norm[0])
+        self._scales, self._norms = [], {}
+
+    def sample(self, generator: torch.Generator | None = None) -> None:
+        """Draws all gates and puts them to work for the next forward pass."""
+        self.use(self.distribution.sample(self.log_alpha, generator))
+
+    def settle(self, structure: Structure) -> None:
+        """Puts the noise-free gates of a decided Structure to work: kept parts at their value, the others closed."""
+        self.use(self.values(structure), self._mask(structure))
+
+    def use(self, values: Tensor, kept: Tensor | None = None, *, joint: bool = True) -> None:
+        """Puts given gate values to work for the following forward passes.
+
+        Args:
+            values: `(gates,)` in [0, 1], in the order of `groups`.
+            kept: `(gates,)`, 1 for parts that a decided Structure keeps, whatever their value; None: values above 0.
+            joint: whether a module's gate multiplies its units' gates; otherwise, where units have gates, it acts on
+                the bias alone.
+        """
+        by_place = self._by_place(values)
+        kept_by_place = self._by_place((values > 0).float() if kept is None else kept)
+        for block, module, weight, bias in self._scales:
+            whole, units = by_place[block, module]
+            multiplied = joint or units is None
+            scale = whole if whole is not None and multiplied else torch.ones((), device=values.device)
+            weight.value = scale if units is None else self._columns(block, module, scale * units)
+            if bias is not None:
+                bias.value = None if whole is None else whole
+            if kept_norm := self._norms.get((block, module)):
+                kept_norm.kept = kept_by_place[block, module][1]
+
+    def reset(self) -> None:
+        """Lets the following forward passes run as if there were no gates."""
+        for _, _, weight, bias in self._scales:
+            weight.value = None
+            if bias is not None:
+                bias.value = None
+        for kept_norm in self._norms.values():
+            kept_norm.kept = None
+
+    def values(self, structure: Structure) -> Tensor:
+        """The noise-free gate values of a decided Structure: `(gates,)`, 0 for what it does not keep."""
+        return self.distribution.deterministic(self.log_alpha.detach()) * self._mask(structure)
+
+    def _mask(self, structure: Structure) -> Tensor:
+        """`(gates,)`, 1 for parts that a Structure keeps and 0 for the others."""
+        mask = torch.zeros_like(self.log_alpha.detach())
+        for group in self.groups:
+            block = structure.blocks[group.block]
+            kept = getattr(block, MODULES[group.module]) if block else None
+            if kept is not None:
+                chosen = slice(None) if kept == "all" or group.kind == "module" else list(kept)
+                mask[group.span][chosen] = 1.0
+        return mask
+
+    @torch.no_grad()
+    def fold_(self, model: PreTrainedModel, values: Tensor) -> None:
+        """Multiplies gate values into the last projections of a model without gates, in place.
+
+        Args:
+            model: the model the gates were made for, detached from them.
+            values: `(gates,)` in [0, 1].
+        """
+        for (block, module), (whole, units) in self._by_place(values).items():
+            description = self.family.modules[MODULES[module]]
+            projection = part(submodule(blocks_of(model)[block], description), description.last)
+            if units is not None:
+                projection.weight.mul_(self._columns(block, module, units))
+            if whole is not None:
+                projection.weight.mul_(whole)
+                if projection.bias is not None:
+                    projection.bias.mul_(whole)
+
+    def _by_place(self, values: Tensor) -> dict[tuple[int, int], tuple[Tensor | None, Tensor | None]]:
+        """Gate values by `(block, module)`: the module's own, and its units'."""
+        places: dict[tuple[int, int], tuple[Tensor | None, Tensor | None]] = {}
+        for group in self.groups:
+            whole, units = places.get((group.block, group.module), (None, None))
+            mine = values[group.span]
+            places[group.block, group.module] = (mine, units) if group.kind == "module" else (whole, mine)
+        return places
+
+    def _columns(self, block: int, module: int, units: Tensor) -> Tensor:
+        """Unit values in the shape that multiplies the last projection's weight: a matrix, or a pointwise kernel."""
+        if MODULES[module] == "attention":
+            units = units.repeat_interleave(self._head_sizes[block])
+        return units[:, None] if (block, module) in self._kernels else units
+
+    def expected(self) -> tuple[Tensor, Tensor]:
+        """The expected Structure, differentiable in `log_alpha`.
+
+        Returns:
+            Two float32 tensors `(blocks, 4)`: the probability that each module stays, and the expected number of its
+            units that stay. Parts without gates stay for certain; removed modules count 0.
+        """
+        probability = self.distribution.probability_open(self.log_alpha)
+        shape, device = (len(self.counts), len(MODULES)), probability.device
+        units = torch.tensor(self.counts, dtype=torch.float32, device=device)
+        modules = (units > 0).float()
+        index_kind = [(group, group.block * len(MODULES) + group.module) for group in self.groups]
+        for kind_is_module, whole in ((True, modules), (False, units)):
+            chosen = [(g, place) for g, place in index_kind if (g.kind == "module") == kind_is_module]
+            if not chosen:
+                continue
+            entries = torch.cat([torch.arange(g.start, g.start + g.size, device=device) for g, _ in chosen])
+            places = torch.cat([torch.full((g.size,), place, device=device) for g, place in chosen])
+            flat = whole.flatten().index_fill(0, places.unique(), 0.0)
+            result = flat.index_add(0, places, probability[entries]).view(shape)
+            modules, units = (result, units) if kind_is_module else (modules, result)
+        return modules, units
+
+    def entry_name(self, index: int) -> str:
+        """The name of one entry of `log_alpha`, e.g. `blocks.3.conv.conv_channel[17]`."""
+        group = next(group for group in self.groups if group.start <= index < group.start + group.size)
+        return group.name if group.kind == "module" else f"{group.name}[{index - group.start}]"
+
+    @torch.no_grad()
+    def scores(self) -> Scores:
+        """How much each gated part is wanted: the probability that its gate is open."""
+        probability = self.distribution.probability_open(self.log_alpha).double().cpu()
+        modules = {(g.block, g.module): float(probability[g.start]) for g in self.groups if g.kind == "module"}
+        units = {(g.block, g.module): probability[g.span].tolist() for g in self.groups if g.kind != "module"}
+        return Scores(self.family.name, modules, units)
+
+    @torch.no_grad()
+    def clamp_(self) -> None:
+        """Keeps the locations within +-ln 100 (as CoFi does), so that every gate can still change its mind."""
+        self.log_alpha.clamp_(-LOG_ALPHA_LIMIT, LOG_ALPHA_LIMIT)
+
+    @torch.no_grad()
+    def statistics(self) -> dict[str, float]:
+        """Per kind of gate, the mean probability of being open and the share that is undecided (0.1 to 0.9)."""
+        probability = self.distribution.probability_open(self.log_alpha)
+        result = {}
+        for kind in GATE_KINDS:
+            mine = [probability[group.span] for group in self.groups if group.kind == kind]
+            if mine:
+                together = torch.cat(mine)
+                undecided = ((together > CLOSED) & (together < OPEN)).float()
+                result[f"open/{kind}"] = float(together.mean())
+                result[f"undecided/{kind}"] = float(undecided.mean())
+        return result

@@ -1,0 +1,138 @@
+"""Inspection: what a model is made of, what can be gated, and which budgets it can reach, from its config alone."""
+
+from __future__ import annotations
+
+import math
+from itertools import groupby
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from compress.checkpoint import load_config, obstacle
+from compress.conformers import block_units, family_of, skeleton
+from compress.cost import DEFAULT_SECONDS, cost_table, size_of
+from compress.deciding.budget import reachable
+from compress.deciding.gates import GATE_KINDS, GateConfig, Gates
+from compress.running.sizes import names_of
+from compress.structure import MODULES
+from compress.surgery.stock import ROUTES, route_of
+
+
+def inspect_model(model: str, seconds: float = DEFAULT_SECONDS) -> dict[str, Any]:
+    """Describes a model; only its config is read, no weights are downloaded and nothing is allocated.
+
+    Args:
+        model: folder or Hub name.
+        seconds: length of the utterance for MACs.
+
+    Returns:
+        A JSON-able description: family, sizes at which it can run, how blank frames skip blocks (null: they do not),
+        what keeps it from being compressed (if anything), parameters and MACs (total, encoder, per block and module),
+        units per block, number of gates by kind, and reachable budgets by metric and denominator.
+
+    Raises:
+        ValueError: if `seconds` is not positive and finite, or the model is not supported.
+    """
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"seconds is {seconds:g}; give the length of an utterance, for example {DEFAULT_SECONDS:g}.")
+    config = load_config(model)
+    bones = skeleton(config, original=False)
+    size = size_of(bones, seconds)
+    gates = Gates(bones, GateConfig())
+    return {
+        "model": model,
+        "model_type": str(config.model_type),
+        "family": family_of(config).name,
+        "obstacle": obstacle(config),
+        "route": route_of(config),
+        "sizes": names_of(bones),
+        "skipping": getattr(config, "skipping", None),
+        "parameters": {"total": size.total, "encoder": size.encoder},
+        "macs": {"total": size.macs, "encoder": size.encoder_macs, "seconds": seconds},
+        "macs_end": "logits" if family_of(config).has_ctc else "encoder",
+        "macs_per_second": size.macs_per_second,
+        "blocks": [
+            {"units": units, "parameters": parameters, "macs": macs}
+            for units, parameters, macs in zip(block_units(bones), size.blocks, size.block_macs, strict=True)
+        ],
+        "gates": {kind: sum(group.size for group in gates.groups if group.kind == kind) for kind in GATE_KINDS},
+        "reachable": [_reachable(config, gates, metric, scope, seconds) for metric, scope in _BUDGETS],
+    }
+
+
+_BUDGETS: tuple[tuple[Any, Any], ...] = (
+    ("params", "total"),
+    ("params", "encoder"),
+    ("macs", "total"),
+    ("macs", "encoder"),
+)
+
+
+def _reachable(config: Any, gates: Gates, metric: Any, denominator: Any, seconds: float) -> dict[str, Any]:
+    table = cost_table(config, metric, denominator, seconds)
+    low, high = reachable(table, gates.scores())
+    shares = {"smallest_share": low / table.full, "largest_share": high / table.full}
+    return {"metric": metric, "denominator": denominator, "full": table.full, "smallest": low, "largest": high} | shares
+
+
+def render(description: dict[str, Any]) -> RenderableType:
+    """The description as tables for a terminal."""
+    return Group(_summary(description), _block_table(description), _budget_table(description))
+
+
+def _summary(description: dict[str, Any]) -> Table:
+    table = Table(title=description["model"], show_header=False, title_justify="left")
+    macs = description["macs"]
+    table.add_row("family", f"{description['family']} (model_type {description['model_type']})")
+    table.add_row("checkpoint", ROUTES[description["route"]])
+    if len(description["sizes"]) > 1:
+        table.add_row("runs at size", ", ".join(description["sizes"]))
+    if skipping := description["skipping"]:
+        table.add_row("blank frames skip", _skipping_words(skipping))
+    if description["obstacle"]:
+        table.add_row("cannot be compressed yet", description["obstacle"])
+    table.add_row("parameters", f"{description['parameters']['total']:,}")
+    table.add_row("  in the encoder", f"{description['parameters']['encoder']:,}")
+    end = "" if description["macs_end"] == "logits" else ", to the end of the encoder"
+    table.add_row(f"MACs of {macs['seconds']:g} s of audio{end}", f"{macs['total'] / 1e9:,.3f} G")
+    table.add_row("gates", ", ".join(f"{count:,} {kind}" for kind, count in description["gates"].items()))
+    return table
+
+
+def _skipping_words(skipping: dict[str, Any]) -> str:
+    heads = ", ".join(map(str, skipping["heads"]))
+    return (
+        f"all but the first {skipping['first_blocks']} blocks above {skipping['threshold']:g} (extension "
+        f"{skipping['extension']}); it has learned that behind {heads}"
+    )
+
+
+def _block_table(description: dict[str, Any]) -> Table:
+    """One row for each run of equal blocks."""
+    table = Table(title="parameters, MACs and units by block", title_justify="left", show_lines=True)
+    for column in ("block", *MODULES, "all"):
+        table.add_column(column, justify="right")
+    numbered = enumerate(description["blocks"])
+    for _, run in groupby(numbered, key=lambda pair: pair[1]):
+        alike = list(run)
+        (first, block), last = alike[0], alike[-1][0]
+        name = str(first) if first == last else f"{first} to {last}, each"
+        cells = [_cell(block["parameters"][m], block["macs"][m]) + f"\n{block['units'][m]} units" for m in MODULES]
+        table.add_row(name, *cells, _cell(sum(block["parameters"].values()), sum(block["macs"].values())))
+    return table
+
+
+def _cell(parameters: int, macs: int) -> str:
+    return f"{parameters / 1e6:.3f} M\n{macs / 1e9:.3f} GMAC"
+
+
+def _budget_table(description: dict[str, Any]) -> Table:
+    table = Table(title="reachable budgets", title_justify="left")
+    for column in ("budget", "denominator", "100 %", "smallest", "largest"):
+        table.add_column(column, justify="right")
+    for row in description["reachable"]:
+        smallest = f"{row['smallest']:,} ({row['smallest_share']:.1%})"
+        largest = f"{row['largest']:,} ({row['largest_share']:.1%})"
+        table.add_row(row["metric"], row["denominator"], f"{row['full']:,}", smallest, largest)
+    return table

@@ -1,0 +1,159 @@
+"""The classes of compressed models: the family's own class, built at full size and then shrunk to its Structure.
+
+This module and what it imports also make up the file that travels with a checkpoint (see
+`compress.model.modelling_file`), so it imports nothing that only a compressing program needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES
+
+from compress.conformers import COMPRESSED_PREFIX, Family, family_of, part
+from compress.running.sizes import activate, depths_of, prepare_sizes_, size_at_depth, size_at_present, sizes_of
+from compress.running.skipper import Skipper, prepare_skipping_, set_skipping
+from compress.structure import STRUCTURE_FILE, Structure, StructureError
+from compress.surgery.slicing import shrink_
+
+MODELLING_FILE = "modeling_compressed.py"
+"""Name of the file that travels with a checkpoint and holds its classes."""
+
+
+def compressed_classes(
+    family: Family, write_beside: Callable[[PreTrainedConfig, Path], None]
+) -> tuple[type[PreTrainedConfig], type[PreTrainedModel]]:
+    """Makes the config class and the model class of a family's compressed models.
+
+    Args:
+        family: the family.
+        write_beside: writes into a checkpoint's folder what else belongs to it, the modelling file above all.
+    """
+    model_base = family.original_class
+    assert model_base.config_class is not None
+    names = {
+        "AutoConfig": f"Compressed{model_base.config_class.__name__}",
+        family.auto_class: f"Compressed{model_base.__name__}",
+    }
+    auto_map = {auto: f"{Path(MODELLING_FILE).stem}.{name}" for auto, name in names.items()}
+    config_class = _make_config_class(model_base.config_class, auto_map, write_beside)
+    model_class = _make_model_class(model_base, config_class)
+    if family.auto_class == "AutoModelForSpeechSeq2Seq":  # the pipeline knows models with a decoder by these names
+        MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES[str(config_class.model_type)] = model_class.__name__
+    return config_class, model_class
+
+
+def _make_config_class(
+    base: type[PreTrainedConfig], auto_map: dict[str, str], write_beside: Callable[[PreTrainedConfig, Path], None]
+) -> type[PreTrainedConfig]:
+    class CompressedConfig(base):  # type: ignore[misc,valid-type]
+        """The original's config and the Structure that a compressed model keeps of it.
+
+        `sizes` if it is elastic, `skipping` if what is surely blank can pass its last blocks by.
+        """
+
+        model_type = COMPRESSED_PREFIX + str(base.model_type)
+        structure: Any = None
+        sizes: Any = None
+        own_by_size: Any = None
+        unit_order: Any = None
+        skipping: Any = None
+
+        def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
+            """Saves the config as transformers does, and beside it all that a complete checkpoint needs but weights."""
+            structure = _structure_in(self)
+            self.auto_map = dict(auto_map)  # whatever it was: loading from the Hub puts the repository's name into it
+            super().save_pretrained(save_directory, *args, **kwargs)
+            structure.save(Path(save_directory) / STRUCTURE_FILE)
+            write_beside(self, Path(save_directory))
+
+    CompressedConfig.__name__ = CompressedConfig.__qualname__ = f"Compressed{base.__name__}"
+    return CompressedConfig
+
+
+def _make_model_class(base: type[PreTrainedModel], config_class: type[PreTrainedConfig]) -> type[PreTrainedModel]:
+    class CompressedModel(base):  # type: ignore[misc,valid-type]
+        """The original's model, physically reduced to its config's Structure."""
+
+        skipper: Skipper | None
+
+        def __init__(self, config: PreTrainedConfig, *args: Any, **kwargs: Any) -> None:
+            structure = _structure_in(config)
+            _check_blocks(config, structure)
+            super().__init__(config, *args, **kwargs)
+            shrink_(self, structure)
+            prepare_skipping_(self)
+            prepare_sizes_(self)
+
+        @property
+        def sizes(self) -> dict[str, Structure]:
+            """What runs at each size, the smallest first; all of the model at the last."""
+            return sizes_of(self)
+
+        @property
+        def size(self) -> str:
+            """The size at which the model runs; the full one in a model that was just loaded."""
+            return size_at_present(self)
+
+        def activate(self, size: str) -> None:
+            """Lets the model run at another of its `sizes` from now on; nothing is copied, and no weight moves.
+
+            It then computes what the model computes that `compress extract` writes. With `output_hidden_states` a block
+            that does not run repeats the state before it. A model compiled by `torch.compile` is compiled anew at the
+            first forward pass of each size.
+
+            Raises:
+                SizeError: listing the sizes that there are, if this is none of them.
+            """
+            activate(self, size)
+
+        @property
+        def depths(self) -> dict[int, tuple[int, ...]]:
+            """The blocks that run at each size at which they do so in full or not at all; all of them at the last."""
+            return depths_of(self)
+
+        @property
+        def depth(self) -> int:
+            """How many blocks run, in full or in part."""
+            return sum(block is not None for block in sizes_of(self)[self.size].blocks)
+
+        def set_depth(self, depth: int) -> None:
+            """Lets the model run with so many of its blocks from now on, one of its `depths`; see `activate`.
+
+            Raises:
+                SizeError: listing the depths that there are, if this is none of them.
+            """
+            activate(self, size_at_depth(self, depth))
+
+        def set_skipping(self, **changes: Any) -> None:
+            """Lets a model that can skip do it by other settings from now on: `threshold`, `extension`, `first_blocks`.
+
+            With `threshold=1` nothing is skipped. What the config says stays. With `output_hidden_states` the states
+            between the first blocks and the last one are those of the gathered frames.
+
+            Raises:
+                SkippingError: if it cannot skip at all, or not by these settings.
+            """
+            set_skipping(self, **changes)
+
+    CompressedModel.config_class = config_class
+    CompressedModel.__name__ = CompressedModel.__qualname__ = f"Compressed{base.__name__}"
+    return CompressedModel
+
+
+def _structure_in(config: PreTrainedConfig) -> Structure:
+    """The Structure that a compressed config holds; checked in itself, before anything is built."""
+    if config.structure is None:
+        raise StructureError("config.json of this compressed checkpoint has no `structure`; it cannot be built.")
+    return Structure.from_dict(config.structure)
+
+
+def _check_blocks(config: PreTrainedConfig, structure: Structure) -> None:
+    """Compares the number of blocks with the config's before that many are built."""
+    path = family_of(config).block_count
+    count = part(config, path) if path else len(structure.blocks)
+    if count != len(structure.blocks):
+        raise StructureError(f"structure.blocks has {len(structure.blocks)} entries, but {path} is {count!r}.")

@@ -1,0 +1,1 @@
+"""What every report is drawn with: formats, tables, plots, the page."""

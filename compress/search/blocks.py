@@ -1,0 +1,215 @@
+"""`compress search`: which blocks of a model can be dropped, by CoMFLP and by simpler ways, measured on a dev set."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+import compress
+from compress.checkpoint import load_config, load_model, load_processor
+from compress.config import check_choice
+from compress.conformers import blocks_of, family_of, fixed_blocks, skeleton
+from compress.data import SpeechDataset
+from compress.machine import DTYPES, find_device
+from compress.search.bypass import removable, route_without, structure_without
+from compress.search.coarse import check_remove, proposal_score
+from compress.search.fine import FineSearch, Trial
+from compress.search.methods import METHODS, CoarseConfig, Outcome, Task, ranking, run_method
+from compress.search.report import write_result
+from compress.search.settings import DevConfig, boundary_sample
+from compress.search.similarity import MEASURES, Matrix, Measure
+from compress.surgery.stock import ROUTES, route_of
+
+logger = logging.getLogger(__name__)
+
+Result = dict[str, Any]
+"""What search.json holds; `ABOUT` explains it."""
+
+ABOUT = (
+    "Blocks are numbered from 1. Error rates are fractions, pooled over the corpus; times are wall-clock seconds. A "
+    "score is the mean, over the runs of removed blocks, of matrix[input of the run][output of the run]. block_runs "
+    "counts blocks run per batch of speech, block_runs_alone what it would be without reuse. A route says what it "
+    "takes to load the model without the blocks that a method removes."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig(DevConfig):
+    """Which model loses how many blocks, and how they are searched for; the rest is that of `DevConfig`.
+
+    Attributes:
+        remove: how many blocks go.
+        out: folder for search.json, search.md, search.html and the Structures.
+        method: `comflp`, `greedy`, `every-other`, `last`, or several with commas between them; `all`.
+        measure: of the correlation between boundaries: `distance_correlation`, `svcca` or `cka`.
+        top_k: proposals of the coarse search whose word error rate is measured.
+        coarse: how proposals are found in the matrix.
+    """
+
+    remove: int
+    out: str = "search"
+    method: str = "comflp"
+    measure: Measure = "distance_correlation"
+    top_k: int = 10
+    coarse: CoarseConfig = field(default_factory=CoarseConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("measure", self.measure, MEASURES)
+        if unknown := [name for name in self.methods if name not in METHODS]:
+            raise ValueError(f"method={unknown[0]!r} is unknown; choose among {', '.join(METHODS)}, or all.")
+        if self.top_k < 1:
+            raise ValueError(f"top_k is {self.top_k}; give at least 1.")
+
+    @property
+    def methods(self) -> list[str]:
+        """The names in `method`, each once."""
+        named = METHODS if self.method == "all" else dict.fromkeys(map(str.strip, self.method.split(",")))
+        return list(named)
+
+
+def search_blocks(config: SearchConfig) -> Result:
+    """Searches for the blocks to drop and writes what was found.
+
+    Args:
+        config: see `SearchConfig`.
+
+    Returns:
+        What is written to search.json; `ABOUT` explains it.
+
+    Raises:
+        ValueError: if so many blocks cannot go, or the model or the data are not usable; the message says why.
+    """
+    _check_before(config)
+    model = load_model(config.model, dtype=DTYPES[config.dtype], device=find_device(config.device))
+    processor = load_processor(config.model)
+    dataset = config.open(processor)
+    fine = FineSearch(model, processor, dataset, config.fine())
+    took: dict[str, float] = {}
+    task = Task(
+        blocks=len(blocks_of(model)),
+        free=removable(model),
+        remove=config.remove,
+        fine=fine,
+        correlate=lambda: _correlate(model, processor, dataset, config, took),
+        top_k=config.top_k,
+        coarse=config.coarse,
+    )
+    whole = fine.measure([()])[0]
+    logger.info("Whole model: WER %.2f %% on %d utterances", 100 * whole.wer, len(dataset))
+    outcomes = [_run(name, task) for name in config.methods]
+    _warn_of_routes(model, outcomes)
+    result = _result(config, model, dataset, whole, outcomes, task, took)
+    structures = {one.method: structure_without(model, one.best.proposal) for one in outcomes}
+    write_result(result, structures, Path(config.out))
+    return result
+
+
+def _check_before(config: SearchConfig) -> None:
+    """Refuses impossible numbers before weights and speech are read."""
+    if Path(config.out).is_file():
+        raise ValueError(f"out is {config.out!r}, which is a file; give a folder.")
+    shape = skeleton(load_config(config.model), original=False)
+    check_remove(config.remove, len(blocks_of(shape)), [index + 1 for index in fixed_blocks(shape)])
+
+
+def _correlate(
+    model: PreTrainedModel, processor: Any, dataset: SpeechDataset, config: SearchConfig, took: dict[str, float]
+) -> Matrix:
+    began = time.perf_counter()
+    sample = boundary_sample(model, processor, dataset, config)
+    matrix = MEASURES[config.measure](sample, **config.matrix.options(config.measure))
+    took["seconds"] = time.perf_counter() - began
+    logger.info("Matrix of %s: %.1f s", config.measure, took["seconds"])
+    return matrix
+
+
+def _run(name: str, task: Task) -> Outcome:
+    outcome = run_method(name, task)
+    logger.info(
+        "%s: without blocks %s WER %.2f %%, %d evaluations, %.1f s",
+        name, ", ".join(map(str, outcome.best.proposal)), 100 * outcome.best.wer, outcome.evaluations, outcome.seconds,
+    )  # fmt: skip
+    return outcome
+
+
+def _warn_of_routes(model: PreTrainedModel, outcomes: Sequence[Outcome]) -> None:
+    """Says so where the original class cannot hold what a method leaves, though it could hold other choices."""
+    for one in outcomes:
+        route = route_without(model, one.best.proposal)
+        if route != route_of(model.config):
+            logger.warning("%s: its result %s, not with transformers alone", one.method, ROUTES[route])
+
+
+def _result(
+    config: SearchConfig,
+    model: PreTrainedModel,
+    dataset: SpeechDataset,
+    whole: Trial,
+    outcomes: Sequence[Outcome],
+    task: Task,
+    took: Mapping[str, float],
+) -> Result:
+    matrix = task.matrix if took else None
+    best = min((one.best for one in outcomes), key=ranking)
+    return {
+        "about": ABOUT,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "versions": {"compress": compress.__version__, "torch": torch.__version__},
+        "model": config.model,
+        "family": family_of(model).name,
+        "blocks": task.blocks,
+        "removable": list(task.free),
+        "remove": config.remove,
+        "data": config.described(dataset),
+        "jobs": task.fine.jobs,
+        "whole": _trial_entry(whole, None),
+        "matrix": None if matrix is None else _matrix_entry(config, matrix, took),
+        "methods": [_method_entry(one) | {"route": route_without(model, one.best.proposal)} for one in outcomes],
+        "proposals": [{"method": one.method} | _trial_entry(trial, matrix) for one in outcomes for trial in one.trials],
+        "best": _trial_entry(best, matrix),
+    }
+
+
+def _matrix_entry(config: SearchConfig, matrix: Matrix, took: Mapping[str, float]) -> Result:
+    options = config.matrix.options(config.measure)
+    size = {"rows": config.matrix.rows} if config.matrix.feature == "frames" else {}
+    return (
+        {"measure": config.measure, "feature": config.matrix.feature}
+        | size
+        | options
+        | dict(took)
+        | {"values": matrix.tolist()}
+    )
+
+
+def _method_entry(one: Outcome) -> Result:
+    return {
+        "method": one.method,
+        "removed": list(one.best.proposal),
+        "wer": one.best.wer,
+        "wer_ci95": list(one.best.wer_ci95),
+        "evaluations": one.evaluations,
+        "seconds": one.seconds,
+        "block_runs": one.block_runs,
+        "block_runs_alone": one.block_runs_alone,
+    } | ({"order": list(one.order)} if one.order else {})
+
+
+def _trial_entry(trial: Trial, matrix: Matrix | None) -> Result:
+    score = None if matrix is None or not trial.proposal else proposal_score(matrix, trial.proposal)
+    return {
+        "removed": list(trial.proposal),
+        "score": score,
+        "wer": trial.wer,
+        "wer_ci95": list(trial.wer_ci95),
+        "cer": trial.cer,
+    }

@@ -1,0 +1,99 @@
+"""Running a model without some of its blocks, as if they had been removed; no weight is copied."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from compress.conformers import family_of, fixed_blocks, numbered_blocks, part, structure_of
+from compress.model.registration import compressed_config
+from compress.running.skipper import without_skipping
+from compress.search.coarse import Proposal, check_remove
+from compress.structure import Block, Structure, StructureError
+from compress.surgery.slicing import AbsentBlock, assign, renumber_caches
+from compress.surgery.stock import Route, route_of
+
+
+def removable(model: PreTrainedModel) -> list[int]:
+    """The numbers, from 1, of the model's blocks that can be dropped."""
+    fixed = fixed_blocks(model)
+    return [index + 1 for index in range(len(numbered_blocks(model))) if index not in fixed]
+
+
+def structure_without(model: PreTrainedModel, proposal: Proposal) -> Structure:
+    """The Structure that drops these blocks whole and keeps everything else; for `remove` and `compress apply`.
+
+    Args:
+        model: of any family, also one that is compressed already: the Structure is for the model as it is.
+        proposal: numbers of blocks from 1.
+
+    Raises:
+        StructureError: if the family cannot do without one of them.
+        ValueError: if there is no such block, or none would stay.
+    """
+    blocks = len(numbered_blocks(model))
+    _check(model, proposal)
+    return Structure(family_of(model).name, tuple(None if b in proposal else Block() for b in range(1, blocks + 1)))
+
+
+def route_without(model: PreTrainedModel, proposal: Proposal) -> Route:
+    """What it takes to load the model once these blocks are removed; where it is not `stock`, other ones may be."""
+    left = structure_of(model).then(structure_without(model, proposal))
+    return route_of(compressed_config(model.config, left))
+
+
+@contextmanager
+def without_blocks(model: PreTrainedModel, proposal: Collection[int]) -> Iterator[None]:
+    """Inside, the model computes what `compress.remove` would make of it; afterwards it is as before.
+
+    A model whose blank frames can skip blocks does not skip inside.
+
+    Args:
+        model: of any family.
+        proposal: numbers of blocks from 1; none is fine.
+
+    Raises:
+        StructureError: if the family cannot do without one of them.
+        ValueError: if there is no such block, or none would stay.
+    """
+    if proposal:
+        _check(model, proposal)
+    with leaving_out(model, proposal):
+        yield
+
+
+@contextmanager
+def leaving_out(model: PreTrainedModel, numbers: Collection[int]) -> Iterator[None]:
+    """As `without_blocks`, but unchecked: for a run of which only the later blocks are wanted."""
+    family, numbered = family_of(model), numbered_blocks(model)
+    blocks: nn.ModuleList = part(model, family.blocks)
+    gone = {position for number, position in enumerate(numbered, start=1) if number in numbers}
+    kept = [
+        AbsentBlock() if position in gone else block
+        for position, block in enumerate(blocks)
+        if family.numbered_blocks or position not in gone
+    ]
+    try:
+        assign(model, family.blocks, nn.ModuleList(kept))
+        renumber_caches(family, model)
+        with without_skipping(model):
+            yield
+    finally:
+        assign(model, family.blocks, blocks)
+        renumber_caches(family, model)
+
+
+def _check(model: PreTrainedModel, proposal: Collection[int]) -> None:
+    blocks, free = len(numbered_blocks(model)), removable(model)
+    unknown = [number for number in proposal if not 1 <= number <= blocks]
+    if unknown:
+        raise ValueError(f"There is no block {unknown[0]}: the model has blocks 1 to {blocks}.")
+    if held := sorted(set(proposal) - set(free)):
+        raise StructureError(
+            f"Block {held[0]} of a {family_of(model).name} changes the frame rate and cannot be dropped; "
+            f"those that can are {', '.join(map(str, free))}."
+        )
+    check_remove(len(proposal), blocks)

@@ -1,0 +1,189 @@
+"""Fine search: the word error rate of proposals on a dev set, each utterance read once for all of them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+from collections.abc import Collection, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from compress.conformers import blocks_of, family_of
+from compress.data import Batch, BatchConfig, SpeechDataset, SpeechLoader
+from compress.evaluation.bootstrap import BootstrapConfig, rate_interval
+from compress.evaluation.errors import Normaliser, count_errors, error_rates, normalise
+from compress.evaluation.generate import GenerateConfig
+from compress.evaluation.transcribe import batching_for, transcribe
+from compress.search.boundaries import MEBIBYTE
+from compress.search.bypass import without_blocks
+from compress.search.coarse import Proposal
+from compress.search.reuse import SharedRuns, block_runs, plan_runs
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Written = tuple[str, str, dict[Proposal, str]]
+"""Of one utterance: its id, what was said, and what the model writes under each proposal."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The error rates of the model without some blocks.
+
+    Attributes:
+        proposal: numbers of the removed blocks, from 1.
+        wer: word error rate, pooled, as a fraction.
+        wer_ci95: its 95 % bootstrap interval.
+        cer: character error rate; of equal WER the lower one wins.
+    """
+
+    proposal: Proposal
+    wer: float
+    wer_ci95: tuple[float, float]
+    cer: float
+
+
+@dataclass(frozen=True)
+class FineConfig:
+    """How proposals are measured.
+
+    Attributes:
+        batch: how utterances are put together; families whose output depends on padding run one by one.
+        jobs: processes that share the utterances, each with one thread; on a GPU, and where processes cannot be forked
+            (outside Linux), there is one.
+        reuse_mib: hidden states of one batch that are kept for proposals that share them, in each process; beyond it
+            proposals are computed from the front. 0 keeps none. Models without a CTC head never share.
+        normalise: what scoring ignores on both sides.
+        generate: how a model without a CTC head writes.
+        bootstrap: how intervals are computed.
+    """
+
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    jobs: int = 1
+    reuse_mib: float = 512.0
+    normalise: Normaliser = "lower"
+    generate: GenerateConfig | None = None
+    bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
+
+    def __post_init__(self) -> None:
+        if self.jobs < 1:
+            raise ValueError(f"jobs is {self.jobs}; at least one process has to work.")
+        if self.reuse_mib < 0:
+            raise ValueError(f"reuse_mib is {self.reuse_mib}; give 0 or more mebibytes.")
+
+
+class FineSearch:
+    """Measures proposals on one dev set, and counts what that takes.
+
+    Args:
+        model: of any family, in eval mode.
+        processor: the model's own.
+        dataset: the dev set, with transcripts.
+        config: see `FineConfig`.
+
+    Attributes:
+        evaluations: word error rates measured so far.
+        block_runs: blocks run so far, per batch of speech.
+        block_runs_alone: the same if every proposal had been run from the front.
+    """
+
+    def __init__(self, model: PreTrainedModel, processor: Any, dataset: SpeechDataset, config: FineConfig) -> None:
+        self.model, self.processor, self.dataset, self.config = model, processor, dataset, config
+        self.jobs = 1 if model.device.type != "cpu" or not sys.platform.startswith("linux") else config.jobs
+        self.jobs = min(self.jobs, len(dataset))
+        self.evaluations = self.block_runs = self.block_runs_alone = 0
+
+    def measure(self, proposals: Collection[Proposal]) -> list[Trial]:
+        """The error rates under each proposal, in the order given; the empty proposal is the whole model."""
+        self._count(proposals)
+        written = self._written(tuple(proposals))
+        references = [normalise(said, self.config.normalise) for _, said, _ in written]
+        return [self._trial(proposal, references, written) for proposal in proposals]
+
+    def _count(self, proposals: Collection[Proposal]) -> None:
+        blocks = len(blocks_of(self.model))
+        alone = sum(blocks - len(proposal) for proposal in proposals)
+        shared = family_of(self.model).has_ctc and self.config.reuse_mib > 0
+        self.evaluations += len(proposals)
+        self.block_runs += block_runs(plan_runs(proposals, blocks), blocks) if shared else alone
+        self.block_runs_alone += alone
+
+    def _trial(self, proposal: Proposal, references: Sequence[str], written: Sequence[Written]) -> Trial:
+        hypotheses = [normalise(texts[proposal], self.config.normalise) for _, _, texts in written]
+        return scored(proposal, references, hypotheses, self.config.bootstrap)
+
+    def _written(self, proposals: tuple[Proposal, ...]) -> list[Written]:
+        """What the model writes, in an order that does not depend on the number of processes."""
+        if self.jobs == 1:
+            return sorted(self.share(0, 1, proposals, self.config.batch.workers), key=_name)
+        with ProcessPoolExecutor(
+            self.jobs, multiprocessing.get_context("fork"), initializer=_adopt, initargs=(self, proposals)
+        ) as pool:
+            shares = pool.map(_share, range(self.jobs), chunksize=1)
+            return sorted((row for rows in shares for row in rows), key=_name)
+
+    @torch.no_grad()
+    def share(self, rank: int, world_size: int, proposals: tuple[Proposal, ...], workers: int) -> list[Written]:
+        """One process's share of the dev set, under every proposal."""
+        batching = replace(batching_for(self.model, self.config.batch), workers=workers)
+        loader = SpeechLoader(self.dataset, self.processor, batching, shuffle=False, rank=rank, world_size=world_size)
+        rows: list[Written] = []
+        for batch in loader.epoch(0):
+            texts = self._texts(batch, proposals)
+            rows += [
+                (name, batch.texts[row] or "", {proposal: texts[proposal][row] for proposal in proposals})
+                for row, name in enumerate(batch.ids)
+            ]
+        loader.close()
+        return rows
+
+    def _texts(self, batch: Batch, proposals: tuple[Proposal, ...]) -> dict[Proposal, list[str]]:
+        if family_of(self.model).has_ctc:
+            shared = SharedRuns(self.model, proposals, int(self.config.reuse_mib * MEBIBYTE))
+            return {one: self.processor.batch_decode(tokens) for one, tokens in shared.tokens(batch.inputs)}
+        found = {}
+        for proposal in proposals:
+            with without_blocks(self.model, proposal):
+                found[proposal] = transcribe(self.model, _Once(batch), self.processor, config=self.config.generate)[2]
+        return found
+
+
+def scored(
+    proposal: Proposal, references: Sequence[str], hypotheses: Sequence[str], bootstrap: BootstrapConfig
+) -> Trial:
+    """The error rates of what was written under a proposal."""
+    rates, counts = error_rates(references, hypotheses), count_errors(references, hypotheses)
+    interval = rate_interval(counts.errors, counts.words, bootstrap)
+    return Trial(proposal, rates.wer, (interval.low, interval.high), rates.cer)
+
+
+class _Once:
+    """One batch as a source of batches."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+
+    def epoch(self, epoch: int) -> list[Batch]:
+        """The batch."""
+        return [self.batch]
+
+
+def _name(row: Written) -> str:
+    return row[0]
+
+
+_adopted: list[tuple[FineSearch, tuple[Proposal, ...]]] = []
+"""In a forked process: what it shares with its parent, memory of the weights included."""
+
+
+def _adopt(search: FineSearch, proposals: tuple[Proposal, ...]) -> None:
+    torch.set_num_threads(1)  # a fork has lost its parent's threads
+    _adopted.append((search, proposals))
+
+
+def _share(rank: int) -> list[Written]:
+    search, proposals = _adopted[-1]
+    return search.share(rank, search.jobs, proposals, workers=0)

@@ -1,0 +1,228 @@
+"""Running one batch through a CTC model for many proposals, without computing twice what they share.
+
+Proposals are put in an order in which neighbours agree as long as possible. Each is then run from the first block in
+which it differs from the one before: the hidden states there were recorded by an earlier run. So nothing before the
+first removed block is computed more than once, and nothing that two proposals have in common after it either. What
+runs before the first block (subsampling, projections, positions) is recorded once and replayed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+from torch.utils.hooks import RemovableHandle
+from transformers import PreTrainedModel
+
+from compress.conformers import family_of, numbered_blocks, part
+from compress.evaluation.transcribe import best_tokens
+from compress.search.bypass import leaving_out
+from compress.search.coarse import Proposal
+
+State = tuple[int, Proposal]
+"""A block that is run, and which of the blocks before it are left out: enough to know its input."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One proposal and where it starts.
+
+    Attributes:
+        proposal: numbers of the blocks that are left out.
+        start: the state to go on from; None runs the whole model.
+    """
+
+    proposal: Proposal
+    start: State | None
+
+
+def plan_runs(proposals: Collection[Proposal], blocks: int) -> list[Run]:
+    """Puts proposals in an order in which each can go on from a state that an earlier one passes through.
+
+    Args:
+        proposals: numbers of blocks from 1; the empty one is the whole model.
+        blocks: how many the model has.
+    """
+    ordered = sorted(set(proposals), key=lambda proposal: [block in proposal for block in range(1, blocks + 1)])
+    runs = [Run(proposal, None) for proposal in ordered[:1]]
+    for before, proposal in pairwise(ordered):
+        differing = min(set(before) ^ set(proposal))
+        last_kept = max(block for block in range(1, blocks + 1) if block not in proposal)
+        start = min(differing, last_kept)
+        runs.append(Run(proposal, (start, tuple(block for block in proposal if block < start))))
+    return runs
+
+
+def block_runs(runs: Sequence[Run], blocks: int) -> int:
+    """How many blocks the runs compute, when every state they start from could be kept."""
+    first = [(run.start[0] if run.start else 1) for run in runs]
+    return sum(
+        sum(block not in run.proposal for block in range(start, blocks + 1))
+        for run, start in zip(runs, first, strict=True)
+    )
+
+
+class SharedRuns:
+    """Runs proposals on one batch after another.
+
+    Args:
+        model: a CTC model in eval mode.
+        proposals: numbers of blocks from 1.
+        most_bytes: of hidden states that are kept at a time; a proposal whose state does not fit any more is run
+            from the front. 0 shares nothing but what runs before the blocks.
+    """
+
+    def __init__(self, model: PreTrainedModel, proposals: Collection[Proposal], most_bytes: int) -> None:
+        self.model, self.most_bytes = model, most_bytes
+        self.positions, self.blocks = list(numbered_blocks(model)), list(numbered_blocks(model).values())
+        self.runs = plan_runs(proposals, len(self.blocks))
+        self._states: dict[State, Tensor] = {}
+        self._awaited: Counter[State] = Counter()
+
+    def tokens(self, inputs: dict[str, Tensor]) -> Iterator[tuple[Proposal, Tensor]]:
+        """The greedy tokens `(batch, frames)` of each proposal; see `best_tokens`."""
+        self._states = {}
+        self._awaited = Counter(run.start for run in self.runs if run.start)
+        front = Front(self.model)
+        for run in self.runs:
+            yield run.proposal, self._run(run, inputs, front)
+
+    def _run(self, run: Run, inputs: dict[str, Tensor], front: Front) -> Tensor:
+        state = self._states.get(run.start) if run.start else None
+        first = run.start[0] if run.start and state is not None else 1
+        left_out = {*run.proposal, *range(1, first)}
+        with leaving_out(self.model, left_out), ExitStack() as hooks:
+            hooks.enter_context(front.recorded() if run is self.runs[0] else front.replayed())
+            if state is not None:  # before the recorders: they have to see what is put in
+                hooks.enter_context(_hooked(self._entrance(first), _replacer(state)))
+            for number in range(first, len(self.blocks) + 1):
+                key = number, tuple(block for block in run.proposal if block < number)
+                if number not in left_out and self._awaited[key] and key not in self._states:
+                    hooks.enter_context(_hooked(self.blocks[number - 1], self._recorder(key)))
+            tokens = best_tokens(self.model, inputs)
+        if run.start:
+            self._awaited[run.start] -= 1
+            if not self._awaited[run.start]:
+                self._states.pop(run.start, None)
+        return tokens
+
+    def _entrance(self, first: int) -> nn.Module:
+        """What stands in the place of block `first`, or the first block after it where none stands there."""
+        family = family_of(self.model)
+        present: nn.ModuleList = part(self.model, family.blocks)
+        return present[self.positions[first - 1] if family.numbered_blocks else 0]
+
+    def _recorder(self, key: State) -> Any:
+        def record(hidden: Tensor) -> Tensor:
+            held = sum(state.nbytes for state in self._states.values())
+            if held + hidden.nbytes <= self.most_bytes:
+                self._states[key] = hidden.clone()
+            return hidden
+
+        return record
+
+
+class Front:
+    """What runs before a model's blocks: its outputs in one forward pass, given again in later ones.
+
+    Args:
+        model: of any family, in eval mode; the inputs of all passes must be the same.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._model, self._path = model, family_of(model).blocks
+        self._modules = list(_beside(model, self._path))
+        self._outputs: dict[nn.Module, list[Any]] = {}
+
+    @contextmanager
+    def recorded(self) -> Iterator[None]:
+        """Inside, outputs are recorded until what stands first in the list of blocks is called."""
+        depth, before = 0, True
+        self._outputs = {module: [] for module in self._modules}
+
+        def enter(module: nn.Module, inputs: Any) -> None:
+            nonlocal depth
+            depth += 1
+
+        def leave(module: nn.Module, inputs: Any, output: Any) -> None:
+            nonlocal depth
+            depth -= 1
+            if before and not depth:
+                self._outputs[module].append(_copied(output))
+
+        def stop(module: nn.Module, inputs: Any) -> None:
+            nonlocal before
+            before = False
+
+        handles: list[RemovableHandle] = [part(self._model, self._path)[0].register_forward_pre_hook(stop)]
+        for module in self._modules:
+            handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    @contextmanager
+    def replayed(self) -> Iterator[None]:
+        """Inside, what was recorded is given again, in order, without being computed."""
+        with ExitStack() as patches:
+            for module, outputs in self._outputs.items():
+                if outputs:
+                    patches.enter_context(_answering(module, list(outputs)))
+            yield
+
+
+@contextmanager
+def _answering(module: nn.Module, outputs: list[Any]) -> Iterator[None]:
+    own, compute = vars(module).get("forward"), module.forward
+
+    def answer(*args: Any, **kwargs: Any) -> Any:
+        return _copied(outputs.pop(0)) if outputs else compute(*args, **kwargs)
+
+    vars(module)["forward"] = answer
+    try:
+        yield
+    finally:
+        del vars(module)["forward"]
+        if own is not None:
+            vars(module)["forward"] = own
+
+
+def _beside(model: nn.Module, path: str) -> Iterator[nn.Module]:
+    """The modules beside the way from a model to its blocks, none of which holds a block."""
+    names = path.split(".")
+    for depth, name in enumerate(names):
+        owner = part(model, ".".join(names[:depth]))
+        yield from (child for other, child in owner.named_children() if other != name)
+
+
+def _copied(output: Any) -> Any:
+    """A copy, since some models change in place what they were given."""
+    return tree_map(lambda value: value.clone() if isinstance(value, Tensor) else value, output)
+
+
+@contextmanager
+def _hooked(module: nn.Module, change: Any) -> Iterator[None]:
+    """Inside, `change` sees the hidden states that the module is called with, and gives those it really gets."""
+
+    def hook(module: nn.Module, args: Any, kwargs: Any) -> Any:
+        if args:
+            return (change(args[0]), *args[1:]), kwargs
+        return args, kwargs | {"hidden_states": change(kwargs["hidden_states"])}
+
+    handle = module.register_forward_pre_hook(hook, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _replacer(state: Tensor) -> Any:
+    return lambda hidden: state.clone()

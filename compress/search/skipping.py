@@ -1,0 +1,300 @@
+"""`compress skip`: which frames a trained model can let skip without erring more, found on a dev set.
+
+One pass without skipping gives the error rate to hold and what every intermediate output says of the blank. From that
+follows, without running anything, how many frames each setting skips and so what it costs. The settings are then
+measured, the cheapest first, and the cheapest one that holds is the choice.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from compress.checkpoint import CheckpointError, describe, load_model, load_processor, save
+from compress.config import check_choice
+from compress.conformers import frame_mask
+from compress.conformers.recording import BlockOutputs
+from compress.cost import size_of
+from compress.data import Batch, BatchConfig, SpeechConfig, SpeechLoader, feature_extractor_of, open_speech
+from compress.data.settings import SYNTHETIC
+from compress.evaluation.errors import IGNORED, Normaliser, error_rates, normalise, shared_vocabulary
+from compress.evaluation.transcribe import batching_for, transcribe
+from compress.machine import find_device
+from compress.reports import formats
+from compress.running.frames import kept_frames
+from compress.running.skipper import blank_behind, required_skipper, without_skipping
+from compress.running.skipping import Skipping, SkippingError, write_skipping
+from compress.running.usage import Frames, SkippingMacs, skipped_share
+
+logger = logging.getLogger(__name__)
+
+PERCENT = 100
+HEADER = ("first blocks", "threshold", "extension", "frames skipped", "MACs", "WER", "points more")
+
+
+def _dev_split() -> SpeechConfig:
+    return SpeechConfig(source=SYNTHETIC, split="dev")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrateConfig:
+    """Which settings are tried on which speech.
+
+    Attributes:
+        model: folder or Hub id of a checkpoint with intermediate CTC outputs.
+        out: folder for the checkpoint with the settings that were chosen.
+        data: speech with transcripts; the dev split, never the one that results are reported on.
+        max_wer_increase: by how many percentage points, absolute, the word error rate may rise: 0.1 allows 2.0 % to
+            become 2.1 %.
+        baseline: folder or Hub id of the model whose word error rate is meant, such as the one from which this one
+            learned to skip; null: the same model, when it skips nothing.
+        thresholds: of the blank's probability, above which a frame skips.
+        extensions: numbers of neighbours of a kept frame that are kept, too.
+        utterances: of the dev set that are used, drawn at random.
+        seed: of that draw.
+        batch: how utterances are put together; families whose output depends on padding run one by one.
+        device: "cpu", "cuda", "cuda:1", or "auto" for a GPU if there is one.
+        normalise: what scoring ignores on both sides: "none", "lower" (case), "words" (case and punctuation).
+    """
+
+    model: str
+    out: str
+    data: SpeechConfig = field(default_factory=_dev_split)
+    max_wer_increase: float = 0.1
+    baseline: str | None = None
+    thresholds: tuple[float, ...] = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999)
+    extensions: tuple[int, ...] = (0, 1, 2)
+    utterances: int = 400
+    seed: int = 0
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    device: str = "auto"
+    normalise: Normaliser = "lower"
+
+    def __post_init__(self) -> None:
+        check_choice("normalise", self.normalise, IGNORED)
+        if not self.thresholds or not all(0 <= one < 1 for one in self.thresholds):
+            raise ValueError(f"thresholds must be probabilities from 0 to below 1, got {list(self.thresholds)}.")
+        if not self.extensions or min(self.extensions) < 0:
+            raise ValueError(f"extensions must be numbers of neighbours from 0, got {list(self.extensions)}.")
+        if self.max_wer_increase < 0:
+            raise ValueError(f"max_wer_increase is {self.max_wer_increase}; give 0 or more percentage points.")
+        if self.utterances < 1:
+            raise ValueError(f"utterances is {self.utterances}; give at least 1.")
+        if self.data.streaming:
+            raise ValueError("A dev set is read several times here: set data.streaming to false.")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One setting: the share of frames that skip, that of the MACs that is left, and the word error rate if known."""
+
+    settings: Skipping
+    skipped: float
+    macs_share: float
+    wer: float | None = None
+
+
+class Dev:
+    """The speech on which settings are tried, its features in memory."""
+
+    def __init__(self, config: CalibrateConfig, model: PreTrainedModel, processor: Any) -> None:
+        self.model, self.processor, self.normalise = model, processor, config.normalise
+        rate = int(feature_extractor_of(processor).sampling_rate)
+        vocabulary = shared_vocabulary([processor], config.normalise)
+        dataset = open_speech(config.data, sampling_rate=rate, vocabulary=vocabulary)
+        dataset = dataset.sample(config.utterances, config.seed)
+        loader = SpeechLoader(dataset, processor, batching_for(model, config.batch), shuffle=False)
+        self.batches: list[Batch] = list(loader.epoch(0))
+        loader.close()
+
+    def epoch(self, epoch: int) -> Iterable[Batch]:
+        """Every batch once."""
+        return self.batches
+
+    def wer(self, on_batch: Any = None) -> float:
+        """The word error rate of the model as it is set at present."""
+        _, references, written = transcribe(self.model, self, self.processor, on_batch=on_batch)
+        tidy = ([normalise(text, self.normalise) for text in texts] for texts in (references, written))
+        return error_rates(*tidy).wer
+
+
+def calibrate(config: CalibrateConfig) -> dict[str, Any]:
+    """Chooses first blocks, threshold and extension on a dev set, and writes the checkpoint that skips so.
+
+    Args:
+        config: see `CalibrateConfig`.
+
+    Returns:
+        What `compression.json` says of the result: `skipping` has the settings, the trials, the error rate without
+        skipping, and that to hold.
+
+    Raises:
+        SkippingError: if the checkpoint has no intermediate output, or no setting holds.
+        CheckpointError: if `out` exists already.
+    """
+    if Path(config.out).exists():
+        raise CheckpointError(f"{config.out} exists already; choose another folder or delete it.")
+    model = load_model(config.model, dtype="auto", device=str(find_device(config.device))).eval()
+    known = required_skipper(model).settings
+    processor = load_processor(config.model)
+    dev = Dev(config, model, processor)
+    without, candidates = _without(dev, known, config)
+    before = _baseline_wer(config) if config.baseline else without
+    measured = list(_measured(dev, candidates, before, config.max_wer_increase))
+    chosen = _chosen(measured, before, config)
+    if config.baseline is None and _rise(chosen, without) < 0:
+        logger.warning(
+            "This model errs less when it skips (%s) than when it does not (%s). Hold it against the one that it was "
+            "made from, --baseline MODEL, or train it with less skipping, --skipping.simulated 0.5.",
+            formats.percent(chosen.wer or 0.0, 2), formats.percent(without, 2),
+        )  # fmt: skip
+    model.config.skipping = write_skipping(chosen.settings)
+    size = size_of(model)
+    found = {
+        "wer_without": without,
+        "wer_to_hold": before,
+        "trials": [_entry(trial) for trial in measured],
+        "chosen": _entry(chosen),
+    }
+    facts = describe("skip", config.model, size, size) | {"skipping": found}
+    save(model, processor, config.out, facts)
+    return facts
+
+
+def _baseline_wer(config: CalibrateConfig) -> float:
+    assert config.baseline is not None
+    model = load_model(config.baseline, dtype="auto", device=str(find_device(config.device))).eval()
+    return Dev(config, model, load_processor(config.baseline)).wer()
+
+
+def _without(dev: Dev, known: Skipping, config: CalibrateConfig) -> tuple[float, list[Trial]]:
+    """The error rate without skipping, and all settings that skip something, the cheapest first."""
+    seen: dict[int, list[Tensor]] = {number: [] for number in known.heads}
+    valid: list[Tensor] = []
+    outputs = BlockOutputs(dev.model, [number - 1 for number in known.heads])
+
+    def look(batch: Batch) -> None:
+        states = outputs.take()
+        for number in known.heads:
+            seen[number].append(blank_behind(dev.model, known, number, states[number - 1]).cpu())
+        valid.append(frame_mask(dev.model, batch.inputs, seen[known.heads[0]][-1].shape[1]).cpu())
+
+    with without_skipping(dev.model):
+        before = dev.wer(look)
+    outputs.close()
+    macs = SkippingMacs(dev.model)
+    trials = [_trial(macs, replace(known, first_blocks=k, threshold=t, extension=e), seen[k], valid)
+              for k, t, e in product(known.heads, config.thresholds, config.extensions)]  # fmt: skip
+    return before, sorted((one for one in trials if one.skipped), key=lambda one: one.macs_share)
+
+
+def _measured(dev: Dev, candidates: Sequence[Trial], before: float, increase: float) -> Iterator[Trial]:
+    """Settings with their error rates, the cheapest first, until one holds.
+
+    Where one does not hold, the highest threshold with the same first blocks and extension is measured at once; if that
+    does not hold either, the others between them are left out.
+    """
+    careful = {_kind(trial): trial for trial in sorted(candidates, key=lambda one: one.settings.threshold)}
+    known: dict[tuple[int, int], Trial] = {}
+    for trial in candidates:
+        last = known.get(_kind(trial))
+        if last and _rise(last, before) > increase:
+            continue
+        if last and last.settings == trial.settings:
+            return
+        found = _with_rate(dev, trial, before)
+        yield found
+        if _rise(found, before) <= increase:
+            return
+        if last is None and trial is not careful[_kind(trial)]:
+            known[_kind(trial)] = _with_rate(dev, careful[_kind(trial)], before)
+            yield known[_kind(trial)]
+
+
+def _kind(trial: Trial) -> tuple[int, int]:
+    return trial.settings.first_blocks, trial.settings.extension
+
+
+def _with_rate(dev: Dev, trial: Trial, before: float) -> Trial:
+    required_skipper(dev.model).use(dev.model, trial.settings)
+    found = replace(trial, wer=dev.wer())
+    logger.info("%s", "  ".join(f"{name} {cell}" for name, cell in zip(HEADER, row(found, before), strict=True)))
+    return found
+
+
+def _trial(macs: SkippingMacs, settings: Skipping, blank: Sequence[Tensor], valid: Sequence[Tensor]) -> Trial:
+    frames = list(_frames(settings, blank, valid))
+    return Trial(settings, skipped_share(frames), macs.share(frames, settings))
+
+
+def _frames(settings: Skipping, blank: Sequence[Tensor], valid: Sequence[Tensor]) -> Iterator[Frames]:
+    for probabilities, mask in zip(blank, valid, strict=True):
+        kept = kept_frames(probabilities, mask, settings.threshold, settings.extension)
+        yield from (Frames(*one) for one in zip(mask.sum(1).tolist(), kept.sum(1).tolist(), strict=True))
+
+
+def _rise(trial: Trial, before: float) -> float:
+    """Percentage points, absolute; free of the rounding of fractions."""
+    assert trial.wer is not None
+    return round(PERCENT * (trial.wer - before), 9)
+
+
+def _chosen(measured: Sequence[Trial], before: float, config: CalibrateConfig) -> Trial:
+    if holding := [trial for trial in measured if _rise(trial, before) <= config.max_wer_increase]:
+        return min(holding, key=lambda trial: trial.macs_share)
+    if not measured:
+        raise SkippingError("No setting skips a single frame of the dev set: train longer, or give lower thresholds.")
+    nearest = min(measured, key=lambda trial: _rise(trial, before))
+    raise SkippingError(
+        f"None of {len(measured)} settings keeps the word error rate within {config.max_wer_increase:g} points of "
+        f"{formats.percent(before, 2)}. The nearest, {write_skipping(nearest.settings)}, adds "
+        f"{_rise(nearest, before):.2f}: allow more, try higher thresholds, or train longer (recipes/train.py)."
+    )
+
+
+def _entry(trial: Trial) -> dict[str, Any]:
+    return asdict(trial) | {"settings": write_skipping(trial.settings)}
+
+
+def row(trial: Trial, before: float) -> list[str]:
+    """One setting for people, under `HEADER`."""
+    settings = trial.settings
+    wer = "" if trial.wer is None else formats.percent(trial.wer, 2)
+    rise = "" if trial.wer is None else formats.points(trial.wer - before)
+    shares = [formats.percent(trial.skipped), formats.percent(trial.macs_share)]
+    return [str(settings.first_blocks), f"{settings.threshold:g}", str(settings.extension), *shares, wer, rise]
+
+
+def show(facts: dict[str, Any], out: str, console: Console | None = None) -> None:
+    """Draws what was measured, the choice last.
+
+    Args:
+        facts: from `calibrate`.
+        out: where the checkpoint is.
+        console: where to draw; standard output when None.
+    """
+    found = facts["skipping"]
+    table = Table(title="Settings that were measured", title_justify="left")
+    for name in HEADER:
+        table.add_column(name, justify="right")
+    for entry in found["trials"]:
+        settings = entry["settings"] | {"heads": tuple(entry["settings"]["heads"])}
+        table.add_row(*row(Trial(**entry | {"settings": Skipping(**settings)}), found["wer_to_hold"]))
+    console = console or Console()
+    console.print(table)
+    rates = (formats.percent(found[name], 2) for name in ("wer_without", "wer_to_hold"))
+    chosen = found["chosen"]["settings"]
+    console.print(
+        "Chosen: behind block {first_blocks}, threshold {threshold:g}, extension {extension}. ".format(**chosen)
+        + "WER without skipping {}, to hold {}. Written to {}.".format(*rates, out),
+        markup=False,
+    )

@@ -1,0 +1,175 @@
+"""Distillation: the losses that pull the smaller student towards its teacher.
+
+Layerwise between chosen blocks (DPHuBERT, Peng et al. 2023, arXiv 2305.17651: L1 and cosine; CoFi: MSE) and on the
+output: the distribution over tokens (Hinton et al. 2015) or, of a model without CTC, the encoder's output, by the
+same distance as between blocks. The residual width is never pruned, so no projection stands between the two. Only
+frames that belong to speech count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from compress.conformers import family_of, fixed_blocks, structure_of
+from compress.conformers.recording import BlockOutputs
+from compress.running.skipper import skipper_of
+
+Distance = Literal["l1_cosine", "mse"]
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """Weights and settings of the distillation losses; a weight of 0 switches a loss off.
+
+    Attributes:
+        blocks: how many evenly spaced blocks are matched, the last one always among them.
+        distance: `l1_cosine` or `mse` (normalised by the teacher's power).
+        layers: weight of the layerwise loss.
+        output: weight of the KL divergence between the output distributions, or of the distance between the outputs of
+            encoders without a CTC head.
+        ctc: weight of CTC on the transcripts; 0 works without transcripts, and without a CTC head.
+        temperature: of the output distributions in the KL divergence.
+    """
+
+    blocks: int = 4
+    distance: Distance = "l1_cosine"
+    layers: float = 1.0
+    output: float = 1.0
+    ctc: float = 1.0
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        weights = {"layers": self.layers, "output": self.output, "ctc": self.ctc}
+        for name, weight in weights.items():
+            if weight < 0:
+                raise ValueError(f"distill.{name} is a loss weight and must be 0 or more, got {weight}.")
+        if not any(weights.values()):
+            raise ValueError("distill.layers, distill.output and distill.ctc are all 0: nothing would be learned.")
+        if self.blocks < 1 or self.temperature <= 0:
+            raise ValueError(
+                f"distill.blocks must be at least 1 and distill.temperature above 0, "
+                f"got {self.blocks} and {self.temperature}."
+            )
+
+
+def matched_blocks(student: PreTrainedModel, teacher: PreTrainedModel, count: int) -> list[tuple[int, int]]:
+    """Pairs `(student block, teacher block)` to be matched: evenly spaced teacher blocks, the last among them.
+
+    Blocks before the last one that changes the frame rate are left out, whatever their number. A teacher block whose
+    counterpart was dropped is matched by the nearest surviving block before it, in order; teacher
+    blocks before the first survivor are left out.
+
+    Args:
+        student: the model in training; its Structure may be gated, removed or have dropped blocks.
+        teacher: the model the student was made from.
+        count: how many blocks to match at most.
+    """
+    kept_by_teacher = [index for index, block in enumerate(structure_of(teacher).blocks) if block]
+    kept_by_student = [index for index, block in enumerate(structure_of(student).blocks) if block]
+    first = max(fixed_blocks(teacher), default=0)
+    total = len(kept_by_teacher) - first
+    chosen = sorted({first + round((i + 1) * total / min(count, total)) - 1 for i in range(min(count, total))})
+    pairs = []
+    for block in chosen:
+        before = [i for i, original in enumerate(kept_by_student) if original <= kept_by_teacher[block]]
+        if before:
+            pairs.append((before[-1], block))
+    return pairs
+
+
+def block_distance(student: Tensor, teacher: Tensor, mask: Tensor, distance: Distance) -> Tensor:
+    """The mean distance of two block outputs over valid frames.
+
+    Args:
+        student: `(batch, frames, hidden)`.
+        teacher: `(batch, frames, hidden)`.
+        mask: `(batch, frames)`, true for frames that count.
+        distance: `l1_cosine`: mean absolute difference plus one minus cosine similarity; `mse`: mean squared
+            difference over the teacher's mean square.
+
+    Returns:
+        A float32 scalar.
+    """
+    mine, target = student[mask].float(), teacher[mask].float()
+    if distance == "mse":
+        return F.mse_loss(mine, target) / target.pow(2).mean().clamp_min(torch.finfo(torch.float32).eps)
+    return F.l1_loss(mine, target) + (1 - F.cosine_similarity(mine, target, dim=-1)).mean()
+
+
+class LayerDistance:
+    """The layerwise loss between a student and its teacher: the mean distance of their matched blocks.
+
+    Args:
+        student: the model in training, without wrappers.
+        teacher: the model it was made from.
+        config: how many blocks are matched, and by which distance.
+    """
+
+    def __init__(self, student: PreTrainedModel, teacher: PreTrainedModel, config: DistillConfig) -> None:
+        self.pairs = matched_blocks(student, teacher, config.blocks)
+        self.distance = config.distance
+        self._skipper = skipper_of(student)
+        self._student = BlockOutputs(student, [mine for mine, _ in self.pairs])
+        self._teacher = BlockOutputs(teacher, [theirs for _, theirs in self.pairs])
+
+    def take(self, mask: Tensor) -> Tensor:
+        """The loss of the last forward passes of both, a float32 scalar; 0 where no block is left to match.
+
+        Args:
+            mask: `(batch, frames)`, true for frames that count.
+        """
+        mine, theirs = self._student.take(), self._teacher.take()
+        distances = [self._distance(mine[s], theirs[t], mask) for s, t in self.pairs]
+        return torch.stack(distances).mean() if distances else torch.zeros((), device=mask.device)
+
+    def _distance(self, student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+        """Where the student's blocks run on gathered frames only those count."""
+        if self._skipper and self._skipper.places and student.shape[1] < mask.shape[1]:
+            places = self._skipper.places
+            teacher, mask = places.gather(teacher), places.gather(mask & places.kept)
+        return block_distance(student, teacher, mask, self.distance)
+
+    def close(self) -> None:
+        """Removes the hooks."""
+        self._student.close()
+        self._teacher.close()
+
+
+def output_distance(
+    model: PreTrainedModel, student: Tensor, teacher: Tensor, mask: Tensor, config: DistillConfig
+) -> Tensor:
+    """The distance of two outputs: of distributions over tokens where the model has a CTC head, else of encoders.
+
+    Args:
+        model: of the family in question.
+        student: `(batch, frames, vocabulary or hidden)`, of `frame_outputs`.
+        teacher: the same.
+        mask: `(batch, frames)`, true for frames that count.
+        config: temperature of the distributions; distance of encoders.
+    """
+    if family_of(model).has_ctc:
+        return output_divergence(student, teacher, mask, config.temperature)
+    return block_distance(student, teacher, mask, config.distance)
+
+
+def output_divergence(student: Tensor, teacher: Tensor, mask: Tensor, temperature: float = 1.0) -> Tensor:
+    """KL(teacher || student) of the output distributions per valid frame, times the squared temperature.
+
+    Args:
+        student: logits `(batch, frames, vocabulary)`.
+        teacher: logits of the same shape.
+        mask: `(batch, frames)`, true for frames that count.
+        temperature: divides both logits; its square keeps the gradients' size (Hinton et al. 2015, section 2).
+
+    Returns:
+        A float32 scalar.
+    """
+    mine = F.log_softmax(student[mask].float() / temperature, dim=-1)
+    target = F.log_softmax(teacher[mask].float() / temperature, dim=-1)
+    return F.kl_div(mine, target, reduction="batchmean", log_target=True) * temperature**2

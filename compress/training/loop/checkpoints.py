@@ -1,0 +1,294 @@
+"""Checkpoints of a training run: complete or absent, and exact.
+
+A run that is interrupted and resumed takes the same steps as one that never was, bit for bit on a CPU. Each checkpoint
+is a folder `step-00001000` with
+
+    model.safetensors    the model's weights and buffers
+    optimizer.pt         the optimizer's state
+    states.pt            whatever else the recipe wants back (position in the data, best value, multipliers, ...)
+    random-0.pt          the random generators of each rank
+    checkpoint.json      step, settings, number of processes; size and checksum of every file above
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shutil
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from accelerate.utils import extract_model_from_parallel
+from safetensors.torch import load_model, save_model
+from torch import nn
+from torch.optim import Optimizer
+
+from compress.checkpoint import CheckpointError
+from compress.files.writing import WriteError, explained, flush, flush_folder
+from compress.training.loop import processes
+from compress.training.loop.random_state import random_state, set_random_state
+from compress.training.loop.same_run import require_same
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+MANIFEST = "checkpoint.json"
+MODEL, OPTIMIZER, STATES, RANDOM = "model.safetensors", "optimizer.pt", "states.pt", "random-{rank}.pt"
+NAME = re.compile(r"step-(\d{8,})")
+PARTIAL = ".partial"
+CHUNK_BYTES = 1 << 22
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """Anything with a state worth keeping: tensors, numbers, strings, and lists and dicts of these."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> Any:
+        """Puts a state back."""
+        ...
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a checkpoint gave back.
+
+    Attributes:
+        step: the step at which it was saved.
+        states: every saved state by name; those of `Stateful` objects have already been put back.
+    """
+
+    step: int
+    states: dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints of one run in one folder. All ranks must call `save`, `latest` and `restore` together.
+
+    The folder must be visible to all ranks. A model sharded over ranks (FSDP, ZeRO) is not supported; DDP is.
+
+    Args:
+        directory: created at the first save.
+        keep: how many checkpoints to keep, the newest.
+        settings: what defines the run (nested, JSON-able); resuming with other settings is refused.
+        harmless: globs of dotted keys of `settings` that may change, e.g. `"trackers"`.
+    """
+
+    def __init__(
+        self,
+        directory: str | Path,
+        keep: int = 2,
+        *,
+        settings: Mapping[str, Any] | None = None,
+        harmless: Sequence[str] = (),
+    ) -> None:
+        if keep < 1:
+            raise ValueError(f"keep must be at least 1 checkpoint, got {keep}.")
+        self.directory = Path(directory)
+        self.keep = keep
+        self.harmless = tuple(harmless)
+        # Through JSON, so that what is compared later is what a file can hold (tuples become lists).
+        self.settings: dict[str, Any] = json.loads(json.dumps(dict(settings or {})))
+        self._sound: set[Path] = set()
+
+    def save(
+        self,
+        step: int,
+        states: Mapping[str, Stateful | Mapping[str, Any]],
+        model: nn.Module,
+        optimizer: Optimizer | None = None,
+    ) -> Path:
+        """Writes a checkpoint, then deletes those beyond `keep`. An existing one of the same step is replaced.
+
+        Args:
+            step: optimizer steps taken.
+            states: by name; objects with `state_dict`, or mappings of tensors, numbers and strings.
+            model: rank 0 writes it, unwrapped from DDP.
+            optimizer: left out if None.
+
+        Returns:
+            The checkpoint's folder.
+
+        Raises:
+            WriteError: on every rank, if any rank could not write (e.g. the disk is full). The checkpoints that were
+                there before are untouched.
+        """
+        target = self.directory / f"step-{step:08d}"
+        partial = target.with_name(target.name + PARTIAL)
+        self._together(target, lambda: _fresh(partial))
+        random_file = partial / RANDOM.format(rank=processes.rank())
+        self._together(target, lambda: torch.save(random_state(), random_file), all_ranks=True)
+        self._together(target, lambda: self._write(partial, step, states, model, optimizer))
+        self._together(target, lambda: self._publish(partial, target))
+        return target
+
+    def latest(self) -> Path | None:
+        """The newest checkpoint that is complete and intact, or None. Damaged ones are passed over with a warning."""
+        found = None
+        if processes.rank() == 0:
+            found = next((path for path in reversed(self._folders()) if self._is_sound(path)), None)
+        chosen: Path | None = processes.from_main(found)
+        return chosen
+
+    def check_settings(self) -> None:
+        """Refuses settings other than those of the latest checkpoint, before anything is loaded.
+
+        Raises:
+            SettingsChangedError: naming the keys that differ.
+        """
+        if path := self.latest():
+            self._check(path)
+
+    def restore(
+        self,
+        states: Mapping[str, Stateful | Mapping[str, Any]],
+        model: nn.Module,
+        optimizer: Optimizer | None = None,
+    ) -> Restored | None:
+        """Puts back the latest checkpoint, random generators included; None where there is none.
+
+        Args:
+            states: objects to restore, by the names they were saved under; mappings are only given back in `Restored`.
+            model: wrapped or not; its weights are loaded strictly.
+            optimizer: with the same parameter groups as when it was saved.
+
+        Raises:
+            SettingsChangedError: if the run was saved with other settings.
+            CheckpointError: if the number of processes differs, or the content does not fit.
+        """
+        path = self.latest()
+        if path is None:
+            return None
+        manifest = self._check(path)
+        saved = _load(path / STATES)
+        if absent := set(states) - set(saved):
+            raise CheckpointError(f"{path} holds no state {sorted(absent)}; it has {sorted(saved)}.")
+        _load_weights(path, extract_model_from_parallel(model))
+        if optimizer is not None:
+            optimizer.load_state_dict(_load(path / OPTIMIZER))
+        for name, state in states.items():
+            if isinstance(state, Stateful):
+                state.load_state_dict(saved[name])
+        set_random_state(_load(path / RANDOM.format(rank=processes.rank())))
+        return Restored(step=int(manifest["step"]), states=saved)
+
+    def _write(
+        self,
+        folder: Path,
+        step: int,
+        states: Mapping[str, Stateful | Mapping[str, Any]],
+        model: nn.Module,
+        optimizer: Optimizer | None,
+    ) -> None:
+        save_model(extract_model_from_parallel(model), str(folder / MODEL))
+        if optimizer is not None:
+            torch.save(optimizer.state_dict(), folder / OPTIMIZER)
+        torch.save({name: _state_of(state) for name, state in states.items()}, folder / STATES)
+        manifest = {
+            "format": FORMAT,
+            "step": step,
+            "processes": processes.world_size(),
+            "settings": self.settings,
+            "files": {path.name: _fingerprint(path) for path in sorted(folder.iterdir())},
+        }
+        (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+        flush_folder(folder)
+
+    def _publish(self, partial: Path, target: Path) -> None:
+        shutil.rmtree(target, ignore_errors=True)
+        partial.rename(target)
+        flush(self.directory)
+        for path in self._folders()[: -self.keep]:
+            shutil.rmtree(path, ignore_errors=True)
+        self._clear()
+
+    def _is_sound(self, path: Path) -> bool:
+        """Reads a checkpoint through once; later questions are answered from memory."""
+        if path not in self._sound and _intact(path):
+            self._sound.add(path)
+        return path in self._sound
+
+    def _folders(self) -> list[Path]:
+        """Checkpoint folders, oldest first."""
+        if not self.directory.is_dir():
+            return []
+        found = [(int(match[1]), path) for path in self.directory.iterdir() if (match := NAME.fullmatch(path.name))]
+        return [path for _, path in sorted(found)]
+
+    def _check(self, path: Path) -> dict[str, Any]:
+        manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text())
+        require_same(manifest["settings"], self.settings, harmless=self.harmless, where=str(self.directory))
+        if manifest["processes"] != processes.world_size():
+            raise CheckpointError(
+                f"{path} was saved by {manifest['processes']} process(es), and this run has {processes.world_size()}. "
+                "Launch with the same number, or give another output folder."
+            )
+        return manifest
+
+    def _together(self, target: Path, action: Callable[[], object], *, all_ranks: bool = False) -> None:
+        """Runs an action on rank 0 or on all ranks; if it fails on one, all raise (none waits for ever)."""
+        problem, cause = "", None
+        try:
+            if all_ranks or processes.rank() == 0:
+                with explained(target):
+                    action()
+        except WriteError as error:
+            problem, cause = str(error), error
+        if problems := [text for text in processes.gather(problem) if text]:
+            if processes.rank() == 0:
+                self._clear()
+            kept = [path.name for path in self._folders()]
+            raise WriteError(f"{problems[0]} The newest checkpoint is {kept[-1] if kept else 'none yet'}.") from cause
+
+    def _clear(self) -> None:
+        """Deletes what was begun and not finished."""
+        for path in self.directory.glob(f"step-*{PARTIAL}"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _state_of(state: Stateful | Mapping[str, Any]) -> dict[str, Any]:
+    return state.state_dict() if isinstance(state, Stateful) else dict(state)
+
+
+def _fresh(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+def _fingerprint(path: Path) -> dict[str, int]:
+    checksum = 0
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            checksum = zlib.crc32(chunk, checksum)
+    return {"bytes": path.stat().st_size, "crc32": checksum}
+
+
+def _intact(path: Path) -> bool:
+    """Whether every file is there as it was written."""
+    try:
+        files: dict[str, dict[str, int]] = json.loads((path / MANIFEST).read_text())["files"]
+        damaged = [name for name, expected in files.items() if _fingerprint(path / name) != expected]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        damaged = [f"{MANIFEST} ({error})"]
+    if damaged:
+        logger.warning("%s is damaged (%s) and is passed over.", path, ", ".join(damaged))
+    return not damaged
+
+
+def _load(path: Path) -> Any:
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _load_weights(path: Path, model: nn.Module) -> None:
+    try:
+        load_model(model, str(path / MODEL), strict=True)
+    except RuntimeError as error:
+        raise CheckpointError(f"The weights in {path} do not fit the model: {error}") from error

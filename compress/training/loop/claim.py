@@ -1,0 +1,45 @@
+"""One run at a time in one output folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from compress.files.writing import recover_folder
+from compress.training.loop import processes
+
+LOCK = ".lock"
+
+
+@contextmanager
+def claimed(output: Path, *folders: str) -> Iterator[None]:
+    """Makes this run the only one that writes to its folder, and ends what a killed one left undone there.
+
+    A launcher that is killed can leave its processes running; without this a second start would write among them. The
+    lock goes with the process that holds it, however that ends. All ranks must enter together.
+
+    Args:
+        output: folder of the run.
+        *folders: models in it, which are swapped in whole.
+
+    Raises:
+        ValueError: on every rank, if another run holds the folder.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    lock, problem = FileLock(output / LOCK), ""
+    if processes.rank() == 0:
+        try:
+            lock.acquire(timeout=0)
+            for name in folders:
+                recover_folder(output / name)
+        except Timeout:
+            problem = f"Another run is writing to {output}: wait until it has ended, or stop its processes."
+    if problem := processes.from_main(problem):
+        raise ValueError(problem)
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,149 @@
+import copy
+
+import pytest
+import torch
+
+from compress.conformers import block_units, frame_outputs
+from compress.deciding.gates import GATE_KINDS, GateConfig, Gates
+from compress.structure import MODULES, Structure
+from tests.helpers.tiny import BLOCKS, MODELS, batch, parakeet, random_structure
+
+FAMILIES = pytest.mark.parametrize("name", MODELS)
+
+
+@FAMILIES
+def test_open_gates_change_nothing_and_detaching_restores_the_model(name):
+    model = MODELS[name]()
+    inputs = batch(model)
+    reference = frame_outputs(model, inputs)
+    gates = Gates(model, GateConfig(drop_rate=0.5, ffn_drop_rate=0.5))
+    gated = copy.deepcopy(model)
+    gates.attach(gated)
+    gates.use(torch.ones_like(gates.log_alpha))
+    assert torch.allclose(frame_outputs(gated, inputs), reference, atol=1e-6)
+    gates.sample(torch.Generator().manual_seed(0))
+    assert not torch.allclose(frame_outputs(gated, inputs), reference, atol=1e-3)
+    gates.detach(gated)
+    assert gated.state_dict().keys() == model.state_dict().keys()
+    assert torch.equal(frame_outputs(gated, inputs), reference)
+
+
+@FAMILIES
+def test_every_gate_gets_a_gradient_from_the_output(name):
+    model = MODELS[name]()
+    gates = Gates(model, GateConfig(drop_rate=0.5, ffn_drop_rate=0.5))
+    gates.attach(model)
+    values = torch.full_like(gates.log_alpha, 0.5).requires_grad_()
+    gates.use(values)
+    frame_outputs(model, batch(model)).pow(2).sum().backward()
+    assert values.grad is not None
+    assert (values.grad != 0).all()
+
+
+def test_sampled_gates_learn_from_the_loss():
+    model = parakeet()
+    gates = Gates(model, GateConfig(drop_rate=0.5, ffn_drop_rate=0.5))
+    gates.attach(model)
+    gates.sample(torch.Generator().manual_seed(0))
+    frame_outputs(model, batch(model)).pow(2).sum().backward()
+    assert gates.log_alpha.grad is not None
+    assert gates.log_alpha.grad.abs().sum() > 0
+
+
+def test_counts_match_the_model():
+    model = parakeet()
+    gates = Gates(model)
+    by_kind = {kind: sum(g.size for g in gates.groups if g.kind == kind) for kind in GATE_KINDS}
+    assert by_kind == {"module": 4 * BLOCKS, "head": 4 * BLOCKS, "ffn_unit": 128 * BLOCKS, "conv_channel": 32 * BLOCKS}
+    assert gates.log_alpha.shape == (sum(by_kind.values()),)
+    assert gates.log_alpha.dtype == torch.float32
+
+
+@pytest.mark.parametrize("units", [("module",), ("head",), ("ffn_unit", "conv_channel"), GATE_KINDS])
+def test_any_combination_of_kinds(units):
+    model = parakeet()
+    gates = Gates(model, GateConfig(units=units))
+    assert {group.kind for group in gates.groups} == set(units)
+    modules, kept = gates.expected()
+    counts = torch.tensor([[c[m] for m in MODULES] for c in block_units(model)], dtype=torch.float32)
+    assert torch.allclose(modules, torch.ones(BLOCKS, 4), atol=0.011)
+    assert torch.allclose(kept, counts, rtol=0.011)
+    assert torch.equal(modules == 1, torch.full((BLOCKS, 4), "module" not in units))
+    gates.attach(model)
+    gates.sample()
+    assert torch.isfinite(frame_outputs(model, batch(model))).all()
+
+
+def test_globs_include_and_exclude():
+    gates = Gates(parakeet(), GateConfig(include=("blocks.0.*", "*.conv.*"), exclude=("*.module",)))
+    assert {group.name for group in gates.groups} == {
+        "blocks.0.ffn1.ffn_unit",
+        "blocks.0.attention.head",
+        "blocks.0.conv.conv_channel",
+        "blocks.0.ffn2.ffn_unit",
+        "blocks.1.conv.conv_channel",
+        "blocks.2.conv.conv_channel",
+    }
+
+
+def test_senseless_selections_are_refused():
+    with pytest.raises(ValueError, match=r"gates.units has \['heads'\]; choose from module, head"):
+        GateConfig(units=("heads",))
+    for rate in (0.0, 1.0, 0.001):
+        with pytest.raises(
+            ValueError, match=r"gates.drop_rate is .*; gates can start closed with a probability above 0.0020"
+        ):
+            GateConfig(drop_rate=rate)
+    with pytest.raises(ValueError, match="select no gate of this model"):
+        Gates(parakeet(), GateConfig(include=("layers.*",)))
+
+
+def test_values_are_zero_outside_the_structure_and_positive_inside():
+    model = parakeet()
+    gates = Gates(model)
+    structure = random_structure(model, 4, drop_blocks=False)
+    values = gates.values(structure)
+    for group in gates.groups:
+        block = structure.blocks[group.block]
+        kept = getattr(block, MODULES[group.module])
+        units = range(group.size) if kept == "all" or (kept and group.kind == "module") else kept or ()
+        assert set((values[group.span] > 0).nonzero().flatten().tolist()) == set(units)
+
+
+def test_gates_stay_float32_under_autocast_and_in_half_precision_models():
+    model = parakeet().bfloat16()
+    gates = Gates(model)
+    gates.attach(model)
+    inputs = batch(model)
+    inputs["input_features"] = inputs["input_features"].bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        gates.sample()
+        logits = frame_outputs(model, inputs)
+    assert torch.isfinite(logits).all()
+    assert gates.log_alpha.dtype == gates.expected()[0].dtype == torch.float32
+
+
+def test_clamp_and_statistics():
+    gates = Gates(parakeet())
+    with torch.no_grad():
+        gates.log_alpha.fill_(100.0)
+    gates.clamp_()
+    assert float(gates.log_alpha.max()) == pytest.approx(4.60517)
+    assert gates.statistics()["open/head"] == pytest.approx(0.998, abs=1e-3)
+    assert gates.statistics()["undecided/module"] == 0
+
+
+def test_gates_of_a_compressed_model_leave_removed_modules_out():
+    import compress
+
+    model = parakeet()
+    small = compress.remove(model, Structure.from_dict({
+        "family": "parakeet",
+        "blocks": [{"ffn1": None, "attention": [1], "conv": "all", "ffn2": [0, 9]}, None, None],
+    }))  # fmt: skip
+    gates = Gates(small)
+    assert {g.name: g.size for g in gates.groups if g.kind != "module"} == {
+        "blocks.0.attention.head": 1,
+        "blocks.0.conv.conv_channel": 32,
+        "blocks.0.ffn2.ffn_unit": 2,
+    }

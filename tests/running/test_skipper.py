@@ -1,0 +1,255 @@
+"""Skipping at run time, in every CTC family: what it must equal, on empty, full and one-frame sequences."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from compress.conformers import blocks_of, family_of, frame_lengths, head_logits
+from compress.conformers.recording import BlockOutputs
+from compress.model.skipping import make
+from compress.running.skipper import Skipper, intermediate_logits, skipper_of, without_skipping
+from compress.running.skipping import Skipping, SkippingError, possible_first_blocks
+from compress.training.distill import DistillConfig, LayerDistance
+from tests.helpers.tiny import CTC_MODELS, batch, canary, parakeet, wav2vec2_bert
+
+MASKING = [name for name in CTC_MODELS if not family_of(CTC_MODELS[name]()).padding_sensitive]
+EXACT, OTHER_SHAPES = 0, 2e-6
+
+
+def skipping(name: str, threshold: float = 0.95, **more: Any) -> PreTrainedModel:
+    model = CTC_MODELS[name]()
+    first = possible_first_blocks(model).start
+    return make(model, Skipping(first, threshold, heads=(first,), **more))
+
+
+def skipper(model: PreTrainedModel) -> Skipper:
+    found = skipper_of(model)
+    assert found is not None
+    return found
+
+
+@torch.no_grad()
+def logits(model: PreTrainedModel, inputs: dict[str, Tensor]) -> Tensor:
+    found: Tensor = model(**inputs).logits
+    return found
+
+
+def halved(model: PreTrainedModel, inputs: dict[str, Tensor], extension: int = 0) -> None:
+    """Sets a threshold between two frames' probabilities, so that about half of the frames are kept."""
+    model.set_skipping(threshold=0.5, extension=0)
+    logits(model, inputs)
+    seen = skipper(model)
+    assert seen.blank is not None
+    assert seen.valid is not None
+    sorted_ = seen.blank[seen.valid].sort().values
+    middle = len(sorted_) // 2
+    model.set_skipping(threshold=float(sorted_[middle - 1 : middle + 1].mean()), extension=extension)
+
+
+@pytest.mark.parametrize("name", CTC_MODELS)
+def test_at_threshold_one_it_is_the_full_model(name: str) -> None:
+    original, model = CTC_MODELS[name](), skipping(name, 1.0)
+    inputs = batch(original)
+    assert torch.equal(logits(model, inputs), logits(original, inputs))
+    assert skipper(model).blank is None
+    model.set_skipping(threshold=0.5)
+    with without_skipping(model):
+        assert torch.equal(logits(model, inputs), logits(original, inputs))
+    assert skipper(model).settings.threshold == 0.5
+
+
+@pytest.mark.parametrize("name", CTC_MODELS)
+@pytest.mark.parametrize("own_heads", [True, False])
+def test_if_everything_is_skipped_it_is_the_intermediate_output(name: str, own_heads: bool) -> None:
+    model = skipping(name, 0.0, own_heads=own_heads)
+    inputs, seen = batch(model), skipper(model)
+    outputs = BlockOutputs(model, [seen.settings.first_blocks - 1])
+    with without_skipping(model):
+        logits(model, inputs)
+        before = outputs.take()[seen.settings.first_blocks - 1]
+    with torch.no_grad():
+        expected = head_logits(model, before)
+        assert torch.equal(logits(model, inputs), expected)
+        if not own_heads:
+            own = intermediate_logits(model, seen.settings, seen.settings.first_blocks, before)
+            assert torch.equal(own, expected)
+    assert seen.kept is not None
+    assert not seen.kept.any()
+
+
+@pytest.mark.parametrize("name", MASKING)
+@pytest.mark.parametrize("factorised", [False, True])
+def test_a_batch_is_its_utterances_one_by_one(name: str, factorised: bool) -> None:
+    model = skipping(name, factorised=factorised)
+    inputs = batch(model)
+    halved(model, inputs, extension=1 if factorised else 0)
+    together = logits(model, inputs)
+    kept = skipper(model).kept
+    assert kept is not None
+    assert len(set(kept.sum(1).tolist())) == 2  # so that gathered sequences are padded
+    for row, mask in enumerate(inputs["attention_mask"]):
+        one = {key: value[row : row + 1, : int(mask.sum())] for key, value in inputs.items()}
+        frames = int(frame_lengths(model, one["attention_mask"]))
+        alone = logits(model, one)[0, :frames]
+        torch.testing.assert_close(alone, together[row, :frames], rtol=0, atol=OTHER_SHAPES)
+
+
+@pytest.mark.parametrize("name", MASKING)
+def test_what_it_computes_is_the_blocks_on_the_kept_frames(name: str) -> None:
+    """Skipped frames are neither keys nor values: changing them behind the first blocks changes no kept frame."""
+    model, first = skipping(name), possible_first_blocks(CTC_MODELS[name]()).start
+    inputs = batch(model)
+    halved(model, inputs)
+    before = logits(model, inputs)
+    kept = skipper(model).kept
+    assert kept is not None
+    frozen = kept.clone()
+
+    def noisy(module: Any, args: Any, output: Tensor) -> Tensor:
+        return torch.where(frozen[..., None], output, torch.randn_like(output))
+
+    block = blocks_of(model)[first - 1]
+    handle = block.register_forward_hook(noisy)
+    block._forward_hooks.move_to_end(handle.id, last=False)
+    skipper(model)._decide = lambda *_: _places(frozen)  # type: ignore[method-assign]
+    after = logits(model, inputs)
+    torch.testing.assert_close(after[kept], before[kept], rtol=0, atol=OTHER_SHAPES)
+    assert not torch.allclose(after[~kept], before[~kept])
+
+
+def _places(kept: Tensor) -> Any:
+    from compress.running.frames import Places
+
+    return Places.of(kept, kept.sum(1).tolist())
+
+
+@pytest.mark.parametrize("name", CTC_MODELS)
+def test_without_an_attention_mask_all_frames_count(name: str) -> None:
+    model = skipping(name)
+    inputs = {key: value for key, value in batch(model).items() if key != "attention_mask"}
+    halved(model, inputs)
+    found, seen = logits(model, inputs), skipper(model)
+    assert seen.valid is not None
+    assert seen.kept is not None
+    assert seen.valid.all()
+    assert 0 < seen.kept.sum() < seen.valid.sum()
+    assert found.isfinite().all()
+
+
+@pytest.mark.parametrize("name", CTC_MODELS)
+def test_one_frame_utterances(name: str) -> None:
+    model = skipping(name, 0.5)
+    inputs = batch(model)
+    features = family_of(model).features
+    shortest = next(
+        length
+        for length in range(1, inputs[features].shape[1])
+        if int(frame_lengths(model, torch.ones(1, length, dtype=torch.long))) == 1
+    )
+    one = {features: inputs[features][:1, :shortest], "attention_mask": torch.ones(1, shortest, dtype=torch.long)}
+    for threshold in (0.0, 0.5, 1.0):
+        model.set_skipping(threshold=threshold)
+        assert logits(model, one).isfinite().all()
+
+
+def test_an_utterance_of_which_nothing_is_kept_beside_one_of_which_all_is() -> None:
+    model = skipping("parakeet", 0.5)
+    inputs = batch(model)
+    full = logits(make(parakeet(), Skipping(1, 1.0, heads=(1,))), inputs)
+    seen, valid = skipper(model), torch.arange(24) < torch.tensor([[24], [15]])
+    kept = valid.clone()
+    kept[0] = False
+    seen._decide = lambda *_: _places(kept)  # type: ignore[method-assign]
+    found = logits(model, inputs)
+    assert found.isfinite().all()
+    torch.testing.assert_close(found[1, :15], full[1, :15], rtol=0, atol=OTHER_SHAPES)
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_every_kind_of_attention_and_copies_and_half_precision(attention: str) -> None:
+    for name in ("parakeet", "lasr", "wav2vec2_bert-relative_key"):
+        model = skipping(name)
+        inputs = batch(model)
+        halved(model, inputs)
+        expected = logits(model, inputs)
+        model.set_attn_implementation(attention)
+        torch.testing.assert_close(logits(model, inputs), expected, rtol=0, atol=1e-5)
+        copied = copy.deepcopy(model)
+        model.set_skipping(threshold=1.0)  # the copy's are its own
+        torch.testing.assert_close(logits(copied, inputs), expected, rtol=0, atol=1e-5)
+        half = {key: value.bfloat16() if value.is_floating_point() else value for key, value in inputs.items()}
+        assert logits(copied.bfloat16(), half).isfinite().all()
+
+
+@pytest.mark.parametrize("name", CTC_MODELS)
+def test_factorised_heads_say_the_same_where_tokens_are_not_computed(name: str) -> None:
+    model = skipping(name, 1.0, factorised=True)
+    inputs, blank = batch(model), int(model.config.pad_token_id)
+    head = getattr(model, str(family_of(model).head))
+    with torch.no_grad():
+        head.bias[blank] += 1.0  # so that some frames are blank
+    full = logits(model, inputs)
+    torch.testing.assert_close(full.exp().sum(-1), torch.ones(full.shape[:2]))
+    model.set_skipping(threshold=0.1)
+    assert head.threshold == 0.5  # below, the best token could be another
+    head.threshold = 0.6
+    skipper(model).settings = replace(skipper(model).settings, threshold=1.0)
+    fast = logits(model, inputs)
+    torch.testing.assert_close(fast.exp().sum(-1), torch.ones(full.shape[:2]))
+    assert torch.equal(fast.argmax(-1), full.argmax(-1))
+    torch.testing.assert_close(fast[..., blank], full[..., blank], rtol=0, atol=1e-5)
+    spread = full[..., blank].exp() > 0.6 + 1e-5
+    assert spread.any()
+    torch.testing.assert_close(fast[~spread], full[~spread], rtol=0, atol=1e-5)
+
+
+def test_hidden_states_behind_the_first_blocks_are_those_of_the_gathered_frames() -> None:
+    model = skipping("parakeet")
+    inputs = batch(model)
+    halved(model, inputs)
+    with torch.no_grad():
+        states = model(**inputs, output_hidden_states=True).hidden_states
+    kept = skipper(model).kept
+    assert kept is not None
+    slots = int(kept.sum(1).max())
+    assert [state.shape[1] for state in states] == [24, slots, slots, 24]
+
+
+def test_layers_of_a_student_that_skips_are_compared_on_the_kept_frames() -> None:
+    teacher, student = parakeet(seed=1), skipping("parakeet")
+    inputs = batch(student)
+    halved(student, inputs)
+    distance = LayerDistance(student, teacher, DistillConfig(blocks=3))
+    with torch.no_grad():
+        student(**inputs)
+        teacher(**inputs)
+        valid = skipper(student).valid
+        assert valid is not None
+        assert float(distance.take(valid)) > 0
+    distance.close()
+
+
+def test_what_cannot_skip_says_why() -> None:
+    with pytest.raises(SkippingError, match="is from 1 to 2"):
+        make(parakeet(), Skipping(3, heads=(3,)))
+    with pytest.raises(ValueError, match="has no CTC head"):
+        make(canary(), Skipping(1, heads=(1,)))
+    with pytest.raises(SkippingError, match=r"recipes/train.py --skipping.first_blocks \[2\]"):
+        make(parakeet(), Skipping(1, heads=(1,))).set_skipping(first_blocks=2)
+    with pytest.raises(SkippingError, match=r"is a probability from 0 to 1, got 1\.5"):
+        make(parakeet(), Skipping(1, heads=(1,))).set_skipping(threshold=1.5)
+    adapted = wav2vec2_bert("relative")
+    adapted.wav2vec2_bert.intermediate_ffn = torch.nn.Identity()
+    with pytest.raises(ValueError, match="Use a model without an adapter"):
+        make(adapted, Skipping(1, heads=(1,)))
+
+
+def test_the_frame_rate_limits_the_first_blocks() -> None:
+    assert list(possible_first_blocks(CTC_MODELS["granite_speech5"]())) == [1, 2]

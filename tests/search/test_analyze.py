@@ -1,0 +1,121 @@
+"""`compress analyze`: how the blocks of a model behave."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from compress.checkpoint import load_model, load_processor, save
+from compress.cli import main
+from compress.conformers import blocks_of
+from compress.search import structure_without
+from compress.search.analyze import AnalyzeConfig
+from tests.helpers import tiny
+from tests.helpers.browser import find_chromium, visit
+from tests.helpers.processors import processor_of
+from tests.search.test_blocks import options
+
+
+def run(model: str, speech: Path, out: Path, *more: str) -> dict[str, Any]:
+    assert main(["analyze", model, *options(speech, out, *more)]) == 0
+    found: dict[str, Any] = json.loads((out / "analysis.json").read_text())
+    return found
+
+
+def test_every_block_and_every_file(parakeet: str, speech: Path, tmp_path: Path) -> None:
+    found = run(parakeet, speech, tmp_path / "out", "--measures", "[svcca,cka,distance_correlation]")
+    assert found["blocks"] == 3
+    assert [one["block"] for one in found["removals"]] == [one["block"] for one in found["heads"]] == [1, 2, 3]
+    assert set(found["matrices"]) == {"svcca", "cka", "distance_correlation"}
+    for values in found["matrices"].values():
+        assert np.array(values).shape == (4, 4)
+    assert all(np.isfinite(one["ctc_loss"]) for one in found["heads"])
+    page = (tmp_path / "out" / "analysis.html").read_text()
+    assert page.count('class="shade') == 3 * 16
+    assert "without 2" in page
+    assert "after 2" in page
+    assert "<script" not in page
+    text = (tmp_path / "out" / "analysis.md").read_text()
+    assert "## Without one block" in text
+    assert "## The CTC head after each block" in text
+
+
+def test_the_last_head_is_the_model_and_the_one_before_the_model_without_its_last_block(
+    parakeet: str, speech: Path, tmp_path: Path
+) -> None:
+    found = run(parakeet, speech, tmp_path / "out")
+    rates = {key: [one[key] for one in found["heads"]] for key in ("wer", "cer")}
+    for key, values in rates.items():
+        assert values[-1] == pytest.approx(found["whole"][key])
+        assert values[-2] == pytest.approx(found["removals"][-1][key])
+
+
+def test_a_removal_is_that_of_search(parakeet: str, speech: Path, tmp_path: Path) -> None:
+    found = run(parakeet, speech, tmp_path / "out")
+    assert main(["search", parakeet, *options(speech, tmp_path / "search", "--remove", "1", "--method", "greedy")]) == 0
+    search = json.loads((tmp_path / "search" / "search.json").read_text())
+    best = search["best"]
+    mine = next(one for one in found["removals"] if one["block"] == best["removed"][0])
+    assert mine["wer"] == pytest.approx(best["wer"])
+    assert min(one["wer"] for one in found["removals"]) == mine["wer"]
+
+
+def test_a_model_without_a_ctc_head_has_no_heads_and_says_why(speech: Path, tmp_path: Path) -> None:
+    model = tiny.OTHER_MODELS["canary"]()
+    save(model, processor_of(model), tmp_path / "canary")
+    words = speech / "canary"  # its tokenizer knows other letters
+    (words / "dev").mkdir(parents=True)
+    for number in range(3):
+        shutil.copyfile(speech / "dev" / f"{number}.wav", words / "dev" / f"{number}.wav")
+    (words / "dev" / "metadata.csv").write_text("file_name,transcription\n0.wav,low\n1.wav,mid\n2.wav,high\n")
+    more = ("--generate.max_new_tokens", "4")
+    found = run(str(tmp_path / "canary"), words, tmp_path / "out", *more)
+    assert found["heads"] == []
+    assert "no CTC head" in found["no_heads_because"]
+    assert "no CTC head" in (tmp_path / "out" / "analysis.html").read_text()
+    assert len(found["removals"]) == 3
+
+
+def test_blocks_that_change_the_frame_rate_are_left_out(
+    checkpoint: Callable[[str, Any], str], speech: Path, tmp_path: Path
+) -> None:
+    model = checkpoint("granite_speech5", tiny.granite_speech5())
+    found = run(model, speech, tmp_path / "out", "--utterances", "4")
+    assert [one["block"] for one in found["removals"]] == [2, 3]
+    assert [one["block"] for one in found["heads"]] == [1, 2, 3]
+
+
+def test_nothing_about_the_model_changes(parakeet: str, speech: Path, tmp_path: Path) -> None:
+    files = {path.name: path.read_bytes() for path in Path(parakeet).iterdir()}
+    run(parakeet, speech, tmp_path / "out", "--utterances", "2")
+    assert {path.name: path.read_bytes() for path in Path(parakeet).iterdir()} == files
+    model = load_model(parakeet)
+    assert len(structure_without(model, (1,)).blocks) == len(blocks_of(model))
+    assert load_processor(parakeet) is not None
+
+
+def test_senseless_settings_are_refused(parakeet: str) -> None:
+    with pytest.raises(ValueError, match="measures='pearson' is unknown; choose one of"):
+        AnalyzeConfig(model=parakeet, measures=("pearson",))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="utterances is 0"):
+        AnalyzeConfig(model=parakeet, utterances=0)
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_is_quiet_in_chromium(parakeet: str, speech: Path, tmp_path: Path, width: int) -> None:
+    chromium = find_chromium()
+    if chromium is None:
+        pytest.skip("no Chromium on this machine (looked for chromium, google-chrome and the like)")
+    run(parakeet, speech, tmp_path)
+    page = tmp_path / "analysis.html"
+    measures = {"overflow": "document.documentElement.scrollWidth - document.documentElement.clientWidth"}
+    seen = visit(chromium, page, tmp_path / "profile", width, measures)
+    assert seen.messages == []
+    assert [url for url in seen.requests if not url.startswith("data:")] == [page.as_uri()]
+    assert seen.values == {"overflow": 0}

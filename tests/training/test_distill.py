@@ -1,0 +1,94 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+import compress
+from compress import Block, Structure
+from compress.conformers.recording import BlockOutputs
+from compress.training.distill import DistillConfig, block_distance, matched_blocks, output_divergence
+from tests.helpers.tiny import CTC_MODELS, batch, parakeet
+
+MASK = torch.tensor([[True, True, True], [True, False, False]])
+
+
+@pytest.mark.parametrize("distance", ["l1_cosine", "mse"])
+def test_distance_ignores_padding_and_vanishes_only_when_equal(distance):
+    teacher = torch.randn(2, 3, 8, generator=torch.Generator().manual_seed(0))
+    student = teacher.clone()
+    student[1, 1:] += 100.0
+    assert float(block_distance(student, teacher, MASK, distance)) == pytest.approx(0, abs=1e-6)
+    student[0, 0] += 1.0
+    assert float(block_distance(student, teacher, MASK, distance)) > 0.01
+
+
+def test_distances_by_hand():
+    teacher, student = torch.tensor([[[3.0, 4.0]]]), torch.tensor([[[4.0, 3.0]]])
+    mask = torch.ones(1, 1, dtype=torch.bool)
+    assert float(block_distance(student, teacher, mask, "l1_cosine")) == pytest.approx(1.0 + 1 - 24 / 25)
+    assert float(block_distance(student, teacher, mask, "mse")) == pytest.approx(1.0 / 12.5)
+
+
+def test_divergence_is_kl_per_valid_frame_times_squared_temperature():
+    generator = torch.Generator().manual_seed(0)
+    teacher, student = (torch.randn(2, 3, 5, generator=generator) for _ in range(2))
+    by_hand = 0.0
+    for t, s in zip(teacher[MASK], student[MASK], strict=True):
+        p = F.softmax(t / 2, -1)
+        by_hand += float((p * (F.log_softmax(t / 2, -1) - F.log_softmax(s / 2, -1))).sum())
+    assert float(output_divergence(student, teacher, MASK, 2.0)) == pytest.approx(
+        4 * by_hand / int(MASK.sum()), rel=1e-5
+    )
+    assert float(output_divergence(teacher, teacher, MASK)) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", CTC_MODELS)
+def test_block_outputs_are_the_hidden_states(name):
+    model = CTC_MODELS[name]()
+    recorder = BlockOutputs(model, [0, 2])
+    outputs = model(**batch(model), output_hidden_states=True)
+    taken = recorder.take()
+    assert taken.keys() == {0, 2}
+    assert torch.equal(taken[0], outputs.hidden_states[1])
+    assert recorder.take() == {}
+    recorder.close()
+    model(**batch(model))
+    assert recorder.take() == {}
+
+
+def test_a_student_equal_to_its_teacher_has_no_loss():
+    model = parakeet()
+    twin = compress.remove(model, Structure.full("parakeet", 3))
+    recorders = [BlockOutputs(m, [2]) for m in (model, twin)]
+    logits = [m(**batch(model)).logits for m in (model, twin)]
+    mask = torch.ones(logits[0].shape[:2], dtype=torch.bool)
+    mine, target = (recorder.take()[2] for recorder in recorders)
+    assert float(block_distance(mine, target, mask, "l1_cosine")) == pytest.approx(0, abs=1e-6)
+    assert float(output_divergence(*logits, mask)) == pytest.approx(0, abs=1e-6)
+
+
+def test_matching_is_evenly_spaced_and_ends_at_the_last_block():
+    model = parakeet()
+    assert matched_blocks(model, model, 4) == [(0, 0), (1, 1), (2, 2)]
+    assert matched_blocks(model, model, 1) == [(2, 2)]
+
+
+def test_matching_follows_dropped_blocks_in_order():
+    model = parakeet()
+    small = compress.remove(model, Structure("parakeet", (Block(), None, Block())))
+    assert matched_blocks(small, model, 3) == [(0, 0), (0, 1), (1, 2)]
+    late = compress.remove(model, Structure("parakeet", (None, Block(), None)))
+    assert matched_blocks(late, model, 3) == [(0, 1), (0, 2)]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"layers": -1.0}, "distill.layers is a loss weight"),
+        ({"layers": 0.0, "output": 0.0, "ctc": 0.0}, "nothing would be learned"),
+        ({"blocks": 0}, "distill.blocks must be at least 1"),
+        ({"temperature": 0.0}, "distill.temperature above 0"),
+    ],
+)
+def test_senseless_settings_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        DistillConfig(**values)
