@@ -4,10 +4,10 @@ Importing this package registers the compressed model classes with transformers,
 `AutoModelForCTC.from_pretrained` loads a compressed checkpoint at its true, smaller size.
 """
 
-from compress.model import registration as _compressed  # noqa: F401  (registers the model classes)
+from compress.checkpoint import load_model, load_processor, save
+from compress.files.shipped import __version__
+from compress.model import registration as _registration  # noqa: F401  (registers the model classes)
 from compress.model.removal import remove
 from compress.structure import Block, Structure, StructureError
 
-__version__ = "0.1.0"
-
-__all__ = ["Block", "Structure", "StructureError", "__version__", "remove"]
+__all__ = ["Block", "Structure", "StructureError", "__version__", "load_model", "load_processor", "remove", "save"]

@@ -9,11 +9,11 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-import compress
 from compress.checkpoint.loading import COMPRESSION_FILE, CheckpointError, load_model, load_processor, read_compression
 from compress.conformers import structure_of
 from compress.cost import Size, size_of
 from compress.deciding.budget import Budget
+from compress.files.shipped import __version__
 from compress.files.writing import replaced_folder
 from compress.model.card import CARD_FILE, model_card
 from compress.model.removal import remove
@@ -40,7 +40,7 @@ def save(
         structure: what `structure.json` says, if it is not the Structure of the model: one that is yet to be applied.
     """
     route = route_of(model.config)
-    facts = {**(compression or {}), "compress_version": compress.__version__, "route": route}
+    facts = {**(compression or {}), "compress_version": __version__, "route": route}
     with replaced_folder(folder) as fresh:
         model.save_pretrained(fresh)
         if processor is not None:

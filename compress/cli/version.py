@@ -20,8 +20,8 @@ def run(arguments: Sequence[str]) -> None:
     Args:
         arguments: The words after `compress version`: none.
     """
-    from compress import __version__
     from compress.cli import parse_verb, verb_parser
+    from compress.files.shipped import __version__
 
     parse_verb(verb_parser("version", __doc__), arguments)
     sys.stdout.write(f"conformer-compress {__version__}\n")

@@ -18,6 +18,7 @@ import transformers
 from compress.evaluation.bootstrap import BootstrapConfig, paired_interval, rate_interval
 from compress.evaluation.errors import ErrorCounts, align, count_errors, error_rates
 from compress.evaluation.speed import Speed
+from compress.files.shipped import __version__
 from compress.structure import MODULES
 
 if TYPE_CHECKING:
@@ -241,8 +242,6 @@ def _counts(transcripts: Transcripts) -> ErrorCounts:
 
 
 def _versions() -> dict[str, str]:
-    from compress import __version__
-
     return {
         "compress": __version__,
         "torch": torch.__version__,

@@ -1,4 +1,4 @@
-"""The recipes and configs that come with the package: where they are, what each is, and how to copy one.
+"""What comes with the package: its version; the recipes and configs, where they are, what each is, how to copy one.
 
 In a source checkout (and an editable install) they are the folders `recipes/` and `configs/` at the top; an installed
 wheel carries the same files as package data. Their names are the same: `recipes/prune.py`, `configs/demo/train.yaml`.
@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+__version__ = "0.1.0"
 _PACKAGE = Path(__file__).resolve().parent.parent
 _KINDS: Mapping[str, str] = {"recipes": ".py", "configs": ".yaml"}
 

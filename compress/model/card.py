@@ -11,10 +11,10 @@ import transformers
 from huggingface_hub import EvalResult, ModelCardData
 from transformers import PreTrainedModel
 
-import compress
 from compress.conformers import Family, family_of, kept_units
 from compress.cost import size_of
 from compress.files.paths import is_local, last_part
+from compress.files.shipped import __version__
 from compress.model.lineage import earlier_compressions
 from compress.running.sizes import names_of
 from compress.structure import MODULES
@@ -56,7 +56,7 @@ def model_card(model: PreTrainedModel, facts: dict[str, Any], report: dict[str, 
         rows=[_row(block) for block in kept_units(model)],
         modules=MODULES,
         versions={
-            "compress": compress.__version__,
+            "compress": __version__,
             "torch": torch.__version__.split("+")[0],
             "transformers": transformers.__version__,
         },

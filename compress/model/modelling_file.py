@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import groupby
 
-import compress
 from compress.conformers import Family, registry
+from compress.files.shipped import __version__
 from compress.model.classes import compressed_classes
 
 PACKAGE = "compress"
@@ -76,7 +76,7 @@ def modelling_file(family: Family) -> str:
         config=f"Compressed{base.config_class.__name__}",
         model=f"Compressed{base.__name__}",
         auto=family.auto_class,
-        version=compress.__version__,
+        version=__version__,
         imports=_write_imports([sources.imports[name] for name in imported]),
         parts=_write_parts(definitions),
         families=FAMILIES,

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-import compress
 from compress.checkpoint import load_model, load_processor
 from compress.config import check_choice
 from compress.conformers import blocks_of, family_of, fixed_blocks, frame_mask
@@ -28,6 +27,7 @@ from compress.conformers.registry import UnsupportedModelError
 from compress.data import Batch, SpeechDataset, SpeechLoader
 from compress.evaluation.errors import normalise
 from compress.evaluation.transcribe import batching_for, to_model
+from compress.files.shipped import __version__
 from compress.machine import DTYPES, find_device
 from compress.search.analysis_report import write_analysis
 from compress.search.bypass import removable
@@ -93,7 +93,7 @@ def analyze_blocks(config: AnalyzeConfig) -> Result:
     result = {
         "about": ABOUT,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "versions": {"compress": compress.__version__, "torch": torch.__version__},
+        "versions": {"compress": __version__, "torch": torch.__version__},
         "model": config.model,
         "family": family_of(model).name,
         "blocks": len(blocks_of(model)),

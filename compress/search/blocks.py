@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-import compress
 from compress.checkpoint import load_config, load_model, load_processor
 from compress.config import check_choice
 from compress.conformers import blocks_of, family_of, fixed_blocks, skeleton
 from compress.data import SpeechDataset
+from compress.files.shipped import __version__
 from compress.machine import DTYPES, find_device
 from compress.search.bypass import removable, route_without, structure_without
 from compress.search.coarse import check_remove, proposal_score
@@ -163,7 +163,7 @@ def _result(
     return {
         "about": ABOUT,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "versions": {"compress": compress.__version__, "torch": torch.__version__},
+        "versions": {"compress": __version__, "torch": torch.__version__},
         "model": config.model,
         "family": family_of(model).name,
         "blocks": task.blocks,

@@ -1,4 +1,4 @@
-"""Processors for the tiny models without a CTC head (`tests.helpers.tiny`): characters, and tokens that they look for."""
+"""Processors for the tiny models without a CTC head (`tests.helpers.tiny`): characters, and tokens they look for."""
 
 from __future__ import annotations
 

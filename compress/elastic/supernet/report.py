@@ -9,10 +9,10 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-import compress
 from compress.cost import DEFAULT_SECONDS, cost_table
 from compress.elastic.supernet.history import History
 from compress.elastic.supernet.sizes import Sizes
+from compress.files.shipped import __version__
 from compress.files.writing import write_json, write_text
 from compress.reports import formats
 from compress.reports.markdown import escape, table
@@ -66,7 +66,7 @@ def decided(
         "spans": [history.spans(number, steps) for number in range(len(sizes.parts))],
         "places": [[part.block, MODULES[part.module]] for part in sizes.parts.entries],
         "sizes": entries,
-        "versions": {"compress": compress.__version__},
+        "versions": {"compress": __version__},
     }
 
 
