@@ -1,0 +1,79 @@
+"""recipes/prune.py without gates: what stays is chosen by a rule, by a file, or by a search."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import compress
+from compress.checkpoint import load_model
+from compress.cli import main
+from compress.conformers import blocks_of
+from compress.structure import Structure
+from tests.helpers.launching import (
+    done,
+    metrics,
+)
+from tests.helpers.pruning import prune_here
+
+
+@pytest.mark.parametrize("method", ["magnitude", "proportional", "uniform", "fresh"])
+def test_what_stays_can_be_chosen_without_learning(pruning: Path, tmp_path: Path, method: str) -> None:
+    fresh = ("--fresh_weights", "true") if method == "fresh" else ()
+    structure = "proportional" if fresh else method
+    output = prune_here(pruning, tmp_path / "run", "--structure", structure, "--recover.steps", "2", *fresh)
+    assert done(output)["structure"] == structure
+    assert done(output)["parameters"] == done(output)["achieved"] <= done(output)["limit"]
+    assert done(output)["recover"]["steps"] == 2
+    assert done(output)["route"] == ("stock" if method == "uniform" else "code")
+    assert not (output / "learn").exists()
+    assert "expected at the end" not in (output / "final" / "README.md").read_text()
+    teacher, small = load_model(str(pruning / "teacher" / "best")), load_model(str(output / "removed"))
+    applied = compress.remove(teacher, Structure.load(output / "removed" / "structure.json"))
+    same = [torch.equal(mine, theirs) for mine, theirs in zip(small.parameters(), applied.parameters(), strict=True)]
+    assert not all(same) if fresh else all(same)
+    weights, drawn = small.encoder.layers[0].norm_out.weight, small.encoder.layers[0].feed_forward1.linear1.weight
+    assert torch.equal(weights, torch.ones_like(weights)) or not fresh
+    assert drawn.abs().max() > 0.1 or not fresh
+
+
+def test_what_stays_can_be_a_file(pruning: Path, pruned: Path, tmp_path: Path) -> None:
+    file = pruned / "removed" / "structure.json"
+    output = prune_here(pruning, tmp_path / "run", "--structure", str(file), "--budget", "null", "--recover.steps", "2")
+    assert done(output)["structure"] == str(file)
+    assert done(output)["parameters"] == done(pruned)["parameters"]
+    assert Structure.load(output / "final" / "structure.json") == Structure.load(file)
+
+
+def test_what_stays_can_be_what_a_search_found(pruning: Path, tmp_path: Path) -> None:
+    """`compress search`, then mask-free distillation from the teacher without the block."""
+    teacher, search = pruning / "teacher" / "best", tmp_path / "search"
+    words = ["--data", str(pruning / "speech"), "--data.cache_dir", str(pruning / "cache"), "--batch.workers", "0"]
+    assert main(["search", str(teacher), *words, "--remove", "1", "--jobs", "1", "--out", str(search)]) == 0
+    given = ("--structure", str(search / "structure.json"), "--budget", "null", "--recover.steps", "2")
+    output = prune_here(pruning, tmp_path / "run", *given)
+    structure = Structure.load(search / "structure.json")
+    removed, before = load_model(str(output / "removed")), compress.remove(load_model(str(teacher)), structure)
+    assert len(blocks_of(before)) == 1
+    assert all(map(torch.equal, removed.parameters(), before.parameters()))
+    assert len(metrics(output / "recover", "loss/layers")) == done(output)["recover"]["steps"] == 2
+    assert not (output / "learn").exists()
+    assert done(output)["route"] == "stock"
+    assert Structure.load(output / "final" / "structure.json") == structure
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("--structure", "magnitud"), "structure is 'magnitud'"),
+        (("--budget", "null"), "learned, magnitude, proportional, uniform need a budget"),
+        (("--fresh_weights", "true"), "fresh_weights needs another structure"),
+    ],
+)
+def test_structure_and_budget_must_go_together(pruning: Path, tmp_path: Path, overrides, message: str, capsys) -> None:
+    with pytest.raises(SystemExit) as error:
+        prune_here(pruning, tmp_path / "refused", *overrides)
+    assert error.value.code == 2
+    assert message in capsys.readouterr().err
