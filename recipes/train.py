@@ -28,7 +28,7 @@ from transformers import PreTrainedModel
 from compress.config import fail, parse, to_dict
 from compress.conformers import frame_mask
 from compress.data import Batch
-from compress.elastic import ElasticConfig, make, rule_structures
+from compress.elastic import ElasticConfig, make_elastic, rule_structures
 from compress.files.writing import replaced_folder, write_json
 from compress.training.inter_ctc import InterCtcConfig
 from compress.training.loop import processes
@@ -204,7 +204,7 @@ class Training:
         """The model as it is saved: with its depths, if it is to have several."""
         tapped = self.recogniser.inter_ctc
         heads = tapped.heads_of(self.depths) if tapped else {}
-        return make(self.model, self.depths, heads=heads) if self.depths else self.model
+        return make_elastic(self.model, self.depths, heads=heads) if self.depths else self.model
 
     def rates_by_depth(self) -> dict[str, float]:
         """The dev WER of the last model at each depth, if it has several."""

@@ -43,11 +43,11 @@ from compress.checkpoint import CheckpointError, load_model
 from compress.config import fail, parse, to_dict
 from compress.conformers import frame_mask, prepare_for_training
 from compress.data import Batch
-from compress.elastic import make, standalone
-from compress.elastic.supernet import PartsConfig, SelectionConfig, SizesConfig, make_selection, make_sizes, parts_of
+from compress.elastic import make_elastic, standalone
+from compress.elastic.supernet import PartsConfig, SelectionConfig, SizesConfig, make_selection, make_subnets, parts_of
 from compress.elastic.supernet.report import decided, read_decided, structures_of, write_decided
 from compress.files.writing import replaced_folder, write_json
-from compress.running.sizes import activate, names_of
+from compress.running.subnets import activate, subnet_names
 from compress.training.loop import processes
 from compress.training.loop.best import Best
 from compress.training.loop.claim import claimed
@@ -188,11 +188,11 @@ class Stage:
         self.guard.confirm(self.step)
         model, found = self.net.model, {}
         with self.progress.pause():
-            for name in names_of(model):
+            for name in subnet_names(model):
                 activate(model, name)
                 rates = self.supernet.dev.error_rates(model)
                 found[name] = {"wer": rates.wer, "cer": rates.cer}
-            mean, full = fmean(one["wer"] for one in found.values()), found[names_of(model)[-1]]["wer"]
+            mean, full = fmean(one["wer"] for one in found.values()), found[subnet_names(model)[-1]]["wer"]
             by_size = {f"dev/wer/{name}": one["wer"] for name, one in found.items()} | {"dev/wer/mean": mean}
             self.progress.report(self.step, {"dev/wer": full} | (by_size if len(found) > 1 else {}))
             if self.best.improved(mean, self.step, found) and self.name == JOINT:
@@ -250,7 +250,7 @@ class Supernet:
         set_seed(config.seed)  # equal weights on every rank
         model = self.build()
         parts = parts_of(model, config.parts, config.sizes.table(model.config))
-        sizes = make_sizes(config.sizes, parts)
+        sizes = make_subnets(config.sizes, parts)
         _, steps = self.spans[SELECT]
         selection = make_selection(config.selection, sizes, steps, config.seed)
         net = SelectionNet(model, selection, config.selection)
@@ -276,8 +276,8 @@ class Supernet:
                 f"{config.checkpoint} can skip frames, which would be unlearned here: begin with the model that it was "
                 "trained from, and let the supernet learn to skip afterwards (recipes/train.py with skipping)."
             )
-        if len(names_of(model)) > 1:
-            model = standalone(model, names_of(model)[-1], consume=True)
+        if len(subnet_names(model)) > 1:
+            model = standalone(model, subnet_names(model)[-1], consume=True)
             prepare_for_training(model)
         return model
 
@@ -296,7 +296,9 @@ class Supernet:
         """Stage 2: the sizes together, from what is read back from disk as a resumed run would."""
         selected, seed = self.output / "selected", self.config.seed + 1
         try:
-            model = make(load_model(str(selected)), structures_of(read_decided(self.output)), self.config.joint.own)
+            model = make_elastic(
+                load_model(str(selected)), structures_of(read_decided(self.output)), self.config.joint.own
+            )
         except ValueError as error:
             raise CheckpointError(
                 f"{error} Delete {selected} and run the same command again to make it anew."

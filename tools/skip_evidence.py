@@ -39,7 +39,7 @@ from compress.evaluation.skipping import FrameCounter, speech_batches
 from compress.evaluation.speed import measure
 from compress.evaluation.transcribe import batching_for
 from compress.files.writing import write_json
-from compress.model.skipping import make
+from compress.model.skipping import able_to_skip
 from compress.running.skipper import required_skipper, skipper_of
 from compress.running.skipping import Skipping
 from compress.running.usage import Frames, SkippingMacs, skipped_share
@@ -228,7 +228,10 @@ def speed(
     plain = build_model(config, vocabulary_size=vocabulary, blank=vocabulary - 1).eval()
     first, rows = blocks // 2, []
     kinds = {"plain": False, "factorised": True}
-    models = {name: make(plain, Skipping(first, OFF, 0, heads=(first,), factorised=one)) for name, one in kinds.items()}
+    models = {
+        name: able_to_skip(plain, Skipping(first, OFF, 0, heads=(first,), factorised=one))
+        for name, one in kinds.items()
+    }
     for size in map(int, batches.split(",")):
         inputs = {"input_features": dummy_input(plain, seconds, size, "cpu")}
         batch = Batch(inputs, torch.empty(0), [], [], seconds * size)

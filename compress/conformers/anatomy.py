@@ -124,7 +124,7 @@ def original_config(config: PreTrainedConfig) -> PreTrainedConfig:
 
 
 def not_elastic(config: PreTrainedConfig) -> PreTrainedConfig:
-    """The config of the same model without sizes (see `compress.running.sizes`); the very config if it has none."""
+    """The config of the same model without sizes (see `compress.running.subnets`); the very config if it has none."""
     if not getattr(config, "sizes", None):
         return config
     plain = copy.deepcopy(config)

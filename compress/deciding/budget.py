@@ -16,7 +16,7 @@ from transformers import PreTrainedConfig
 
 from compress.cost import DEFAULT_SECONDS, CostTable, Denominator, Metric, cost_table
 from compress.deciding.gates import Gates
-from compress.deciding.selection import Scores, Selection
+from compress.deciding.selection import Scores, UnitSelection
 from compress.structure import Structure
 
 TOLERANCE = 0.005
@@ -113,7 +113,7 @@ def reachable(table: CostTable, scores: Scores, round_to: int = 8) -> tuple[int,
 
     The largest is that of the whole model (without parts that no forward pass uses).
     """
-    smallest = Selection(table, scores, round_to).cost
+    smallest = UnitSelection(table, scores, round_to).cost
     return smallest, table.of(Structure.full(scores.family, len(table.units)))
 
 
@@ -189,7 +189,7 @@ def decide(budget: Budget, scores: Scores) -> Structure:
         BudgetError: if even the smallest Structure is above the budget.
     """
     check_reachable(budget, scores)
-    selection = Selection(budget.table, scores, budget.round_to)
+    selection = UnitSelection(budget.table, scores, budget.round_to)
     selection.fill(budget.limit)
     tolerance = round(TOLERANCE * budget.table.full)
     selection.swap(budget.limit, tolerance)

@@ -25,7 +25,7 @@ class Scores:
     units: dict[tuple[int, int], list[float]]
 
 
-class Selection:
+class UnitSelection:
     """The units selected so far: a chain of groups per module, of which a prefix is selected."""
 
     def __init__(self, table: CostTable, scores: Scores, round_to: int) -> None:

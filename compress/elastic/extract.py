@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from compress.checkpoint import CheckpointError, describe, load_model, load_processor, save
 from compress.cost import size_of
 from compress.model.removal import remove
-from compress.running.sizes import size_at_depth, structure_at
+from compress.running.subnets import structure_at, subnet_at_depth
 
 
 def standalone(model: PreTrainedModel, size: str, *, consume: bool = False) -> PreTrainedModel:
@@ -52,7 +52,7 @@ def extract(model: str, out: str, *, size: str | None = None, depth: int | None 
     if Path(out).exists():
         raise CheckpointError(f"{out} exists already; choose another folder or delete it.")
     elastic, processor = load_model(model, dtype="auto"), load_processor(model)
-    name, before = str(size) if depth is None else size_at_depth(elastic, depth), size_of(elastic)
+    name, before = str(size) if depth is None else subnet_at_depth(elastic, depth), size_of(elastic)
     small = standalone(elastic, name, consume=True)
     facts = describe("extract", model, before, size_of(small)) | {"size": name}
     save(small, processor, out, facts)

@@ -15,12 +15,12 @@ from compress.cost import cost_table, size_of
 from compress.elastic.rules import ElasticConfig, rule_structures
 from compress.model.registration import compressed_config
 from compress.model.removal import rebuild
-from compress.running.sizes import HEAD, SizeError, check_sizes, write_sizes
+from compress.running.subnets import HEAD, SizeError, check_subnets, write_subnets
 from compress.structure import MODULES, Block, Structure, count_kept
 from compress.surgery.unit_order import Orders, one_after_other, reorder_, unit_orders, write_orders
 
 
-def make(
+def make_elastic(
     model: PreTrainedModel,
     sizes: Mapping[str, Structure],
     own: Sequence[str] = (),
@@ -61,12 +61,12 @@ def make(
     ordered = _ordered(model, sizes)
     if len(ordered) < 2:
         raise SizeError("An elastic model needs at least one size below the full one.")
-    check_sizes(model, ordered)
+    check_subnets(model, ordered)
     orders = _unit_orders(ordered, units)
     layers = dict.fromkeys((*own, HEAD) if heads else own)
     all_orders = one_after_other(unit_orders(model.config), orders)
     written = {
-        "sizes": write_sizes(ordered, units),
+        "sizes": write_subnets(ordered, units),
         "own_by_size": list(layers) or None,
         "unit_order": write_orders(all_orders, len(units)),
     }
@@ -142,7 +142,7 @@ def make_checkpoint(model: str, depths: Sequence[int], rule: str, structures: Se
             raise SizeError(f"Size {name} is given twice; the second time by {path}.")
         found[name] = structure
     size = size_of(original)
-    save(make(original, found), processor, out, describe("elastic", model, size, size))
+    save(make_elastic(original, found), processor, out, describe("elastic", model, size, size))
 
 
 def name_of(structure: Structure, path: str) -> str:

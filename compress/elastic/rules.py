@@ -9,7 +9,7 @@ from typing import Literal
 from transformers import PreTrainedModel
 
 from compress.conformers import blocks_of, family_of, fixed_blocks
-from compress.running.sizes import SizeError
+from compress.running.subnets import SizeError
 from compress.structure import Block, Structure
 
 Rule = Literal["every_other", "last_first"]

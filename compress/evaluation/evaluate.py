@@ -32,7 +32,6 @@ from compress.evaluation.files import HTML_NAME, write_report
 from compress.evaluation.generate import GenerateConfig
 from compress.evaluation.memory import weights_in_memory
 from compress.evaluation.report import Measurements, Report, Transcripts, build
-from compress.evaluation.sizes import measurements, role_of, setters, size_entries, sizes_below
 from compress.evaluation.skipping import (
     FrameCounter,
     example,
@@ -42,10 +41,11 @@ from compress.evaluation.skipping import (
     speech_batches,
 )
 from compress.evaluation.speed import Speed, SpeedConfig, conditions, measure, speed_inputs
+from compress.evaluation.subnets import measurements, role_of, setters, subnet_entries, subnets_below
 from compress.evaluation.transcribe import OnBatch, batching_for, transcribe
 from compress.evaluation.weights import bytes_on_disk
 from compress.machine import DTYPES, find_device
-from compress.running.sizes import names_of
+from compress.running.subnets import subnet_names
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
@@ -165,7 +165,7 @@ def evaluate_models(config: EvaluateConfig, *, console: Console | None = None) -
         worst=config.worst,
     )
     at_sizes = measurements(contenders["model"].model, written, speeds, config.macs_seconds)
-    report |= size_entries(at_sizes, config.bootstrap)
+    report |= subnet_entries(at_sizes, config.bootstrap)
     if counter.frames:
         report["skipping"] = _skipping(contenders, datasets, counter, transcripts["model"], config, console)
     if config.out is not None:
@@ -237,12 +237,12 @@ def _written_at_sizes(
 ) -> dict[str, Transcripts]:
     """What an elastic model wrote at each size, the full one last, at which it is left; nothing if it has no others."""
     at, found = setters(one.model), {}
-    for size in sizes_below(one.model):
+    for size in subnets_below(one.model):
         at[role_of(size)]()
         found[size] = _transcribe(one, datasets[one.sampling_rate], config, console, _count_nothing)
     if found:
         at["model"]()
-        found[names_of(one.model)[-1]] = full
+        found[subnet_names(one.model)[-1]] = full
     return found
 
 

@@ -9,7 +9,7 @@ from compress.evaluation import skipping
 from compress.evaluation.figures import blocks_figure, difference_figure, rates_figure, sizes_figure
 from compress.evaluation.report import Report
 from compress.evaluation.rows import comparison_rows, compression_line, condition_line, headline, verdict
-from compress.evaluation.sizes import HEADER, size_rows
+from compress.evaluation.subnets import HEADER, subnet_rows
 from compress.evaluation.utterance_plot import UtteranceFigure, utterance_figure
 from compress.reports import formats
 from compress.reports.page import environment, short_name
@@ -80,7 +80,7 @@ def render_html(report: Report) -> str:
         sizes=sizes_figure(report) if "sizes" in report else None,
         size_bars=size_bars(report) if "sizes" in report else {},
         size_header=HEADER,
-        size_rows=size_rows(report),
+        size_rows=subnet_rows(report),
         skipping_header=skipping.HEADER,
         skipping_rows=skipping.skipping_rows(report),
         skipping_settings=skipping.setting_line(report) if "skipping" in report else "",

@@ -14,7 +14,7 @@ from compress.conformers import block_units, family_of, skeleton
 from compress.cost import DEFAULT_SECONDS, cost_table, size_of
 from compress.deciding.budget import reachable
 from compress.deciding.gates import GATE_KINDS, GateConfig, Gates
-from compress.running.sizes import names_of
+from compress.running.subnets import subnet_names
 from compress.structure import MODULES
 from compress.surgery.stock import ROUTES, route_of
 
@@ -46,7 +46,7 @@ def inspect_model(model: str, seconds: float = DEFAULT_SECONDS) -> dict[str, Any
         "family": family_of(config).name,
         "obstacle": obstacle(config),
         "route": route_of(config),
-        "sizes": names_of(bones),
+        "sizes": subnet_names(bones),
         "skipping": getattr(config, "skipping", None),
         "parameters": {"total": size.total, "encoder": size.encoder},
         "macs": {"total": size.macs, "encoder": size.encoder_macs, "seconds": seconds},

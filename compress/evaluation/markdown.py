@@ -5,7 +5,7 @@ from __future__ import annotations
 from compress.evaluation import skipping
 from compress.evaluation.report import Report
 from compress.evaluation.rows import comparison_rows, compression_line, condition_line, headline
-from compress.evaluation.sizes import HEADER, size_rows
+from compress.evaluation.subnets import HEADER, subnet_rows
 from compress.reports import formats
 from compress.reports.markdown import escape, table
 from compress.structure import MODULES
@@ -30,7 +30,7 @@ def _comparison(report: Report) -> str:
 
 
 def _sizes(report: Report) -> list[str]:
-    rows = size_rows(report)
+    rows = subnet_rows(report)
     return ["## At each size", table(list(HEADER), rows)] if rows else []
 
 

@@ -9,7 +9,7 @@ from rich.text import Text
 from compress.evaluation import skipping
 from compress.evaluation.report import Report
 from compress.evaluation.rows import comparison_rows, compression_line, condition_line
-from compress.evaluation.sizes import HEADER, size_rows
+from compress.evaluation.subnets import HEADER, subnet_rows
 
 _MOST_PROBLEMS = 10
 
@@ -57,7 +57,7 @@ def sizes_table(report: Report) -> Table:
     table = Table(title=Text("At each size"), title_style="bold", title_justify="left", header_style="bold")
     for name in HEADER:
         table.add_column(name, justify="left" if name == HEADER[1] else "right")
-    for row in size_rows(report):
+    for row in subnet_rows(report):
         table.add_row(*row)
     return table
 

@@ -14,8 +14,15 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES
 
 from compress.conformers import COMPRESSED_PREFIX, Family, family_of, part
-from compress.running.sizes import activate, depths_of, prepare_sizes_, size_at_depth, size_at_present, sizes_of
 from compress.running.skipper import Skipper, prepare_skipping_, set_skipping
+from compress.running.subnets import (
+    activate,
+    depths_of,
+    prepare_subnets_,
+    subnet_at_depth,
+    subnet_at_present,
+    subnets_of,
+)
 from compress.structure import STRUCTURE_FILE, Structure, StructureError
 from compress.surgery.slicing import shrink_
 
@@ -86,17 +93,17 @@ def _make_model_class(base: type[PreTrainedModel], config_class: type[PreTrained
             super().__init__(config, *args, **kwargs)
             shrink_(self, structure)
             prepare_skipping_(self)
-            prepare_sizes_(self)
+            prepare_subnets_(self)
 
         @property
         def sizes(self) -> dict[str, Structure]:
             """What runs at each size, the smallest first; all of the model at the last."""
-            return sizes_of(self)
+            return subnets_of(self)
 
         @property
         def size(self) -> str:
             """The size at which the model runs; the full one in a model that was just loaded."""
-            return size_at_present(self)
+            return subnet_at_present(self)
 
         def activate(self, size: str) -> None:
             """Lets the model run at another of its `sizes` from now on; nothing is copied, and no weight moves.
@@ -118,7 +125,7 @@ def _make_model_class(base: type[PreTrainedModel], config_class: type[PreTrained
         @property
         def depth(self) -> int:
             """How many blocks run, in full or in part."""
-            return sum(block is not None for block in sizes_of(self)[self.size].blocks)
+            return sum(block is not None for block in subnets_of(self)[self.size].blocks)
 
         def set_depth(self, depth: int) -> None:
             """Lets the model run with so many of its blocks from now on, one of its `depths`; see `activate`.
@@ -126,7 +133,7 @@ def _make_model_class(base: type[PreTrainedModel], config_class: type[PreTrained
             Raises:
                 SizeError: listing the depths that there are, if this is none of them.
             """
-            activate(self, size_at_depth(self, depth))
+            activate(self, subnet_at_depth(self, depth))
 
         def set_skipping(self, **changes: Any) -> None:
             """Lets a model that can skip do it by other settings from now on: `threshold`, `extension`, `first_blocks`.

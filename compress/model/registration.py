@@ -52,7 +52,7 @@ def compressed_config(
         config: of the original model, or of one that is compressed already.
         structure: refers to the original model.
         elastic: what the config of an elastic model holds beside it, which only a compressed class can be (see
-            `compress.running.sizes`).
+            `compress.running.subnets`).
         skipping: of a model that can skip, which only a compressed class can, too; None: what `structure` leaves of
             that of `config`.
     """

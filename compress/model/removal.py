@@ -15,8 +15,8 @@ from compress.conformers import block_units, blocks_of, family_of, numbered_bloc
 from compress.files.pages import give_back_when_gone
 from compress.model.following import follow_heads_
 from compress.model.registration import compressed_config, compressed_model_class
-from compress.running.sizes import names_of
 from compress.running.slimmable import PER_SIZE, make_plain_
+from compress.running.subnets import subnet_names
 from compress.structure import Structure
 from compress.surgery.slicing import assign, place_blocks_, shrink_
 from compress.surgery.unit_order import in_first_order, orders_back, reorder_, unit_orders
@@ -72,7 +72,7 @@ def rebuild(
     if consume:
         give_back_when_gone(_tensors(model).values())
     sliced = model if consume else _share(model)
-    make_plain_(sliced, None if size is None else names_of(model).index(size))
+    make_plain_(sliced, None if size is None else subnet_names(model).index(size))
     shrink_(sliced, structure)
     place_blocks_(sliced, numbered_blocks(small))
     follow_heads_(sliced, model.config, config)

@@ -7,13 +7,13 @@ from transformers import PreTrainedModel
 from compress.conformers import block_units, family_of, structure_of
 from compress.model.registration import compressed_config
 from compress.model.removal import rebuild
-from compress.running.sizes import elastic_fields
 from compress.running.skipping import Skipping, check_skipping
 from compress.running.slimmable import PER_SIZE
+from compress.running.subnets import elastic_fields
 from compress.structure import Structure
 
 
-def make(model: PreTrainedModel, skipping: Skipping) -> PreTrainedModel:
+def able_to_skip(model: PreTrainedModel, skipping: Skipping) -> PreTrainedModel:
     """Builds the form of a model that can skip; the given one stays untouched.
 
     Args:

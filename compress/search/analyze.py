@@ -31,7 +31,7 @@ from compress.files.shipped import __version__
 from compress.machine import DTYPES, find_device
 from compress.search.analysis_report import write_analysis
 from compress.search.bypass import removable
-from compress.search.fine import FineSearch, Trial, scored
+from compress.search.fine import FineSearch, ProposalTrial, scored
 from compress.search.settings import DevConfig, boundary_sample
 from compress.search.similarity import MEASURES, Measure
 from compress.training.ctc import ctc_loss
@@ -175,5 +175,5 @@ def _head(heard: _Heard, block: int, references: Sequence[str], config: DevConfi
     return _rates(scored((), references, hypotheses, config.bootstrap)) | {"block": block + 1, "ctc_loss": mean}
 
 
-def _rates(trial: Trial) -> Result:
+def _rates(trial: ProposalTrial) -> Result:
     return {"wer": trial.wer, "wer_ci95": list(trial.wer_ci95), "cer": trial.cer}

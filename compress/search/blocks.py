@@ -21,7 +21,7 @@ from compress.files.shipped import __version__
 from compress.machine import DTYPES, find_device
 from compress.search.bypass import removable, route_without, structure_without
 from compress.search.coarse import check_remove, proposal_score
-from compress.search.fine import FineSearch, Trial
+from compress.search.fine import FineSearch, ProposalTrial
 from compress.search.methods import METHODS, CoarseConfig, Outcome, Task, ranking, run_method
 from compress.search.report import write_result
 from compress.search.settings import DevConfig, boundary_sample
@@ -153,7 +153,7 @@ def _result(
     config: SearchConfig,
     model: PreTrainedModel,
     dataset: SpeechDataset,
-    whole: Trial,
+    whole: ProposalTrial,
     outcomes: Sequence[Outcome],
     task: Task,
     took: Mapping[str, float],
@@ -204,7 +204,7 @@ def _method_entry(one: Outcome) -> Result:
     } | ({"order": list(one.order)} if one.order else {})
 
 
-def _trial_entry(trial: Trial, matrix: Matrix | None) -> Result:
+def _trial_entry(trial: ProposalTrial, matrix: Matrix | None) -> Result:
     score = None if matrix is None or not trial.proposal else proposal_score(matrix, trial.proposal)
     return {
         "removed": list(trial.proposal),

@@ -30,7 +30,7 @@ Written = tuple[str, str, dict[Proposal, str]]
 
 
 @dataclass(frozen=True)
-class Trial:
+class ProposalTrial:
     """The error rates of the model without some blocks.
 
     Attributes:
@@ -96,7 +96,7 @@ class FineSearch:
         self.jobs = min(self.jobs, len(dataset))
         self.evaluations = self.block_runs = self.block_runs_alone = 0
 
-    def measure(self, proposals: Collection[Proposal]) -> list[Trial]:
+    def measure(self, proposals: Collection[Proposal]) -> list[ProposalTrial]:
         """The error rates under each proposal, in the order given; the empty proposal is the whole model."""
         self._count(proposals)
         written = self._written(tuple(proposals))
@@ -111,7 +111,7 @@ class FineSearch:
         self.block_runs += block_runs(plan_runs(proposals, blocks), blocks) if shared else alone
         self.block_runs_alone += alone
 
-    def _trial(self, proposal: Proposal, references: Sequence[str], written: Sequence[Written]) -> Trial:
+    def _trial(self, proposal: Proposal, references: Sequence[str], written: Sequence[Written]) -> ProposalTrial:
         hypotheses = [normalise(texts[proposal], self.config.normalise) for _, _, texts in written]
         return scored(proposal, references, hypotheses, self.config.bootstrap)
 
@@ -153,11 +153,11 @@ class FineSearch:
 
 def scored(
     proposal: Proposal, references: Sequence[str], hypotheses: Sequence[str], bootstrap: BootstrapConfig
-) -> Trial:
+) -> ProposalTrial:
     """The error rates of what was written under a proposal."""
     rates, counts = error_rates(references, hypotheses), count_errors(references, hypotheses)
     interval = rate_interval(counts.errors, counts.words, bootstrap)
-    return Trial(proposal, rates.wer, (interval.low, interval.high), rates.cer)
+    return ProposalTrial(proposal, rates.wer, (interval.low, interval.high), rates.cer)
 
 
 class _Once:

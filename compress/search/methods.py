@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from compress.search.coarse import BEAM, Proposal, Strategy, coarse_search
-from compress.search.fine import FineSearch, Trial
+from compress.search.fine import FineSearch, ProposalTrial
 from compress.search.similarity import Matrix
 
 logger = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ class Outcome:
     """
 
     method: str
-    trials: tuple[Trial, ...]
+    trials: tuple[ProposalTrial, ...]
     evaluations: int
     seconds: float
     block_runs: int
@@ -91,17 +91,17 @@ class Outcome:
     order: Proposal = ()
 
     @property
-    def best(self) -> Trial:
+    def best(self) -> ProposalTrial:
         """The one it chooses."""
         return self.trials[0]
 
 
-def ranking(trial: Trial) -> tuple[float, float]:
+def ranking(trial: ProposalTrial) -> tuple[float, float]:
     """Lower is better: word error rate, then character error rate."""
     return trial.wer, trial.cer
 
 
-def comflp(task: Task) -> tuple[list[Trial], Proposal]:
+def comflp(task: Task) -> tuple[list[ProposalTrial], Proposal]:
     """The `top_k` best proposals of the coarse search, measured (CoMFLP). So many evaluations at any depth."""
     proposals = coarse_search(
         task.matrix, task.remove, task.top_k, fixed=task.fixed, strategy=task.coarse.strategy, beam=task.coarse.beam
@@ -109,13 +109,13 @@ def comflp(task: Task) -> tuple[list[Trial], Proposal]:
     return task.fine.measure(proposals), ()
 
 
-def greedy(task: Task) -> tuple[list[Trial], Proposal]:
+def greedy(task: Task) -> tuple[list[ProposalTrial], Proposal]:
     """Again and again the block whose removal costs least (Lee et al. 2021, as CoMFLP's code does it).
 
     About `remove * blocks` evaluations. Of equal candidates the last block goes: later ones change least.
     """
     order: list[int] = []
-    best: Trial | None = None
+    best: ProposalTrial | None = None
     for _ in range(task.remove):
         left = [block for block in reversed(task.free) if block not in order]
         trials = task.fine.measure([tuple(sorted([*order, block])) for block in left])
@@ -125,12 +125,12 @@ def greedy(task: Task) -> tuple[list[Trial], Proposal]:
     return [best] if best else [], tuple(order)
 
 
-def every_other(task: Task) -> tuple[list[Trial], Proposal]:
+def without_every_other(task: Task) -> tuple[list[ProposalTrial], Proposal]:
     """Evenly spaced blocks, the last one among them: every second one when half of them go (Fan et al. 2020)."""
     return task.fine.measure([evenly_spaced(task.free, task.remove)]), ()
 
 
-def last(task: Task) -> tuple[list[Trial], Proposal]:
+def last(task: Task) -> tuple[list[ProposalTrial], Proposal]:
     """The last blocks."""
     return task.fine.measure([tuple(task.free[-task.remove :])]), ()
 
@@ -140,10 +140,10 @@ def evenly_spaced(free: Sequence[int], remove: int) -> Proposal:
     return tuple(free[(index + 1) * len(free) // remove - 1] for index in range(remove))
 
 
-METHODS: Mapping[str, Callable[[Task], tuple[list[Trial], Proposal]]] = {
+METHODS: Mapping[str, Callable[[Task], tuple[list[ProposalTrial], Proposal]]] = {
     "comflp": comflp,
     "greedy": greedy,
-    "every-other": every_other,
+    "every-other": without_every_other,
     "last": last,
 }
 """By name."""

@@ -94,7 +94,7 @@ class CalibrateConfig:
 
 
 @dataclass(frozen=True)
-class Trial:
+class SettingTrial:
     """One setting: the share of frames that skip, that of the MACs that is left, and the word error rate if known."""
 
     settings: Skipping
@@ -176,7 +176,7 @@ def _baseline_wer(config: CalibrateConfig) -> float:
     return Dev(config, model, load_processor(config.baseline)).wer()
 
 
-def _without(dev: Dev, known: Skipping, config: CalibrateConfig) -> tuple[float, list[Trial]]:
+def _without(dev: Dev, known: Skipping, config: CalibrateConfig) -> tuple[float, list[SettingTrial]]:
     """The error rate without skipping, and all settings that skip something, the cheapest first."""
     seen: dict[int, list[Tensor]] = {number: [] for number in known.heads}
     valid: list[Tensor] = []
@@ -197,14 +197,14 @@ def _without(dev: Dev, known: Skipping, config: CalibrateConfig) -> tuple[float,
     return before, sorted((one for one in trials if one.skipped), key=lambda one: one.macs_share)
 
 
-def _measured(dev: Dev, candidates: Sequence[Trial], before: float, increase: float) -> Iterator[Trial]:
+def _measured(dev: Dev, candidates: Sequence[SettingTrial], before: float, increase: float) -> Iterator[SettingTrial]:
     """Settings with their error rates, the cheapest first, until one holds.
 
     Where one does not hold, the highest threshold with the same first blocks and extension is measured at once; if that
     does not hold either, the others between them are left out.
     """
     careful = {_kind(trial): trial for trial in sorted(candidates, key=lambda one: one.settings.threshold)}
-    known: dict[tuple[int, int], Trial] = {}
+    known: dict[tuple[int, int], SettingTrial] = {}
     for trial in candidates:
         last = known.get(_kind(trial))
         if last and _rise(last, before) > increase:
@@ -220,20 +220,20 @@ def _measured(dev: Dev, candidates: Sequence[Trial], before: float, increase: fl
             yield known[_kind(trial)]
 
 
-def _kind(trial: Trial) -> tuple[int, int]:
+def _kind(trial: SettingTrial) -> tuple[int, int]:
     return trial.settings.first_blocks, trial.settings.extension
 
 
-def _with_rate(dev: Dev, trial: Trial, before: float) -> Trial:
+def _with_rate(dev: Dev, trial: SettingTrial, before: float) -> SettingTrial:
     required_skipper(dev.model).use(dev.model, trial.settings)
     found = replace(trial, wer=dev.wer())
     logger.info("%s", "  ".join(f"{name} {cell}" for name, cell in zip(HEADER, row(found, before), strict=True)))
     return found
 
 
-def _trial(macs: SkippingMacs, settings: Skipping, blank: Sequence[Tensor], valid: Sequence[Tensor]) -> Trial:
+def _trial(macs: SkippingMacs, settings: Skipping, blank: Sequence[Tensor], valid: Sequence[Tensor]) -> SettingTrial:
     frames = list(_frames(settings, blank, valid))
-    return Trial(settings, skipped_share(frames), macs.share(frames, settings))
+    return SettingTrial(settings, skipped_share(frames), macs.share(frames, settings))
 
 
 def _frames(settings: Skipping, blank: Sequence[Tensor], valid: Sequence[Tensor]) -> Iterator[Frames]:
@@ -242,13 +242,13 @@ def _frames(settings: Skipping, blank: Sequence[Tensor], valid: Sequence[Tensor]
         yield from (Frames(*one) for one in zip(mask.sum(1).tolist(), kept.sum(1).tolist(), strict=True))
 
 
-def _rise(trial: Trial, before: float) -> float:
+def _rise(trial: SettingTrial, before: float) -> float:
     """Percentage points, absolute; free of the rounding of fractions."""
     assert trial.wer is not None
     return round(PERCENT * (trial.wer - before), 9)
 
 
-def _chosen(measured: Sequence[Trial], before: float, config: CalibrateConfig) -> Trial:
+def _chosen(measured: Sequence[SettingTrial], before: float, config: CalibrateConfig) -> SettingTrial:
     if holding := [trial for trial in measured if _rise(trial, before) <= config.max_wer_increase]:
         return min(holding, key=lambda trial: trial.macs_share)
     if not measured:
@@ -261,11 +261,11 @@ def _chosen(measured: Sequence[Trial], before: float, config: CalibrateConfig) -
     )
 
 
-def _entry(trial: Trial) -> dict[str, Any]:
+def _entry(trial: SettingTrial) -> dict[str, Any]:
     return asdict(trial) | {"settings": write_skipping(trial.settings)}
 
 
-def row(trial: Trial, before: float) -> list[str]:
+def row(trial: SettingTrial, before: float) -> list[str]:
     """One setting for people, under `HEADER`."""
     settings = trial.settings
     wer = "" if trial.wer is None else formats.percent(trial.wer, 2)
@@ -288,7 +288,7 @@ def show(facts: dict[str, Any], out: str, console: Console | None = None) -> Non
         table.add_column(name, justify="right")
     for entry in found["trials"]:
         settings = entry["settings"] | {"heads": tuple(entry["settings"]["heads"])}
-        table.add_row(*row(Trial(**entry | {"settings": Skipping(**settings)}), found["wer_to_hold"]))
+        table.add_row(*row(SettingTrial(**entry | {"settings": Skipping(**settings)}), found["wer_to_hold"]))
     console = console or Console()
     console.print(table)
     rates = (formats.percent(found[name], 2) for name in ("wer_without", "wer_to_hold"))

@@ -16,8 +16,8 @@ from transformers import PreTrainedModel
 
 from compress.conformers import blocks_of, ctc_head, fixed_blocks, head_logits
 from compress.conformers.recording import BlockOutputs
-from compress.running.sizes import sizes_of
 from compress.running.slimmable import own_layer
+from compress.running.subnets import subnets_of
 from compress.structure import Structure
 
 TAP_DISTANCE = 3
@@ -103,7 +103,7 @@ def tappable(model: PreTrainedModel) -> range:
 
 def _places_by_last_block(model: PreTrainedModel) -> dict[int, int]:
     """The places of an elastic model's sizes, the smallest first, by the last block that runs there."""
-    return {_last_block(size): place for place, size in enumerate(sizes_of(model).values())}
+    return {_last_block(size): place for place, size in enumerate(subnets_of(model).values())}
 
 
 def _last_block(structure: Structure) -> int:

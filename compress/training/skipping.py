@@ -16,10 +16,10 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from compress.conformers import prepare_for_training, skeleton, structure_of
 from compress.model.registration import compressed_config
-from compress.model.skipping import make
-from compress.running.sizes import elastic_fields
+from compress.model.skipping import able_to_skip
 from compress.running.skipper import Skipper, skipper_of
 from compress.running.skipping import Skipping, SkippingError, check_skipping, possible_first_blocks, read_skipping
+from compress.running.subnets import elastic_fields
 from compress.training.ctc import ctc_loss
 from compress.training.distill import output_divergence
 from compress.training.inter_ctc import mean_loss
@@ -102,7 +102,7 @@ def skipping_model(model: PreTrainedModel, wanted: SkippingConfig | None) -> Pre
     """A model that can learn to skip, ready for training; the given one if that is not wanted."""
     if wanted is None:
         return model
-    found = make(model, wanted.settings(model))
+    found = able_to_skip(model, wanted.settings(model))
     prepare_for_training(found)
     return found
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from compress.elastic.supernet import History, PartMasks, Selection, SelectionConfig, unchanged_statistics
-from compress.running.sizes import activate, sizes_of
+from compress.elastic.supernet import History, PartMasks, PartSelection, SelectionConfig, unchanged_statistics
+from compress.running.subnets import activate, subnets_of
 from compress.training.ctc import ctc_loss
 from compress.training.distill import output_divergence
 from compress.training.loop.noise import Noise
@@ -61,7 +61,7 @@ class JointConfig:
 
     @property
     def own(self) -> tuple[str, ...]:
-        """What each size has of its own, in the terms of `compress.elastic.make`."""
+        """What each size has of its own, in the terms of `compress.elastic.make_elastic`."""
         wanted = {"head": self.heads, "norm": self.norms}
         return tuple(name for name, kind in wanted.items() if kind == "separate")
 
@@ -136,7 +136,7 @@ class SelectionNet(StageNet):
         history: how parts have left.
     """
 
-    def __init__(self, model: PreTrainedModel, selection: Selection, config: SelectionConfig) -> None:
+    def __init__(self, model: PreTrainedModel, selection: PartSelection, config: SelectionConfig) -> None:
         super().__init__(model)
         self.selection, self.config, self.history = selection, config, History(len(selection.parts))
         self._masks = PartMasks(model, selection.parts)
@@ -205,7 +205,7 @@ class JointNet(StageNet):
     def __init__(self, model: PreTrainedModel, config: JointConfig, seed: int) -> None:
         super().__init__(model)
         self.config, self.noise = config, Noise(seed)
-        self.names, (smallest, *_) = zip(*sizes_of(model).items(), strict=True)
+        self.names, (smallest, *_) = zip(*subnets_of(model).items(), strict=True)
         self.stochastic = StochasticModules(model, lacking(model, smallest), config.stochastic_depth)
         self.running, self._seeds = self.names[-1:], [0]
 

@@ -16,11 +16,11 @@ from compress.cli import main
 from compress.conformers import block_units, blocks_of, family_of, fixed_blocks, structure_of
 from compress.cost import cost_table
 from compress.deciding.gates import GateConfig, Gates
-from compress.elastic import extract, make, standalone, structure_at
+from compress.elastic import extract, make_elastic, standalone, structure_at
 from compress.model.registration import compressed_config
 from compress.model.removal import remove
-from compress.running.sizes import OWN, SizeError
 from compress.running.slimmable import SizedPart
+from compress.running.subnets import OWN, SizeError
 from compress.structure import MODULES, Block, Kept, Structure, StructureError
 from tests.helpers.routes import processor_for
 from tests.helpers.tiny import CTC_MODELS, batch, parakeet
@@ -68,8 +68,8 @@ def test_every_size_equals_the_extracted_model(name: str, tmp_path: Path) -> Non
     original = CTC_MODELS[name]()
     sizes, inputs = nested(original, seed=len(name)), batch(original)
     expected = {size: remove(original, sizes[size]) for size in SIZES}
-    made = make(original, sizes)
-    shaken(make(original, sizes, OWN)).save_pretrained(tmp_path)
+    made = make_elastic(original, sizes)
+    shaken(make_elastic(original, sizes, OWN)).save_pretrained(tmp_path)
     loaded = AutoModelForCTC.from_pretrained(tmp_path)
     weights = {key: tensor.clone() for key, tensor in made.state_dict().items()}
     with torch.no_grad():
@@ -92,9 +92,9 @@ def test_what_is_extracted_is_what_removal_gives(name: str) -> None:
     """To the last bit, in the first order of units, and its Structure says so: also of an elastic model made anew."""
     original = CTC_MODELS[name]()
     sizes = nested(original, seed=len(name))
-    first = make(original, sizes)
+    first = make_elastic(original, sizes)
     other = {name: structure for name, structure in nested(first, seed=1).items() if any(structure.blocks)}
-    again = make(first, other)
+    again = make_elastic(first, other)
     whole = Structure.full(family_of(original).name, len(blocks_of(original)))
     ways = [(first, size, remove(original, sizes[size])) for size in SIZES]
     ways += [(again, size, remove(first, other[size])) for size in other]
@@ -114,15 +114,15 @@ def _assert_same(one: PreTrainedModel, other: PreTrainedModel) -> None:
 
 
 def test_an_order_of_units_that_is_none_is_refused() -> None:
-    made = make(parakeet(), nested(parakeet()))
+    made = make_elastic(parakeet(), nested(parakeet()))
     made.config.unit_order[1] = {"ffn2": [0, 0, 1]}
     with pytest.raises(StructureError, match=r"unit_order\[1\].ffn2 must hold every unit from 0 once"):
         standalone(made, "small")
 
 
 def test_layers_of_their_own_are_used_and_saved() -> None:
-    model = shaken(make(parakeet(), nested(parakeet()), OWN))
-    plain, inputs = make(parakeet(), nested(parakeet())), batch(model)
+    model = shaken(make_elastic(parakeet(), nested(parakeet()), OWN))
+    plain, inputs = make_elastic(parakeet(), nested(parakeet())), batch(model)
     norms = [layer for layer in model.modules() if type(layer).__name__ == "BatchNorm1d"]
     assert len(model.ctc_head.per_size) == len(SIZES)
     assert len(norms) == (1 + len(SIZES)) * len(blocks_of(model)) + len(_norms_outside(model))
@@ -141,7 +141,7 @@ def test_gradients_reach_the_shared_weights_where_the_size_runs() -> None:
     """They are those of the standalone model, put at the places of its units, and zero elsewhere."""
     model = parakeet()
     structure = Structure("parakeet", (Block(ffn1=tuple(range(16)), attention=(0, 1), conv=None), Block(), Block()))
-    made = make(model, {"small": structure})
+    made = make_elastic(model, {"small": structure})
     made.activate("small")
     small = remove(model, structure)
     for one in (made, small):
@@ -162,7 +162,10 @@ def test_a_size_equals_closed_gates() -> None:
     """The same Structure as masks, as a view and as removal: three ways to one function."""
     model = parakeet()
     structure = nested(model)["middle"]
-    made, gates = make(model, {"middle": structure}), Gates(model, GateConfig(units=("module", "head", "ffn_unit")))
+    made, gates = (
+        make_elastic(model, {"middle": structure}),
+        Gates(model, GateConfig(units=("module", "head", "ffn_unit"))),
+    )
     made.activate("middle")
     with torch.no_grad():
         viewed = made(**batch(model)).logits
@@ -174,7 +177,7 @@ def test_a_size_equals_closed_gates() -> None:
 
 def test_switching_sets_one_number_and_nothing_else() -> None:
     """Whatever the size of the model: no part of it gets or loses anything, and all of them see the same number."""
-    made = make(parakeet(), nested(parakeet()), OWN)
+    made = make_elastic(parakeet(), nested(parakeet()), OWN)
     before = [dict(vars(part)) for part in made.modules()]
     sized = [part for part in made.modules() if isinstance(part, SizedPart)]
     assert {id(part.running) for part in sized} == {id(made.running)}
@@ -187,7 +190,7 @@ def test_switching_sets_one_number_and_nothing_else() -> None:
 
 
 def test_compiled_it_follows_the_size() -> None:
-    made, inputs = make(parakeet(), nested(parakeet()), OWN), batch(parakeet())
+    made, inputs = make_elastic(parakeet(), nested(parakeet()), OWN), batch(parakeet())
     compiled = torch.compile(made, backend="eager", fullgraph=True)
     with torch.no_grad():
         for size in ("3", "small", "middle", "small"):
@@ -197,7 +200,7 @@ def test_compiled_it_follows_the_size() -> None:
 
 
 def test_autocast() -> None:
-    made, inputs = make(parakeet(), nested(parakeet())), batch(parakeet())
+    made, inputs = make_elastic(parakeet(), nested(parakeet())), batch(parakeet())
     made.activate("small")
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(made(**inputs).logits, standalone(made, "small")(**inputs).logits)
@@ -206,16 +209,16 @@ def test_autocast() -> None:
 def test_a_compressed_model_gets_sizes_and_an_elastic_one_other_sizes() -> None:
     model = remove(parakeet(), Structure("parakeet", (Block(ffn1=(3, 5, 9), conv=None), None, Block(attention=(1, 2)))))
     sizes = {"half": Structure("parakeet", (Block(ffn1=(1, 2)), Block(attention=(1,), ffn2=None)))}
-    made, inputs = make(model, sizes, OWN), batch(model)
+    made, inputs = make_elastic(model, sizes, OWN), batch(model)
     with torch.no_grad():
-        for one in (made, make(made, {"half": made.sizes["half"]})):
+        for one in (made, make_elastic(made, {"half": made.sizes["half"]})):
             one.activate("half")
             torch.testing.assert_close(one(**inputs).logits, remove(model, sizes["half"])(**inputs).logits)
     assert structure_of(standalone(made, "2")) == structure_of(model)
 
 
 def test_it_is_compressed_as_the_model_that_it_is_in_full() -> None:
-    made = make(parakeet(), nested(parakeet()), OWN)
+    made = make_elastic(parakeet(), nested(parakeet()), OWN)
     made.activate("small")
     tables = [cost_table(config) for config in (made.config, compressed_config(made.config, structure_of(made)))]
     assert [replace(table, unused=int) for table in tables] == [replace(tables[0], unused=int)] * 2
@@ -226,13 +229,13 @@ def test_it_is_compressed_as_the_model_that_it_is_in_full() -> None:
 
 
 def test_unknown_sizes_and_own_layers_are_refused() -> None:
-    made = make(parakeet(), nested(parakeet()))
+    made = make_elastic(parakeet(), nested(parakeet()))
     with pytest.raises(SizeError, match="runs at size small, middle, 3, not at '33%'"):
         made.activate("33%")
     with pytest.raises(SizeError, match="has no size 33%: its sizes are small, middle, 3"):
         structure_at(made, "33%")
     with pytest.raises(ValueError, match=r"own_by_size names \['heads'\]"):
-        make(parakeet(), nested(parakeet()), ("heads",))
+        make_elastic(parakeet(), nested(parakeet()), ("heads",))
 
 
 def test_a_named_size_is_made_and_extracted_by_the_command_line(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from transformers import AutoModelForCTC, PreTrainedModel, pipeline
 
 import compress
 from compress.conformers import family_of
-from compress.elastic import ElasticConfig, make, rule_structures, structure_at
+from compress.elastic import ElasticConfig, make_elastic, rule_structures, structure_at
 from compress.model.removal import remove
-from compress.running.sizes import SizeError, depths_of
+from compress.running.subnets import SizeError, depths_of
 from compress.structure import Block, Structure, StructureError
 from tests.helpers.tiny import BLOCKS, CTC_MODELS, OTHER_MODELS, batch, granite_speech5, parakeet
 
@@ -24,7 +24,7 @@ ALL = tuple(range(BLOCKS))
 
 
 def elastic(model: PreTrainedModel) -> PreTrainedModel:
-    return make(model, rule_structures(model, ElasticConfig(depths=(1, 2))))
+    return make_elastic(model, rule_structures(model, ElasticConfig(depths=(1, 2))))
 
 
 @pytest.fixture(autouse=True)
@@ -107,7 +107,7 @@ def test_a_compressed_model_becomes_elastic(name: str) -> None:
     family = family_of(model).name
     for first in (Block(ffn1=(0, 3, 4)), Block()):
         small = remove(model, Structure(family, (first, None, Block())))
-        made = make(small, {"1": Structure(family, (Block(), None))})
+        made = make_elastic(small, {"1": Structure(family, (Block(), None))})
         inputs = batch(model)
         torch.testing.assert_close(made(**inputs).logits, small(**inputs).logits, rtol=0, atol=1e-6)
         made.set_depth(1)
@@ -146,13 +146,13 @@ def test_an_unknown_depth_is_refused_with_those_there_are() -> None:
 )
 def test_structures_that_are_no_sizes_are_refused(structures: dict, message: str) -> None:  # type: ignore[type-arg]
     with pytest.raises(ValueError, match=message):
-        make(parakeet(), {size: Structure("parakeet", blocks) for size, blocks in structures.items()})
+        make_elastic(parakeet(), {size: Structure("parakeet", blocks) for size, blocks in structures.items()})
 
 
 def test_blocks_that_change_the_frame_rate_always_run() -> None:
     model = granite_speech5()
     with pytest.raises(StructureError, match=r"leaves out blocks \[0\]"):
-        make(model, {"1": Structure("granite_speech5", (None, Block(), None))})
+        make_elastic(model, {"1": Structure("granite_speech5", (None, Block(), None))})
     kept = rule_structures(model, ElasticConfig(depths=(1, 2)))
     assert kept["1"].blocks == (Block(), None, None)
     assert kept["2"].blocks == (Block(), None, Block())
@@ -165,7 +165,7 @@ def two(blocks: object) -> list[dict[str, object]]:
 def test_models_without_a_ctc_head_are_refused() -> None:
     model = OTHER_MODELS["parakeet_tdt"]()
     with pytest.raises(StructureError, match="parakeet_tdt cannot be elastic"):
-        make(model, {"1": Structure("parakeet_tdt", (Block(), None, None))})
+        make_elastic(model, {"1": Structure("parakeet_tdt", (Block(), None, None))})
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,10 @@ from transformers import PreTrainedModel
 
 from compress.checkpoint import load_model, save
 from compress.conformers import block_units, ctc_head, family_of, fixed_blocks
-from compress.elastic import make as make_elastic
-from compress.elastic import rule_structures
+from compress.elastic import make_elastic, rule_structures
 from compress.elastic.rules import ElasticConfig
 from compress.model.removal import remove
-from compress.model.skipping import make
+from compress.model.skipping import able_to_skip
 from compress.running.skipper import HEADS, skipper_of
 from compress.running.skipping import Skipping, SkippingError, possible_first_blocks, read_skipping, skipping_left
 from compress.search.bypass import route_without
@@ -40,7 +39,7 @@ def shaken(model: PreTrainedModel, seed: int = 5) -> PreTrainedModel:
 def skipping(name: str, **more: Any) -> PreTrainedModel:
     model = CTC_MODELS[name]()
     possible = tuple(possible_first_blocks(model))
-    return shaken(make(model, Skipping(possible[-1], heads=possible, **more)))
+    return shaken(able_to_skip(model, Skipping(possible[-1], heads=possible, **more)))
 
 
 @pytest.mark.parametrize("name", CTC_MODELS)
@@ -49,7 +48,7 @@ def test_masked_equals_removed(name: str) -> None:
     structure = random_structure(CTC_MODELS[name](), 3, drop_blocks=False)
     model = skipping(name)
     small = remove(model, structure)
-    again = make(remove(CTC_MODELS[name](), structure), skipper(model).settings)
+    again = able_to_skip(remove(CTC_MODELS[name](), structure), skipper(model).settings)
     again.get_submodule(HEADS).load_state_dict(model.get_submodule(HEADS).state_dict())
     inputs = batch(model)
     halved(small, inputs)
@@ -125,13 +124,13 @@ def test_skipping_added_to_an_elastic_model_keeps_what_each_size_has_of_its_own(
         for name, tensor in elastic.named_parameters():
             if ".per_size." in name:
                 tensor.mul_(1.1)
-    both = make(elastic, Skipping(1, 1.0, heads=(1,), factorised=False))
+    both = able_to_skip(elastic, Skipping(1, 1.0, heads=(1,), factorised=False))
     inputs = batch(elastic)
     for size in elastic.sizes:
         elastic.activate(size)
         both.activate(size)
         assert torch.equal(logits(both, inputs), logits(elastic, inputs))
-    shared = make(elastic, Skipping(2, 0.0, heads=(2,), own_heads=False, factorised=True))
+    shared = able_to_skip(elastic, Skipping(2, 0.0, heads=(2,), own_heads=False, factorised=True))
     for size in elastic.sizes:
         shared.activate(size)
         assert logits(shared, inputs).isfinite().all()
@@ -139,9 +138,9 @@ def test_skipping_added_to_an_elastic_model_keeps_what_each_size_has_of_its_own(
 
 def test_one_more_head_leaves_those_that_there_are() -> None:
     model = skipping("parakeet")
-    fewer = make(model, Skipping(2, heads=(2,)))
+    fewer = able_to_skip(model, Skipping(2, heads=(2,)))
     assert torch.equal(getattr(fewer, HEADS)[0].weight, getattr(model, HEADS)[1].weight)
-    more = make(fewer, Skipping(2, heads=(1, 2)))
+    more = able_to_skip(fewer, Skipping(2, heads=(1, 2)))
     assert torch.equal(getattr(more, HEADS)[1].weight, getattr(model, HEADS)[1].weight)
     assert torch.equal(getattr(more, HEADS)[0].weight, ctc_head(model).weight)
 

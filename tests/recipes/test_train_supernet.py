@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from compress.checkpoint import load_model, load_processor, save
 from compress.elastic import standalone
-from compress.model.skipping import make as make_skipping
+from compress.model.skipping import able_to_skip
 from compress.running.skipping import Skipping
 from compress.structure import Structure
 from tests.helpers.launching import TINY, TORCHRUN, done, launch, metrics, run_here, speech_and_config
@@ -227,7 +227,7 @@ def test_a_checkpoint_becomes_a_supernet(config: Path, finished: Path, tmp_path:
 def test_a_checkpoint_that_skips_is_refused(config: Path, finished: Path, tmp_path: Path) -> None:
     elastic = load_model(str(finished / "best"))
     save(
-        make_skipping(elastic, Skipping(first_blocks=1, heads=(1,))),
+        able_to_skip(elastic, Skipping(first_blocks=1, heads=(1,))),
         load_processor(str(finished / "best")),
         tmp_path / "skips",
     )

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from compress.conformers import blocks_of, family_of, frame_lengths, head_logits
 from compress.conformers.recording import BlockOutputs
-from compress.model.skipping import make
+from compress.model.skipping import able_to_skip
 from compress.running.skipper import Skipper, intermediate_logits, skipper_of, without_skipping
 from compress.running.skipping import Skipping, SkippingError, possible_first_blocks
 from compress.training.distill import DistillConfig, LayerDistance
@@ -26,7 +26,7 @@ EXACT, OTHER_SHAPES = 0, 2e-6
 def skipping(name: str, threshold: float = 0.95, **more: Any) -> PreTrainedModel:
     model = CTC_MODELS[name]()
     first = possible_first_blocks(model).start
-    return make(model, Skipping(first, threshold, heads=(first,), **more))
+    return able_to_skip(model, Skipping(first, threshold, heads=(first,), **more))
 
 
 def skipper(model: PreTrainedModel) -> Skipper:
@@ -162,7 +162,7 @@ def test_one_frame_utterances(name: str) -> None:
 def test_an_utterance_of_which_nothing_is_kept_beside_one_of_which_all_is() -> None:
     model = skipping("parakeet", 0.5)
     inputs = batch(model)
-    full = logits(make(parakeet(), Skipping(1, 1.0, heads=(1,))), inputs)
+    full = logits(able_to_skip(parakeet(), Skipping(1, 1.0, heads=(1,))), inputs)
     seen, valid = skipper(model), torch.arange(24) < torch.tensor([[24], [15]])
     kept = valid.clone()
     kept[0] = False
@@ -238,17 +238,17 @@ def test_layers_of_a_student_that_skips_are_compared_on_the_kept_frames() -> Non
 
 def test_what_cannot_skip_says_why() -> None:
     with pytest.raises(SkippingError, match="is from 1 to 2"):
-        make(parakeet(), Skipping(3, heads=(3,)))
+        able_to_skip(parakeet(), Skipping(3, heads=(3,)))
     with pytest.raises(ValueError, match="has no CTC head"):
-        make(canary(), Skipping(1, heads=(1,)))
+        able_to_skip(canary(), Skipping(1, heads=(1,)))
     with pytest.raises(SkippingError, match=r"recipes/train.py --skipping.first_blocks \[2\]"):
-        make(parakeet(), Skipping(1, heads=(1,))).set_skipping(first_blocks=2)
+        able_to_skip(parakeet(), Skipping(1, heads=(1,))).set_skipping(first_blocks=2)
     with pytest.raises(SkippingError, match=r"is a probability from 0 to 1, got 1\.5"):
-        make(parakeet(), Skipping(1, heads=(1,))).set_skipping(threshold=1.5)
+        able_to_skip(parakeet(), Skipping(1, heads=(1,))).set_skipping(threshold=1.5)
     adapted = wav2vec2_bert("relative")
     adapted.wav2vec2_bert.intermediate_ffn = torch.nn.Identity()
     with pytest.raises(ValueError, match="Use a model without an adapter"):
-        make(adapted, Skipping(1, heads=(1,)))
+        able_to_skip(adapted, Skipping(1, heads=(1,)))
 
 
 def test_the_frame_rate_limits_the_first_blocks() -> None:

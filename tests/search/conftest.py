@@ -14,7 +14,7 @@ import torch
 from compress.checkpoint import load_processor, save
 from compress.conformers.recording import BlockOutputs
 from compress.data import extract_features, feature_extractor_of
-from compress.model.skipping import make
+from compress.model.skipping import able_to_skip
 from compress.running.skipping import Skipping
 from compress.training.tokens import TokensConfig, build_processor
 from tests.helpers import tiny
@@ -63,7 +63,7 @@ def parakeet(checkpoint: Callable[[str, Any], str]) -> str:
 @pytest.fixture(scope="session")
 def skips(checkpoint: Callable[[str, Any], str], parakeet: str, speech: Path) -> str:
     """A Parakeet with heads behind blocks 1 and 2, each of which is sure that half of the frames are blank."""
-    model = make(tiny.parakeet(), Skipping(2, 1.0, 0, heads=(1, 2), factorised=True))
+    model = able_to_skip(tiny.parakeet(), Skipping(2, 1.0, 0, heads=(1, 2), factorised=True))
     samples, rate = soundfile.read(speech / "dev" / "9.wav", dtype="float32")
     outputs, blank = BlockOutputs(model, [0, 1]), int(model.config.pad_token_id)
     with torch.no_grad():

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import compress
 from compress.conformers import blocks_of, fixed_blocks, frame_outputs
-from compress.model.skipping import make
+from compress.model.skipping import able_to_skip
 from compress.running.skipping import Skipping
 from compress.search import removable, reuse, structure_without, without_blocks
 from compress.search.bypass import route_without
@@ -175,7 +175,7 @@ def test_the_model_is_put_back_after_an_error() -> None:
 def test_a_model_that_skips_does_not_skip_while_blocks_are_left_out() -> None:
     """Whatever stands before and behind the gap: what comes out is what the plain model without the block gives."""
     plain = tiny.parakeet()
-    model, inputs = make(plain, Skipping(1, 0.0, heads=(1,))), tiny.batch(plain)
+    model, inputs = able_to_skip(plain, Skipping(1, 0.0, heads=(1,))), tiny.batch(plain)
     for number in (1, 2, 3):
         with without_blocks(model, (number,)), without_blocks(plain, (number,)), torch.no_grad():
             assert torch.equal(model(**inputs).logits, plain(**inputs).logits)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from compress.search import Proposal
-from compress.search.fine import Trial
+from compress.search.fine import ProposalTrial
 from compress.search.methods import METHODS, Task, evenly_spaced, run_method
 
 
@@ -19,9 +19,9 @@ class Known:
     def __init__(self, cost: Callable[[Proposal], float]) -> None:
         self.cost, self.evaluations, self.block_runs, self.block_runs_alone = cost, 0, 0, 0
 
-    def measure(self, proposals: Collection[Proposal]) -> list[Trial]:
+    def measure(self, proposals: Collection[Proposal]) -> list[ProposalTrial]:
         self.evaluations += len(proposals)
-        return [Trial(one, self.cost(one), (0.0, 1.0), 0.0) for one in proposals]
+        return [ProposalTrial(one, self.cost(one), (0.0, 1.0), 0.0) for one in proposals]
 
 
 def task(blocks: int, remove: int, cost: Callable[[Proposal], float] = lambda one: 0.0, **more: Any) -> Task:

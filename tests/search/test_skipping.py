@@ -14,7 +14,7 @@ from compress.cli import main
 from compress.conformers import blocks_of
 from compress.cost import size_of
 from compress.data import BatchConfig, SpeechConfig
-from compress.model.skipping import make
+from compress.model.skipping import able_to_skip
 from compress.running.skipping import Skipping, SkippingError, read_skipping
 from compress.running.usage import Frames, SkippingMacs, frames_of_last_pass, skipped_share
 from compress.search.skipping import CalibrateConfig, Dev, calibrate
@@ -150,7 +150,7 @@ def test_senseless_options_are_refused(wrong: dict[str, Any], message: str) -> N
 
 
 def test_macs_are_those_of_the_gathered_sequences() -> None:
-    model = make(tiny.parakeet(), Skipping(1, heads=(1,), own_heads=True))
+    model = able_to_skip(tiny.parakeet(), Skipping(1, heads=(1,), own_heads=True))
     macs, size = SkippingMacs(model), size_of(model, 4.0)
     frames = 100  # 4 seconds
     assert macs.full(frames) == pytest.approx(size.macs, rel=1e-6)
@@ -168,7 +168,7 @@ def test_macs_are_those_of_the_gathered_sequences() -> None:
 def test_the_share_is_that_of_all_frames() -> None:
     assert skipped_share([Frames(10, 5), Frames(30, 30)]) == pytest.approx(5 / 40)
     with pytest.raises(ValueError, match="its threshold is 1"):
-        frames_of_last_pass(make(tiny.parakeet(), Skipping(1, 1.0, heads=(1,))))
+        frames_of_last_pass(able_to_skip(tiny.parakeet(), Skipping(1, 1.0, heads=(1,))))
 
 
 @pytest.fixture(scope="module")

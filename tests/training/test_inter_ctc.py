@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from compress.conformers import ctc_head, frame_mask
-from compress.elastic import ElasticConfig, make, rule_structures
+from compress.elastic import ElasticConfig, make_elastic, rule_structures
 from compress.model.removal import remove
 from compress.structure import Block, Structure
 from compress.training.ctc import ctc_loss
@@ -71,7 +71,7 @@ def test_separate_heads_go_to_the_sizes_that_end_where_they_are() -> None:
     assert one_tap.heads_of(depths) == dict.fromkeys(depths, one_tap.heads[0])
     assert InterCtc(model, InterCtcConfig(blocks=(0,)), new=True).heads_of(depths) == {}
 
-    inputs, elastic = batch(model), make(model, depths, heads=heads)
+    inputs, elastic = batch(model), make_elastic(model, depths, heads=heads)
     with torch.no_grad():
         recogniser = Recogniser(model, inter_ctc=InterCtcConfig(blocks=(0, 1), heads="separate"))
         recogniser.inter_ctc = inter_ctc

@@ -8,11 +8,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from compress.conformers import blocks_of, frame_mask, prepare_for_training, structure_of
-from compress.elastic import make as make_elastic
-from compress.elastic import rule_structures
+from compress.elastic import make_elastic, rule_structures
 from compress.elastic.rules import ElasticConfig
 from compress.model.removal import remove
-from compress.model.skipping import make
+from compress.model.skipping import able_to_skip
 from compress.running.skipper import HEADS, skipper_of
 from compress.running.skipping import Skipping, SkippingError, read_skipping
 from compress.training.ctc import ctc_loss
@@ -118,7 +117,7 @@ def test_in_training_an_utterance_without_spikes_keeps_all_frames() -> None:
 
 
 def test_each_batch_skips_behind_one_of_the_heads_or_not_at_all_and_resumes_exactly() -> None:
-    model = make(parakeet(), Skipping(2, heads=(1, 2)))
+    model = able_to_skip(parakeet(), Skipping(2, heads=(1, 2)))
     objective = SkippingObjective(model, SkippingConfig(simulated=0.7), seed=3)
 
     def drawn(one: SkippingObjective) -> int | None:
@@ -147,7 +146,7 @@ def test_in_eval_mode_the_chosen_head_decides_whatever_training_drew() -> None:
 
 def test_what_is_null_is_as_the_checkpoint_has_it() -> None:
     known = Skipping(2, 0.8, 3, heads=(1, 2), own_heads=False, factorised=True)
-    model = make(parakeet(), known)
+    model = able_to_skip(parakeet(), known)
     assert SkippingConfig().settings(model) == known
     assert SkippingConfig(threshold=0.9, first_blocks=(2,)).settings(model) == Skipping(
         2, 0.9, 3, heads=(2,), own_heads=False, factorised=True
@@ -158,7 +157,7 @@ def test_what_is_null_is_as_the_checkpoint_has_it() -> None:
 
 
 def test_a_checkpoint_that_skips_goes_on_learning_it_by_itself() -> None:
-    model = make(parakeet(), Skipping(1, heads=(1,)))
+    model = able_to_skip(parakeet(), Skipping(1, heads=(1,)))
     prepare_for_training(model, dropout=0.0)  # no layerdrop: each block runs
     one = Recogniser(model.train())
     losses, _ = loss_of(one, batch(one.model))
@@ -195,7 +194,7 @@ def test_gradient_checkpointing_gives_the_same_gradients() -> None:
 
 
 def test_what_is_refused() -> None:
-    model = make(parakeet(), Skipping(1, heads=(1,)))
+    model = able_to_skip(parakeet(), Skipping(1, heads=(1,)))
     with pytest.raises(ValueError, match="set inter_ctc to null"):
         Recogniser(model, inter_ctc=InterCtcConfig(blocks=(1,)))
     with pytest.raises(SkippingError, match="is from 1 to 2"):

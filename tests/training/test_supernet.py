@@ -15,11 +15,11 @@ from torch import Tensor
 import compress
 from compress.conformers import frame_mask, prepare_for_training
 from compress.data import Batch
-from compress.elastic import make, standalone
-from compress.elastic.supernet import PartsConfig, SelectionConfig, SizesConfig, make_selection, make_sizes, parts_of
+from compress.elastic import make_elastic, standalone
+from compress.elastic.supernet import PartsConfig, SelectionConfig, SizesConfig, make_selection, make_subnets, parts_of
 from compress.elastic.supernet.ortho_softmax import OrthoSoftmaxConfig
 from compress.elastic.supernet.top_k import TopKConfig
-from compress.running.sizes import sizes_of
+from compress.running.subnets import subnets_of
 from compress.training.ctc import ctc_loss
 from compress.training.loop.finite import FiniteGuard
 from compress.training.recogniser import to_minimise
@@ -34,14 +34,14 @@ FAMILIES = pytest.mark.parametrize("name", {name.partition("-")[0]: name for nam
 def selecting(model: Any, config: SelectionConfig, parts: tuple[int, ...] = (8, 5, 2)) -> SelectionNet:
     prepare_for_training(model, dropout=0.0)
     asked = SizesConfig(parts=parts)
-    sizes = make_sizes(asked, parts_of(model, PartsConfig("module"), asked.table(model.config)))
+    sizes = make_subnets(asked, parts_of(model, PartsConfig("module"), asked.table(model.config)))
     return SelectionNet(model.train(), make_selection(config, sizes, 10, seed=0), config)
 
 
 def joint(model: Any, config: JointConfig, parts: tuple[int, ...] = (8, 5, 2)) -> JointNet:
     asked = SizesConfig(parts=parts)
-    sizes = make_sizes(asked, parts_of(model, PartsConfig("module"), asked.table(model.config)))
-    elastic = make(model, sizes.structures(list(range(len(sizes.parts)))), own=config.own)
+    sizes = make_subnets(asked, parts_of(model, PartsConfig("module"), asked.table(model.config)))
+    elastic = make_elastic(model, sizes.structures(list(range(len(sizes.parts)))), own=config.own)
     prepare_for_training(elastic, dropout=0.0)
     return JointNet(elastic.train(), config, seed=0)
 
@@ -145,7 +145,7 @@ def test_the_second_stage_runs_each_size_as_the_elastic_model_does(name: str) ->
 
 def test_what_the_smallest_size_lacks_is_left_out_now_and_then() -> None:
     net = joint(parakeet(), JointConfig(stochastic_depth=0.5))
-    smallest = sizes_of(net.model)[net.names[0]]
+    smallest = subnets_of(net.model)[net.names[0]]
     absent = [(b, name) for b, block in enumerate(smallest.blocks) if block for name, kept in block.items() if not kept]
     assert net.stochastic.always == dict.fromkeys(absent, 0)
     assert len(absent) == 12 - 2
@@ -171,9 +171,9 @@ def test_without_all_that_it_lacks_every_size_is_the_smallest(name: str) -> None
     """Also where the smallest size keeps some chunks and heads of a module."""
     model = CTC_MODELS[name]()
     asked = SizesConfig(parts=(10, 6))
-    sizes = make_sizes(asked, parts_of(model, PartsConfig("component", ffn_chunks=2)))
+    sizes = make_subnets(asked, parts_of(model, PartsConfig("component", ffn_chunks=2)))
     order = torch.randperm(len(sizes.parts), generator=torch.Generator().manual_seed(2)).tolist()
-    elastic = make(model, sizes.structures(order))
+    elastic = make_elastic(model, sizes.structures(order))
     prepare_for_training(elastic, dropout=0.0)
     net = JointNet(elastic.train(), JointConfig(stochastic_depth=1 - 1e-6), seed=0)
     counts = set(net.stochastic.always.values())
@@ -232,11 +232,11 @@ def test_a_pruned_model_becomes_a_supernet() -> None:
     model = compress.remove(parakeet(), random_structure(parakeet(), 3))
     prepare_for_training(model, dropout=0.0)
     asked = SizesConfig(params=("90%", "70%"))
-    sizes = make_sizes(asked, parts_of(model, PartsConfig("component"), asked.table(model.config)))
+    sizes = make_subnets(asked, parts_of(model, PartsConfig("component"), asked.table(model.config)))
     config = SelectionConfig()
     net = SelectionNet(model.train(), make_selection(config, sizes, 10, seed=0), config)
     to_minimise(losses_of(net)).backward()
-    elastic = make(net.detach(), sizes.structures(net.selection.ranking()), own=JointConfig().own)
+    elastic = make_elastic(net.detach(), sizes.structures(net.selection.ranking()), own=JointConfig().own)
     prepare_for_training(elastic, dropout=0.0)
     both = JointNet(elastic.train(), JointConfig(), seed=0)
     to_minimise(losses_of(both)).backward()

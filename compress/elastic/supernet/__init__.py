@@ -7,21 +7,21 @@ from compress.elastic.supernet.history import History
 from compress.elastic.supernet.masks import PartMasks, unchanged_statistics
 from compress.elastic.supernet.methods import SelectionConfig, make_selection
 from compress.elastic.supernet.parts import Part, Parts, PartsConfig, parts_of
-from compress.elastic.supernet.selection import Selection
-from compress.elastic.supernet.sizes import Sizes, SizesConfig, make_sizes
+from compress.elastic.supernet.selection import PartSelection
+from compress.elastic.supernet.subnets import SizesConfig, Subnets, make_subnets
 
 __all__ = [
     "History",
     "Part",
     "PartMasks",
+    "PartSelection",
     "Parts",
     "PartsConfig",
-    "Selection",
     "SelectionConfig",
-    "Sizes",
     "SizesConfig",
+    "Subnets",
     "make_selection",
-    "make_sizes",
+    "make_subnets",
     "parts_of",
     "unchanged_statistics",
 ]

@@ -9,8 +9,8 @@ from typing import Literal, get_args
 from compress.elastic.supernet.orders import every_other_block, random_order
 from compress.elastic.supernet.ortho_softmax import OrthoSoftmax, OrthoSoftmaxConfig
 from compress.elastic.supernet.parts import Parts
-from compress.elastic.supernet.selection import Selection
-from compress.elastic.supernet.sizes import Sizes
+from compress.elastic.supernet.selection import PartSelection
+from compress.elastic.supernet.subnets import Subnets
 from compress.elastic.supernet.top_k import FixedOrder, TopK, TopKConfig
 from compress.elastic.supernet.zero_out import ZeroOut, ZeroOutConfig
 
@@ -69,7 +69,7 @@ class SelectionConfig:
         return 1.0 if self.method == "ortho_softmax" and self.ortho_softmax.focal else 0.3
 
 
-def make_selection(config: SelectionConfig, sizes: Sizes, steps: int, seed: int) -> Selection:
+def make_selection(config: SelectionConfig, sizes: Subnets, steps: int, seed: int) -> PartSelection:
     """The selection that a config names.
 
     Args:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from compress.elastic.supernet.selection import Selection
-from compress.elastic.supernet.sizes import Sizes
+from compress.elastic.supernet.selection import PartSelection
+from compress.elastic.supernet.subnets import Subnets
 
 SPREAD = 0.01
 """Deviation of the scores at the start: rows that began alike would stay alike."""
@@ -52,7 +52,7 @@ class OrthoSoftmaxConfig:
             )
 
 
-class OrthoSoftmax(Selection):
+class OrthoSoftmax(PartSelection):
     """OrthoSoftmax.
 
     The sub-net of a step has one of the sizes below the full one, drawn from the seed and the step.
@@ -69,7 +69,7 @@ class OrthoSoftmax(Selection):
 
     costs: Tensor
 
-    def __init__(self, sizes: Sizes, steps: int, config: OrthoSoftmaxConfig, seed: int) -> None:
+    def __init__(self, sizes: Subnets, steps: int, config: OrthoSoftmaxConfig, seed: int) -> None:
         super().__init__(sizes, steps)
         self.config, self.seed = config, seed
         generator = torch.Generator().manual_seed(seed)
@@ -83,7 +83,7 @@ class OrthoSoftmax(Selection):
         return (self.scores / max(lowest, self.config.temperature * self.config.decay**step)).softmax(1)
 
     def values(self, step: int) -> Tensor:
-        """See `Selection`: the sum of the rows in use."""
+        """See `PartSelection`: the sum of the rows in use."""
         return self.rows(step)[: self.used(step)].sum(0)
 
     def used(self, step: int) -> int:
@@ -93,22 +93,22 @@ class OrthoSoftmax(Selection):
         return int((expected - limit).abs().argmin()) + 1
 
     def penalties(self, step: int) -> dict[str, Tensor]:
-        """See `Selection`: how far the rows in use are from being orthogonal and decided."""
+        """See `PartSelection`: how far the rows in use are from being orthogonal and decided."""
         warmup = self.config.penalty_warmup * self.steps
         weight = self.config.penalty * (min(1.0, step / warmup) if warmup else 1.0)
         return {"orthogonality": weight * orthogonality(self.rows(step)[: self.used(step)])}
 
     def scale(self, loss: Tensor) -> Tensor | float:
-        """See `Selection`."""
+        """See `PartSelection`."""
         return 1 - (-loss.detach()).exp() if self.config.focal else 1.0
 
     def kept(self, step: int) -> list[int]:
-        """See `Selection`: the smallest size, as the rows have it now."""
+        """See `PartSelection`: the smallest size, as the rows have it now."""
         ranking = self.ranking()
         return ranking[: self.parts.fitting(ranking, self.sizes.smallest)]
 
     def ranking(self) -> list[int]:
-        """See `Selection`: the most likely part of each row, among those that no row before it has."""
+        """See `PartSelection`: the most likely part of each row, among those that no row before it has."""
         scores, found = self.scores.detach().cpu().clone(), list[int]()
         for row in scores:
             row[found] = -torch.inf

@@ -11,7 +11,7 @@ from transformers import PreTrainedConfig
 
 from compress.cost import DEFAULT_SECONDS, cost_table
 from compress.elastic.supernet.history import History
-from compress.elastic.supernet.sizes import Sizes
+from compress.elastic.supernet.subnets import Subnets
 from compress.files.shipped import __version__
 from compress.files.writing import write_json, write_text
 from compress.reports import formats
@@ -27,7 +27,7 @@ KEPT_HEADER = ["size", *MODULES]
 
 
 def decided(
-    sizes: Sizes, ranking: list[int], history: History, config: PreTrainedConfig, method: str, steps: int
+    sizes: Subnets, ranking: list[int], history: History, config: PreTrainedConfig, method: str, steps: int
 ) -> dict[str, Any]:
     """What a selection has decided.
 

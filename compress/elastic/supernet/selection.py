@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from compress.elastic.supernet.sizes import Sizes
+from compress.elastic.supernet.subnets import Subnets
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Descent:
         return (jumps * self.start - step * jumps // self.steps * (self.start - self.end)) / jumps
 
 
-class Selection(nn.Module):
+class PartSelection(nn.Module):
     """What every way of selecting has. The scores are parameters, trained together with the weights of the supernet.
 
     Args:
@@ -47,7 +47,7 @@ class Selection(nn.Module):
         steps: of the whole selection.
     """
 
-    def __init__(self, sizes: Sizes, steps: int) -> None:
+    def __init__(self, sizes: Subnets, steps: int) -> None:
         super().__init__()
         self.sizes, self.parts, self.steps = sizes, sizes.parts, steps
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from compress.elastic.supernet.selection import Descent, Selection, descending, k_hot, straight_through
-from compress.elastic.supernet.sizes import Sizes
+from compress.elastic.supernet.selection import Descent, PartSelection, descending, k_hot, straight_through
+from compress.elastic.supernet.subnets import Subnets
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class TopKConfig:
             )
 
 
-class Shrinking(Selection):
+class Shrinking(PartSelection):
     """A selection whose sub-net has as many of the first parts of its ranking as fit, fewer and fewer.
 
     With sizes as budgets it is the cost of the sub-net that shrinks evenly; with sizes as numbers of parts this is the
@@ -57,7 +57,7 @@ class Shrinking(Selection):
         config: how it shrinks.
     """
 
-    def __init__(self, sizes: Sizes, steps: int, config: TopKConfig) -> None:
+    def __init__(self, sizes: Subnets, steps: int, config: TopKConfig) -> None:
         super().__init__(sizes, steps)
         self.config = config
         whole, end = self.parts.whole, sizes.smallest
@@ -65,7 +65,7 @@ class Shrinking(Selection):
         self.descent = Descent(whole, end, round(config.descent * steps), jumps)
 
     def kept(self, step: int) -> list[int]:
-        """See `Selection`."""
+        """See `PartSelection`."""
         ranking = self.ranking()
         return ranking[: self.parts.fitting(ranking, self.descent.limit(step))]
 
@@ -82,18 +82,18 @@ class TopK(Shrinking):
         scores: `(parts,)`.
     """
 
-    def __init__(self, sizes: Sizes, steps: int, config: TopKConfig) -> None:
+    def __init__(self, sizes: Subnets, steps: int, config: TopKConfig) -> None:
         super().__init__(sizes, steps, config)
         self.scores = nn.Parameter(torch.full((len(self.parts),), config.start))
 
     def values(self, step: int) -> Tensor:
-        """See `Selection`."""
+        """See `PartSelection`."""
         kept = self.kept(step)
         relaxed = relaxed_top_k(self.scores, len(kept), self.config.temperature)
         return straight_through(k_hot(kept, relaxed), relaxed) if self.config.hard else relaxed
 
     def ranking(self) -> list[int]:
-        """See `Selection`."""
+        """See `PartSelection`."""
         return descending(self.scores)
 
 
@@ -109,16 +109,16 @@ class FixedOrder(Shrinking):
 
     order: Tensor
 
-    def __init__(self, sizes: Sizes, steps: int, order: list[int], config: TopKConfig) -> None:
+    def __init__(self, sizes: Subnets, steps: int, order: list[int], config: TopKConfig) -> None:
         super().__init__(sizes, steps, config)
         self.register_buffer("order", torch.tensor(order))
 
     def values(self, step: int) -> Tensor:
-        """See `Selection`."""
+        """See `PartSelection`."""
         return k_hot(self.kept(step), self.order.float())
 
     def ranking(self) -> list[int]:
-        """See `Selection`."""
+        """See `PartSelection`."""
         found: list[int] = self.order.tolist()
         return found
 

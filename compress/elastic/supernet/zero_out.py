@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from compress.elastic.supernet.selection import Descent, Selection, descending
-from compress.elastic.supernet.sizes import Sizes
+from compress.elastic.supernet.selection import Descent, PartSelection, descending
+from compress.elastic.supernet.subnets import Subnets
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class ZeroOutConfig:
             )
 
 
-class ZeroOut(Selection):
+class ZeroOut(PartSelection):
     """Iterative-Zero-Out.
 
     Each cut takes an equal amount of the cost (with sizes as numbers of parts: the same number of parts), until the
@@ -60,7 +60,7 @@ class ZeroOut(Selection):
     before_last_cut: Tensor
     shares: Tensor
 
-    def __init__(self, sizes: Sizes, steps: int, config: ZeroOutConfig) -> None:
+    def __init__(self, sizes: Subnets, steps: int, config: ZeroOutConfig) -> None:
         super().__init__(sizes, steps)
         self.config = config
         self.scores = nn.Parameter(torch.full((len(self.parts),), config.start))
@@ -71,11 +71,11 @@ class ZeroOut(Selection):
         self.ends = [round(unit * (config.first + number)) for number in range(config.iterations)]
 
     def values(self, step: int) -> Tensor:
-        """See `Selection`."""
+        """See `PartSelection`."""
         return self.scores.sigmoid()
 
     def penalties(self, step: int) -> dict[str, Tensor]:
-        """See `Selection`."""
+        """See `PartSelection`."""
         gone = 1 - (self.values(step) * self.shares).sum()
         return {"sparsity": self.config.weight * (gone - self.target(step)).abs()}
 
@@ -89,7 +89,7 @@ class ZeroOut(Selection):
         return (whole - self.descent.limit(self.iteration(step) + 1)) / (whole - self.parts.fixed)
 
     def kept(self, step: int) -> list[int]:
-        """See `Selection`: those that the cuts so far have left."""
+        """See `PartSelection`: those that the cuts so far have left."""
         ranking = descending(self.scores)
         return ranking[: self.parts.fitting(ranking, self.descent.limit(self._cuts(step)))]
 
@@ -98,7 +98,7 @@ class ZeroOut(Selection):
 
     @torch.no_grad()
     def after_step(self, step: int) -> None:
-        """See `Selection`: the cut, at the end of every iteration but the last."""
+        """See `PartSelection`: the cut, at the end of every iteration but the last."""
         if step + 1 not in self.ends[:-1]:
             return
         ranking = descending(self.scores)
@@ -107,7 +107,7 @@ class ZeroOut(Selection):
         self.scores[lowest] = self.config.zeroed
 
     def ranking(self) -> list[int]:
-        """See `Selection`."""
+        """See `PartSelection`."""
         now = descending(self.scores)
         earlier = descending(self.before_last_cut) if self.config.iterations > 1 else now
         kept = now[: self.parts.fitting(now, self.sizes.smallest)]

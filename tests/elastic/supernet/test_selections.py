@@ -15,12 +15,12 @@ from compress.elastic.supernet import (
     History,
     PartMasks,
     PartsConfig,
-    Selection,
+    PartSelection,
     SelectionConfig,
-    Sizes,
     SizesConfig,
+    Subnets,
     make_selection,
-    make_sizes,
+    make_subnets,
     parts_of,
 )
 from compress.elastic.supernet.methods import ORDERS
@@ -38,13 +38,13 @@ METHODS = ("top_k", "zero_out", "ortho_softmax", "random", "every_other_block")
 LEARNED = METHODS[:3]
 
 
-def sizes_of(config: SizesConfig, granularity: Any = "module") -> Sizes:
+def subnets_of(config: SizesConfig, granularity: Any = "module") -> Subnets:
     model = parakeet()
-    return make_sizes(config, parts_of(model, PartsConfig(granularity), config.table(model.config)))
+    return make_subnets(config, parts_of(model, PartsConfig(granularity), config.table(model.config)))
 
 
-def selection(method: Any, config: SizesConfig = COUNTED, **more: Any) -> Selection:
-    return make_selection(SelectionConfig(method=method), sizes_of(config, **more), STEPS, seed=1)
+def selection(method: Any, config: SizesConfig = COUNTED, **more: Any) -> PartSelection:
+    return make_selection(SelectionConfig(method=method), subnets_of(config, **more), STEPS, seed=1)
 
 
 def set_scores(one: Any, values: list[float] | Tensor) -> None:
@@ -156,12 +156,12 @@ def test_the_highest_scores_are_kept_and_all_sizes_are_prefixes() -> None:
 
 
 def test_the_relaxed_option_has_a_little_of_everything() -> None:
-    soft = TopK(sizes_of(COUNTED), STEPS, TopKConfig(hard=False))
+    soft = TopK(subnets_of(COUNTED), STEPS, TopKConfig(hard=False))
     assert torch.allclose(soft.values(STEPS), torch.full((12,), 0.25))
 
 
 def zero_out(iterations: int, config: SizesConfig = COUNTED, first: float = 1.0) -> ZeroOut:
-    return ZeroOut(sizes_of(config), STEPS, ZeroOutConfig(iterations=iterations, first=first))
+    return ZeroOut(subnets_of(config), STEPS, ZeroOutConfig(iterations=iterations, first=first))
 
 
 def test_zero_out_schedule() -> None:
@@ -229,7 +229,7 @@ def test_orthogonality() -> None:
 
 
 def test_rows_of_ortho_softmax_are_used_up_to_the_budget() -> None:
-    one = OrthoSoftmax(sizes_of(SizesConfig(parts=(6, 3))), STEPS, OrthoSoftmaxConfig(), seed=0)
+    one = OrthoSoftmax(subnets_of(SizesConfig(parts=(6, 3))), STEPS, OrthoSoftmaxConfig(), seed=0)
     set_scores(one, 50 * torch.eye(12).flip(0))
     used = [one.used(step) for step in range(STEPS)]
     assert set(used) == {3, 6}
@@ -243,7 +243,7 @@ def test_rows_of_ortho_softmax_are_used_up_to_the_budget() -> None:
 
 def test_ortho_softmax_schedules() -> None:
     config = OrthoSoftmaxConfig(decay=0.5, penalty_warmup=0.5)
-    one = OrthoSoftmax(sizes_of(COUNTED), STEPS, config, seed=0)
+    one = OrthoSoftmax(subnets_of(COUNTED), STEPS, config, seed=0)
     assert one.penalties(0)["orthogonality"].item() == 0.0
     full = orthogonality(one.rows(STEPS // 2)[: one.used(STEPS // 2)])
     assert one.penalties(STEPS // 2)["orthogonality"].item() == pytest.approx(full.item())
@@ -267,7 +267,7 @@ def test_every_method_ends_with_a_ranking_of_all_parts(method: str, config: Size
 
 
 def test_fixed_orders() -> None:
-    parts = sizes_of(COUNTED).parts
+    parts = subnets_of(COUNTED).parts
     assert ORDERS["random"](parts, 1) != ORDERS["random"](parts, 2)
     order = ORDERS["every_other_block"](parts, 0)
     assert [parts.entries[number].block for number in order[::4]] == evenly(BLOCKS) == [2, 0, 1]

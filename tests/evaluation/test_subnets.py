@@ -14,7 +14,7 @@ from rich.console import Console
 
 from compress.checkpoint import save
 from compress.data import BatchConfig, SpeechConfig
-from compress.elastic import ElasticConfig, extract, make, rule_structures
+from compress.elastic import ElasticConfig, extract, make_elastic, rule_structures
 from compress.evaluation.bootstrap import BootstrapConfig
 from compress.evaluation.evaluate import EvaluateConfig, evaluate_models
 from compress.evaluation.markdown import render_markdown
@@ -61,7 +61,7 @@ def elastic(tmp_path_factory: pytest.TempPathFactory) -> str:
         model.ctc_head.weight.mul_(50.0)  # so that it writes something other at each depth
     folder = tmp_path_factory.mktemp("checkpoints") / "elastic"
     processor = build_processor("parakeet", ["abcdefghijklmnop q"], TokensConfig(), mel_bins=16)
-    save(make(model, rule_structures(model, ElasticConfig(depths=(1, 2)))), processor, folder)
+    save(make_elastic(model, rule_structures(model, ElasticConfig(depths=(1, 2)))), processor, folder)
     return str(folder)
 
 

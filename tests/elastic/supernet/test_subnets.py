@@ -13,18 +13,18 @@ from hypothesis import strategies as st
 import compress
 from compress.cost import size_of
 from compress.deciding.budget import BudgetError
-from compress.elastic.supernet import PartsConfig, Sizes, SizesConfig, make_sizes, parts_of
+from compress.elastic.supernet import PartsConfig, SizesConfig, Subnets, make_subnets, parts_of
 from compress.structure import MODULES, Structure
 from tests.helpers.tiny import BLOCKS, CTC_MODELS, parakeet, wav2vec2_conformer
 
 
-def made(config: SizesConfig, granularity: Any = "component", model: Any = None) -> Sizes:
+def made(config: SizesConfig, granularity: Any = "component", model: Any = None) -> Subnets:
     model = model or parakeet()
-    return make_sizes(config, parts_of(model, PartsConfig(granularity), config.table(model.config)))
+    return make_subnets(config, parts_of(model, PartsConfig(granularity), config.table(model.config)))
 
 
 @cache
-def cached(kind: str) -> Sizes:
+def cached(kind: str) -> Subnets:
     configs = {
         "params": SizesConfig(params=("100%", "75%", "50%")),
         "macs": SizesConfig(macs=("75%", "60%", "50%"), denominator="encoder"),
@@ -33,7 +33,7 @@ def cached(kind: str) -> Sizes:
     return made(configs[kind])
 
 
-def units(sizes: Sizes, structure: Structure) -> set[tuple[int, int, int]]:
+def units(sizes: Subnets, structure: Structure) -> set[tuple[int, int, int]]:
     found = set()
     for b, block in enumerate(structure.blocks):
         assert block is not None

@@ -16,7 +16,7 @@ from compress.evaluation.report import Report, Transcripts
 from compress.evaluation.speed import Speed
 from compress.model.registration import compressed_config
 from compress.reports import formats
-from compress.running.sizes import activate, names_of
+from compress.running.subnets import activate, subnet_names
 from compress.structure import MODULES, Block, share_kept
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ HEADER = ("size", "what runs", "WER", "95 % interval", "parameters", "MACs/s", "
 
 
 @dataclass(frozen=True)
-class SizeMeasurements:
+class SubnetMeasurements:
     """What was measured at one size.
 
     Attributes:
@@ -46,16 +46,16 @@ class SizeMeasurements:
     speed: Speed
 
 
-def sizes_below(model: PreTrainedModel) -> list[str]:
+def subnets_below(model: PreTrainedModel) -> list[str]:
     """The sizes of a model other than the full one; none if it is not elastic."""
-    return names_of(model)[:-1]
+    return subnet_names(model)[:-1]
 
 
 def setters(model: PreTrainedModel) -> dict[str, Callable[[], None]]:
     """What sets each size of a model, under the names that `role_of` gives them; nothing if it is not elastic."""
-    below = sizes_below(model)
+    below = subnets_below(model)
     found: dict[str, Callable[[], None]] = {role_of(name): partial(activate, model, name) for name in below}
-    return {**found, "model": partial(activate, model, names_of(model)[-1])} if below else {}
+    return {**found, "model": partial(activate, model, subnet_names(model)[-1])} if below else {}
 
 
 def role_of(size: str) -> str:
@@ -73,7 +73,7 @@ def what_runs(model: PreTrainedModel, size: str) -> str:
 
 def measurements(
     model: PreTrainedModel, written: dict[str, Transcripts], speeds: dict[str, Speed], seconds: float
-) -> list[SizeMeasurements]:
+) -> list[SubnetMeasurements]:
     """What was measured at each size of an elastic model.
 
     Args:
@@ -82,26 +82,26 @@ def measurements(
         speeds: by role.
         seconds: length of the utterance whose MACs are counted.
     """
-    full = names_of(model)[-1]
+    full = subnet_names(model)[-1]
     return [
-        SizeMeasurements(
+        SubnetMeasurements(
             name=name,
             runs=what_runs(model, name),
             transcripts=transcripts,
-            size=size_at(model, name, seconds),
+            size=size_of_subnet(model, name, seconds),
             speed=speeds["model" if name == full else role_of(name)],
         )
         for name, transcripts in written.items()
     ]
 
 
-def size_at(model: PreTrainedModel, name: str, seconds: float) -> Size:
+def size_of_subnet(model: PreTrainedModel, name: str, seconds: float) -> Size:
     """Parameters and MACs of the standalone model of a size."""
     structure = structure_of(model).then(structure_at(model, name))
     return size_of(skeleton(compressed_config(model.config, structure), original=False), seconds)
 
 
-def size_entries(measured: Sequence[SizeMeasurements], config: BootstrapConfig) -> Report:
+def subnet_entries(measured: Sequence[SubnetMeasurements], config: BootstrapConfig) -> Report:
     """What the report says of the sizes, `{"sizes": [...]}`, smallest first; nothing without any.
 
     Args:
@@ -111,7 +111,7 @@ def size_entries(measured: Sequence[SizeMeasurements], config: BootstrapConfig) 
     return {"sizes": [_entry(one, config) for one in measured]} if measured else {}
 
 
-def _entry(one: SizeMeasurements, config: BootstrapConfig) -> dict[str, Any]:
+def _entry(one: SubnetMeasurements, config: BootstrapConfig) -> dict[str, Any]:
     counts = count_errors(one.transcripts.references, one.transcripts.hypotheses)
     rates = error_rates(one.transcripts.references, one.transcripts.hypotheses)
     return {
@@ -126,7 +126,7 @@ def _entry(one: SizeMeasurements, config: BootstrapConfig) -> dict[str, Any]:
     }
 
 
-def size_rows(report: Report) -> list[list[str]]:
+def subnet_rows(report: Report) -> list[list[str]]:
     """The table of the sizes, for people, with the columns of `HEADER`; empty if the model is not elastic."""
     return [
         [

@@ -67,7 +67,7 @@ class SizesConfig:
 
 
 @dataclass(frozen=True)
-class Sizes:
+class Subnets:
     """The sizes of one model.
 
     Attributes:
@@ -123,7 +123,7 @@ class Sizes:
         return {**found, self.full: Structure.full(self.parts.family, len(self.parts.units))}
 
 
-def make_sizes(config: SizesConfig, parts: Parts) -> Sizes:
+def make_subnets(config: SizesConfig, parts: Parts) -> Subnets:
     """Reads the sizes of a model, and refuses before anything is trained what not every ranking could give.
 
     Args:
@@ -154,7 +154,7 @@ def make_sizes(config: SizesConfig, parts: Parts) -> Sizes:
             f"name fewer{_or_finer(parts)}."
         )
     _check_room(config, parts, below, full)
-    return Sizes(parts, below, full_name)
+    return Subnets(parts, below, full_name)
 
 
 def _check_room(config: SizesConfig, parts: Parts, below: Mapping[str, int], full: int) -> None:

@@ -34,14 +34,14 @@ class SizeError(ValueError):
     """A size at which a model cannot run."""
 
 
-def sizes_of(model: PreTrainedModel) -> dict[str, Structure]:
+def subnets_of(model: PreTrainedModel) -> dict[str, Structure]:
     """What runs at each size of a model, the smallest first; refers to the model as it is.
 
     The full one comes last; of a model that is not elastic it is the only one, and the number of blocks is its name.
     """
     units, family = block_units(model), family_of(model).name
     saved = getattr(model.config, "sizes", None)
-    return read_sizes(saved, family, units) if saved else {str(len(units)): Structure.full(family, len(units))}
+    return read_subnets(saved, family, units) if saved else {str(len(units)): Structure.full(family, len(units))}
 
 
 def elastic_fields(config: PreTrainedConfig) -> dict[str, Any]:
@@ -50,16 +50,16 @@ def elastic_fields(config: PreTrainedConfig) -> dict[str, Any]:
     return fields if fields["sizes"] else {}
 
 
-def names_of(model: PreTrainedModel) -> list[str]:
+def subnet_names(model: PreTrainedModel) -> list[str]:
     """The names of a model's sizes, the smallest first."""
     saved = getattr(model.config, "sizes", None)
     return [one["name"] for one in saved] if saved else [str(len(blocks_of(model)))]
 
 
-def size_at_present(model: PreTrainedModel) -> str:
+def subnet_at_present(model: PreTrainedModel) -> str:
     """The name of the size at which a model runs."""
     running: Running | None = getattr(model, "running", None)
-    return names_of(model)[running.index if running else 0]
+    return subnet_names(model)[running.index if running else 0]
 
 
 def activate(model: PreTrainedModel, size: str) -> None:
@@ -68,7 +68,7 @@ def activate(model: PreTrainedModel, size: str) -> None:
     Raises:
         SizeError: listing the sizes that there are, if this is none of them.
     """
-    names = names_of(model)
+    names = subnet_names(model)
     if size not in names:
         raise SizeError(
             f"This model runs at size {', '.join(names)}, not at {size!r}. Choose one of these, or write a checkpoint "
@@ -95,7 +95,7 @@ def _whole_blocks(model: PreTrainedModel) -> dict[str, tuple[int, ...]]:
     }
 
 
-def size_at_depth(model: PreTrainedModel, depth: int) -> str:
+def subnet_at_depth(model: PreTrainedModel, depth: int) -> str:
     """The name of the size at which so many of a model's blocks run, in full.
 
     Raises:
@@ -111,7 +111,7 @@ def size_at_depth(model: PreTrainedModel, depth: int) -> str:
     return names[depth]
 
 
-def prepare_sizes_(model: PreTrainedModel) -> None:
+def prepare_subnets_(model: PreTrainedModel) -> None:
     """Makes a compressed model ready to run at the sizes in its config, if it has any; it starts at the full one.
 
     Raises:
@@ -119,8 +119,8 @@ def prepare_sizes_(model: PreTrainedModel) -> None:
     """
     if not getattr(model.config, "sizes", None):
         return
-    sizes = sizes_of(model)
-    check_sizes(model, sizes)
+    sizes = subnets_of(model)
+    check_subnets(model, sizes)
     family, structures, running = family_of(model), list(sizes.values()), Running(len(sizes) - 1)
     model.running = running  # type: ignore[assignment]
     for index, (block, units) in enumerate(zip(blocks_of(model), block_units(model), strict=True)):
@@ -157,7 +157,7 @@ def _own_layers(model: PreTrainedModel) -> Iterator[nn.Module]:
         yield from (layer for layer in blocks.modules() if isinstance(layer, nn.BatchNorm1d))
 
 
-def read_sizes(saved: Any, family: str, units: Sequence[Mapping[str, int]]) -> dict[str, Structure]:
+def read_subnets(saved: Any, family: str, units: Sequence[Mapping[str, int]]) -> dict[str, Structure]:
     """The Structures of the sizes in a config.
 
     Args:
@@ -176,7 +176,7 @@ def read_sizes(saved: Any, family: str, units: Sequence[Mapping[str, int]]) -> d
                 f"got {reprlib.repr(blocks)}."
             )
         places = [f"sizes[{name!r}][{index}]" for index in range(len(units))]
-        found[name] = Structure(family, tuple(map(_read_size_block, blocks, units, places)))
+        found[name] = Structure(family, tuple(map(_read_subnet_block, blocks, units, places)))
     return found
 
 
@@ -191,7 +191,7 @@ def _named(saved: Any) -> Iterator[tuple[str, Any]]:
         yield one["name"], one["blocks"]
 
 
-def _read_size_block(saved: Any, units: Mapping[str, int], where: str) -> Block | None:
+def _read_subnet_block(saved: Any, units: Mapping[str, int], where: str) -> Block | None:
     if saved is None:
         return None
     if not isinstance(saved, Mapping) or set(saved) - set(MODULES):
@@ -206,22 +206,22 @@ def _first_units(count: int, units: int) -> Kept:
     return "all" if count == units else tuple(range(count)) or None
 
 
-def write_sizes(sizes: Mapping[str, Structure], units: Sequence[Mapping[str, int]]) -> list[dict[str, Any]]:
-    """The form in which a config holds sizes that keep first units only; `read_sizes` is its inverse."""
+def write_subnets(sizes: Mapping[str, Structure], units: Sequence[Mapping[str, int]]) -> list[dict[str, Any]]:
+    """The form in which a config holds sizes that keep first units only; `read_subnets` is its inverse."""
     return [
-        {"name": name, "blocks": [_write_size_block(*one) for one in zip(structure.blocks, units, strict=True)]}
+        {"name": name, "blocks": [_write_subnet_block(*one) for one in zip(structure.blocks, units, strict=True)]}
         for name, structure in sizes.items()
     ]
 
 
-def _write_size_block(block: Block | None, units: Mapping[str, int]) -> dict[str, int] | None:
+def _write_subnet_block(block: Block | None, units: Mapping[str, int]) -> dict[str, int] | None:
     if block is None:
         return None
     counts = {name: count_kept(kept, units[name]) for name, kept in block.items()}
     return {name: count for name, count in counts.items() if count != units[name]}
 
 
-def check_sizes(model: PreTrainedModel, sizes: Mapping[str, Structure]) -> None:
+def check_subnets(model: PreTrainedModel, sizes: Mapping[str, Structure]) -> None:
     """Checks that a model can run at some sizes.
 
     Raises:
@@ -251,7 +251,7 @@ def structure_at(model: PreTrainedModel, size: str) -> Structure:
     Raises:
         SizeError: if the model has no such size.
     """
-    sizes = sizes_of(model)
+    sizes = subnets_of(model)
     if size not in sizes:
         known = f"its sizes are {', '.join(sizes)}" if len(sizes) > 1 else "it is not elastic"
         raise SizeError(f"The model has no size {size}: {known}. Make one that has it: compress elastic --help")
