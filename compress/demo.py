@@ -25,7 +25,8 @@ import yaml
 from rich.console import Console
 
 from compress.config import to_dict
-from compress.data.sources import FILE_COLUMN, METADATA_NAMES, TABLE_SUFFIXES
+from compress.data.folders import FILE_COLUMN, METADATA_NAMES
+from compress.data.tables import TABLE_SUFFIXES
 from compress.files import shipped
 from compress.files.writing import write_json
 from compress.reports import formats

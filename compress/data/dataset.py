@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +15,13 @@ from torch.utils.data import Dataset
 from compress.data.audio import AudioLimits, to_float
 from compress.data.cache import AudioStore, cache_root, scan
 from compress.data.checks import Problem, clean_transcript, report, transcript_problem
+from compress.data.folders import open_folder, read_folder
 from compress.data.settings import SYNTHETIC, SpeechConfig
-from compress.data.sources import Source, StreamSource, open_source, unique
+from compress.data.sources import Source, unique
 from compress.data.synthetic import ensure_corpus
+from compress.data.tables import StreamSource, is_table_folder, open_table
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -156,7 +162,7 @@ def open_speech(
         folder = ensure_corpus(cache_root(config), config.synthetic, sampling_rate)
         config = replace(config, source=str(folder), text_column="transcription", streaming=False)
     limits = AudioLimits(sampling_rate, config.min_seconds, config.max_seconds, config.silence_dbfs)
-    source = open_source(config, labels=labels)
+    source = _open_source(config, labels=labels)
     if isinstance(source, StreamSource):
         return SpeechStream(source, config, limits, vocabulary, labels)
     if config.streaming:
@@ -180,6 +186,30 @@ def require_split(train: SpeechDataset, dev: SpeechDataset) -> None:
             f"the dev set would hold utterances of the training set: both read {min(shared)}, which is not "
             "divided into splits; name another source with dev.source, or set dev_split to null"
         )
+
+
+def _open_source(config: SpeechConfig, *, labels: bool) -> Source | StreamSource:
+    """Finds out what `config.source` is, opens it, and warns if it has no splits.
+
+    Args:
+        config: the data set.
+        labels: whether transcripts are needed.
+
+    Raises:
+        ValueError: naming what was looked for, what is there, and the remedy.
+    """
+    source = _open_place(Path(config.source).expanduser(), config, labels=labels)
+    if source.origin.whole:
+        logger.warning("%s has no split %r: the whole of it is read", config.source, config.split)
+    return source
+
+
+def _open_place(path: Path, config: SpeechConfig, *, labels: bool) -> Source | StreamSource:
+    if path.is_file() and path.suffix in (".csv", ".jsonl"):
+        return read_folder(path.parent, path, config, labels=labels, whole=True)
+    if path.is_dir() and not is_table_folder(path):
+        return open_folder(path, config, labels=labels)
+    return open_table(path, config, labels=labels)
 
 
 def _checked(

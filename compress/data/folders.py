@@ -1,0 +1,140 @@
+"""Speech in folders: audio files and a metadata file, in the audiofolder convention, or audio files alone."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from compress.data.audio import AUDIO_SUFFIXES
+from compress.data.settings import SpeechConfig
+from compress.data.sources import Origin, Payload, require_column, stamp
+
+logger = logging.getLogger(__name__)
+
+FILE_COLUMN = "file_name"
+METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
+
+
+@dataclass
+class FolderSource:
+    """Audio files and a metadata file, in the audiofolder convention."""
+
+    name: str
+    origin: Origin
+    root: Path
+    ids: list[str]
+    texts: list[object]
+
+    def payload(self, index: int) -> Payload:
+        """The path of one entry's audio file."""
+        return self.root / self.ids[index]
+
+    def stamps(self) -> list[str]:
+        """Name, size and time of change of every file."""
+        return [stamp(self.root, name) for name in self.ids]
+
+
+def open_folder(root: Path, config: SpeechConfig, *, labels: bool) -> FolderSource:
+    """Opens the split of a folder; where the folder has no splits, all of it.
+
+    Args:
+        root: the folder.
+        config: the data set.
+        labels: whether transcripts are needed.
+
+    Raises:
+        ValueError: if it has splits, but not this one, or if it lacks a metadata file that is needed.
+    """
+    folder = root / config.split
+    metadata = find_metadata(folder)
+    if metadata is not None:
+        return read_folder(folder, metadata, config, labels=labels, whole=False)
+    metadata = find_metadata(root)
+    if metadata is not None:
+        return read_folder(root, metadata, config, labels=labels, whole=True)
+    splits = sorted(child.name for child in root.iterdir() if child.is_dir() and find_metadata(child))
+    if splits:
+        raise ValueError(f"{root}: no split {config.split!r}; it has {', '.join(splits)}. Set split to one of them.")
+    if not labels:
+        return _bare_folder(folder if folder.is_dir() else root, config, whole=not folder.is_dir())
+    raise ValueError(
+        f"{root}: neither it nor its folder {config.split!r} holds {' or '.join(METADATA_NAMES)}; "
+        f"write one with the columns {FILE_COLUMN} and {config.text_column}"
+    )
+
+
+def read_folder(root: Path, metadata: Path, config: SpeechConfig, *, labels: bool, whole: bool) -> FolderSource:
+    """Reads one metadata file.
+
+    Args:
+        root: the folder that file names start from.
+        metadata: the file to read.
+        config: the data set.
+        labels: whether transcripts are needed.
+        whole: whether the file is read for any split.
+
+    Raises:
+        ValueError: if it lacks `file_name` or the transcript column, or holds no rows.
+    """
+    rows = _read_rows(metadata)[: config.limit]
+    if not rows:
+        raise ValueError(f"{metadata}: holds no rows")
+    require_column(FILE_COLUMN, rows[0], str(metadata))
+    if labels:
+        require_column(config.text_column, rows[0], str(metadata), "text_column")
+    names = [str(row.get(FILE_COLUMN) or f"row {number}") for number, row in enumerate(rows)]
+    _warn_of_unlisted(root, metadata, names, config.limit)
+    texts = [row.get(config.text_column) for row in rows]
+    return FolderSource(str(root), Origin.of([metadata], whole=whole), root, names, texts)
+
+
+def find_metadata(folder: Path) -> Path | None:
+    """The metadata file of a folder, if it has one.
+
+    Raises:
+        ValueError: if it has two.
+    """
+    present = [folder / name for name in METADATA_NAMES if (folder / name).is_file()]
+    if len(present) > 1:
+        raise ValueError(f"{folder}: holds both {' and '.join(METADATA_NAMES)}; remove one, or name it as the source")
+    return present[0] if present else None
+
+
+def _bare_folder(root: Path, config: SpeechConfig, *, whole: bool) -> FolderSource:
+    names = sorted(_audio_files(root))[: config.limit]
+    if not names:
+        raise ValueError(f"{root}: holds no {', '.join(AUDIO_SUFFIXES)} files")
+    return FolderSource(str(root), Origin.of([root], whole=whole), root, names, [None] * len(names))
+
+
+def _read_rows(metadata: Path) -> list[dict[str, Any]]:
+    try:
+        with metadata.open(encoding="utf-8-sig", newline="") as file:
+            if metadata.suffix == ".csv":
+                return list(csv.DictReader(file))
+            return [json.loads(line) for line in file if line.strip()]
+    except (csv.Error, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{metadata}: cannot be read: {error}") from error
+
+
+def _audio_files(root: Path) -> Iterator[str]:
+    for path in root.rglob("*"):
+        if path.suffix.lower() in AUDIO_SUFFIXES:
+            yield path.relative_to(root).as_posix()
+
+
+def _warn_of_unlisted(root: Path, metadata: Path, names: Sequence[str], limit: int | None) -> None:
+    unlisted = set(_audio_files(root)) - {Path(name).as_posix() for name in names} if limit is None else set()
+    if unlisted:
+        logger.warning(
+            "%s: %d audio files are not listed in %s and not used, such as %s",
+            root,
+            len(unlisted),
+            metadata.name,
+            min(unlisted),
+        )

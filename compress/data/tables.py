@@ -1,0 +1,215 @@
+"""Speech in tables: parquet, arrow, saved data sets and the Hub, read as a whole or as a stream of rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from compress.data.folders import find_metadata
+from compress.data.settings import SpeechConfig
+from compress.data.sources import Origin, Payload, Row, Source, audio_payload, numbered, require_column, stamp
+
+TABLE_SUFFIXES = {".parquet": "parquet", ".arrow": "arrow"}
+
+SAVED_MARKERS = ("dataset_dict.json", "state.json")
+
+SHUFFLE_ROWS = 1000
+
+"""Rows that a stream holds to shuffle them."""
+
+Item = TypeVar("Item")
+
+
+@dataclass
+class TableSource:
+    """A `datasets` table whose audio column holds bytes, paths or both."""
+
+    name: str
+    origin: Origin
+    table: Any
+    audio_column: str
+    root: Path
+    ids: list[str]
+    texts: list[object]
+
+    def payload(self, index: int) -> Payload:
+        """The bytes of one row's audio, else its path."""
+        return audio_payload(self.table[index][self.audio_column], self.root)
+
+    def stamps(self) -> list[str]:
+        """The table's fingerprint, and the stamps of the files it points to."""
+        return [str(self.table._fingerprint), *(stamp(self.root, name) for name in self.ids)]
+
+
+@dataclass
+class StreamSource:
+    """A `datasets` stream: rows as they come."""
+
+    name: str
+    origin: Origin
+    rows: Any
+    config: SpeechConfig
+    root: Path
+
+    def read(self, *, shuffle: bool, seed: int, epoch: int) -> Iterator[Row]:
+        """Yields every row, in an order that follows from seed and epoch.
+
+        Repeated names are numbered in the order of shards and rows, as in a listed data set; where shards are shuffled,
+        which of them comes first follows from seed and epoch too.
+
+        Args:
+            shuffle: take shards in random order, and rows at random from a buffer of `SHUFFLE_ROWS`.
+            seed: of the run.
+            epoch: number of the epoch.
+        """
+        random = np.random.default_rng([seed, epoch])
+        rows = self._rows(random if shuffle else None)
+        return _mixed(rows, random) if shuffle else rows
+
+    def _rows(self, random: np.random.Generator | None) -> Iterator[Row]:
+        # The library's own shuffling gives other rows in a worker process than outside of one.
+        shards = [self.rows.shard(self.rows.num_shards, number) for number in range(self.rows.num_shards)]
+        order = range(len(shards)) if random is None or self.config.limit else random.permutation(len(shards)).tolist()
+        every = ((shard, number, row) for shard in order for number, row in enumerate(shards[shard]))
+        seen: Counter[str] = Counter()
+        for shard, number, row in islice(every, self.config.limit):
+            cell = row[self.config.audio_column]
+            where = f"shard {shard} row {number}" if len(shards) > 1 else f"row {number}"
+            name = _row_name(cell, where)
+            yield Row(numbered(name, seen), name, row.get(self.config.text_column), audio_payload(cell, self.root))
+
+
+def is_table_folder(path: Path) -> bool:
+    """Whether a folder is a saved data set, or holds tables and no metadata file."""
+    if any((path / name).is_file() for name in SAVED_MARKERS):
+        return True
+    return find_metadata(path) is None and bool(_table_files(path))
+
+
+def open_table(path: Path, config: SpeechConfig, *, labels: bool) -> Source | StreamSource:
+    """Opens a table, a folder of tables, a saved data set, or a data set on the Hub.
+
+    Args:
+        path: where `config.source` is, if it is local.
+        config: the data set.
+        labels: whether transcripts are needed.
+
+    Raises:
+        ValueError: if there is no such thing, or if it lacks a split or a column.
+    """
+    rows, origin = _load_rows(path, config)
+    rows = _without_decoding(rows, config, labels=labels)
+    root = path if path.is_dir() else path.parent
+    if config.streaming:
+        return StreamSource(config.source, origin, rows, config, root)
+    rows = rows.select(range(min(len(rows), config.limit or len(rows))))
+    if not len(rows):
+        raise ValueError(f"{config.source}: split {config.split!r} holds no rows")
+    texts = list(rows[config.text_column]) if config.text_column in rows.column_names else [None] * len(rows)
+    return TableSource(config.source, origin, rows, config.audio_column, root, _row_names(rows, config), texts)
+
+
+def _table_files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path] if path.suffix in TABLE_SUFFIXES else []
+    for suffix in TABLE_SUFFIXES:
+        files = sorted(path.rglob(f"*{suffix}"))
+        if files:
+            return files
+    return []
+
+
+def _load_rows(path: Path, config: SpeechConfig) -> tuple[Any, Origin]:
+    import datasets
+
+    if any((path / name).is_file() for name in SAVED_MARKERS):
+        return _load_saved(path, config)
+    files = _table_files(path) if path.exists() else []
+    if files:
+        kind = TABLE_SUFFIXES[files[0].suffix]
+        chosen = _files_of_split(files, path, config.split)
+        origin = Origin.of(chosen or files, whole=not chosen)
+        names = [str(file) for file in chosen or files]
+        return datasets.load_dataset(kind, data_files=names, split="train", streaming=config.streaming), origin
+    if path.exists():
+        raise ValueError(f"{path}: not a data set; give a metadata file, a .parquet or .arrow file, or a folder")
+    if path.is_absolute() or config.source.startswith((".", "~")):
+        raise ValueError(f"{path}: no such folder or file")
+    return _load_from_hub(config), Origin()
+
+
+def _load_from_hub(config: SpeechConfig) -> Any:
+    import datasets
+
+    try:
+        return datasets.load_dataset(config.source, config.subset, split=config.split, streaming=config.streaming)
+    except Exception as error:  # the Hub client raises many kinds; all of them mean that the name cannot be opened
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(
+            f"{config.source}: no such folder or file, and no data set of that name can be opened from the Hub "
+            f"(subset {config.subset}, split {config.split!r}): {reason}"
+        ) from error
+
+
+def _load_saved(path: Path, config: SpeechConfig) -> tuple[Any, Origin]:
+    import datasets
+
+    saved = datasets.load_from_disk(str(path))
+    whole = not isinstance(saved, datasets.DatasetDict)
+    if not whole:
+        if config.split not in saved:
+            raise ValueError(f"{path}: no split {config.split!r}; it has {', '.join(saved)}. Set split to one of them.")
+        saved = saved[config.split]
+    files = (path if whole else path / config.split).glob("*.arrow")
+    return saved.to_iterable_dataset() if config.streaming else saved, Origin.of(files, whole=whole)
+
+
+def _files_of_split(files: Sequence[Path], path: Path, split: str) -> list[Path]:
+    """The files of a folder that are named after a split; none if the folder does not tell splits apart."""
+    if path.is_file():
+        return []
+    return [file for file in files if file.name.startswith(split) or split in file.relative_to(path).parts[:-1]]
+
+
+def _without_decoding(rows: Any, config: SpeechConfig, *, labels: bool) -> Any:
+    import datasets
+
+    columns = rows.column_names or list(next(iter(rows.take(1)), {}))
+    require_column(config.audio_column, dict.fromkeys(columns), config.source, "audio_column")
+    if labels:
+        require_column(config.text_column, dict.fromkeys(columns), config.source, "text_column")
+    if isinstance((rows.features or {}).get(config.audio_column), datasets.Audio):
+        rows = rows.cast_column(config.audio_column, datasets.Audio(decode=False))
+    return rows.select_columns([name for name in (config.audio_column, config.text_column) if name in columns])
+
+
+def _row_names(rows: Any, config: SpeechConfig) -> list[str]:
+    column = config.audio_column
+    flat = rows.select_columns([column]).flatten()  # reads the paths without touching the bytes beside them
+    name = next((candidate for candidate in (f"{column}.path", column) if candidate in flat.column_names), None)
+    cells = list(flat.select_columns([name])[name]) if name else [None] * len(rows)
+    return [_row_name(cell, f"row {number}") for number, cell in enumerate(cells)]
+
+
+def _row_name(cell: object, otherwise: str) -> str:
+    path = cell.get("path") if isinstance(cell, dict) else cell
+    return path if isinstance(path, str) and path else otherwise
+
+
+def _mixed(rows: Iterable[Item], random: np.random.Generator) -> Iterator[Item]:
+    """Rows at random from a buffer that is kept full."""
+    buffer: list[Item] = []
+    for row in rows:
+        if len(buffer) < SHUFFLE_ROWS:
+            buffer.append(row)
+            continue
+        place = int(random.integers(SHUFFLE_ROWS))
+        yield buffer[place]
+        buffer[place] = row
+    yield from (buffer[place] for place in random.permutation(len(buffer)))
