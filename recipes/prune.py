@@ -46,7 +46,7 @@ from compress.checkpoint import (
 )
 from compress.checkpoint.push import HubConfig
 from compress.config import fail, parse, to_dict
-from compress.conformers import family_of, frame_mask, frame_outputs, prepare_for_training, skeleton
+from compress.conformers import family_of, frame_mask, frame_outputs, skeleton
 from compress.cost import size_of
 from compress.data import Batch
 from compress.deciding.budget import BudgetConfig, Lagrangian, check_reachable, decide, make_budget
@@ -71,6 +71,7 @@ from compress.training.loop.publish import check_before, push_result
 from compress.training.loop.schedule import LearnConfig, PhaseConfig, set_learning_rates
 from compress.training.loop.unalignable import Unalignable
 from compress.training.new_models import fresh_model
+from compress.training.preparation import prepare_for_training
 from compress.training.run import RunConfig, make_accelerator, open_checkpoints, open_data, open_loader, start_trackers
 from compress.training.skipping import SkippingConfig, objective_of, skipping_config, skipping_model
 from compress.training.student import GatedStudent, Student

@@ -41,7 +41,7 @@ from transformers import PreTrainedModel
 
 from compress.checkpoint import CheckpointError, load_model
 from compress.config import fail, parse, to_dict
-from compress.conformers import frame_mask, prepare_for_training
+from compress.conformers import frame_mask
 from compress.data import Batch
 from compress.elastic import make_elastic, standalone
 from compress.elastic.supernet import PartsConfig, SelectionConfig, SizesConfig, make_selection, make_subnets, parts_of
@@ -60,6 +60,7 @@ from compress.training.loop.progress import Progress, start_logging
 from compress.training.loop.schedule import set_learning_rates
 from compress.training.loop.unalignable import Unalignable
 from compress.training.new_models import build_model
+from compress.training.preparation import prepare_for_training
 from compress.training.recogniser import to_minimise
 from compress.training.run import make_accelerator, open_checkpoints, open_data, open_loader, start_trackers
 from compress.training.supernet import JointConfig, JointNet, SelectionNet, StageNet

@@ -23,7 +23,7 @@ from transformers import ParakeetCTCConfig, ParakeetForCTC, PreTrainedModel
 
 import compress
 from compress.checkpoint import load_model
-from compress.conformers import frame_mask, frame_outputs, prepare_for_training
+from compress.conformers import frame_mask, frame_outputs
 from compress.cost import dummy_input, size_of
 from compress.deciding.baselines import proportional
 from compress.deciding.budget import BudgetConfig, Lagrangian, decide, make_budget
@@ -32,6 +32,7 @@ from compress.evaluation.memory import peak_growth_bytes
 from compress.evaluation.speed import SpeedConfig, device_name, measure
 from compress.training.distill import DistillConfig, LayerDistance, output_divergence
 from compress.training.loop.precision import autocast
+from compress.training.preparation import prepare_for_training
 from compress.training.student import GatedStudent, Student
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

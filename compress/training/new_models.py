@@ -28,8 +28,8 @@ from transformers import (
 )
 
 from compress.checkpoint import load_model
-from compress.conformers import prepare_for_training
 from compress.conformers.torchaudio_model import TorchaudioConformerConfig, TorchaudioConformerForCTC
+from compress.training.preparation import prepare_for_training
 
 SMALL_PARAKEET: Mapping[str, Any] = {
     "hidden_size": 144,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from compress.conformers import prepare_for_training, skeleton, structure_of
+from compress.conformers import skeleton, structure_of
 from compress.model.registration import compressed_config
 from compress.model.skipping import able_to_skip
 from compress.running.skipper import Skipper, skipper_of
@@ -23,6 +23,7 @@ from compress.running.subnets import elastic_fields
 from compress.training.ctc import ctc_loss
 from compress.training.distill import output_divergence
 from compress.training.inter_ctc import mean_loss
+from compress.training.preparation import prepare_for_training
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor
 
-from compress.conformers import blocks_of, prepare_for_training
+from compress.conformers import blocks_of
 from compress.training.inter_ctc import InterCtcConfig
 from compress.training.loop import processes
+from compress.training.preparation import prepare_for_training
 from compress.training.recogniser import Recogniser
 from tests.helpers.tiny import parakeet
 

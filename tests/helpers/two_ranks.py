@@ -11,10 +11,10 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from compress.conformers import prepare_for_training
 from compress.deciding.budget import BudgetConfig, Lagrangian, decide, make_budget
 from compress.deciding.gates import GateConfig
 from compress.training.loop import processes
+from compress.training.preparation import prepare_for_training
 from compress.training.student import GatedStudent
 from tests.helpers.tiny import parakeet
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from compress.conformers import blocks_of, frame_mask, prepare_for_training, structure_of
+from compress.conformers import blocks_of, frame_mask, structure_of
 from compress.elastic import make_elastic, rule_structures
 from compress.elastic.rules import ElasticConfig
 from compress.model.removal import remove
@@ -17,6 +17,7 @@ from compress.running.skipping import Skipping, SkippingError, read_skipping
 from compress.training.ctc import ctc_loss
 from compress.training.distill import output_divergence
 from compress.training.inter_ctc import InterCtcConfig
+from compress.training.preparation import prepare_for_training
 from compress.training.recogniser import Recogniser, to_minimise
 from compress.training.skipping import SkippingConfig, SkippingObjective, skipping_config, skipping_model
 from tests.helpers.tiny import CTC_MODELS, batch, parakeet, random_structure

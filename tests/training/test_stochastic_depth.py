@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from compress.conformers import blocks_of, family_of, part, prepare_for_training
+from compress.conformers import blocks_of, family_of, part
+from compress.training.preparation import prepare_for_training
 from compress.training.recogniser import Recogniser
 from compress.training.stochastic_depth import StochasticDepth
 from tests.helpers.tiny import BLOCKS, CTC_MODELS, batch, granite_speech5, parakeet

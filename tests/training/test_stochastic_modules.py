@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from compress.conformers import blocks_of, family_of, part, prepare_for_training
+from compress.conformers import blocks_of, family_of, part
 from compress.model.removal import remove
 from compress.structure import MODULES, Block, Structure
+from compress.training.preparation import prepare_for_training
 from compress.training.stochastic_modules import StochasticModules, lacking
 from tests.helpers.tiny import CTC_MODELS, batch, parakeet
 

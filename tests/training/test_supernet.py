@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import compress
-from compress.conformers import frame_mask, prepare_for_training
+from compress.conformers import frame_mask
 from compress.data import Batch
 from compress.elastic import make_elastic, standalone
 from compress.elastic.supernet import PartsConfig, SelectionConfig, SizesConfig, make_selection, make_subnets, parts_of
@@ -22,6 +22,7 @@ from compress.elastic.supernet.top_k import TopKConfig
 from compress.running.subnets import subnets_of
 from compress.training.ctc import ctc_loss
 from compress.training.loop.finite import FiniteGuard
+from compress.training.preparation import prepare_for_training
 from compress.training.recogniser import to_minimise
 from compress.training.supernet import JointConfig, JointNet, SelectionNet
 from tests.helpers.launching import LAUNCH_SECONDS, REPOSITORY, TORCHRUN, environment

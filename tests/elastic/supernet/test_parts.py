@@ -12,11 +12,12 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 import compress
-from compress.conformers import block_units, frame_mask, frame_outputs, prepare_for_training
+from compress.conformers import block_units, frame_mask, frame_outputs
 from compress.cost import Metric, cost_table
 from compress.elastic.supernet import PartMasks, Parts, PartsConfig, parts_of, unchanged_statistics
 from compress.elastic.supernet.parts import Granularity
 from compress.structure import MODULES, Structure
+from compress.training.preparation import prepare_for_training
 from tests.helpers.tiny import BLOCKS, CTC_MODELS, batch, parakeet, random_structure
 
 FAMILIES = pytest.mark.parametrize("name", CTC_MODELS)
