@@ -1,4 +1,4 @@
-"""Writes the table of supported families into README.md, from the registry.
+"""Writes the table of supported families into docs/faq.md, from the registry.
 
 python tools/family_table.py
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 from compress.conformers import FAMILIES, Family, skeleton
 from compress.deciding.gates import Gates
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "faq.md"
 VOCABULARY_SIZE = 32
 BEGIN, END = "<!-- families: written by tools/family_table.py -->", "<!-- end of families -->"
 HEAD = (
@@ -62,11 +62,11 @@ def _stock(family: Family) -> str:
 
 
 def written(text: str) -> str:
-    """The README with the table as it should be."""
+    """The page with the table as it should be."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}\n{table()}\n{END}{after}"
 
 
 if __name__ == "__main__":
-    README.write_text(written(README.read_text()))
+    PAGE.write_text(written(PAGE.read_text()))
