@@ -8,7 +8,7 @@ import sys
 from dataclasses import FrozenInstanceError, dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pytest
 import yaml
@@ -27,10 +27,16 @@ class Budget:
 
     Attributes:
         params: A share such as 50% or a count such as 20M.
+        exactly: Whether nothing may be left over.
+        round_to: Of what it is a multiple.
         denominator: What the share is of.
     """
 
+    SHORT_FOR: ClassVar[str] = "params"
+
     params: str | None = None
+    exactly: bool = False
+    round_to: int = 1
     denominator: Literal["total", "encoder"] = "total"
 
     def __post_init__(self) -> None:
@@ -60,6 +66,8 @@ class Config:
     recover: Budget | None = None
     phases: tuple[Phase, ...] = ()
     weights: dict[str, float] = field(default_factory=dict)
+    depths: tuple[int, ...] = ()
+    learning_rate_now: float = 1.0
 
 
 def build(*arguments: str) -> Config:
@@ -114,6 +122,73 @@ def test_amounts_stay_text(amount: str) -> None:
 @pytest.mark.parametrize(("word", "value"), [("false", False), ("true", True), ("False", False)])
 def test_booleans_are_words(word: str, value: bool) -> None:
     assert build("--model", "a", "--shuffle", word).shuffle is value
+
+
+# The rule for options -------------------------------------------------------------------------------------------------
+
+
+def given(*words: str) -> Config:
+    return parse(Config, words, prog="job", positional=["model", "rate"])
+
+
+@pytest.mark.parametrize(
+    ("words", "same"),
+    [
+        ("a --learning-rate-now 2 --budget.round-to 8", "--model a --learning_rate_now 2 --budget.round_to 8"),
+        ("--budget.denominator=encoder a", "--model a --budget.denominator encoder"),
+        ("a --shuffle", "--model a --shuffle true"),
+        ("--shuffle a 0.1", "--model a --shuffle true --rate 0.1"),
+        ("a --shuffle False 0.1", "--model a --shuffle false --rate 0.1"),
+        ("a --budget.exactly", "--model a --budget.exactly true"),
+        ("a --recover.exactly --rate 0.1", "--model a --recover.exactly true --rate 0.1"),
+        ("--model a 0.1", "--model a --rate 0.1"),
+        ("a --rate=-1", "--model a --rate -1"),
+        ("a --depths [4,6]", '--model a --depths "[4, 6]"'),
+        ("a --depths []", "--model a"),
+        ("a --depths [1] --depths [4]", "--model a --depths [4]"),
+        ("a --patterns [1,33%,*,x.json]", """--model a --patterns '["1", "33%", "*", "x.json"]'"""),
+        ("a --budget 50%", "--model a --budget.params 50%"),
+        ("a --recover=20M", "--model a --recover.params 20M"),
+        ("a --recover null", "--model a"),
+        ("a --weights.my-own 0.5", "--model a --weights.my-own=0.5"),
+    ],
+)
+def test_options_are_written_by_one_rule(words: str, same: str) -> None:
+    assert given(*shlex.split(words)) == given(*shlex.split(same))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("a 0.1 b c --shuffle", "surplus: b c; understood: shuffle=true, model=a, rate=0.1"),
+        ("a 0.1 --shuffle perhaps", 'surplus: perhaps; understood: shuffle=true, model=a, rate=0.1; "shuffle" is true'),
+        ("a --depths 4", "--depths takes a list in brackets; write --depths [4]"),
+        ("a --depths 4 6", "write --depths [4,6]"),
+        ("--depths 4 6 a", "write --depths [4,6]"),
+        ("a --depths 4 --depths=6", "write --depths [4,6]"),
+        ("a --depths 4,6", "write --depths [4,6]"),
+        ("a --depths [4, 6]", "write --depths [4,6]"),
+        ("a --patterns x.json y.json", "write --patterns [x.json,y.json]"),
+        ("a --patterns+ x", "'patterns+'"),
+        ("a --rate --shuffle", "--rate has no value; write --rate VALUE"),
+        ("a --rate", "--rate has no value"),
+        ("a -r 0.1", "Unknown key '-r'"),
+        ("--", "Unknown key ''"),
+        ("", "model"),
+    ],
+)
+def test_words_that_the_rule_refuses(words: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        given(*words.split())
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_help_of_a_part(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        given("--recover.help")
+    assert stop.value.code == 0
+    assert "A share such as 50%" in capsys.readouterr().out
 
 
 def test_optional_dataclass_and_null(write: Any) -> None:

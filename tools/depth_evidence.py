@@ -117,9 +117,10 @@ def _elastic(folder: Path, name: str, choice: str, data: str, utterances: int) -
     if name == OWN and not (output / "model").exists():
         shutil.copytree(source, output / "model")
     if choice in RULES:
-        which = ["--rule", choice, "--depths", *map(str, BELOW)]
+        which = ["--rule", choice, "--depths", f"[{','.join(map(str, BELOW))}]"]
     else:
-        which = ["--structures", *(str(_searched(folder, name, depth, data, utterances)) for depth in BELOW)]
+        structures = [str(_searched(folder, name, depth, data, utterances)) for depth in BELOW]
+        which = ["--structures", f"[{','.join(structures)}]"]
     if not (output / "model").exists():
         command = (*COMPRESS, "elastic", str(source), *which, "--out", str(output / "model"))
         execute(command, output.with_name(f"{output.name}.log"))

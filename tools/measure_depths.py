@@ -136,7 +136,7 @@ def _random_elastic(folder: Path, name: str, depths: Sequence[int]) -> Path:
         config = CONFIGS[name]
         random_weights(skeleton(config)).save_pretrained(place / "full")
         build_processor(family_of(config).name, ["the quick brown fox"], TokensConfig()).save_pretrained(place / "full")
-        which = ("--rule", "last_first", "--depths", *map(str, depths[1:]))
+        which = ("--rule", "last_first", "--depths", f"[{','.join(map(str, depths[1:]))}]")
         words = (str(place / "full"), *which, "--out", str(place / "model"))
         execute((*COMPRESS, "elastic", *words), place / "elastic.log")
     return place / "model"

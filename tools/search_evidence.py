@@ -103,7 +103,7 @@ def run(
     for remove in map(int, removes.split(",")):
         place = folder / f"search-{remove}"
         options = ("--measure", measure, "--top_k", str(top_k), "--utterances", str(utterances))
-        found = search(teacher, data, place, "--remove", str(remove), "--method", "all", *options)
+        found = search(teacher, data, place, "--remove", str(remove), "--methods", "[all]", *options)
         structures = {tuple(one["removed"]): place / "structures" / f"{one['method']}.json" for one in found["methods"]}
         for removed, seed in itertools.product(sorted(structures), range(seeds)):
             output = _place(folder, removed, seed)
@@ -135,7 +135,7 @@ def depth(
         if not (model / "config.json").exists():
             _new_model(model, blocks)
         method = "comflp,greedy" if greedy else "comflp"
-        options = ("--remove", str(blocks // 2), "--method", method, "--top_k", str(top_k))
+        options = ("--remove", str(blocks // 2), "--methods", f"[{method}]", "--top_k", str(top_k))
         search(model, data, model.parent, *options, "--utterances", str(utterances))
 
 

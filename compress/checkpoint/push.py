@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from huggingface_hub import HfApi
 from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError: httpx's, under whatever name it has
@@ -59,6 +59,8 @@ class HubConfig:
         update: whether to add a commit to a repository that holds files already.
         message: of the commit.
     """
+
+    SHORT_FOR: ClassVar[str] = "repo_id"
 
     repo_id: str
     license: str | None = None
@@ -255,6 +257,6 @@ def _no_permission(repo_id: str) -> str:
 
 def _taken(repo_id: str) -> str:
     return (
-        f"{repo_id} exists already: choose another name, or give --update true (a recipe: --push.update true) to add "
-        "a commit to it."
+        f"{repo_id} exists already: choose another name, or give --update (a recipe: --push.update) to add a "
+        "commit to it."
     )

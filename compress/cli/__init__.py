@@ -6,18 +6,16 @@ A verb imports what it needs when it runs, so that `compress --help` waits for n
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import logging
 import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
 from rich.logging import RichHandler
 
-from compress.config import USAGE_EXIT_CODE, fail, make_parser
+from compress.config import USAGE_EXIT_CODE, fail, nearest
 
 VERBS = (
     "inspect", "analyze", "search", "apply", "elastic", "extract", "skip", "evaluate", "push", "demo",
@@ -54,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0 if words else USAGE_EXIT_CODE
     name, *rest = ["version" if words[0] == "--version" else words[0], *words[1:]]
     if name not in VERBS:
-        sys.stderr.write(f"compress: error: there is no verb '{name}'; the verbs are {', '.join(VERBS)}\n")
+        sys.stderr.write(f"compress: error: {_no_verb(name)}\n")
         return USAGE_EXIT_CODE
     return _run(name, rest)
 
@@ -63,29 +61,6 @@ def overview() -> str:
     """Describes every verb in one line, as `compress --help` shows it."""
     width = max(map(len, VERBS))
     return _OVERVIEW.format(verbs="\n".join(f"  {name:{width}}  {_summary(_module(name))}" for name in VERBS))
-
-
-def verb_parser(name: str, description: str | None) -> ArgumentParser:
-    """Makes the empty parser of a verb.
-
-    Args:
-        name: The verb.
-        description: Its module's docstring.
-    """
-    return make_parser(f"compress {name}", description or "")
-
-
-def parse_verb(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
-    """Parses a verb's command line; a mistake in it ends the process with exit code 2 and one message.
-
-    Args:
-        parser: The verb's parser, with its options.
-        arguments: The words after the verb.
-    """
-    try:
-        return parser.parse_args(list(arguments))
-    except argparse.ArgumentError as error:
-        fail(parser.prog, error)
 
 
 def _run(name: str, arguments: Sequence[str]) -> int:
@@ -101,6 +76,10 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     except (ValueError, OSError) as error:
         fail(f"compress {name}", error)
     return 0
+
+
+def _no_verb(name: str) -> str:
+    return f"there is no verb '{name}'. Did you mean '{nearest(name, VERBS)}'? The verbs are {', '.join(VERBS)}"
 
 
 def _module(name: str) -> ModuleType:

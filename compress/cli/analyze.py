@@ -24,12 +24,9 @@ def run(arguments: Sequence[str]) -> None:
         ValueError: If the model or the data are unusable.
         OSError: If the model or the data cannot be found.
     """
-    from compress.cli.evaluate import model_as_option
     from compress.config import parse
-    from compress.evaluation.evaluate import expand_data_shorthand
     from compress.search.analysis_report import show
     from compress.search.analyze import AnalyzeConfig, analyze_blocks
 
-    words = expand_data_shorthand(model_as_option(arguments))
-    config = parse(AnalyzeConfig, words, prog="compress analyze", description=__doc__)
+    config = parse(AnalyzeConfig, arguments, prog="compress analyze", description=__doc__, positional=["model"])
     show(analyze_blocks(config), config.out)

@@ -12,6 +12,24 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+from compress.config import parse
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApplyConfig:
+    """What is removed from which model.
+
+    Attributes:
+        model: checkpoint folder or Hub name.
+        structure: a structure.json.
+        out: folder for the smaller model.
+    """
+
+    model: str
+    structure: str
+    out: str
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -24,14 +42,9 @@ def run(arguments: Sequence[str]) -> None:
         ValueError: If the structure does not fit the model.
         OSError: If the model or the structure cannot be read.
     """
-    from compress.cli import parse_verb, verb_parser
-
-    parser = verb_parser("apply", __doc__)
-    parser.add_argument("model", type=str, help="Checkpoint folder or Hub name.")
-    parser.add_argument("structure", type=str, help="A structure.json.")
-    parser.add_argument("--out", type=str, required=True, help="Folder for the smaller model.")
-    options = parse_verb(parser, arguments)
+    names = ("model", "structure")
+    config = parse(ApplyConfig, arguments, prog="compress apply", description=__doc__, positional=names)
 
     from compress.checkpoint import apply_structure
 
-    apply_structure(options.model, options.structure, options.out)
+    apply_structure(config.model, config.structure, config.out)

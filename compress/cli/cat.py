@@ -9,6 +9,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+from compress.config import parse
+from compress.files.shipped import find
+
+
+@dataclass(frozen=True)
+class CatConfig:
+    """What is printed.
+
+    Attributes:
+        name: a name that `compress ls` lists, or an unambiguous end of it.
+    """
+
+    name: str
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -20,9 +35,5 @@ def run(arguments: Sequence[str]) -> None:
     Raises:
         ValueError: If there is no such recipe or config.
     """
-    from compress.cli import parse_verb, verb_parser
-    from compress.files.shipped import find
-
-    parser = verb_parser("cat", __doc__)
-    parser.add_argument("name", type=str, help="A name that `compress ls` lists, or an unambiguous end of it.")
-    sys.stdout.write(find(parse_verb(parser, arguments).name).path.read_text(encoding="utf-8"))
+    config = parse(CatConfig, arguments, prog="compress cat", description=__doc__, positional=["name"])
+    sys.stdout.write(find(config.name).path.read_text(encoding="utf-8"))

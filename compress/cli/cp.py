@@ -9,6 +9,25 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+from compress.config import parse
+from compress.files.shipped import copy
+
+
+@dataclass(frozen=True)
+class CopyConfig:
+    """What is copied, and where to.
+
+    Attributes:
+        name: a name that `compress ls` lists, or an unambiguous end of it.
+        destination: a file to write, or an existing folder.
+        force: overwrite a file that is already there.
+    """
+
+    name: str
+    destination: str
+    force: bool = False
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -21,12 +40,6 @@ def run(arguments: Sequence[str]) -> None:
         ValueError: If there is no such recipe or config.
         FileExistsError: If the destination exists and `--force` is not given.
     """
-    from compress.cli import parse_verb, verb_parser
-    from compress.files.shipped import copy
-
-    parser = verb_parser("cp", __doc__)
-    parser.add_argument("name", type=str, help="A name that `compress ls` lists, or an unambiguous end of it.")
-    parser.add_argument("destination", type=str, help="A file to write, or an existing folder.")
-    parser.add_argument("--force", action="store_true", help="Overwrite a file that is already there.")
-    options = parse_verb(parser, arguments)
-    sys.stdout.write(f"{copy(options.name, options.destination, overwrite=options.force)}\n")
+    names = ("name", "destination")
+    config = parse(CopyConfig, arguments, prog="compress cp", description=__doc__, positional=names)
+    sys.stdout.write(f"{copy(config.name, config.destination, overwrite=config.force)}\n")

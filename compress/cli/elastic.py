@@ -6,13 +6,35 @@ blocks: every_other leaves blocks out at even distances, last_first from the end
 were trained with stochastic depth and intermediate CTC (recipes/train.py) lose least, and by last_first.
 
 Examples:
-  compress elastic runs/train/best --depths 4 6 --out parakeet-elastic
-  compress elastic runs/train/best --structures six.json four.json --out parakeet-elastic
+  compress elastic runs/train/best --depths [4,6] --out parakeet-elastic
+  compress elastic runs/train/best --structures [six.json,four.json] --out parakeet-elastic
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+from compress.config import parse
+
+
+@dataclass(frozen=True, kw_only=True)
+class ElasticVerbConfig:
+    """What is made elastic, and which sizes it gets.
+
+    Attributes:
+        model: folder or Hub name of a checkpoint with a CTC head.
+        depths: numbers of blocks that the rule chooses, such as `[4,6]`.
+        rule: every_other or last_first.
+        structures: a structure.json for each other size, such as `[six.json,four.json]`.
+        out: folder for the elastic checkpoint.
+    """
+
+    model: str
+    depths: tuple[int, ...] = ()
+    rule: str = "every_other"
+    structures: tuple[str, ...] = ()
+    out: str
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -24,16 +46,8 @@ def run(arguments: Sequence[str]) -> None:
     Raises:
         ValueError: If the model cannot run at such a depth, or the output folder exists.
     """
-    from compress.cli import parse_verb, verb_parser
-
-    parser = verb_parser("elastic", __doc__)
-    parser.add_argument("model", type=str, help="Folder or Hub name of a checkpoint with a CTC head.")
-    parser.add_argument("--depths", type=int, nargs="+", default=[], help="Depths whose blocks the rule chooses.")
-    parser.add_argument("--rule", type=str, default="every_other", help="every_other or last_first.")
-    parser.add_argument("--structures", type=str, nargs="+", default=[], help="A structure.json for each other size.")
-    parser.add_argument("--out", type=str, required=True, help="Folder for the elastic checkpoint.")
-    options = parse_verb(parser, arguments)
+    config = parse(ElasticVerbConfig, arguments, prog="compress elastic", description=__doc__, positional=["model"])
 
     from compress.elastic.make import make_checkpoint
 
-    make_checkpoint(options.model, options.depths, options.rule, options.structures, options.out)
+    make_checkpoint(config.model, config.depths, config.rule, config.structures, config.out)

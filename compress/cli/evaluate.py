@@ -12,8 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-_FLAGS = ("-h", "--help", "--print_config")
-
 
 def run(arguments: Sequence[str]) -> None:
     """Evaluates a model, prints a table and writes the report.
@@ -28,25 +26,8 @@ def run(arguments: Sequence[str]) -> None:
     from rich.console import Console
 
     from compress.config import parse
-    from compress.evaluation.evaluate import EvaluateConfig, evaluate_models, expand_data_shorthand
+    from compress.evaluation.evaluate import EvaluateConfig, evaluate_models
     from compress.evaluation.table import show
 
-    words = expand_data_shorthand(model_as_option(arguments))
-    config = parse(EvaluateConfig, words, prog="compress evaluate", description=__doc__)
+    config = parse(EvaluateConfig, arguments, prog="compress evaluate", description=__doc__, positional=["model"])
     show(evaluate_models(config, console=Console(stderr=True)))
-
-
-def model_as_option(arguments: Sequence[str]) -> list[str]:
-    """Turns the MODEL of `MODEL --data D` into `--model MODEL`; every option but the flags takes one value.
-
-    Args:
-        arguments: The words after the verb.
-    """
-    words: list[str] = []
-    takes_value = False
-    for word in arguments:
-        if not takes_value and not word.startswith("-"):
-            words.append("--model")
-        takes_value = word.startswith("-") and "=" not in word and word not in _FLAGS and not takes_value
-        words.append(word)
-    return words

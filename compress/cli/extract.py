@@ -8,6 +8,26 @@ Examples:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+from compress.config import parse
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractConfig:
+    """Which size becomes a model of its own.
+
+    Attributes:
+        model: folder or Hub name of an elastic checkpoint.
+        size: one of the checkpoint's sizes.
+        depth: how many blocks it is to have, instead of a size.
+        out: folder for the model.
+    """
+
+    model: str
+    size: str | None = None
+    depth: int | None = None
+    out: str
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -19,15 +39,8 @@ def run(arguments: Sequence[str]) -> None:
     Raises:
         ValueError: If the checkpoint has no such size, or the output folder exists.
     """
-    from compress.cli import parse_verb, verb_parser
-
-    parser = verb_parser("extract", __doc__)
-    parser.add_argument("model", type=str, help="Folder or Hub name of an elastic checkpoint.")
-    parser.add_argument("--size", type=str | None, default=None, help="One of the checkpoint's sizes.")
-    parser.add_argument("--depth", type=int | None, default=None, help="How many blocks it is to have, instead.")
-    parser.add_argument("--out", type=str, required=True, help="Folder for the model.")
-    options = parse_verb(parser, arguments)
+    config = parse(ExtractConfig, arguments, prog="compress extract", description=__doc__, positional=["model"])
 
     from compress.elastic import extract
 
-    extract(options.model, options.out, size=options.size, depth=options.depth)
+    extract(config.model, config.out, size=config.size, depth=config.depth)

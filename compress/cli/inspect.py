@@ -13,6 +13,25 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+from compress.config import parse
+from compress.cost import DEFAULT_SECONDS
+
+
+@dataclass(frozen=True)
+class InspectConfig:
+    """What is looked at.
+
+    Attributes:
+        model: checkpoint folder or Hub name.
+        seconds: length of the utterance that MACs are counted for.
+        json: print JSON instead of a table.
+    """
+
+    model: str
+    seconds: float = DEFAULT_SECONDS
+    json: bool = False
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -25,23 +44,14 @@ def run(arguments: Sequence[str]) -> None:
         ValueError: If the model is of a family that is not supported, or `--seconds` is not positive.
         OSError: If the model cannot be found.
     """
-    from compress.cli import parse_verb, verb_parser
-    from compress.cost import DEFAULT_SECONDS
-
-    parser = verb_parser("inspect", __doc__)
-    parser.add_argument("model", type=str, help="Checkpoint folder or Hub name.")
-    parser.add_argument(
-        "--seconds", type=float, default=DEFAULT_SECONDS, help="Length of the utterance that MACs are counted for."
-    )
-    parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
-    options = parse_verb(parser, arguments)
+    config = parse(InspectConfig, arguments, prog="compress inspect", description=__doc__, positional=["model"])
 
     from rich.console import Console
 
     from compress.evaluation.inspection import inspect_model, render
 
-    found = inspect_model(options.model, options.seconds)
-    if options.json:
-        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+    facts = inspect_model(config.model, config.seconds)
+    if config.json:
+        sys.stdout.write(json.dumps(facts, indent=2) + "\n")
     else:
-        Console().print(render(found))
+        Console().print(render(facts))

@@ -10,6 +10,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+from compress.config import parse
+from compress.files.shipped import resources
+
+
+@dataclass(frozen=True)
+class ListConfig:
+    """Nothing can be chosen."""
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -18,11 +27,8 @@ def run(arguments: Sequence[str]) -> None:
     Args:
         arguments: The words after `compress ls`: none.
     """
-    from compress.cli import parse_verb, verb_parser
-    from compress.files.shipped import resources
-
-    parse_verb(verb_parser("ls", __doc__), arguments)
-    found = resources()
-    width = max((len(item.name) for item in found), default=0)
-    for item in found:
+    parse(ListConfig, arguments, prog="compress ls", description=__doc__)
+    shelf = resources()
+    width = max((len(item.name) for item in shelf), default=0)
+    for item in shelf:
         sys.stdout.write(f"{item.name:{width}}  {item.description}\n")

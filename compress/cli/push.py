@@ -11,9 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-_POSITIONAL = ("--model", "--repo_id")
-_DRY_RUN = ("--dry_run", "true")
-
 
 def run(arguments: Sequence[str]) -> None:
     """Pushes a checkpoint, or with --dry-run shows what would go.
@@ -31,7 +28,8 @@ def run(arguments: Sequence[str]) -> None:
     from compress.config import parse
     from compress.reports import formats
 
-    config = parse(PushConfig, _named(arguments), prog="compress push", description=__doc__)
+    names = ("model", "repo_id")
+    config = parse(PushConfig, arguments, prog="compress push", description=__doc__, positional=names)
     console = Console()
     with staged(config) as stage:
         files = files_of(stage)
@@ -44,14 +42,3 @@ def run(arguments: Sequence[str]) -> None:
             console.print(f"Nothing was sent. Without --dry-run this goes to {config.repo_id}.", highlight=False)
         else:
             console.print(push(config, stage), highlight=False)
-
-
-def _named(arguments: Sequence[str]) -> list[str]:
-    """Turns `MODEL REPO_ID --license L --dry-run` into options with values throughout."""
-    words, rest = list(arguments), []
-    for name in _POSITIONAL:
-        if words and not words[0].startswith("-"):
-            rest += [name, words.pop(0)]
-    for word in words:
-        rest += _DRY_RUN if word == "--dry-run" else [word]
-    return rest

@@ -7,7 +7,7 @@ structure.json (the best by word error rate) and structures/METHOD.json. Nothing
 
 Examples:
   compress search runs/teacher/best --data my-speech --remove 6
-  compress search runs/teacher/best --data my-speech --remove 6 --method all --measure svcca --out search-6
+  compress search runs/teacher/best --data my-speech --remove 6 --methods [all] --measure svcca --out search-6
   compress apply runs/teacher/best search/structure.json --out smaller
   accelerate launch recipes/prune.py --config ... --structure search/structure.json --budget null
 """
@@ -27,12 +27,9 @@ def run(arguments: Sequence[str]) -> None:
         ValueError: If so many blocks cannot go, or the model or the data are unusable.
         OSError: If the model or the data cannot be found.
     """
-    from compress.cli.evaluate import model_as_option
     from compress.config import parse
-    from compress.evaluation.evaluate import expand_data_shorthand
     from compress.search.blocks import SearchConfig, search_blocks
     from compress.search.report import show
 
-    words = expand_data_shorthand(model_as_option(arguments))
-    config = parse(SearchConfig, words, prog="compress search", description=__doc__)
+    config = parse(SearchConfig, arguments, prog="compress search", description=__doc__, positional=["model"])
     show(search_blocks(config), config.out)

@@ -25,17 +25,8 @@ def run(arguments: Sequence[str]) -> None:
         ValueError: If the checkpoint has no intermediate output, no setting holds, or an option is unusable.
         OSError: If the model or the data cannot be found.
     """
-    from compress.cli.evaluate import model_as_option
     from compress.config import parse
-    from compress.evaluation.evaluate import expand_data_shorthand
     from compress.search.skipping import CalibrateConfig, calibrate, show
 
-    words = expand_data_shorthand(model_as_option([_underscored(word) for word in arguments]))
-    config = parse(CalibrateConfig, words, prog="compress skip", description=__doc__)
+    config = parse(CalibrateConfig, arguments, prog="compress skip", description=__doc__, positional=["model"])
     show(calibrate(config), config.out)
-
-
-def _underscored(word: str) -> str:
-    """`--max-wer-increase` as `--max_wer_increase`; what is no option, and values behind `=`, stay."""
-    name, equals, value = word.partition("=")
-    return "--" + name.removeprefix("--").replace("-", "_") + equals + value if word.startswith("--") else word

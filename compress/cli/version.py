@@ -10,8 +10,17 @@ import importlib.metadata
 import platform
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+from compress.config import parse
+from compress.files.shipped import __version__
 
 DEPENDENCIES = ("torch", "torchaudio", "transformers", "accelerate", "datasets")
+
+
+@dataclass(frozen=True)
+class VersionConfig:
+    """Nothing can be chosen."""
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -20,10 +29,7 @@ def run(arguments: Sequence[str]) -> None:
     Args:
         arguments: The words after `compress version`: none.
     """
-    from compress.cli import parse_verb, verb_parser
-    from compress.files.shipped import __version__
-
-    parse_verb(verb_parser("version", __doc__), arguments)
+    parse(VersionConfig, arguments, prog="compress version", description=__doc__)
     sys.stdout.write(f"conformer-compress {__version__}\n")
     for name in DEPENDENCIES:
         sys.stdout.write(f"{name} {_version(name)}\n")

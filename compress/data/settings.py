@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 SYNTHETIC = "synthetic"
 """The `source` that stands for the built-in corpus."""
@@ -73,6 +73,8 @@ class SpeechConfig:
         cache_max_gib: largest cache of one data set in GiB; audio beyond it is decoded whenever it is needed.
         synthetic: options of the synthetic corpus, used by `source: synthetic` only.
     """
+
+    SHORT_FOR: ClassVar[str] = "source"
 
     source: str
     split: str = "train"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +44,8 @@ class BudgetConfig:
         seconds: length of the utterance that MACs refer to.
         round_to: FFN and convolution widths become multiples of this.
     """
+
+    SHORT_FOR: ClassVar[str] = "params"
 
     params: str | None = None
     macs: str | None = None

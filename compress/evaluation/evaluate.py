@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,7 +52,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_DATA_OPTION = "--data"
 _ONE_BY_ONE = "one utterance at a time, since its output depends on padding"
 
 
@@ -103,17 +102,6 @@ class EvaluateConfig:
             raise ValueError(f"macs_seconds is {self.macs_seconds}; give the length of an utterance, for example 10.")
         if self.worst < 0:
             raise ValueError(f"worst is {self.worst}; give 0 or more utterances.")
-
-
-def expand_data_shorthand(args: Sequence[str]) -> list[str]:
-    """Turns `--data FOLDER` and `--data=FOLDER` of a command line into `--data.source`, leaving the rest alone."""
-    prefix = _DATA_OPTION + "="
-    expanded = []
-    for arg in args:
-        if arg == _DATA_OPTION or arg.startswith(prefix):
-            arg = arg.replace(_DATA_OPTION, f"{_DATA_OPTION}.source", 1)
-        expanded.append(arg)
-    return expanded
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ def subnet_at_depth(model: PreTrainedModel, depth: int) -> str:
         known = ", ".join(map(str, names))
         raise SizeError(
             f"This model runs at depth {known}, not at {depth!r}. Choose one of these, or write a checkpoint that runs "
-            "at others: compress elastic CKPT --depths ... --out DIR"
+            "at others: compress elastic CKPT --depths [...] --out DIR"
         )
     return names[depth]
 

@@ -41,6 +41,10 @@ ABOUT = (
 )
 
 
+ALL = "all"
+"""Stands for every method."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig(DevConfig):
     """Which model loses how many blocks, and how they are searched for; the rest is that of `DevConfig`.
@@ -48,7 +52,7 @@ class SearchConfig(DevConfig):
     Attributes:
         remove: how many blocks go.
         out: folder for search.json, search.md, search.html and the Structures.
-        method: `comflp`, `greedy`, `every-other`, `last`, or several with commas between them; `all`.
+        methods: any of `comflp`, `greedy`, `every-other` and `last`, or `[all]`.
         measure: of the correlation between boundaries: `distance_correlation`, `svcca` or `cka`.
         top_k: proposals of the coarse search whose word error rate is measured.
         coarse: how proposals are found in the matrix.
@@ -56,7 +60,7 @@ class SearchConfig(DevConfig):
 
     remove: int
     out: str = "search"
-    method: str = "comflp"
+    methods: tuple[str, ...] = ("comflp",)
     measure: Measure = "distance_correlation"
     top_k: int = 10
     coarse: CoarseConfig = field(default_factory=CoarseConfig)
@@ -64,16 +68,15 @@ class SearchConfig(DevConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("measure", self.measure, MEASURES)
-        if unknown := [name for name in self.methods if name not in METHODS]:
-            raise ValueError(f"method={unknown[0]!r} is unknown; choose among {', '.join(METHODS)}, or all.")
+        for method in self.methods:
+            check_choice("methods", method, (*METHODS, ALL))
         if self.top_k < 1:
             raise ValueError(f"top_k is {self.top_k}; give at least 1.")
 
     @property
-    def methods(self) -> list[str]:
-        """The names in `method`, each once."""
-        named = METHODS if self.method == "all" else dict.fromkeys(map(str.strip, self.method.split(",")))
-        return list(named)
+    def chosen_methods(self) -> list[str]:
+        """The names in `methods`, each once."""
+        return list(METHODS if ALL in self.methods else dict.fromkeys(self.methods))
 
 
 def search_blocks(config: SearchConfig) -> Result:
@@ -105,7 +108,7 @@ def search_blocks(config: SearchConfig) -> Result:
     )
     whole = fine.measure([()])[0]
     logger.info("Whole model: WER %.2f %% on %d utterances", 100 * whole.wer, len(dataset))
-    outcomes = [_run(name, task) for name in config.methods]
+    outcomes = [_run(name, task) for name in config.chosen_methods]
     _warn_of_routes(model, outcomes)
     result = _result(config, model, dataset, whole, outcomes, task, took)
     structures = {one.method: structure_without(model, one.best.proposal) for one in outcomes}

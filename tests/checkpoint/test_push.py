@@ -195,9 +195,9 @@ def test_a_taken_name_needs_update(checkpoint: Path, hub: Hub, tmp_path: Path) -
     assert push(checkpoint, hub.address, tmp_path).returncode == 0
     again = push(checkpoint, hub.address, tmp_path)
     assert again.returncode == 2
-    assert "someone/small exists already: choose another name, or give --update true" in again.stderr
+    assert "someone/small exists already: choose another name, or give --update (a recipe" in again.stderr
     assert len(hub.commits) == 1
-    assert push(checkpoint, hub.address, tmp_path, "--update", "true", "--message", "Better").returncode == 0
+    assert push(checkpoint, hub.address, tmp_path, "--update", "--message", "Better").returncode == 0
     assert [commit[1] for commit in hub.commits] == ["Compressed with conformer-compress", "Better"]
 
 

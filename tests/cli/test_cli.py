@@ -10,6 +10,7 @@ import pytest
 
 from compress import __version__
 from compress.cli import VERBS, main, overview
+from compress.config.options import RULE
 from compress.evaluation.inspection import inspect_model
 from compress.files import shipped
 
@@ -35,20 +36,24 @@ def test_help_has_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> N
     with pytest.raises(SystemExit) as stop:
         main([verb, "--help"])
     assert stop.value.code == 0
-    assert f"\n  compress {verb}" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert f"\n  compress {verb}" in text
+    assert RULE in text
 
 
 def test_no_verb_and_unknown_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     assert main(["prune"]) == 2
     assert "no verb 'prune'" in capsys.readouterr().err
+    assert main(["evalaute"]) == 2
+    assert "Did you mean 'evaluate'?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["inspect"], "model"),
-        (["inspect", "a", "--second", "3"], "--second"),
+        (["inspect", "a", "--second", "3"], "Unknown key 'second' in the command line. Did you mean 'seconds'?"),
         (["inspect", "a", "--seconds", "long"], "seconds"),
         (["inspect", "a", "--seconds", "0"], "seconds is 0"),
         (["apply", "a", "structure.json"], "out"),

@@ -243,7 +243,9 @@ def test_a_named_size_is_made_and_extracted_by_the_command_line(tmp_path: Path) 
     save(model, processor_for(model), tmp_path / "model")
     nested(model)["small"].save(tmp_path / "33%.json")
     elastic = str(tmp_path / "elastic")
-    assert main(["elastic", str(tmp_path / "model"), "--structures", str(tmp_path / "33%.json"), "--out", elastic]) == 0
+    assert (
+        main(["elastic", str(tmp_path / "model"), "--structures", f"[{tmp_path / '33%.json'}]", "--out", elastic]) == 0
+    )
     assert main(["extract", elastic, "--size", "33%", "--out", out]) == 0
     with torch.no_grad():
         found, inputs = load_model(elastic), batch(model)

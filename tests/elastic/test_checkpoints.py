@@ -27,7 +27,7 @@ def checkpoint(tmp_path: Path) -> str:
 
 def test_made_and_extracted_by_the_command_line(checkpoint: str, tmp_path: Path) -> None:
     elastic, small = str(tmp_path / "elastic"), str(tmp_path / "small")
-    assert main(["elastic", checkpoint, "--depths", "1", "2", "--out", elastic]) == 0
+    assert main(["elastic", checkpoint, "--depths", "[1,2]", "--out", elastic]) == 0
     assert main(["extract", elastic, "--depth", "2", "--out", small]) == 0
     model, standalone = load_model(elastic), load_model(small)
     assert type(standalone).__name__ == "ParakeetForCTC"  # loads with transformers alone
@@ -44,7 +44,7 @@ def test_depths_from_structures(checkpoint: str, tmp_path: Path) -> None:
     first = tmp_path / "first.json"
     Structure.from_dict({"family": "parakeet", "blocks": [_WHOLE, None, _WHOLE]}).save(first)
     elastic = str(tmp_path / "elastic")
-    assert main(["elastic", checkpoint, "--depths", "1", "--rule", "last_first", "--structures", str(first),
+    assert main(["elastic", checkpoint, "--depths", "[1]", "--rule", "last_first", "--structures", f"[{first}]",
                  "--out", elastic]) == 0  # fmt: skip
     assert load_model(elastic).depths == {1: (0,), 2: (0, 2), 3: (0, 1, 2)}
     assert structure_at(load_model(elastic), "2") == Structure.load(first)
@@ -56,9 +56,9 @@ _WHOLE = {"ffn1": "all", "attention": "all", "conv": "all", "ffn2": "all"}
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--depths", "4"], "has 3 blocks and can run at depth 1 to 3, not at 4"),
-        (["--depths", "0"], "numbers of blocks from 1"),
-        (["--depths", "2", "--rule", "odd"], "rule is one of every_other, last_first"),
+        (["--depths", "[4]"], "has 3 blocks and can run at depth 1 to 3, not at 4"),
+        (["--depths", "[0]"], "numbers of blocks from 1"),
+        (["--depths", "[2]", "--rule", "odd"], "rule is one of every_other, last_first"),
         ([], "at least one size"),
     ],
 )
@@ -78,14 +78,14 @@ def test_a_depth_that_is_not_there_is_refused(
     with pytest.raises(SystemExit):
         main(["extract", checkpoint, "--depth", "2", "--out", str(tmp_path / "small")])
     assert "runs at depth 3, not at 2" in capsys.readouterr().err
-    main(["elastic", checkpoint, "--depths", "1", "--out", str(tmp_path / "elastic")])
+    main(["elastic", checkpoint, "--depths", "[1]", "--out", str(tmp_path / "elastic")])
     with pytest.raises(SystemExit):
         main(["extract", str(tmp_path / "elastic"), "--depth", "2", "--out", str(tmp_path / "small")])
     assert "runs at depth 1, 3, not at 2" in capsys.readouterr().err
 
 
 def test_malformed_sizes_on_disk_are_refused_by_name(checkpoint: str, tmp_path: Path) -> None:
-    main(["elastic", checkpoint, "--depths", "1", "--out", str(tmp_path / "elastic")])
+    main(["elastic", checkpoint, "--depths", "[1]", "--out", str(tmp_path / "elastic")])
     path = tmp_path / "elastic" / "config.json"
     sizes = [{"name": "1", "blocks": [{"ffn1": 7000}, {}, {}]}]
     path.write_text(json.dumps(json.loads(path.read_text()) | {"sizes": sizes}))
@@ -115,7 +115,7 @@ def test_it_switches_without_the_package(checkpoint: str, tmp_path: Path) -> Non
 
     from safetensors.torch import save_file
 
-    main(["elastic", checkpoint, "--depths", "2", "--out", str(tmp_path / "elastic")])
+    main(["elastic", checkpoint, "--depths", "[2]", "--out", str(tmp_path / "elastic")])
     model = load_model(str(tmp_path / "elastic"))
     model.set_depth(2)
     inputs = batch(model)
@@ -141,7 +141,7 @@ def test_rules() -> None:
 def test_the_card_and_inspect_say_that_it_can_switch(
     checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main(["elastic", checkpoint, "--depths", "1", "--out", str(tmp_path / "elastic")])
+    main(["elastic", checkpoint, "--depths", "[1]", "--out", str(tmp_path / "elastic")])
     assert (
         'runs at size 1, 3, switched without reloading by `model.activate("1")`'
         in (tmp_path / "elastic" / "README.md").read_text()

@@ -21,7 +21,7 @@ from compress.data import BatchConfig, SpeechConfig, SpeechLoader, open_speech
 from compress.evaluation import evaluate as evaluation
 from compress.evaluation.bootstrap import BootstrapConfig
 from compress.evaluation.errors import error_rates
-from compress.evaluation.evaluate import EvaluateConfig, evaluate_models, expand_data_shorthand
+from compress.evaluation.evaluate import EvaluateConfig, evaluate_models
 from compress.evaluation.speed import SpeedConfig
 from compress.evaluation.transcribe import transcribe
 from compress.training.tokens import TokensConfig, build_processor
@@ -226,12 +226,6 @@ def test_an_unknown_size_is_said_before_anything_is_read(
     monkeypatch.setattr(evaluation, "open_speech", lambda *_, **__: pytest.fail("the data were opened first"))
     with pytest.raises(ValueError, match="holds no weights"):
         evaluate_models(config(checkpoints, folder, "full"))
-
-
-def test_data_shorthand():
-    words = ["m", "--data", "speech", "--data.split", "dev", "--baseline", "--data"]
-    assert expand_data_shorthand(words[:5]) == ["m", "--data.source", "speech", "--data.split", "dev"]
-    assert expand_data_shorthand(["--data=a=b"]) == ["--data.source=a=b"]
 
 
 @pytest.mark.parametrize(

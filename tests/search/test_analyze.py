@@ -58,7 +58,9 @@ def test_the_last_head_is_the_model_and_the_one_before_the_model_without_its_las
 
 def test_a_removal_is_that_of_search(parakeet: str, speech: Path, tmp_path: Path) -> None:
     found = run(parakeet, speech, tmp_path / "out")
-    assert main(["search", parakeet, *options(speech, tmp_path / "search", "--remove", "1", "--method", "greedy")]) == 0
+    assert (
+        main(["search", parakeet, *options(speech, tmp_path / "search", "--remove", "1", "--methods", "[greedy]")]) == 0
+    )
     search = json.loads((tmp_path / "search" / "search.json").read_text())
     best = search["best"]
     mine = next(one for one in found["removals"] if one["block"] == best["removed"][0])

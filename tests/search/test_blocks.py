@@ -36,7 +36,7 @@ def run(model: str, speech: Path, out: Path, *more: str) -> dict[str, Any]:
 @pytest.mark.parametrize("measure", ["distance_correlation", "svcca", "cka"])
 def test_all_methods_and_every_file(measure: str, parakeet: str, speech: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    found = run(parakeet, speech, out, "--remove", "1", "--method", "all", "--measure", measure)
+    found = run(parakeet, speech, out, "--remove", "1", "--methods", "[all]", "--measure", measure)
     assert {one["method"]: one["evaluations"] for one in found["methods"]} == {
         "comflp": 3, "greedy": 3, "every-other": 1, "last": 1,
     }  # fmt: skip
@@ -85,7 +85,7 @@ def test_what_is_found_becomes_the_depths_of_an_elastic_model(parakeet: str, spe
         found = run(parakeet, speech, structure.parent, "--remove", str(remove), "--measure", "svcca")
         removed[3 - remove] = found["best"]["removed"]
     out = str(tmp_path / "elastic")
-    assert main(["elastic", parakeet, "--structures", *map(str, structures), "--out", out]) == 0
+    assert main(["elastic", parakeet, "--structures", f"[{','.join(map(str, structures))}]", "--out", out]) == 0
     model, original = load_model(out), load_model(parakeet)
     assert sorted(model.depths) == [1, 2, 3]
     inputs = tiny.batch(original)
@@ -99,7 +99,7 @@ def test_what_is_found_becomes_the_depths_of_an_elastic_model(parakeet: str, spe
 def test_a_model_that_has_lost_blocks_is_searched_as_it_is(parakeet: str, speech: Path, tmp_path: Path) -> None:
     run(parakeet, speech, tmp_path / "one", "--remove", "1")
     main(["apply", parakeet, str(tmp_path / "one/structure.json"), "--out", str(tmp_path / "two")])
-    found = run(str(tmp_path / "two"), speech, tmp_path / "out", "--remove", "1", "--method", "last")
+    found = run(str(tmp_path / "two"), speech, tmp_path / "out", "--remove", "1", "--methods", "[last]")
     assert found["blocks"] == 2
     assert found["matrix"] is None
     assert found["best"]["removed"] == [2]
@@ -112,7 +112,7 @@ def test_blocks_that_change_the_frame_rate_stay(
 ) -> None:
     """Granite's encoder: the matrix spans the change of rate, and no method touches block 1."""
     name = checkpoint("granite_speech5", tiny.granite_speech5())
-    found = run(name, speech, tmp_path / "out", "--remove", "2", "--method", "all")
+    found = run(name, speech, tmp_path / "out", "--remove", "2", "--methods", "[all]")
     assert found["removable"] == [2, 3]
     assert {tuple(one["removed"]) for one in found["proposals"]} == {(2, 3)}
     assert {one["route"] for one in found["methods"]} == {"code"}  # nothing is left after the feedback
@@ -138,7 +138,7 @@ def test_48_blocks(checkpoint: Any, speech: Path, tmp_path: Path, monkeypatch: p
     [
         (["--remove", "0"], "remove is 0, but the model has 3 blocks: at least one must stay, so give 1 to 2."),
         (["--remove", "3"], "remove is 3, but the model has 3 blocks"),
-        (["--remove", "1", "--method", "best"], "method='best' is unknown; choose among comflp, greedy"),
+        (["--remove", "1", "--methods", "[best]"], "methods is 'best'; choose one of comflp, greedy"),
         (["--remove", "1", "--measure", "cosine"], "measure"),
         (["--remove", "1", "--top_k", "0"], "top_k is 0"),
         (["--remove", "1", "--data.streaming", "true"], "set data.streaming to false"),
@@ -193,7 +193,7 @@ def test_the_page_is_quiet_in_chromium(parakeet: str, speech: Path, tmp_path: Pa
     chromium = find_chromium()
     if chromium is None:
         pytest.skip("no Chromium on this machine (looked for chromium, google-chrome and the like)")
-    run(parakeet, speech, tmp_path, "--remove", "1", "--method", "comflp,last")
+    run(parakeet, speech, tmp_path, "--remove", "1", "--methods", "[comflp,last]")
     page = tmp_path / "search.html"
     measures = {
         "shades": "document.querySelectorAll('svg .shade').length",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
 from transformers import PreTrainedConfig
 
@@ -30,6 +31,8 @@ class SizesConfig:
         denominator: what shares are of and amounts count: the `total` model or its `encoder`.
         seconds: length of the utterance that MACs refer to.
     """
+
+    SHORT_FOR: ClassVar[str] = "params"
 
     params: tuple[str, ...] | None = None
     macs: tuple[str, ...] | None = None
