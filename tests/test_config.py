@@ -168,6 +168,7 @@ def test_options_are_written_by_one_rule(words: str, same: str) -> None:
         ("a --depths 4 --depths=6", "write --depths [4,6]"),
         ("a --depths 4,6", "write --depths [4,6]"),
         ("a --depths [4, 6]", "write --depths [4,6]"),
+        ("a --patterns encoder.*", "--patterns takes a list in brackets; write --patterns [encoder.*]"),
         ("a --patterns x.json y.json", "write --patterns [x.json,y.json]"),
         ("a --patterns+ x", "'patterns+'"),
         ("a --rate --shuffle", "--rate has no value; write --rate VALUE"),
@@ -241,7 +242,6 @@ def test_unknown_yaml_key(capsys: pytest.CaptureFixture[str], write: Any, text: 
         (["--rate", "fast"], "rate"),
         (["--budget.denominator", "half"], "budget.denominator"),
         (["--shuffle", "perhaps"], "shuffle"),
-        (["--patterns", "encoder.*"], "patterns"),
         (["--weights.ctc", "much"], "weights"),
     ],
 )

@@ -23,8 +23,8 @@ SHORT_FOR = "SHORT_FOR"
 """A dataclass with `SHORT_FOR = "source"` can be given by that field alone: `--data DIR` for `--data.source DIR`."""
 RULE = """\
 Options are written --key value or --key=value, and a hyphen in a key equals an underscore. A flag without a value is
-true: --dry-run. Lists stand in brackets: --depths [4,6] (with spaces in quotes: "[4, 6]"). --data DIR is short for
---data.source DIR. The last of equal options counts."""
+true: --dry-run. Lists stand in brackets: --depths [4,6], in quotes if they hold spaces or the shell wants it (zsh
+does). --data DIR is short for --data.source DIR. The last of equal options counts."""
 
 _OPTION = "--"
 _NULL = "null"
@@ -135,10 +135,12 @@ class _CommandLine:
     def _entries(self, key: str, element: Any) -> Iterator[str]:
         """The next words that somebody may have meant as entries of the same list."""
         for word in self._words:
-            if word.startswith(_OPTION) and word.removeprefix(_OPTION).replace("-", "_") != key:
+            option, _, value = word.removeprefix(_OPTION).partition("=")
+            if word.startswith(_OPTION) and option.replace("-", "_") != key:
                 return
-            if not word.startswith(_OPTION) and (element is str or _NUMBER.search(word)):
-                yield word
+            entry = value if word.startswith(_OPTION) else word
+            if entry and (element is str or _NUMBER.search(entry)):
+                yield entry
 
 
 def _is_flag(kind: Any) -> bool:
