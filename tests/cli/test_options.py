@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ from compress.cli import VERBS, main
 from compress.config import known_keys, nearest, parse
 from compress.config.keys import alternatives, find_key, holds_mapping
 from compress.config.options import spelt_out
+from tests.test_config import recipe
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECIPES = sorted(path.stem for path in (REPOSITORY / "recipes").glob("*.py"))
@@ -29,7 +29,7 @@ class Program(NamedTuple):
 @pytest.fixture(params=[*VERBS, *RECIPES])
 def program(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Program:
     if request.param in RECIPES:
-        config_class = runpy.run_path(str(REPOSITORY / "recipes" / f"{request.param}.py"))["Config"]
+        config_class = recipe(f"recipes/{request.param}.py").Config
         return Program(lambda words: parse(config_class, words, prog=request.param), config_class, [])
     declared: list[Any] = []
 
@@ -77,7 +77,7 @@ def test_flags_and_lists(program: Program) -> None:
             assert spelt_out([f"--{key}"], program.config_class) == [f"--{key}=true"]
         elif any(getattr(member, "__origin__", None) is tuple for member in alternatives(kind)):
             assert options[0].replace(" ", "").replace('"', "") == f"--{key}=[1,2]"
-            with pytest.raises(ValueError, match=rf"--{key} takes a list in brackets; write --{key} \\[1,2\\]"):
+            with pytest.raises(ValueError, match=rf"--{key} takes a list in brackets; write --{key} \[1,2\]"):
                 spelt_out([f"--{key}", "1", "2"], program.config_class)
         else:
             assert holds_mapping(kind) or len(options) == 1
