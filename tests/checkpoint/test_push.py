@@ -20,7 +20,6 @@ from safetensors.torch import load_file
 import compress
 from compress.checkpoint import save
 from compress.checkpoint.push import HubConfig, PushConfig, push_command
-from compress.cli.push import _named
 from compress.config import parse
 from compress.training.tokens import TokensConfig, build_processor
 from tests.helpers.hub import READ_ONLY, TOKEN, Hub, running_hub
@@ -216,7 +215,8 @@ def test_the_command_that_repeats_a_push_says_all_that_is_not_the_default() -> N
     config = HubConfig(repo_id="me/small", license="cc-by-4.0", datasets=("a/b", "c"), private=True, message="It's new")
     words = shlex.split(push_command(config, "runs/my run/final"))
     assert words[:2] == ["compress", "push"]
-    assert parse(PushConfig, _named(words[2:]), prog="compress push") == PushConfig(
+    pushed = parse(PushConfig, words[2:], prog="compress push", positional=["model", "repo_id"])
+    assert pushed == PushConfig(
         model="runs/my run/final", **{field.name: getattr(config, field.name) for field in fields(HubConfig)}
     )
     assert push_command(HubConfig(repo_id="me/small"), "final") == "compress push final me/small"
