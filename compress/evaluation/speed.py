@@ -35,7 +35,13 @@ _TIMED = (
 class SpeedConfig:
     """Conditions of the timing; all of them are written into the report.
 
-    `threads` is the number of CPU threads torch may use; None leaves torch's choice (OMP_NUM_THREADS).
+    Attributes:
+        seconds: length of the timed audio, which is noise.
+        batch: how many such utterances are passed at once.
+        warmup: passes before the timing.
+        repetitions: timed passes, of which the median counts.
+        threads: CPU threads that torch may use; null leaves torch's choice (OMP_NUM_THREADS).
+        seed: of the noise.
     """
 
     seconds: float = 10.0

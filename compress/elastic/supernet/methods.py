@@ -37,7 +37,9 @@ class SelectionConfig:
         learning_rate: of the scores, at the peak of the schedule; null: that of the weights, as published. The scores
             of `zero_out` have a long way to go, from 10 to where their sigmoid closes: in runs of a few thousand steps
             or less they want a higher one, such as 0.1.
-        top_k, zero_out, ortho_softmax: settings of the methods.
+        top_k: settings of `top_k`.
+        zero_out: settings of `zero_out`.
+        ortho_softmax: settings of `ortho_softmax`.
     """
 
     method: Method = "top_k"

@@ -1,0 +1,93 @@
+"""The generated reference: it has every key, every verb and every public name, and says what each is."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+import pytest
+
+from compress.cli import VERBS
+from compress.config import known_keys
+from tests.helpers.launching import REPOSITORY, load_recipe
+from tools.docs.reference import RECIPES, config_of_verb, entry, keys_of, pages, public_names
+
+PAGES = pages()
+CONFIGS = {f"recipes/{name}.md": load_recipe(f"recipes/{name}.py").Config for name in RECIPES} | {
+    f"verbs/{name}.md": config_of_verb(name) for name in VERBS
+}
+
+
+def test_every_recipe_has_a_page() -> None:
+    assert set(RECIPES) == {path.stem for path in (REPOSITORY / "recipes").glob("*.py")}
+
+
+@pytest.mark.parametrize("page", CONFIGS)
+def test_a_page_has_every_key_and_says_what_it_means(page: str) -> None:
+    entries = re.findall(r"^\[?`([\w.]+)`\S*(?: \S+ \})? — (.*)\n: *(.*)$", PAGES[page], re.MULTILINE)
+    names = [name for name, _, _ in entries]
+    assert names == [key.name for key in keys_of(CONFIGS[page])]
+    assert sorted(names) == sorted(known_keys(CONFIGS[page]))
+    for name, kind, meaning in entries:
+        assert kind, name
+        assert meaning, f"{CONFIGS[page].__name__}: no docstring says under `Attributes:` what {name} is."
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_has_its_help(verb: str) -> None:
+    assert f"compress {verb}" in PAGES[f"verbs/{verb}.md"]
+    assert "--help" in PAGES[f"verbs/{verb}.md"]
+    assert f"  {verb} " in PAGES["index.md"]
+
+
+def test_every_public_name_has_an_entry() -> None:
+    names = public_names()
+    assert "remove" in names["compress"]
+    assert {"compress.data", "compress.elastic.supernet"} < set(names)
+    for package, public in names.items():
+        for name in public:
+            assert re.search(rf"(::: |#){re.escape(package)}\.{name}\b", PAGES[f"python/{package}.md"]), name
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    listed = set(re.findall(r'= "reference/([\w/.]+\.md)"', (REPOSITORY / "zensical.toml").read_text()))
+    assert listed == set(PAGES)
+
+
+@dataclass(frozen=True)
+class Inner:
+    """Two of them.
+
+    Attributes:
+        steps: how
+            many.
+        names: which.
+    """
+
+    steps: int = 1
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outer:
+    """All of them.
+
+    Attributes:
+        must: a | b.
+        first: here.
+        second: there.
+    """
+
+    must: float | None
+    first: Inner = field(default_factory=lambda: Inner(5))
+    second: Inner | None = None
+
+
+def test_a_default_is_what_holds_where_the_key_stands() -> None:
+    rows = {key.name: key for key in keys_of(Outer)}
+    assert entry(rows["first.steps"]) == "`first.steps`{ #first.steps } — whole number, default `5`\n:   how many.\n\n"
+    assert rows["must"][1:4] == ("number or null", "required", "a | b.")
+    assert rows["first.steps"][1:4] == ("whole number", "`5`", "how many.")
+    assert rows["second"][1:3] == ("keys below, or null", "`null`")
+    assert rows["second.steps"].default == "`1`"
+    assert rows["second.names"][1:3] == ("list of texts", "`[]`")

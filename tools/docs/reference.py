@@ -1,0 +1,269 @@
+"""Writes the reference of the documentation from the code: recipes and verbs with every key, and the Python API.
+
+  python -m tools.docs.reference FOLDER        # FOLDER/index.md, recipes/, verbs/, python/
+
+`make docs` calls this. A page of a recipe or verb has its own `--help` and every key with type, default and meaning,
+as the dataclasses and their docstrings say it; a page of a package has a directive for every public name, which the
+builder fills from docstrings.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib
+import importlib.util
+import inspect
+import io
+import os
+import pkgutil
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import docstring_parser
+import yaml
+
+import compress
+import compress.config
+from compress.cli import VERBS, main, overview
+from compress.config import parse
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+RECIPES = ("prune", "train", "train_supernet")
+HELP_COLUMNS = "100"
+REQUIRED = "required"
+TYPE_NAMES = {str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "null", Any: "any"}
+
+
+class Key(NamedTuple):
+    """One key of a config: its dotted name, type, default and meaning, and whether it holds keys of its own."""
+
+    name: str
+    type: str
+    default: str
+    meaning: str
+    section: bool
+
+
+class Captured(BaseException):
+    """The config that a program would have parsed."""
+
+
+def recipe(name: str) -> Any:
+    """The module of a recipe."""
+    spec = importlib.util.spec_from_file_location(f"{name}_recipe", REPOSITORY / "recipes" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look up the names in their annotations
+    spec.loader.exec_module(module)
+    return module
+
+
+def config_of_verb(name: str) -> type[Any]:
+    """The dataclass that a verb parses its command line into."""
+
+    def capture(config_class: type[Any], *_: Any, **__: Any) -> None:
+        raise Captured(config_class)
+
+    module = f"compress.cli.{name}"
+    original, compress.config.parse = compress.config.parse, capture
+    known = sys.modules.pop(module, None)  # it may have taken `parse` already
+    try:
+        importlib.import_module(module).run(["--help"])
+    except Captured as captured:
+        config: type[Any] = captured.args[0]
+        return config
+    except SystemExit:
+        return dataclasses.make_dataclass("Nothing", [])
+    finally:
+        compress.config.parse = original
+        sys.modules.pop(module)
+        sys.modules |= {module: known} if known else {}
+    raise ValueError(f"compress {name} parses its command line without compress.config.parse.")
+
+
+def keys_of(config_class: type[Any], default: Any = None, prefix: str = "") -> Iterator[Key]:
+    """Every key of a config in its order, parents before their children.
+
+    Args:
+        config_class: A dataclass.
+        default: The instance that stands there if the key is not given; None: the defaults are those of the class.
+        prefix: Put before every name, for example `budget.`.
+    """
+    hints, meanings = typing.get_type_hints(config_class), meanings_of(config_class)
+    for field in dataclasses.fields(config_class):
+        if not field.init:
+            continue
+        value = default_of(field) if default is None else getattr(default, field.name)
+        nested = nested_class(hints[field.name])
+        name = prefix + field.name
+        yield Key(name, type_name(hints[field.name]), shown(value, nested), meanings.get(field.name, ""), bool(nested))
+        if nested:
+            yield from keys_of(nested, value if isinstance(value, nested) else None, f"{name}.")
+
+
+def meanings_of(config_class: type[Any]) -> dict[str, str]:
+    """What the docstrings of a class and of those it inherits from say under `Attributes:`."""
+    meanings: dict[str, str] = {}
+    for ancestor in reversed(config_class.__mro__):
+        parsed = docstring_parser.parse(ancestor.__doc__ or "", docstring_parser.DocstringStyle.GOOGLE)
+        meanings |= {entry.arg_name: " ".join((entry.description or "").split()) for entry in parsed.params}
+    return meanings
+
+
+def default_of(field: dataclasses.Field[Any]) -> Any:
+    """A field's default; `REQUIRED` if there is none."""
+    if field.default is not dataclasses.MISSING:
+        return field.default
+    return field.default_factory() if field.default_factory is not dataclasses.MISSING else REQUIRED
+
+
+def nested_class(annotation: Any) -> type[Any] | None:
+    """The dataclass in an annotation such as `Budget` or `Budget | None`."""
+    if isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
+        return annotation
+    return next(filter(None, map(nested_class, typing.get_args(annotation))), None)
+
+
+def type_name(annotation: Any) -> str:
+    """An annotation in the words of a config file."""
+    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    if nested := nested_class(annotation):
+        return "keys below, or null" if type(None) in inner else "keys below" if origin is None else f"[{nested}]"
+    if origin is typing.Literal:
+        return " or ".join(f"`{value}`" for value in inner)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(map(type_name, inner))
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return "names and values"
+    if isinstance(origin, type) and issubclass(origin, Sequence):
+        return f"list of {type_name(inner[0])}s" if inner[0] in TYPE_NAMES else f"list of {type_name(inner[0])}"
+    return TYPE_NAMES.get(annotation, getattr(annotation, "__name__", str(annotation)))
+
+
+def shown(value: Any, nested: type[Any] | None) -> str:
+    """A default as a config file has it; nothing where the keys below have theirs."""
+    if value is REQUIRED:
+        return REQUIRED
+    if nested and value is not None:
+        return ""
+    plain = list(value) if isinstance(value, tuple) else value
+    return f"`{yaml.safe_dump(plain, default_flow_style=True, width=1000).removesuffix('...' + chr(10)).strip()}`"
+
+
+def keys_section(config_class: type[Any]) -> str:
+    """All keys: those of the top, then each group of keys below them under a heading of its own."""
+    groups: dict[str, list[Key]] = {"": []}
+    for key in keys_of(config_class):
+        groups[key.name.rpartition(".")[0]].append(key)
+        if key.section:
+            groups[key.name] = []
+    headings = {name: f"### `{name}`" if name else "## Keys" for name in groups}
+    return "\n".join(f"{headings[name]}\n\n{''.join(map(entry, keys))}" for name, keys in groups.items() if keys)
+
+
+def entry(key: Key) -> str:
+    """A key with type, default and meaning; it can be linked to by its name."""
+    name = f"[`{key.name}`](#{anchor(key.name)})" if key.section else f"`{key.name}`{{ #{key.name} }}"
+    default = key.default if key.default in ("", REQUIRED) else f"default {key.default}"
+    return f"{name} — {', '.join(filter(None, (key.type, default)))}\n:   {key.meaning}\n\n"
+
+
+def anchor(heading: str) -> str:
+    """The anchor of a heading that is a dotted name in backticks."""
+    return heading.replace(".", "")
+
+
+def help_text(run: Callable[[], Any]) -> str:
+    """What a program prints on `--help`."""
+    output = io.StringIO()
+    os.environ["COLUMNS"] = HELP_COLUMNS
+    with contextlib.redirect_stdout(output), contextlib.suppress(SystemExit):
+        run()
+    return output.getvalue().rstrip()
+
+
+def program_page(title: str, module: Any, config_class: type[Any], text: str) -> str:
+    """The page of a recipe or verb: what its docstring says, its keys, its `--help`."""
+    return (
+        f"# {title}\n\n```text\n{inspect.cleandoc(module.__doc__)}\n```\n\n{keys_section(config_class)}\n"
+        f"## --help\n\n```text\n{text}\n```\n"
+    )
+
+
+def recipe_page(name: str) -> str:
+    """The page of a recipe."""
+    module, program = recipe(name), f"{name}.py"
+    text = help_text(lambda: parse(module.Config, ["--help"], prog=program, description=module.__doc__))
+    return program_page(program, module, module.Config, text)
+
+
+def verb_page(name: str) -> str:
+    """The page of a verb."""
+    module = importlib.import_module(f"compress.cli.{name}")
+    return program_page(f"compress {name}", module, config_of_verb(name), help_text(lambda: main([name, "--help"])))
+
+
+def public_names() -> dict[str, list[str]]:
+    """The packages that say what is public (`__all__`), and the names they give."""
+    found = {"compress": list(compress.__all__)}
+    for info in pkgutil.walk_packages(compress.__path__, "compress."):
+        if info.ispkg:
+            names = getattr(importlib.import_module(info.name), "__all__", ())
+            found |= {info.name: list(names)} if names else {}
+    return found
+
+
+def package_page(package: str, names: Sequence[str], documented: dict[str, str]) -> str:
+    """The page of a package: what it is for, and a directive for each name that no page before has documented."""
+    module = importlib.import_module(package)
+    parts = [f"# {package}\n\n{inspect.cleandoc(module.__doc__ or '')}\n"]
+    for name in names:
+        value = getattr(module, name)
+        origin = f"{getattr(value, '__module__', package)}.{name}"
+        if origin in documented:
+            parts.append(
+                f"## {name} {{ #{package}.{name} }}\n\nThe same as [`{documented[origin]}`][{documented[origin]}].\n"
+            )
+        else:
+            documented[origin] = f"{package}.{name}"
+            parts.append(f"::: {package}.{name}\n")
+    return "\n".join(parts)
+
+
+def index_page() -> str:
+    """What the reference holds, and the verbs in one line each."""
+    return (
+        "# Reference\n\nMade from the code when this documentation was built: what recipes and verbs take, and the "
+        f"Python that is public.\n\n```text\n{overview().rstrip()}\n```\n"
+    )
+
+
+def pages() -> dict[str, str]:
+    """Every page of the reference, by its path below the folder of the reference."""
+    documented: dict[str, str] = {}
+    return (
+        {"index.md": index_page()}
+        | {f"recipes/{name}.md": recipe_page(name) for name in RECIPES}
+        | {f"verbs/{name}.md": verb_page(name) for name in VERBS}
+        | {
+            f"python/{package}.md": package_page(package, names, documented)
+            for package, names in public_names().items()
+        }
+    )
+
+
+def write(folder: Path) -> None:
+    """Writes every page."""
+    for name, text in pages().items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))
