@@ -25,7 +25,6 @@ from compress.conformers import (
     block_units,
     family_of,
     frame_outputs,
-    not_elastic,
     numbered_blocks,
     original_config,
     part,
@@ -33,6 +32,7 @@ from compress.conformers import (
     structure_of,
     submodule,
 )
+from compress.running.aspects import without_what_removal_drops
 from compress.structure import MODULES, Block, Structure, count_kept
 from compress.surgery.slicing import drop_dead_, shrink_
 from compress.surgery.stock import stock_config
@@ -161,7 +161,7 @@ def cost_table(
         denominator: of the whole model or of its encoder.
         seconds: length of the utterance for MACs.
     """
-    config = not_elastic(config)
+    config = without_what_removal_drops(config)
     found = _measurements(cast(Hashable, type(config)), config.to_json_string(use_diff=False), seconds)
     dense, whole, halves = found.dense, found.whole, found.halves
     unit, fixed = [], []

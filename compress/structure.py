@@ -124,13 +124,18 @@ class Structure:
                         f"but the model has {counts[name]} units there (0 to {counts[name] - 1})."
                     )
 
+    @property
+    def survivors(self) -> list[int]:
+        """The numbers of the blocks that it keeps, in order."""
+        return [index for index, block in enumerate(self.blocks) if block]
+
     def then(self, later: Structure) -> Structure:
         """This structure followed by another one that refers to the already smaller model.
 
         Raises:
             StructureError: if `later` does not fit what this structure leaves.
         """
-        survivors = [index for index, block in enumerate(self.blocks) if block]
+        survivors = self.survivors
         if later.family != self.family or len(later.blocks) != len(survivors):
             raise StructureError(
                 f"Cannot follow a {self.family} structure that leaves {len(survivors)} blocks "

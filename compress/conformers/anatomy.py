@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import reprlib
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -17,9 +18,6 @@ from compress.structure import MODULES, Structure, StructureError, count_kept
 
 ORIGINAL_DIMENSIONS = "original_dimensions"
 """Beside `structure` in the config of a compressed model of the original class: what its dimensions were before."""
-
-COMPRESSED_FIELDS = ("model_type", "structure", "sizes", "own_by_size", "unit_order", "skipping", "auto_map")
-"""What the config of a compressed model class has beyond, or other than, the original's."""
 
 
 def family_of(model: PreTrainedModel | PreTrainedConfig) -> Family:
@@ -107,9 +105,11 @@ def original_config(config: PreTrainedConfig) -> PreTrainedConfig:
         StructureError: if a config of the original class holds a Structure, but not the dimensions it had before.
     """
     if str(config.model_type).startswith(COMPRESSED_PREFIX):
-        values = {key: value for key, value in config.to_dict().items() if key not in COMPRESSED_FIELDS}
         config_class = family_of(config).original_class.config_class
         assert config_class is not None
+        own = {field.name for field in fields(config)} - {field.name for field in fields(config_class)}
+        own |= {"model_type", "auto_map"}
+        values = {key: value for key, value in config.to_dict().items() if key not in own}
         original: PreTrainedConfig = config_class.from_dict(values)
         original._attn_implementation = config._attn_implementation
         return original
@@ -121,15 +121,6 @@ def original_config(config: PreTrainedConfig) -> PreTrainedConfig:
     for name in ("structure", ORIGINAL_DIMENSIONS):
         delattr(original, name)
     return original
-
-
-def not_elastic(config: PreTrainedConfig) -> PreTrainedConfig:
-    """The config of the same model without sizes (see `compress.running.subnets`); the very config if it has none."""
-    if not getattr(config, "sizes", None):
-        return config
-    plain = copy.deepcopy(config)
-    plain.sizes = plain.own_by_size = plain.unit_order = None
-    return plain
 
 
 def _original_dimensions(config: PreTrainedConfig) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from compress.conformers import block_units, family_of, skeleton
 from compress.cost import DEFAULT_SECONDS, cost_table, size_of
 from compress.deciding.budget import reachable
 from compress.deciding.gates import GATE_KINDS, GateConfig, Gates
-from compress.running.subnets import subnet_names
+from compress.running.aspects import ASPECTS
 from compress.structure import MODULES
 from compress.surgery.stock import ROUTES, route_of
 
@@ -27,9 +27,9 @@ def inspect_model(model: str, seconds: float = DEFAULT_SECONDS) -> dict[str, Any
         seconds: length of the utterance for MACs.
 
     Returns:
-        A JSON-able description: family, sizes at which it can run, how blank frames skip blocks (null: they do not),
-        what keeps it from being compressed (if anything), parameters and MACs (total, encoder, per block and module),
-        units per block, number of gates by kind, and reachable budgets by metric and denominator.
+        A JSON-able description: family, how it can run in part (by aspect, e.g. `sizes`), what keeps it from being
+        compressed (if anything), parameters and MACs (total, encoder, per block and module), units per block, number of
+        gates by kind, and reachable budgets by metric and denominator.
 
     Raises:
         ValueError: if `seconds` is not positive and finite, or the model is not supported.
@@ -46,8 +46,7 @@ def inspect_model(model: str, seconds: float = DEFAULT_SECONDS) -> dict[str, Any
         "family": family_of(config).name,
         "obstacle": obstacle(config),
         "route": route_of(config),
-        "sizes": subnet_names(bones),
-        "skipping": getattr(config, "skipping", None),
+        **{aspect.name: aspect.describe(bones) for aspect in ASPECTS},
         "parameters": {"total": size.total, "encoder": size.encoder},
         "macs": {"total": size.macs, "encoder": size.encoder_macs, "seconds": seconds},
         "macs_end": "logits" if family_of(config).has_ctc else "encoder",
@@ -86,10 +85,8 @@ def _summary(description: dict[str, Any]) -> Table:
     macs = description["macs"]
     table.add_row("family", f"{description['family']} (model_type {description['model_type']})")
     table.add_row("checkpoint", ROUTES[description["route"]])
-    if len(description["sizes"]) > 1:
-        table.add_row("runs at size", ", ".join(description["sizes"]))
-    if skipping := description["skipping"]:
-        table.add_row("blank frames skip", _skipping_words(skipping))
+    for row in filter(None, (aspect.row(description[aspect.name]) for aspect in ASPECTS)):
+        table.add_row(*row)
     if description["obstacle"]:
         table.add_row("cannot be compressed yet", description["obstacle"])
     table.add_row("parameters", f"{description['parameters']['total']:,}")
@@ -98,14 +95,6 @@ def _summary(description: dict[str, Any]) -> Table:
     table.add_row(f"MACs of {macs['seconds']:g} s of audio{end}", f"{macs['total'] / 1e9:,.3f} G")
     table.add_row("gates", ", ".join(f"{count:,} {kind}" for kind, count in description["gates"].items()))
     return table
-
-
-def _skipping_words(skipping: dict[str, Any]) -> str:
-    heads = ", ".join(map(str, skipping["heads"]))
-    return (
-        f"all but the first {skipping['first_blocks']} blocks above {skipping['threshold']:g} (extension "
-        f"{skipping['extension']}); it has learned that behind {heads}"
-    )
 
 
 def _block_table(description: dict[str, Any]) -> Table:

@@ -20,10 +20,10 @@ from compress.evaluation.errors import count_errors, error_rates
 from compress.evaluation.report import Report, Transcripts
 from compress.evaluation.speed import SpeedConfig, measure
 from compress.evaluation.transcribe import to_model
+from compress.evaluation.usage import Frames, SkippingMacs, frames_of_last_pass, skipped_share
 from compress.reports import formats
 from compress.running.skipper import Skipper, skipper_of, without_skipping
 from compress.running.skipping import Skipping, write_skipping
-from compress.running.usage import Frames, SkippingMacs, frames_of_last_pass, skipped_share
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin

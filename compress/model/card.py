@@ -16,7 +16,7 @@ from compress.cost import size_of
 from compress.files.paths import is_local, last_part
 from compress.files.shipped import __version__
 from compress.model.lineage import earlier_compressions
-from compress.running.subnets import subnet_names
+from compress.running.aspects import ASPECTS
 from compress.structure import MODULES
 from compress.surgery.stock import route_of
 
@@ -51,8 +51,7 @@ def model_card(model: PreTrainedModel, facts: dict[str, Any], report: dict[str, 
         route=route_of(model.config),
         model_class=type(model).__name__,
         size=size_of(model),
-        sizes=subnet_names(model),
-        skipping=getattr(model.config, "skipping", None),
+        aspects=filter(None, (aspect.paragraph(aspect.describe(model)) for aspect in ASPECTS)),
         rows=[_row(block) for block in kept_units(model)],
         modules=MODULES,
         versions={

@@ -14,15 +14,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES
 
 from compress.conformers import COMPRESSED_PREFIX, Family, family_of, part
-from compress.running.skipper import Skipper, prepare_skipping_, set_skipping
-from compress.running.subnets import (
-    activate,
-    depths_of,
-    prepare_subnets_,
-    subnet_at_depth,
-    subnet_at_present,
-    subnets_of,
-)
+from compress.running.aspects import ASPECTS, prepare_aspects_
 from compress.structure import STRUCTURE_FILE, Structure, StructureError
 from compress.surgery.slicing import shrink_
 
@@ -56,18 +48,14 @@ def compressed_classes(
 def _make_config_class(
     base: type[PreTrainedConfig], auto_map: dict[str, str], write_beside: Callable[[PreTrainedConfig, Path], None]
 ) -> type[PreTrainedConfig]:
-    class CompressedConfig(base):  # type: ignore[misc,valid-type]
-        """The original's config and the Structure that a compressed model keeps of it.
+    names = [name for aspect in ASPECTS for name in aspect.fields]
+    of_aspects = {"__annotations__": dict.fromkeys(names, Any), **dict.fromkeys(names)}
 
-        `sizes` if it is elastic, `skipping` if what is surely blank can pass its last blocks by.
-        """
+    class CompressedConfig(type(base.__name__, (base,), of_aspects)):  # type: ignore[misc]
+        """The original's config, the Structure that a compressed model keeps of it, and how it can run in part."""
 
         model_type = COMPRESSED_PREFIX + str(base.model_type)
         structure: Any = None
-        sizes: Any = None
-        own_by_size: Any = None
-        unit_order: Any = None
-        skipping: Any = None
 
         def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
             """Saves the config as transformers does, and beside it all that a complete checkpoint needs but weights."""
@@ -82,69 +70,17 @@ def _make_config_class(
 
 
 def _make_model_class(base: type[PreTrainedModel], config_class: type[PreTrainedConfig]) -> type[PreTrainedModel]:
-    class CompressedModel(base):  # type: ignore[misc,valid-type]
-        """The original's model, physically reduced to its config's Structure."""
+    methods = [aspect.methods for aspect in ASPECTS]
 
-        skipper: Skipper | None
+    class CompressedModel(*methods, base):  # type: ignore[misc,valid-type]
+        """The original's model, physically reduced to its config's Structure, and what it gains by running in part."""
 
         def __init__(self, config: PreTrainedConfig, *args: Any, **kwargs: Any) -> None:
             structure = _structure_in(config)
             _check_blocks(config, structure)
             super().__init__(config, *args, **kwargs)
             shrink_(self, structure)
-            prepare_skipping_(self)
-            prepare_subnets_(self)
-
-        @property
-        def sizes(self) -> dict[str, Structure]:
-            """What runs at each size, the smallest first; all of the model at the last."""
-            return subnets_of(self)
-
-        @property
-        def size(self) -> str:
-            """The size at which the model runs; the full one in a model that was just loaded."""
-            return subnet_at_present(self)
-
-        def activate(self, size: str) -> None:
-            """Lets the model run at another of its `sizes` from now on; nothing is copied, and no weight moves.
-
-            It then computes what the model computes that `compress extract` writes. With `output_hidden_states` a block
-            that does not run repeats the state before it. A model compiled by `torch.compile` is compiled anew at the
-            first forward pass of each size.
-
-            Raises:
-                SizeError: listing the sizes that there are, if this is none of them.
-            """
-            activate(self, size)
-
-        @property
-        def depths(self) -> dict[int, tuple[int, ...]]:
-            """The blocks that run at each size at which they do so in full or not at all; all of them at the last."""
-            return depths_of(self)
-
-        @property
-        def depth(self) -> int:
-            """How many blocks run, in full or in part."""
-            return sum(block is not None for block in subnets_of(self)[self.size].blocks)
-
-        def set_depth(self, depth: int) -> None:
-            """Lets the model run with so many of its blocks from now on, one of its `depths`; see `activate`.
-
-            Raises:
-                SizeError: listing the depths that there are, if this is none of them.
-            """
-            activate(self, subnet_at_depth(self, depth))
-
-        def set_skipping(self, **changes: Any) -> None:
-            """Lets a model that can skip do it by other settings from now on: `threshold`, `extension`, `first_blocks`.
-
-            With `threshold=1` nothing is skipped. What the config says stays. With `output_hidden_states` the states
-            between the first blocks and the last one are those of the gathered frames.
-
-            Raises:
-                SkippingError: if it cannot skip at all, or not by these settings.
-            """
-            set_skipping(self, **changes)
+            prepare_aspects_(self)
 
     CompressedModel.config_class = config_class
     CompressedModel.__name__ = CompressedModel.__qualname__ = f"Compressed{base.__name__}"

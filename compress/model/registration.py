@@ -7,22 +7,19 @@ is imported, so that the family's Auto class builds the small model.
 from __future__ import annotations
 
 import copy
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
-from compress.conformers import COMPRESSED_PREFIX, FAMILIES, Family, family_of, original_config, skeleton, structure_of
+from compress.conformers import COMPRESSED_PREFIX, FAMILIES, Family, family_of, original_config, skeleton
 from compress.model.card import CARD_FILE, model_card
 from compress.model.classes import MODELLING_FILE, compressed_classes
 from compress.model.modelling_file import modelling_file
-from compress.running.skipping import Skipping, read_skipping, skipping_left, write_skipping
+from compress.running.aspects import fields_left
 from compress.structure import Structure
 from compress.surgery.stock import stock_config
-
-logger = logging.getLogger(__name__)
 
 
 def _write_beside(config: PreTrainedConfig, folder: Path) -> None:
@@ -41,44 +38,27 @@ _CLASSES = {family.model_type: _register(family) for family in FAMILIES}
 
 
 def compressed_config(
-    config: PreTrainedConfig,
-    structure: Structure,
-    elastic: Mapping[str, Any] | None = None,
-    skipping: Skipping | None = None,
+    config: PreTrainedConfig, structure: Structure, fields: Mapping[str, Any] | None = None
 ) -> PreTrainedConfig:
     """The config of the model that `structure` makes of the original: the original class's own where it can say it.
 
     Args:
         config: of the original model, or of one that is compressed already.
         structure: refers to the original model.
-        elastic: what the config of an elastic model holds beside it, which only a compressed class can be (see
-            `compress.running.subnets`).
-        skipping: of a model that can skip, which only a compressed class can, too; None: what `structure` leaves of
-            that of `config`.
+        fields: what the config of a model that runs in part holds beside it, which only a compressed class can (see
+            `compress.running.aspect`); what is not named is what `structure` leaves of that in `config`.
     """
     original = original_config(config)
-    more = dict(elastic or {})
-    if found := skipping or _skipping_left(config, structure):
-        more["skipping"] = write_skipping(found)
-    small = (None if more else stock_config(original, structure)) or _config_with(original, structure, more)
+    held = {**fields_left(config, structure), **(fields or {})}
+    small = (None if held else stock_config(original, structure)) or _config_with(original, structure, held)
     small._attn_implementation = config._attn_implementation
     return small
 
 
-def _skipping_left(config: PreTrainedConfig, structure: Structure) -> Skipping | None:
-    skipping = read_skipping(getattr(config, "skipping", None))
-    if skipping is None:
-        return None
-    left = skipping_left(skipping, structure_of(config), structure)
-    if left is None or not left.heads:
-        logger.warning("No block is left that frames could skip, or none that runs before: the model skips no more.")
-    return left
-
-
-def _config_with(original: PreTrainedConfig, structure: Structure, more: Mapping[str, Any]) -> PreTrainedConfig:
+def _config_with(original: PreTrainedConfig, structure: Structure, fields: Mapping[str, Any]) -> PreTrainedConfig:
     config_class, _ = _CLASSES[str(original.model_type)]
     values = {key: value for key, value in copy.deepcopy(original.to_dict()).items() if key != "model_type"}
-    return config_class.from_dict(values | {"structure": structure.to_dict(), **more})
+    return config_class.from_dict(values | {"structure": structure.to_dict(), **fields})
 
 
 def compressed_model_class(config: PreTrainedConfig) -> type[PreTrainedModel]:

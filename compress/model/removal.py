@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Iterable
 
 import torch
@@ -13,10 +12,8 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from compress.conformers import block_units, blocks_of, family_of, numbered_blocks, structure_of
 from compress.files.pages import give_back_when_gone
-from compress.model.following import follow_heads_
 from compress.model.registration import compressed_config, compressed_model_class
-from compress.running.slimmable import PER_SIZE, make_plain_
-from compress.running.subnets import subnet_names
+from compress.running.aspects import ASPECTS
 from compress.structure import Structure
 from compress.surgery.slicing import assign, place_blocks_, shrink_
 from compress.surgery.unit_order import in_first_order, orders_back, reorder_, unit_orders
@@ -72,12 +69,14 @@ def rebuild(
     if consume:
         give_back_when_gone(_tensors(model).values())
     sliced = model if consume else _share(model)
-    make_plain_(sliced, None if size is None else subnet_names(model).index(size))
+    for aspect in ASPECTS:
+        aspect.take_off(sliced, config, size)
     shrink_(sliced, structure)
     place_blocks_(sliced, numbered_blocks(small))
-    follow_heads_(sliced, model.config, config)
+    for aspect in ASPECTS:
+        aspect.hand_over(sliced, model.config, config)
     shared = () if consume else _tensors(model).values()
-    _assign(small, sliced, shared=shared, more=_unused(small, sliced) | _own_by_size(small, sliced))
+    _assign(small, sliced, shared=shared, more=_unused(small, sliced))
     if model.can_generate():
         small.generation_config = copy.deepcopy(model.generation_config)
     small.train(model.training)
@@ -102,13 +101,6 @@ def _unused(small: PreTrainedModel, sliced: PreTrainedModel) -> dict[str, Tensor
         for name, tensor in small.named_parameters()
         if name.startswith(dead)
     }
-
-
-def _own_by_size(small: PreTrainedModel, sliced: PreTrainedModel) -> dict[str, Tensor]:
-    """What each size of an elastic model has of its own begins as a copy of what the full one has."""
-    offered = _tensors(sliced)
-    own = [name for name in _tensors(small) if f".{PER_SIZE}." in name]
-    return {name: _copy(offered[re.sub(rf"\.{PER_SIZE}\.\d+\.", ".", name)]) for name in own}
 
 
 def _assign(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from compress.conformers import block_units, family_of, structure_of
 from compress.model.registration import compressed_config
 from compress.model.removal import rebuild
-from compress.running.skipping import Skipping, check_skipping
-from compress.running.slimmable import PER_SIZE
-from compress.running.subnets import elastic_fields
+from compress.running.aspects import aspect_fields
+from compress.running.skipping import Skipping, check_skipping, write_skipping
 from compress.structure import Structure
 
 
@@ -29,8 +28,11 @@ def able_to_skip(model: PreTrainedModel, skipping: Skipping) -> PreTrainedModel:
         UnsupportedModelError: if the outputs of its blocks cannot be led to a CTC head.
     """
     check_skipping(model, skipping)
-    config = compressed_config(model.config, structure_of(model), elastic_fields(model.config), skipping)
-    made = rebuild(model, Structure.full(family_of(model).name, len(block_units(model))), config)
-    own_by_size = {name: tensor for name, tensor in model.state_dict().items() if f".{PER_SIZE}." in name}
-    made.load_state_dict(own_by_size, strict=False)
-    return made
+    full = Structure.full(family_of(model).name, len(block_units(model)))
+    return rebuild(model, full, config_able_to_skip(model.config, skipping))
+
+
+def config_able_to_skip(config: PreTrainedConfig, skipping: Skipping) -> PreTrainedConfig:
+    """The config of the model that `able_to_skip` makes; all else that it says of running in part stays."""
+    fields = aspect_fields(config) | {"skipping": write_skipping(skipping)}
+    return compressed_config(config, structure_of(config), fields)

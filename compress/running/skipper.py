@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from compress.conformers import blocks_of, ctc_head, family_of, frame_lengths, head_logits, part
 from compress.running.frames import Places, kept_frames
 from compress.running.heads import BLANK_IS_BEST, Factorised, blank_probability, factorise
-from compress.running.skipping import Skipping, SkippingError, check_skipping, heads_left, nearest_head, read_skipping
+from compress.running.skipping import Skipping, SkippingError, heads_left, nearest_head
 from compress.running.slimmable import OwnBySize
 
 HEADS = "skipping_heads"
@@ -189,17 +189,8 @@ def valid_frames(model: PreTrainedModel, output: Tensor, attention_mask: Tensor 
     return torch.arange(frames, device=output.device) < lengths[:, None]
 
 
-def prepare_skipping_(model: PreTrainedModel) -> None:
-    """Makes a compressed model ready to skip, if its config says that it can.
-
-    Raises:
-        SkippingError: naming what is malformed or does not fit the model.
-    """
-    settings = read_skipping(model.config.skipping)
-    model.skipper = None  # type: ignore[assignment]
-    if settings is None:
-        return
-    check_skipping(model, settings)
+def prepare_skipping_(model: PreTrainedModel, settings: Skipping) -> None:
+    """Makes a compressed model ready to skip by settings that fit it."""
     if settings.own_heads and not hasattr(model, HEADS):
         setattr(model, HEADS, nn.ModuleList(copy.deepcopy(ctc_head(model)) for _ in settings.heads))
     model.skipper = Skipper(model, settings)  # type: ignore[assignment]

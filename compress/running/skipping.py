@@ -137,12 +137,7 @@ def skipping_left(skipping: Skipping, before: Structure, after: Structure) -> Sk
         before: refers to the original model, like `after`.
         after: keeps no block that `before` does not.
     """
-    left = heads_left(skipping.heads, kept_blocks(before), kept_blocks(after))
+    left = heads_left(skipping.heads, before.survivors, after.survivors)
     if not left and not skipping.factorised:
         return None
     return replace(skipping, heads=tuple(left), first_blocks=nearest_head(skipping, left) if left else 0)
-
-
-def kept_blocks(structure: Structure) -> list[int]:
-    """The numbers of the blocks that a Structure keeps."""
-    return [index for index, block in enumerate(structure.blocks) if block]

@@ -173,15 +173,16 @@ def _config_at_size(found: Any) -> Any:
 _CONFIG = property(_config_at_size)
 
 
-def make_plain_(model: nn.Module, place: int | None = None) -> None:
+def make_plain_(model: nn.Module, place: int | None = None, *, keep_own: bool = False) -> None:
     """Takes away, in place, all that `become` gave to the parts of a model, whichever size it is at.
 
     Args:
         model: elastic or not.
         place: of the size whose layers are kept where each size has its own; None: the full one's.
+        keep_own: leave the layers that each size has of its own where they are.
     """
     for found in list(model.modules()):
-        if isinstance(found, OwnBySize):
+        if isinstance(found, OwnBySize) and not keep_own:
             _settle_(found, place)
         while isinstance(found, SizedPart):
             found.__class__ = found.plain

@@ -44,12 +44,6 @@ def subnets_of(model: PreTrainedModel) -> dict[str, Structure]:
     return read_subnets(saved, family, units) if saved else {str(len(units)): Structure.full(family, len(units))}
 
 
-def elastic_fields(config: PreTrainedConfig) -> dict[str, Any]:
-    """What a config holds of sizes, if it does: the names of its fields and their values."""
-    fields = {name: getattr(config, name, None) for name in ("sizes", "own_by_size", "unit_order")}
-    return fields if fields["sizes"] else {}
-
-
 def subnet_names(model: PreTrainedModel) -> list[str]:
     """The names of a model's sizes, the smallest first."""
     saved = getattr(model.config, "sizes", None)
@@ -111,16 +105,12 @@ def subnet_at_depth(model: PreTrainedModel, depth: int) -> str:
     return names[depth]
 
 
-def prepare_subnets_(model: PreTrainedModel) -> None:
-    """Makes a compressed model ready to run at the sizes in its config, if it has any; it starts at the full one.
+def prepare_subnets_(model: PreTrainedModel, sizes: Mapping[str, Structure]) -> None:
+    """Makes a compressed model ready to run at sizes that fit it; it starts at the full one.
 
     Raises:
-        StructureError: naming the size in the config that is malformed or does not fit the model.
+        StructureError: if its config names layers that sizes cannot have of their own.
     """
-    if not getattr(model.config, "sizes", None):
-        return
-    sizes = subnets_of(model)
-    check_subnets(model, sizes)
     family, structures, running = family_of(model), list(sizes.values()), Running(len(sizes) - 1)
     model.running = running  # type: ignore[assignment]
     for index, (block, units) in enumerate(zip(blocks_of(model), block_units(model), strict=True)):
@@ -131,7 +121,7 @@ def prepare_subnets_(model: PreTrainedModel) -> None:
             counts = [_part_that_runs(one, name, units[name]) for one in at]
             if any(count is not None for count in counts):
                 make_slimmable_(block, module, counts, running)
-    for layer in list(_own_layers(model)):
+    for layer in list(own_layers(model, model.config)):
         give_each_size_its_own_(layer, running, len(sizes))
 
 
@@ -141,13 +131,13 @@ def _part_that_runs(block: Block | None, name: str, units: int) -> int | None:
     return None if count == units else count
 
 
-def _own_layers(model: PreTrainedModel) -> Iterator[nn.Module]:
-    """The layers of which each size has its own.
+def own_layers(model: PreTrainedModel, config: PreTrainedConfig) -> Iterator[nn.Module]:
+    """The layers of a model of which each size has its own if its config is the one given.
 
     Raises:
         StructureError: if the config names something else.
     """
-    family, own = family_of(model), getattr(model.config, "own_by_size", None) or ()
+    family, own = family_of(model), getattr(config, "own_by_size", None) or ()
     if unknown := [name for name in own if name not in OWN]:
         raise StructureError(f"own_by_size names {unknown}; each size can have its own {' and '.join(OWN)}.")
     if HEAD in own:

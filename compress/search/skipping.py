@@ -28,12 +28,12 @@ from compress.data import Batch, BatchConfig, SpeechConfig, SpeechLoader, featur
 from compress.data.settings import SYNTHETIC
 from compress.evaluation.errors import IGNORED, Normaliser, error_rates, normalise, shared_vocabulary
 from compress.evaluation.transcribe import batching_for, transcribe
+from compress.evaluation.usage import Frames, SkippingMacs, skipped_share
 from compress.machine import find_device
 from compress.reports import formats
 from compress.running.frames import kept_frames
 from compress.running.skipper import blank_behind, required_skipper, without_skipping
 from compress.running.skipping import Skipping, SkippingError, write_skipping
-from compress.running.usage import Frames, SkippingMacs, skipped_share
 
 logger = logging.getLogger(__name__)
 

@@ -124,8 +124,7 @@ def _halves_fit(structure: Structure) -> bool:
 
 
 def _renumbered(structure: Structure, fixed: set[int]) -> list[int]:
-    survivors = [index for index, block in enumerate(structure.blocks) if block]
-    return [number for number, index in enumerate(survivors) if index in fixed]
+    return [number for number, index in enumerate(structure.survivors) if index in fixed]
 
 
 def _get(config: PreTrainedConfig, path: str) -> Any:

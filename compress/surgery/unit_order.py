@@ -74,7 +74,7 @@ def _units_before(kept: Kept, order: list[int]) -> Kept:
 
 def orders_back(structure: Structure, orders: Orders) -> Orders:
     """The orders that put what a Structure has left of a model with other orders back as it was before."""
-    found, survivors = {}, [index for index, block in enumerate(structure.blocks) if block]
+    found, survivors = {}, structure.survivors
     for (index, name), order in orders.items():
         block = structure.blocks[index]
         kept: Any = block and getattr(block, name)

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from compress.conformers import family_of, fixed_blocks, structure_of
 from compress.conformers.recording import BlockOutputs
-from compress.running.skipper import skipper_of
+from compress.running.aspects import ASPECTS
 
 Distance = Literal["l1_cosine", "mse"]
 
@@ -114,7 +114,7 @@ class LayerDistance:
     def __init__(self, student: PreTrainedModel, teacher: PreTrainedModel, config: DistillConfig) -> None:
         self.pairs = matched_blocks(student, teacher, config.blocks)
         self.distance = config.distance
-        self._skipper = skipper_of(student)
+        self._model = student
         self._student = BlockOutputs(student, [mine for mine, _ in self.pairs])
         self._teacher = BlockOutputs(teacher, [theirs for _, theirs in self.pairs])
 
@@ -129,10 +129,9 @@ class LayerDistance:
         return torch.stack(distances).mean() if distances else torch.zeros((), device=mask.device)
 
     def _distance(self, student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-        """Where the student's blocks run on gathered frames only those count."""
-        if self._skipper and self._skipper.places and student.shape[1] < mask.shape[1]:
-            places = self._skipper.places
-            teacher, mask = places.gather(teacher), places.gather(mask & places.kept)
+        """Only frames on which the student's block ran count."""
+        for aspect in ASPECTS:
+            teacher, mask = aspect.as_seen(self._model, student, teacher, mask)
         return block_distance(student, teacher, mask, self.distance)
 
     def close(self) -> None:

@@ -14,12 +14,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from compress.conformers import skeleton, structure_of
-from compress.model.registration import compressed_config
-from compress.model.skipping import able_to_skip
+from compress.conformers import skeleton
+from compress.model.skipping import able_to_skip, config_able_to_skip
 from compress.running.skipper import Skipper, skipper_of
 from compress.running.skipping import Skipping, SkippingError, check_skipping, possible_first_blocks, read_skipping
-from compress.running.subnets import elastic_fields
 from compress.training.ctc import ctc_loss
 from compress.training.distill import output_divergence
 from compress.training.inter_ctc import mean_loss
@@ -95,8 +93,7 @@ def skipping_config(config: PreTrainedConfig, wanted: SkippingConfig | None) -> 
     """The config of the model that `skipping_model` makes of another, without its weights."""
     if wanted is None:
         return config
-    settings = wanted.settings(skeleton(config, original=False))
-    return compressed_config(config, structure_of(config), elastic_fields(config), settings)
+    return config_able_to_skip(config, wanted.settings(skeleton(config, original=False)))
 
 
 def skipping_model(model: PreTrainedModel, wanted: SkippingConfig | None) -> PreTrainedModel:
