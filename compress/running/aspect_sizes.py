@@ -9,7 +9,7 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from compress.running.aspect import Aspect
-from compress.running.slimmable import make_plain_
+from compress.running.slimmable import PER_SIZE, make_plain_
 from compress.running.subnets import (
     activate,
     check_subnets,
@@ -95,10 +95,9 @@ class SizesAspect(Aspect):
 
     def hand_over(self, model: PreTrainedModel, before: PreTrainedConfig, after: PreTrainedConfig) -> None:
         """See `Aspect.hand_over`; what each size gets of its own begins as a copy of what the full one has."""
-        for layer in list(own_layers(model, after)):
-            if not hasattr(layer, "per_size"):
-                smaller = after.sizes[:-1]
-                layer.per_size = nn.ModuleList(copy.deepcopy(layer) for _ in smaller)
+        layers = list(own_layers(model, after))
+        for layer in [] if any(hasattr(layer, PER_SIZE) for layer in layers) else layers:
+            setattr(layer, PER_SIZE, nn.ModuleList(copy.deepcopy(layer) for _ in after.sizes[:-1]))
 
     def describe(self, model: PreTrainedModel) -> list[str]:
         """The names of the sizes; see `Aspect.describe`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from typing import Any
 
@@ -20,6 +19,7 @@ from compress.running.skipping import (
     skipping_left,
     write_skipping,
 )
+from compress.running.slimmable import own_layer
 from compress.structure import Structure
 
 
@@ -85,7 +85,7 @@ class SkippingAspect(Aspect):
             heads = {number: getattr(model, HEADS)[places[old]] for number, old in left.items()}
             delattr(model, HEADS)
         if wanted and wanted.own_heads:
-            own = (heads.get(number) or copy.deepcopy(ctc_head(model)) for number in wanted.heads)
+            own = (heads.get(number) or own_layer(ctc_head(model), None) for number in wanted.heads)
             setattr(model, HEADS, nn.ModuleList(own))
 
     def as_seen(self, model: PreTrainedModel, output: Tensor, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

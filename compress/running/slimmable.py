@@ -179,10 +179,12 @@ def make_plain_(model: nn.Module, place: int | None = None, *, keep_own: bool = 
     Args:
         model: elastic or not.
         place: of the size whose layers are kept where each size has its own; None: the full one's.
-        keep_own: leave the layers that each size has of its own where they are.
+        keep_own: leave layers of which each size has its own as they are.
     """
     for found in list(model.modules()):
-        if isinstance(found, OwnBySize) and not keep_own:
+        if isinstance(found, OwnBySize):
+            if keep_own:
+                continue
             _settle_(found, place)
         while isinstance(found, SizedPart):
             found.__class__ = found.plain
