@@ -20,6 +20,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from compress.conformers import structure_of
 from compress.running.aspect import Aspect
 from compress.structure import Structure
 
@@ -54,7 +55,8 @@ class LoudAspect(Aspect):
     def follow(self, config: PreTrainedConfig, structure: Structure) -> dict[str, Any]:
         """See `Aspect.follow`."""
         loud = getattr(config, "loud", None)
-        return {"loud": loud - structure.blocks.count(None)} if loud else {}
+        gone = len(structure_of(config).survivors) - len(structure.survivors)
+        return {"loud": loud - gone} if loud else {}
 
     def take_off(self, model: PreTrainedModel, after: PreTrainedConfig, size: str | None) -> None:
         """See `Aspect.take_off`."""
@@ -140,7 +142,7 @@ def test_one_file_and_its_name_in_the_tuple_carry_an_aspect_through_everything(t
     (running / "aspect_loud.py").write_text(FILE.lstrip(), encoding="utf-8")
     text = (running / "aspects.py").read_text(encoding="utf-8")
     wider = text.replace("(SKIPPING, SIZES)", "(SKIPPING, SIZES, LOUD)")
-    wider = wider.replace("\n\nASPECTS", "from compress.running.aspect_loud import LOUD\n\nASPECTS", 1)
+    wider = wider.replace("\n\nASPECTS", "\nfrom compress.running.aspect_loud import LOUD\n\nASPECTS", 1)
     assert wider.count("LOUD") == 2
     (running / "aspects.py").write_text(wider, encoding="utf-8")
     environment = os.environ | {"PYTHONPATH": str(root), "HF_MODULES_CACHE": str(tmp_path / "modules")}
