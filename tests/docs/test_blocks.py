@@ -29,7 +29,6 @@ import io
 import json
 import os
 import re
-import runpy
 import shlex
 import subprocess
 import sys
@@ -39,22 +38,21 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 from transformers import ParakeetCTCConfig, ParakeetForCTC
 
 import compress.cli
-import compress.config
 from compress.checkpoint import save
+from compress.config import parse
 from compress.training.tokens import TokensConfig, build_processor
 from tests.helpers import page_runner
 from tests.helpers.hub import TOKEN, running_hub
-from tests.helpers.launching import make_split
+from tests.helpers.launching import load_recipe, make_split
 from tests.helpers.page_runner import ask, recipe_and_options, write_commands
 from tests.helpers.pages import PYTHON, REPOSITORY, SHELL, Block, blocks_of, pages
 
-REASONS = ("needs a GPU", "needs the Hub", "needs several machines", "takes ", "installs ", "changes this checkout")
+REASONS = ("needs a GPU", "needs the Hub", "needs several machines", "takes ", "installs", "changes this checkout")
 LEAST_BLOCKS = 15
 PAGE_SECONDS = 240
 HUB = ("nvidia/parakeet-ctc-0.6b", "nvidia/parakeet-ctc-1.1b")
@@ -193,7 +191,7 @@ def test_a_block_that_is_not_run_says_why_and_names_what_exists(
     assert block.reason is not None
     assert block.reason.startswith(REASONS), f"{block.place}: {block.reason!r} begins with none of {REASONS}."
     monkeypatch.chdir(checkout(tmp_path, speech))
-    check(block, monkeypatch)
+    check(block)
 
 
 def test_what_always_runs() -> None:
@@ -202,44 +200,24 @@ def test_what_always_runs() -> None:
         assert block.page != "docs/quickstart.md" or str(block.reason).startswith("installs"), block.place
 
 
-class Parsed(BaseException):
-    """A command line has been accepted, which is all that was to be seen."""
-
-
-def check(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
+def check(block: Block) -> None:
     """Compiles a block that is not run, and parses its command lines."""
     if block.language in PYTHON:
         compile(block.code, block.place, "exec")
         return
     subprocess.run(["bash", "-n"], input=block.code, text=True, check=True)
     for words in commands(block.code):
-        with monkeypatch.context() as patch:
-            for module, name in ((compress.config, "parse"), (compress.cli, "parse_verb")):
-                if hasattr(module, name):
-                    patch.setattr(module, name, parsing_only(getattr(module, name)))
-            for verb in compress.cli.VERBS:  # some have taken `parse` already
-                patch.delitem(sys.modules, f"compress.cli.{verb}", raising=False)
-            assert parses(words, patch), f"{block.place}: {' '.join(words)}"
+        assert parses(words), f"{block.place}: {' '.join(words)}"
 
 
-def parsing_only(parse: Callable[..., Any]) -> Callable[..., Any]:
-    def parse_and_stop(*args: Any, **options: Any) -> Any:
-        parse(*args, **options)
-        raise Parsed
-
-    return parse_and_stop
-
-
-def parses(words: Sequence[str], patch: pytest.MonkeyPatch) -> bool:
+def parses(words: Sequence[str]) -> bool:
     """Whether a command's own parser accepts its words; what it says goes to this process's stderr."""
     try:
         if words[0] == "compress":
-            return compress.cli.main(words[1:]) == 0
-        patch.setattr(sys, "argv", recipe_and_options(words))
-        if sys.argv[0].startswith("recipes/"):
-            runpy.run_path(sys.argv[0], run_name="__main__")
-    except Parsed:
-        return True
+            return compress.cli.main([*words[1:], "--print_config"]) == 0
+        recipe, *options = recipe_and_options(words)
+        if recipe.startswith("recipes/"):
+            parse(load_recipe(recipe).Config, [*options, "--print_config"], prog=recipe)
     except SystemExit as end:
         return end.code == 0
     return True
@@ -325,7 +303,7 @@ def test_options_of_what_is_not_run(
     output = io.StringIO()
     with redirect_stderr(output), redirect_stdout(output):
         if accepted:
-            check(Block("page.md", 1, "bash", line), monkeypatch)
+            check(Block("page.md", 1, "bash", line))
         else:
             with pytest.raises(AssertionError, match=r"page.md:1"):
-                check(Block("page.md", 1, "bash", line), monkeypatch)
+                check(Block("page.md", 1, "bash", line))

@@ -10,6 +10,7 @@ import atexit
 import importlib
 import json
 import os
+import pkgutil
 import runpy
 import signal
 import socket
@@ -19,6 +20,9 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import compress
+from compress.cli import main
 
 MOST_BYTES = 1 << 20
 COMMANDS = ("compress", "accelerate", "torchrun")
@@ -54,9 +58,10 @@ def ask(path: str, request: dict[str, Any], output: int, timeout: float) -> int:
 
 def serve(path: str) -> None:
     """Answers requests, each in a process of its own."""
-    for module in ("compress.cli.push", "compress.evaluation.evaluate", "compress.search.blocks", "evaluate", "jiwer"):
-        importlib.import_module(module)
-    importlib.import_module("accelerate.commands.launch")
+    ours = (module.name for module in pkgutil.walk_packages(compress.__path__, "compress."))
+    for name in (*ours, "accelerate.commands.launch", "evaluate", "jiwer", "transformers.models.parakeet"):
+        if not name.endswith("__main__"):
+            importlib.import_module(name)
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(path)
         server.listen()
@@ -111,8 +116,6 @@ def run_page(blocks: Sequence[dict[str, Any]]) -> int:
 def run_command(words: Sequence[str]) -> int:
     """Runs `compress ...`, or the recipe of `accelerate launch ...` or `torchrun ...`, as one process."""
     if words[0] == "compress":
-        from compress.cli import main
-
         return main([*words[1:], *json.loads(os.environ["SMALL"]).get(" ".join(words[:2]), ())])
     recipe, *options = recipe_and_options(words)
     sys.argv = [recipe, *options]

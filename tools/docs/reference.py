@@ -28,9 +28,9 @@ import docstring_parser
 import yaml
 
 import compress
-import compress.config
 from compress.cli import VERBS, main, overview
-from compress.config import parse
+from compress.config import parse, parsing
+from compress.config.keys import fields_of, nested_class
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECIPES = ("prune", "train", "train_supernet")
@@ -67,23 +67,17 @@ def recipe(name: str) -> Any:
 def config_of_verb(name: str) -> type[Any]:
     """The dataclass that a verb parses its command line into."""
 
-    def capture(config_class: type[Any], *_: Any, **__: Any) -> None:
+    def capture(_: Any, config_class: type[Any], *__: Any) -> None:
         raise Captured(config_class)
 
-    module = f"compress.cli.{name}"
-    original, compress.config.parse = compress.config.parse, capture
-    known = sys.modules.pop(module, None)  # it may have taken `parse` already
+    original, parsing.spelt_out = parsing.spelt_out, capture
     try:
-        importlib.import_module(module).run(["--help"])
+        main([name])
     except Captured as captured:
         config: type[Any] = captured.args[0]
         return config
-    except SystemExit:
-        return dataclasses.make_dataclass("Nothing", [])
     finally:
-        compress.config.parse = original
-        sys.modules.pop(module)
-        sys.modules |= {module: known} if known else {}
+        parsing.spelt_out = original
     raise ValueError(f"compress {name} parses its command line without compress.config.parse.")
 
 
@@ -95,14 +89,12 @@ def keys_of(config_class: type[Any], default: Any = None, prefix: str = "") -> I
         default: The instance that stands there if the key is not given; None: the defaults are those of the class.
         prefix: Put before every name, for example `budget.`.
     """
-    hints, meanings = typing.get_type_hints(config_class), meanings_of(config_class)
-    for field in dataclasses.fields(config_class):
-        if not field.init:
-            continue
+    annotations, meanings = fields_of(config_class), meanings_of(config_class)
+    for field in filter(lambda field: field.name in annotations, dataclasses.fields(config_class)):
         value = default_of(field) if default is None else getattr(default, field.name)
-        nested = nested_class(hints[field.name])
-        name = prefix + field.name
-        yield Key(name, type_name(hints[field.name]), shown(value, nested), meanings.get(field.name, ""), bool(nested))
+        annotation = annotations[field.name]
+        nested, name = nested_class(annotation), prefix + field.name
+        yield Key(name, type_name(annotation), shown(value, nested), meanings.get(field.name, ""), bool(nested))
         if nested:
             yield from keys_of(nested, value if isinstance(value, nested) else None, f"{name}.")
 
@@ -121,13 +113,6 @@ def default_of(field: dataclasses.Field[Any]) -> Any:
     if field.default is not dataclasses.MISSING:
         return field.default
     return field.default_factory() if field.default_factory is not dataclasses.MISSING else REQUIRED
-
-
-def nested_class(annotation: Any) -> type[Any] | None:
-    """The dataclass in an annotation such as `Budget` or `Budget | None`."""
-    if isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
-        return annotation
-    return next(filter(None, map(nested_class, typing.get_args(annotation))), None)
 
 
 def type_name(annotation: Any) -> str:
