@@ -5,25 +5,20 @@ it takes to compress a model; training a new one from nothing also wants its def
 `compress/training/models.py` and `tokens.py`.
 """
 
-from compress.conformers.anatomy import (
+from compress.conformers.description import UNIT_KINDS, Attention, Convolution, Family, FeedForward, Module, Stock
+from compress.conformers.frames import frame_lengths, frame_mask, frame_outputs
+from compress.conformers.head import ctc_head, head_logits
+from compress.conformers.originals import kept_units, original_config, skeleton, structure_of
+from compress.conformers.parts import (
     block_units,
     blocks_of,
     family_of,
     fixed_blocks,
-    frame_lengths,
-    frame_mask,
-    frame_outputs,
-    kept_units,
     numbered_blocks,
-    original_config,
     part,
-    skeleton,
-    structure_of,
     submodule,
     units_of,
 )
-from compress.conformers.description import UNIT_KINDS, Attention, Convolution, Family, FeedForward, Module, Stock
-from compress.conformers.head import ctc_head, head_logits
 from compress.conformers.registry import COMPRESSED_PREFIX, FAMILIES, UnsupportedModelError, supported
 
 __all__ = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from compress.conformers.anatomy import family_of, part
+from compress.conformers.parts import family_of, part
 from compress.conformers.registry import UnsupportedModelError
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from compress.conformers.anatomy import blocks_of
+from compress.conformers.parts import blocks_of
 
 
 class BlockOutputs:

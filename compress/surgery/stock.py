@@ -25,7 +25,7 @@ from compress.conformers import (
     skeleton,
     structure_of,
 )
-from compress.conformers.anatomy import ORIGINAL_DIMENSIONS, set_dimension
+from compress.conformers.originals import ORIGINAL_DIMENSIONS, set_dimension
 from compress.structure import MODULES, Structure, StructureError, count_kept
 
 Route = Literal["stock", "code", "package"]

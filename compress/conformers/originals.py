@@ -1,0 +1,111 @@
+"""What a model was before it was compressed: its Structure, its original's config, and a skeleton of either."""
+
+from __future__ import annotations
+
+import copy
+import reprlib
+from dataclasses import fields
+from typing import Any
+
+import torch
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from compress.conformers.parts import block_units, family_of, part
+from compress.conformers.registry import COMPRESSED_PREFIX
+from compress.structure import MODULES, Structure, StructureError, count_kept
+
+ORIGINAL_DIMENSIONS = "original_dimensions"
+"""Beside `structure` in the config of a compressed model of the original class: what its dimensions were before."""
+
+
+def structure_of(model: PreTrainedModel | PreTrainedConfig) -> Structure:
+    """The Structure of a model with respect to its original: the saved one if compressed, else the full one."""
+    config = model if isinstance(model, PreTrainedConfig) else model.config
+    family = family_of(model)
+    saved = getattr(config, "structure", None)
+    return (
+        Structure.from_dict(saved) if saved else Structure.full(family.name, len(part(skeleton(config), family.blocks)))
+    )
+
+
+def original_config(config: PreTrainedConfig) -> PreTrainedConfig:
+    """A copy of the config as it was before compression.
+
+    Raises:
+        StructureError: if a config of the original class holds a Structure, but not the dimensions it had before.
+    """
+    if str(config.model_type).startswith(COMPRESSED_PREFIX):
+        config_class = family_of(config).original_class.config_class
+        assert config_class is not None
+        own = {field.name for field in fields(config)} - {field.name for field in fields(config_class)}
+        own |= {"model_type", "auto_map"}
+        values = {key: value for key, value in config.to_dict().items() if key not in own}
+        original: PreTrainedConfig = config_class.from_dict(values)
+        original._attn_implementation = config._attn_implementation
+        return original
+    original = copy.deepcopy(config)
+    if getattr(config, "structure", None) is None:
+        return original
+    for path, value in _original_dimensions(config).items():
+        set_dimension(original, path, value)
+    for name in ("structure", ORIGINAL_DIMENSIONS):
+        delattr(original, name)
+    return original
+
+
+def _original_dimensions(config: PreTrainedConfig) -> dict[str, Any]:
+    """What the config of a compressed model of the original class says of the dimensions before, checked."""
+    family, dimensions = family_of(config), getattr(config, ORIGINAL_DIMENSIONS, None)
+    if not isinstance(dimensions, dict) or sorted(dimensions) != sorted(family.stock_paths):
+        raise StructureError(
+            f"config.json of a compressed {family.name} must hold {ORIGINAL_DIMENSIONS}, an object with the values "
+            f"before compression of {', '.join(family.stock_paths)}; got {reprlib.repr(dimensions)}."
+        )
+    assert family.stock
+    optional = (family.stock.head_dim, family.fixed_blocks, *family.stock.heads[1:])
+    for path, value in dimensions.items():
+        numbers = value if isinstance(value, list) and path == family.fixed_blocks else [value]
+        absent = value is None and path in optional
+        if not absent and any(type(number) is not int or number < 0 for number in numbers):
+            raise StructureError(f"{ORIGINAL_DIMENSIONS}[{path!r}] must be a whole number from 0, got {value!r}.")
+    blocks, structure = dimensions[str(family.block_count)], structure_of(config)
+    if blocks != len(structure.blocks):
+        raise StructureError(
+            f"structure.blocks has {len(structure.blocks)} entries, but {ORIGINAL_DIMENSIONS}[{family.block_count!r}] "
+            f"is {blocks!r}."
+        )
+    return dimensions
+
+
+def set_dimension(config: PreTrainedConfig, path: str, value: Any) -> None:
+    """Sets a value in a config by its dotted path; None takes an optional value out."""
+    owner, _, name = path.rpartition(".")
+    if value is None:
+        vars(part(config, owner)).pop(name, None)
+    else:
+        setattr(part(config, owner), name, value)
+
+
+def skeleton(config: PreTrainedConfig, *, original: bool = True) -> PreTrainedModel:
+    """A model without memory (on the meta device) built from a config, in eval mode.
+
+    Args:
+        config: of a model of any family, compressed or not.
+        original: build the model as it was before compression, also for a compressed one.
+    """
+    config = original_config(config) if original else copy.deepcopy(config)
+    if hasattr(config, "has_lora_adapter"):
+        config.has_lora_adapter = False  # an adapter has no part in the skeleton, and transformers would warn of it
+    with torch.device("meta"):
+        model: PreTrainedModel = family_of(config).auto.from_config(config, dtype=torch.float32)
+    model.eval()
+    return model
+
+
+def kept_units(model: PreTrainedModel) -> list[dict[str, tuple[int, int]] | None]:
+    """Per block of the original model, `(kept, original)` units of each module; None for a dropped block."""
+    structure, original = structure_of(model), block_units(skeleton(model.config))
+    return [
+        {name: (count_kept(getattr(block, name), units[name]), units[name]) for name in MODULES} if block else None
+        for block, units in zip(structure.blocks, original, strict=True)
+    ]
