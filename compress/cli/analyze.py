@@ -25,8 +25,9 @@ def run(arguments: Sequence[str]) -> None:
         OSError: If the model or the data cannot be found.
     """
     from compress.config import parse
-    from compress.search.analysis_report import show
+    from compress.reports.console import show
+    from compress.search.analysis_report import FILES, page_of
     from compress.search.analyze import AnalyzeConfig, analyze_blocks
 
     config = parse(AnalyzeConfig, arguments, prog="compress analyze", description=__doc__, positional=["model"])
-    show(analyze_blocks(config), config.out)
+    show(page_of(analyze_blocks(config)), written=f"{config.out}: {', '.join(FILES)}")

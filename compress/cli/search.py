@@ -28,8 +28,9 @@ def run(arguments: Sequence[str]) -> None:
         OSError: If the model or the data cannot be found.
     """
     from compress.config import parse
+    from compress.reports.console import show
     from compress.search.blocks import SearchConfig, search_blocks
-    from compress.search.report import show
+    from compress.search.report import FILES, page_of
 
     config = parse(SearchConfig, arguments, prog="compress search", description=__doc__, positional=["model"])
-    show(search_blocks(config), config.out)
+    show(page_of(search_blocks(config)), written=f"{config.out}: {', '.join(FILES)}")

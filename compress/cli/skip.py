@@ -26,7 +26,9 @@ def run(arguments: Sequence[str]) -> None:
         OSError: If the model or the data cannot be found.
     """
     from compress.config import parse
-    from compress.search.skipping import CalibrateConfig, calibrate, show
+    from compress.reports.console import show
+    from compress.search.skipping import CalibrateConfig, calibrate
+    from compress.search.skipping_report import page_of
 
     config = parse(CalibrateConfig, arguments, prog="compress skip", description=__doc__, positional=["model"])
-    show(calibrate(config), config.out)
+    show(page_of(calibrate(config)), written=config.out)

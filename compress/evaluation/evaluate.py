@@ -28,7 +28,7 @@ from compress.data import (
 from compress.data.settings import SYNTHETIC
 from compress.evaluation.bootstrap import BootstrapConfig
 from compress.evaluation.errors import IGNORED, Normaliser, normalise, shared_vocabulary
-from compress.evaluation.files import HTML_NAME, write_report
+from compress.evaluation.files import write_report
 from compress.evaluation.generate import GenerateConfig
 from compress.evaluation.memory import weights_in_memory
 from compress.evaluation.report import Measurements, Report, Transcripts, build
@@ -158,7 +158,7 @@ def evaluate_models(config: EvaluateConfig, *, console: Console | None = None) -
         report["skipping"] = _skipping(contenders, datasets, counter, transcripts["model"], config, console)
     if config.out is not None:
         write_report(report, transcripts, Path(config.out))
-        logger.info("Report written to %s", Path(config.out) / HTML_NAME)
+        logger.info("Report written to %s", config.out)
     return report
 
 

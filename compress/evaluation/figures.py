@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from compress.evaluation.report import Report
+from compress.evaluation.report import ROLES, Report
 from compress.reports import formats
 from compress.reports.plots import (
     AXIS_STEPS,
@@ -18,34 +18,19 @@ from compress.reports.plots import (
     Rect,
     Tick,
     intervals_figure,
+    named_rates_figure,
     nice_step,
 )
 from compress.structure import MODULES
 
 _RIGHT_MARGIN = 8.0
-
-
 _BARS_HEIGHT = 190.0
-
-
 _HEAT_TOP = TOP + _BARS_HEIGHT + 44.0
-
-
 _CELL_HEIGHT = 44.0
-
-
 _CELL_GAP = 4.0
-
-
 _WIDEST_BLOCK = 160.0
-
-
 _NARROWEST_LABELLED_CELL = 34.0
-
-
 _LABEL_ABOVE = 4.0
-
-
 _LABEL_BELOW = 15.0
 
 
@@ -65,6 +50,7 @@ class Cell:
 class BlocksFigure:
     """Parameters per block before and after, above what each module kept; columns of both parts line up."""
 
+    macro: ClassVar[str] = "blocks_plot"
     width: float
     height: float
     ticks: list[Tick]
@@ -112,20 +98,8 @@ def blocks_figure(model: dict[str, Any]) -> BlocksFigure:
 
 def rates_figure(report: Report) -> IntervalFigure:
     """WER of the model and the baseline with their intervals, in percent."""
-    given = [
-        (role, role, report[role]["wer_ci95"][0], report[role]["wer"], report[role]["wer_ci95"][1])
-        for role in ("baseline", "model")
-        if role in report
-    ]
-    texts = [formats.percent(report[role]["wer"], 2) for role, *_ in given]
-    return intervals_figure(given, texts, with_zero=False, unit="WER, %")
-
-
-def sizes_figure(report: Report) -> IntervalFigure:
-    """WER at each size of an elastic model with its interval, in percent, the full size first."""
-    entries = list(reversed(report["sizes"]))
-    given = [(f"size {one['size']}", "model", one["wer_ci95"][0], one["wer"], one["wer_ci95"][1]) for one in entries]
-    return intervals_figure(given, [formats.percent(one["wer"], 2) for one in entries], with_zero=False, unit="WER, %")
+    roles = [role for role in reversed(ROLES) if role in report]
+    return named_rates_figure([(role, role, report[role]["wer"], report[role]["wer_ci95"]) for role in roles])
 
 
 def difference_figure(report: Report) -> IntervalFigure:

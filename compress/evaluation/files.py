@@ -6,15 +6,15 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from compress.evaluation.html import render_html
-from compress.evaluation.markdown import render_markdown
+from compress.evaluation.page import page_of
 from compress.evaluation.report import Report, Transcripts
 from compress.files.writing import write_text
+from compress.reports.saving import save_page
 
-JSON_NAME = "report.json"
-MARKDOWN_NAME = "report.md"
-HTML_NAME = "report.html"
+NAME = "report"
+JSON_NAME = f"{NAME}.json"
 TRANSCRIPTS_NAME = "transcripts.jsonl"
+FILES = (JSON_NAME, f"{NAME}.md", f"{NAME}.html", TRANSCRIPTS_NAME)
 
 
 def write_report(report: Report, transcripts: Mapping[str, Transcripts], out: Path) -> None:
@@ -26,14 +26,13 @@ def write_report(report: Report, transcripts: Mapping[str, Transcripts], out: Pa
         out: the folder; files of an earlier report in it are replaced.
     """
     write_text(out / TRANSCRIPTS_NAME, _transcript_lines(transcripts))
-    write_text(out / MARKDOWN_NAME, render_markdown(report))
-    write_text(out / HTML_NAME, render_html(report))
+    save_page(page_of(report), out, NAME)
     write_text(out / JSON_NAME, json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _transcript_lines(transcripts: Mapping[str, Transcripts]) -> str:
     model = transcripts["model"]
-    written = {role: dict(zip(one.ids, one.hypotheses, strict=True)) for role, one in transcripts.items()}
+    written = {role: dict(zip(texts.ids, texts.hypotheses, strict=True)) for role, texts in transcripts.items()}
     return "".join(
         json.dumps(
             {"id": name, "seconds": seconds, "reference": reference}

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from compress.cost import Size
 
 FORMAT = 1
+ROLES = ("model", "baseline")
+"""Whose numbers a report holds; it does without the baseline."""
 Report = dict[str, Any]
 KeptUnits = Sequence["dict[str, tuple[int, int]] | None"]
 

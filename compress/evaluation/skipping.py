@@ -21,7 +21,9 @@ from compress.evaluation.report import Report, Transcripts
 from compress.evaluation.speed import SpeedConfig, measure
 from compress.evaluation.transcribe import to_model
 from compress.evaluation.usage import Frames, SkippingMacs, frames_of_last_pass, skipped_share
+from compress.evaluation.utterance_plot import utterance_figure
 from compress.reports import formats
+from compress.reports.page import Figure, Panel, Part, Section, Table, Text, code
 from compress.running.skipper import Skipper, skipper_of, without_skipping
 from compress.running.skipping import Skipping, write_skipping
 
@@ -207,34 +209,55 @@ def _envelope(samples: np.ndarray) -> list[list[float]]:
     return [[round(float(part.min()), _DIGITS), round(float(part.max()), _DIGITS)] for part in parts]
 
 
-def skipping_rows(report: Report) -> list[list[str]]:
-    """The table of skipping, for people, with the columns of `HEADER`; empty if the model cannot skip."""
-    found = report.get("skipping")
-    if not found:
+def sections(report: Report) -> list[Section]:
+    """What a page shows of skipping; nothing if the model cannot skip."""
+    entry = report.get("skipping")
+    if not entry:
         return []
-    shares = {"off": ("0 %", "100 %"), "on": (formats.percent(found["skipped"]), formats.percent(found["macs_share"]))}
-    rows = [
-        [role, *shares[role], formats.percent(found[role]["wer"], 2), formats.interval(found[role]["wer_ci95"], 2)]
-        for role in ("off", "on")
+    note = (
+        f"{_setting_line(entry)} Real-time factors are those of speech of the data set; all other numbers of this page "
+        "about speed and MACs are without skipping."
+    )
+    parts: list[Part] = [Text(note), Table(HEADER, _rows(entry, report.get("baseline"))), *_utterance(entry["example"])]
+    return [Section("What skipping does", parts)]
+
+
+def _utterance(example: dict[str, Any] | None) -> list[Panel]:
+    """One utterance, frame by frame; None of a stream."""
+    if example is None:
+        return []
+    note = (
+        f"{code(example['id'])}, said: {example['reference']}. The line is the probability of the blank behind the "
+        "first blocks, dashed the threshold; only the marked frames, bars below, went through all blocks."
+    )
+    label = "Waveform of one utterance, probability of the blank, frames that went through all blocks, and words"
+    return [Panel("One utterance", [Figure(utterance_figure(example), label, note, wide=True)])]
+
+
+def _rows(entry: dict[str, Any], baseline: dict[str, Any] | None) -> list[list[str]]:
+    """Off, on, and the baseline if there is one, under `HEADER`."""
+    shares = {"off": ("0 %", "100 %"), "on": (formats.percent(entry["skipped"]), formats.percent(entry["macs_share"]))}
+    measured = {role: entry[role] for role in shares} | ({"baseline": baseline} if baseline else {})
+    return [
+        [
+            role,
+            *shares.get(role, ("", "")),
+            formats.percent(rates["wer"], 2),
+            formats.interval(rates["wer_ci95"], 2),
+            formats.significant(entry["rtf"][role]),
+            formats.times(entry["rtf"]["off"] / entry["rtf"][role]),
+        ]
+        for role, rates in measured.items()
     ]
-    if "baseline" in found["rtf"]:
-        wer = report["baseline"]
-        rows.append(["baseline", "", "", formats.percent(wer["wer"], 2), formats.interval(wer["wer_ci95"], 2)])
-    return [[*row, *_speed_cells(found["rtf"], row[0])] for row in rows]
 
 
-def _speed_cells(factors: dict[str, float], role: str) -> list[str]:
-    return [formats.significant(factors[role]), formats.times(factors["off"] / factors[role])]
-
-
-def setting_line(report: Report) -> str:
-    """By which settings the model skips, in one sentence."""
-    found = report["skipping"]
-    settings, speed = found["settings"], formats.times(found["predicted_speedup"])
+def _setting_line(entry: dict[str, Any]) -> str:
+    """By which settings the model skips, in words."""
+    settings, speed = entry["settings"], formats.times(entry["predicted_speedup"])
     return (
-        f"Behind block {settings['first_blocks']} of {found['blocks']}, frames skip whose blank is likelier than "
-        f"{settings['threshold']:g}, unless they are within {settings['extension']} of one that is not. "
-        f"By its MACs the model would be {speed} as fast."
+        f"Behind the first {settings['first_blocks']} of {entry['blocks']} blocks, frames skip whose blank is likelier "
+        f"than {settings['threshold']:g}, unless they are within {settings['extension']} of one that is not. By its "
+        f"MACs the model would be {speed} as fast."
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,14 +16,20 @@ from compress.evaluation.report import Report, Transcripts
 from compress.evaluation.speed import Speed
 from compress.model.registration import compressed_config
 from compress.reports import formats
+from compress.reports.bars import Bar, Bars
+from compress.reports.page import Columns, Figure, Panel, Section, Table, Text
+from compress.reports.plots import IntervalFigure, named_rates_figure
 from compress.running.subnets import activate, subnet_names
 from compress.structure import MODULES, Block, share_kept
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from transformers import PreTrainedModel
 
+_QUANTITIES: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+    ("Parameters", "parameters", formats.count),
+    ("MACs per second of audio", "macs_per_second", formats.count),
+    ("Real-time factor", "rtf", formats.significant),
+)
 HEADER = ("size", "what runs", "WER", "95 % interval", "parameters", "MACs/s", "RTF")
 
 
@@ -126,17 +132,40 @@ def _entry(one: SubnetMeasurements, config: BootstrapConfig) -> dict[str, Any]:
     }
 
 
-def subnet_rows(report: Report) -> list[list[str]]:
-    """The table of the sizes, for people, with the columns of `HEADER`; empty if the model is not elastic."""
+def sections(report: Report) -> list[Section]:
+    """What a page shows of the sizes, the full one first in figures; nothing if the model is not elastic."""
+    if "sizes" not in report:
+        return []
+    entries = list(reversed(report["sizes"]))
+    note = (
+        "The model is elastic: it runs at another size after `model.activate`, and `compress extract` writes any size "
+        "as a model of its own, whose parameters and MACs these are. All other numbers of this page are those of the "
+        "full size."
+    )
+    rates = Figure(_rates(entries), "Word error rate at each size with 95 % intervals")
+    columns = Columns([Panel("Word error rate", [rates]), Panel("", [_bars(entries, *shown) for shown in _QUANTITIES])])
+    table = Table(HEADER, [_row(entry) for entry in report["sizes"]], left=2)
+    return [Section("At each size", [Text(note), columns, table])]
+
+
+def _rates(entries: Sequence[dict[str, Any]]) -> IntervalFigure:
+    return named_rates_figure([(role_of(entry["size"]), "model", entry["wer"], entry["wer_ci95"]) for entry in entries])
+
+
+def _bars(entries: Sequence[dict[str, Any]], label: str, key: str, written: Callable[[float], str]) -> Panel:
+    """What each size costs of one quantity, against the first."""
+    bars = [Bar(role_of(entry["size"]), entry[key] / entries[0][key], written(entry[key])) for entry in entries]
+    return Panel(label, [Figure(Bars(bars), f"{label} at each size")])
+
+
+def _row(entry: dict[str, Any]) -> list[str]:
+    """One size for people, under `HEADER`."""
     return [
-        [
-            one["size"],
-            one["runs"],
-            formats.percent(one["wer"], 2),
-            formats.interval(one["wer_ci95"], 2),
-            formats.count(one["parameters"]),
-            formats.count(one["macs_per_second"]),
-            formats.significant(one["rtf"]),
-        ]
-        for one in report.get("sizes", ())
+        entry["size"],
+        entry["runs"],
+        formats.percent(entry["wer"], 2),
+        formats.interval(entry["wer_ci95"], 2),
+        formats.count(entry["parameters"]),
+        formats.count(entry["macs_per_second"]),
+        formats.significant(entry["rtf"]),
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, ClassVar
 
 from compress.reports.plots import FIGURE_WIDTH, Rect, Tick
 
@@ -25,6 +25,7 @@ _QUIET = 1e-6
 class UtteranceFigure:
     """One utterance over time; `wave`, `blank` are points of an outline and of a line, as SVG takes them."""
 
+    macro: ClassVar[str] = "utterance_plot"
     width: float
     height: float
     left: float

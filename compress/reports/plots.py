@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from compress.reports import formats
 
@@ -68,6 +69,7 @@ class Whisker:
 class IntervalFigure:
     """Error rates, or their difference, on one axis."""
 
+    macro: ClassVar[str] = "interval_plot"
     width: float
     height: float
     ticks: list[Tick]
@@ -93,6 +95,7 @@ class Shade:
 class HeatMap:
     """Correlation of block inputs (rows) with block outputs (columns); `low` and `high` are the ends of the scale."""
 
+    macro: ClassVar[str] = "heat_plot"
     width: float
     height: float
     shades: list[Shade]
@@ -102,18 +105,17 @@ class HeatMap:
     high: float
 
 
-def heat_map(matrix: Sequence[Sequence[float]], runs: Sequence[tuple[int, int]] = ()) -> HeatMap:
+def heat_map(matrix: Sequence[Sequence[float]], outlined: Collection[tuple[int, int]] = ()) -> HeatMap:
     """A square matrix between boundaries of blocks, the diagonal left out of the scale.
 
     Args:
         matrix: `(blocks + 1, blocks + 1)`.
-        runs: first and last number of blocks, from 1; the correlation of their input and output is outlined.
+        outlined: row and column of each value that is outlined.
     """
     count = len(matrix)
     step = _HEAT_SIDE / count
     others = [value for i, row in enumerate(matrix) for j, value in enumerate(row) if i != j]
     low, high = min(others), max(others)
-    outlined = {(first - 1, last) for first, last in runs}
 
     def shade(i: int, j: int) -> Shade:
         share = min(1.0, (matrix[i][j] - low) / (high - low)) if high > low else 1.0
@@ -132,6 +134,7 @@ def heat_map(matrix: Sequence[Sequence[float]], runs: Sequence[tuple[int, int]] 
 class SpansFigure:
     """From which to which step each part of a model was kept; `rows` are the blocks, `ticks` the steps."""
 
+    macro: ClassVar[str] = "spans_plot"
     width: float
     height: float
     bars: list[Rect]

@@ -1,4 +1,4 @@
-"""What an analysis leaves: JSON for scripts, Markdown for a repository, a page with plots for a person."""
+"""What an analysis leaves: JSON for scripts, and a page with plots for people."""
 
 from __future__ import annotations
 
@@ -6,18 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
-from compress.files.writing import write_json, write_text
+from compress.files.writing import write_json
 from compress.reports import formats
-from compress.reports.console import terminal_table
-from compress.reports.markdown import escape, table
-from compress.reports.page import environment, short_name
+from compress.reports.page import Condition, Figure, Page, Section, Table, Text, code, short_name
 from compress.reports.plots import heat_map, named_rates_figure
-from compress.search.report import MEASURE_NAMES
+from compress.reports.saving import save_page
+from compress.search.report import MEASURE_NAMES, data_condition, speech_line
 
-JSON_NAME, MARKDOWN_NAME, HTML_NAME = "analysis.json", "analysis.md", "analysis.html"
-_TEMPLATE = "analysis.html.j2"
+NAME = "analysis"
+JSON_NAME = f"{NAME}.json"
+FILES = (JSON_NAME, f"{NAME}.md", f"{NAME}.html")
 REMOVAL_HEADER = ["without block", "WER", "95 % interval", "CER"]
 HEAD_HEADER = ["CTC head after block", "CTC loss per token", "WER", "95 % interval", "CER"]
 
@@ -30,25 +28,37 @@ def write_analysis(result: Mapping[str, Any], out: Path) -> None:
         out: the folder.
     """
     out.mkdir(parents=True, exist_ok=True)
-    write_text(out / MARKDOWN_NAME, render_markdown(result))
-    write_text(out / HTML_NAME, render_html(result))
+    save_page(page_of(result), out, NAME)
     write_json(out / JSON_NAME, result)
 
 
-def removal_rows(result: Mapping[str, Any]) -> list[list[str]]:
-    """One row per single removal, under `REMOVAL_HEADER`; the whole model first."""
-    return [["none", *_rates(result["whole"])], *([str(one["block"]), *_rates(one)] for one in result["removals"])]
+def page_of(result: Mapping[str, Any]) -> Page:
+    """Builds the page of an analysis.
+
+    Args:
+        result: from `analyze_blocks`, or read from analysis.json.
+    """
+    matrices = result["matrices"].items()
+    return Page(
+        title=f"The blocks of {short_name(result['model'])}",
+        headline=_headline(result),
+        sections=[
+            _removals(result),
+            *(_matrix(MEASURE_NAMES[name], values) for name, values in matrices),
+            *_heads(result),
+        ],
+        conditions=_conditions(result),
+        maker="compress analyze",
+        created=result["created"],
+        context=speech_line(result["data"]),
+        footer=f"Made by compress {result['versions']['compress']}. Every number is in {JSON_NAME} beside this file.",
+    )
 
 
-def head_rows(result: Mapping[str, Any]) -> list[list[str]]:
-    """One row per intermediate head, under `HEAD_HEADER`."""
-    return [[str(one["block"]), f"{one['ctc_loss']:.3f}", *_rates(one)] for one in result["heads"]]
-
-
-def headline(result: Mapping[str, Any]) -> str:
+def _headline(result: Mapping[str, Any]) -> str:
     """What stands out, in a sentence."""
-    least = min(result["removals"], key=lambda one: (one["wer"], one["cer"]))
-    most = max(result["removals"], key=lambda one: (one["wer"], one["cer"]))
+    least = min(result["removals"], key=lambda removal: (removal["wer"], removal["cer"]))
+    most = max(result["removals"], key=lambda removal: (removal["wer"], removal["cer"]))
     return (
         f"Of {result['blocks']} blocks the model can best do without block {least['block']} (WER "
         f"{formats.percent(result['whole']['wer'], 2)} to {formats.percent(least['wer'], 2)}) and least without block "
@@ -56,61 +66,53 @@ def headline(result: Mapping[str, Any]) -> str:
     )
 
 
-def conditions(result: Mapping[str, Any]) -> list[str]:
-    """What the numbers were measured on."""
-    data = result["data"]
-    lines = [
-        f"Data: {data['source']}, split {data['split']}, {data['utterances']:,} utterances, "
-        f"{formats.duration(data['seconds'])}; scoring ignores: {data['ignores']}."
-    ]
-    return lines + ([f"No intermediate heads: {result['no_heads_because']}"] if result["no_heads_because"] else [])
+def _removals(result: Mapping[str, Any]) -> Section:
+    note = (
+        "Blocks are numbered from 1. Word error rate of the model without each single block, with 95 % bootstrap "
+        "intervals, before any recovery training."
+    )
+    whole, removals = result["whole"], result["removals"]
+    figure = named_rates_figure([
+        ("whole model", "baseline", whole["wer"], whole["wer_ci95"]),
+        *((f"without {removal['block']}", "model", removal["wer"], removal["wer_ci95"]) for removal in removals),
+    ])  # fmt: skip
+    rows = [["none", *_rates(whole)], *([str(removal["block"]), *_rates(removal)] for removal in removals)]
+    drawn = Figure(figure, "Word error rate without each block, with 95 % intervals")
+    return Section("Without one block", [Text(note), drawn, Table(REMOVAL_HEADER, rows)])
 
 
-def render_markdown(result: Mapping[str, Any]) -> str:
-    """Writes the analysis as Markdown: headline, single removals, heads, conditions."""
-    parts = [f"# The blocks of {escape(result['model'])}", headline(result)]
-    parts += ["## Without one block", table(REMOVAL_HEADER, removal_rows(result))]
-    if result["heads"]:
-        parts += ["## The CTC head after each block", table(HEAD_HEADER, head_rows(result))]
-    parts += ["## Conditions", "\n".join(f"- {escape(line)}" for line in conditions(result))]
-    return "\n\n".join(parts) + "\n"
+def _matrix(name: str, values: Sequence[Sequence[float]]) -> Section:
+    heat = heat_map(values)
+    note = (
+        f"Between the boundaries of blocks, from {heat.low:.3f} (faintest) to {heat.high:.3f}. Boundary 0 is the "
+        "input of the first block, boundary b the output of block b."
+    )
+    figure = Figure(heat, f"{name} between the boundaries of blocks", note)
+    return Section(f"How alike the blocks are: {name}", [figure])
 
 
-def render_html(result: Mapping[str, Any]) -> str:
-    """Draws the analysis as one self-contained page."""
-    whole = ("whole model", "baseline", result["whole"]["wer"], result["whole"]["wer_ci95"])
-    without = [(f"without {one['block']}", "model", one["wer"], one["wer_ci95"]) for one in result["removals"]]
-    after = [(f"after {one['block']}", "model", one["wer"], one["wer_ci95"]) for one in result["heads"]]
-    return environment().get_template(_TEMPLATE).render(
-        result=result,
-        title=f"The blocks of {short_name(result['model'])}",
-        headline=headline(result),
-        heats=[(MEASURE_NAMES[name], heat_map(values)) for name, values in result["matrices"].items()],
-        removal_figure=named_rates_figure([whole, *without]),
-        removals=(REMOVAL_HEADER, removal_rows(result)),
-        head_figure=named_rates_figure(after) if after else None,
-        heads=(HEAD_HEADER, head_rows(result)),
-        conditions=conditions(result),
-    )  # fmt: skip
+def _heads(result: Mapping[str, Any]) -> list[Section]:
+    """What the head makes of each block; no section where the outputs of blocks have no logits."""
+    heads = result["heads"]
+    if not heads:
+        return []
+    note = Text(
+        "What the model's own head writes of each block's output, by way of whatever stands between the last block and "
+        "the head."
+    )
+    rates = named_rates_figure([(f"after {head['block']}", "model", head["wer"], head["wer_ci95"]) for head in heads])
+    figure = Figure(rates, "Word error rate of the head after each block, with 95 % intervals")
+    rows = [[str(head["block"]), f"{head['ctc_loss']:.3f}", *_rates(head)] for head in heads]
+    return [Section("The CTC head after each block", [note, figure, Table(HEAD_HEADER, rows)])]
 
 
-def show(result: Mapping[str, Any], out: str, console: Console | None = None) -> None:
-    """Prints the tables and where the files are.
-
-    Args:
-        result: from `analyze_blocks`.
-        out: the folder.
-        console: where to draw; standard output when None.
-    """
-    console = console or Console()
-    console.print(terminal_table("Without one block", REMOVAL_HEADER, removal_rows(result)))
-    if result["heads"]:
-        console.print(terminal_table("The CTC head after each block", HEAD_HEADER, head_rows(result)))
-    console.print(headline(result), markup=False)
-    for line in conditions(result)[1:]:
-        console.print(line, markup=False)
-    console.print(f"Written to {out}: {JSON_NAME}, {MARKDOWN_NAME}, {HTML_NAME}.", style="dim")
+def _conditions(result: Mapping[str, Any]) -> list[Condition]:
+    """What the numbers were measured on, and what could not be measured."""
+    conditions = [Condition("Model", f"{code(result['model'])} ({result['family']})"), data_condition(result["data"])]
+    if reason := result["no_heads_because"]:
+        conditions.append(Condition("No intermediate heads", reason, in_terminal=True))
+    return conditions
 
 
-def _rates(one: Mapping[str, Any]) -> Sequence[str]:
-    return [formats.percent(one["wer"], 2), formats.interval(one["wer_ci95"]), formats.percent(one["cer"], 2)]
+def _rates(entry: Mapping[str, Any]) -> Sequence[str]:
+    return [formats.percent(entry["wer"], 2), formats.interval(entry["wer_ci95"]), formats.percent(entry["cer"], 2)]

@@ -14,8 +14,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -34,11 +32,11 @@ from compress.reports import formats
 from compress.running.frames import kept_frames
 from compress.running.skipper import blank_behind, required_skipper, without_skipping
 from compress.running.skipping import Skipping, SkippingError, write_skipping
+from compress.search.skipping_report import HEADER, row
 
 logger = logging.getLogger(__name__)
 
 PERCENT = 100
-HEADER = ("first blocks", "threshold", "extension", "frames skipped", "MACs", "WER", "points more")
 
 
 def _dev_split() -> SpeechConfig:
@@ -227,7 +225,8 @@ def _kind(trial: SettingTrial) -> tuple[int, int]:
 def _with_rate(dev: Dev, trial: SettingTrial, before: float) -> SettingTrial:
     required_skipper(dev.model).use(dev.model, trial.settings)
     found = replace(trial, wer=dev.wer())
-    logger.info("%s", "  ".join(f"{name} {cell}" for name, cell in zip(HEADER, row(found, before), strict=True)))
+    cells = zip(HEADER, row(_entry(found), before), strict=True)
+    logger.info("%s", "  ".join(f"{name} {cell}" for name, cell in cells))
     return found
 
 
@@ -263,38 +262,3 @@ def _chosen(measured: Sequence[SettingTrial], before: float, config: CalibrateCo
 
 def _entry(trial: SettingTrial) -> dict[str, Any]:
     return asdict(trial) | {"settings": write_skipping(trial.settings)}
-
-
-def row(trial: SettingTrial, before: float) -> list[str]:
-    """One setting for people, under `HEADER`."""
-    settings = trial.settings
-    wer = "" if trial.wer is None else formats.percent(trial.wer, 2)
-    rise = "" if trial.wer is None else formats.points(trial.wer - before)
-    shares = [formats.percent(trial.skipped), formats.percent(trial.macs_share)]
-    return [str(settings.first_blocks), f"{settings.threshold:g}", str(settings.extension), *shares, wer, rise]
-
-
-def show(facts: dict[str, Any], out: str, console: Console | None = None) -> None:
-    """Draws what was measured, the choice last.
-
-    Args:
-        facts: from `calibrate`.
-        out: where the checkpoint is.
-        console: where to draw; standard output when None.
-    """
-    found = facts["skipping"]
-    table = Table(title="Settings that were measured", title_justify="left")
-    for name in HEADER:
-        table.add_column(name, justify="right")
-    for entry in found["trials"]:
-        settings = entry["settings"] | {"heads": tuple(entry["settings"]["heads"])}
-        table.add_row(*row(SettingTrial(**entry | {"settings": Skipping(**settings)}), found["wer_to_hold"]))
-    console = console or Console()
-    console.print(table)
-    rates = (formats.percent(found[name], 2) for name in ("wer_without", "wer_to_hold"))
-    chosen = found["chosen"]["settings"]
-    console.print(
-        "Chosen: behind block {first_blocks}, threshold {threshold:g}, extension {extension}. ".format(**chosen)
-        + "WER without skipping {}, to hold {}. Written to {}.".format(*rates, out),
-        markup=False,
-    )

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from compress.evaluation.figures import blocks_figure, difference_figure, rates_figure
-from compress.evaluation.html import render_html
+from compress.evaluation.page import page_of
 from compress.evaluation.report import Report
+from compress.reports.html import render_html
 from compress.structure import MODULES
 from tests.helpers.browser import find_chromium, visit
 
@@ -32,7 +33,7 @@ def test_page_is_quiet_in_chromium(make_report: MakeReport, tmp_path: Path, widt
         pytest.skip("no Chromium on this machine (looked for chromium, google-chrome and the like)")
     report = make_report()
     page = tmp_path / "report.html"
-    page.write_text(render_html(report), encoding="utf-8")
+    page.write_text(render_html(page_of(report)), encoding="utf-8")
     seen = visit(chromium, page, tmp_path / "profile", width, MEASURES)
     assert seen.messages == []
     assert [url for url in seen.requests if not url.startswith("data:")] == [page.as_uri()]
@@ -45,7 +46,7 @@ def test_page_is_quiet_in_chromium(make_report: MakeReport, tmp_path: Path, widt
 
 @pytest.mark.parametrize("baseline", [True, False])
 def test_page_refers_to_nothing_outside(make_report: MakeReport, baseline: bool):
-    page = render_html(make_report(baseline=baseline))
+    page = render_html(page_of(make_report(baseline=baseline)))
     assert not re.search(r"https?://|//[a-z]+\.|@import|<script|<iframe|<img|url\((?!#)", page)
     assert set(re.findall(r'(?:href|src)="([^"]*)"', page)) == {"data:,"}
 
@@ -55,7 +56,7 @@ def test_page_escapes_what_comes_from_files(make_report: MakeReport):
     hostile = "<script>alert(1)</script>"
     report["model"]["name"] = report["worst"][0]["id"] = hostile
     report["worst"][0]["model"]["alignment"][0] = ["substitute", hostile, hostile]
-    assert "<script" not in render_html(report)
+    assert "<script" not in render_html(page_of(report))
 
 
 def test_page_without_errors_or_baseline(make_report: MakeReport):
@@ -64,7 +65,7 @@ def test_page_without_errors_or_baseline(make_report: MakeReport):
     entry = report["model"]
     entry |= {"wer": 0.0, "cer": 0.0, "wer_ci95": [0.0, 0.0], "substitutions": 0, "deletions": 0, "insertions": 0}
     report["worst"] = []
-    page = render_html(report)
+    page = render_html(page_of(report))
     assert "Worst utterances" not in page
     assert "baseline</" not in page
 

@@ -10,12 +10,13 @@ import pytest
 from rich.console import Console
 
 from compress.evaluation.bootstrap import BootstrapConfig
-from compress.evaluation.html import render_html
-from compress.evaluation.markdown import render_markdown
+from compress.evaluation.page import page_of
 from compress.evaluation.report import Report, Transcripts, difference, kept_blocks, worst_utterances
 from compress.evaluation.rows import comparison_rows, compression_line, headline, verdict
-from compress.evaluation.table import show
 from compress.reports import formats
+from compress.reports.console import show
+from compress.reports.html import render_html
+from compress.reports.markdown import render_markdown
 
 MakeReport = Callable[..., Report]
 ONCE = {"ffn1": 10, "attention": 20, "conv": 30, "ffn2": 40, "norm": 2}
@@ -74,19 +75,21 @@ def test_report_is_plain_json_and_says_its_units(make_report: MakeReport, baseli
 def test_table_and_markdown_show_every_row(make_report: MakeReport, baseline: bool):
     report = make_report(baseline=baseline)
     screen = io.StringIO()
-    show(report, Console(file=screen, width=160))
-    page = render_markdown(report)
+    show(page_of(report), Console(file=screen, width=160))
+    page = render_markdown(page_of(report))
     for row in comparison_rows(report):
         assert row.label.strip() in screen.getvalue()
         assert row.model in page
     assert ("against baseline" in screen.getvalue()) == baseline
-    assert "broken <b>.flac" in screen.getvalue()
-    assert "block" in page
+    for text in (screen.getvalue(), page):
+        assert "broken <b>.flac" in text
+        assert "cpu (Some Processor, 2 cores), 2 threads" in text  # the machine that the times hold for
+    assert "| block | ffn1 | attention | conv | ffn2 |" in page
 
 
 def test_markdown_tables_keep_their_columns(make_report: MakeReport):
     report = make_report(utterances=10)
-    lines = [line for line in render_markdown(report).splitlines() if line.startswith("| ")]
+    lines = [line for line in render_markdown(page_of(report)).splitlines() if line.startswith("| ")]
     assert {line.count("|") for line in lines} == {5, 6}
 
 
@@ -124,8 +127,8 @@ def test_every_form_of_the_report_speaks_of_the_compression_before(make_report: 
     report["model"]["compression"] = {"method": "prune", "teacher": "/runs/first", "teacher_compression": first}
     sentence = "first had itself been compressed (prune, from someone/large, 4,000,000 to 2,000,000 parameters)"
     console = Console(record=True, width=1000, file=io.StringIO())
-    show(report, console)
-    for text in (render_markdown(report), render_html(report), console.export_text()):
+    show(page_of(report), console)
+    for text in (render_markdown(page_of(report)), render_html(page_of(report)), console.export_text()):
         assert sentence in text
 
 

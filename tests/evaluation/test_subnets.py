@@ -17,9 +17,10 @@ from compress.data import BatchConfig, SpeechConfig
 from compress.elastic import ElasticConfig, extract, make_elastic, rule_structures
 from compress.evaluation.bootstrap import BootstrapConfig
 from compress.evaluation.evaluate import EvaluateConfig, evaluate_models
-from compress.evaluation.markdown import render_markdown
+from compress.evaluation.page import page_of
 from compress.evaluation.speed import SpeedConfig
-from compress.evaluation.table import show
+from compress.reports.console import show
+from compress.reports.markdown import render_markdown
 from compress.training.tokens import TokensConfig, build_processor
 from tests.helpers import tiny
 
@@ -98,8 +99,8 @@ def test_pages_and_terminal_show_a_row_per_depth_and_a_plot(out: Path) -> None:
     page, console = (out / "report.html").read_text(), Console(record=True, width=160)
     assert "At each size" in page
     assert page.count(">size 2</") == 4  # the plot, and a bar each for parameters, MACs and real-time factor
-    assert "| 2 | blocks 1 2 |" in render_markdown(report)
-    show(report, console)
+    assert "| 2 | blocks 1 2 |" in render_markdown(page_of(report))
+    show(page_of(report), console)
     assert "At each size" in console.export_text()
 
 

@@ -1,4 +1,4 @@
-"""What a supernet leaves beside its models: JSON for scripts, Markdown for a repository, a page with a plot."""
+"""What a supernet leaves beside its models: JSON for scripts, and a page with a plot for people."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from compress.cost import DEFAULT_SECONDS, cost_table
 from compress.elastic.supernet.history import History
 from compress.elastic.supernet.subnets import Subnets
 from compress.files.shipped import __version__
-from compress.files.writing import write_json, write_text
+from compress.files.writing import write_json
 from compress.reports import formats
-from compress.reports.markdown import escape, table
-from compress.reports.page import environment, short_name
+from compress.reports.page import Figure, Page, Section, Table, Text
 from compress.reports.plots import spans_figure
+from compress.reports.saving import save_page
 from compress.structure import MODULES, Structure, share_kept
 
-JSON_NAME, MARKDOWN_NAME, HTML_NAME = "supernet.json", "supernet.md", "supernet.html"
-_TEMPLATE = "supernet.html.j2"
+NAME = "supernet"
+JSON_NAME = f"{NAME}.json"
 SIZE_HEADER = ["size", "limit", "achieved", "parts", "parameters", "MACs/s", "WER", "CER"]
 KEPT_HEADER = ["size", *MODULES]
 
@@ -43,7 +43,7 @@ def decided(
         JSON-able: the parts, their ranking, when each left, and the sizes, smallest first.
     """
     counts, tables = sizes.counts(ranking), [cost_table(config, "params"), cost_table(config, "macs")]
-    units = [dict(zip(MODULES, one, strict=True)) for one in sizes.parts.units]
+    units = [dict(zip(MODULES, block, strict=True)) for block in sizes.parts.units]
     entries = []
     for name, structure in sizes.structures(ranking).items():
         parameters, macs = (table.of(structure) for table in tables)
@@ -72,7 +72,7 @@ def decided(
 
 def structures_of(result: Mapping[str, Any]) -> dict[str, Structure]:
     """The Structure of each size that was decided, smallest first."""
-    return {one["size"]: Structure.from_dict(one["structure"]) for one in result["sizes"]}
+    return {entry["size"]: Structure.from_dict(entry["structure"]) for entry in result["sizes"]}
 
 
 def write_decided(result: Mapping[str, Any], out: Path) -> None:
@@ -83,8 +83,7 @@ def write_decided(result: Mapping[str, Any], out: Path) -> None:
         out: the folder.
     """
     write_json(out / JSON_NAME, result)
-    write_text(out / MARKDOWN_NAME, render_markdown(result, out.name))
-    write_text(out / HTML_NAME, render_html(result, out.name))
+    save_page(page_of(result, out.name), out, NAME)
 
 
 def read_decided(out: Path) -> dict[str, Any]:
@@ -93,29 +92,35 @@ def read_decided(out: Path) -> dict[str, Any]:
     return result
 
 
-def size_rows(result: Mapping[str, Any]) -> list[list[str]]:
-    """One row per size, under `SIZE_HEADER`; the full one last."""
-    return [
-        [
-            one["size"],
-            "" if one["limit"] is None else f"{one['limit']:,}",
-            f"{one['achieved']:,}",
-            str(one["parts"]),
-            formats.count(one["parameters"]),
-            formats.count(one["macs_per_second"]),
-            *(formats.percent(one[rate], 2) if rate in one else "" for rate in ("wer", "cer")),
-        ]
-        for one in result["sizes"]
-    ]
+def page_of(result: Mapping[str, Any], name: str) -> Page:
+    """Builds the page of a supernet.
+
+    Args:
+        result: from `decided`; its sizes may have error rates, `wer` and `cer`, by now.
+        name: of the run.
+    """
+    sizes = Text(
+        f"Limit and achieved size count {result['counted']}; parameters and MACs are those of the size as a model of "
+        "its own. Error rates are of the dev set, of the model in `best`."
+    )
+    kept = Text("The share of the units of each kind of module: heads, channels, and intermediate units of FFNs.")
+    return Page(
+        title=name,
+        headline=_headline(result),
+        sections=[
+            Section("Sizes", [sizes, Table(SIZE_HEADER, [_size_row(entry) for entry in result["sizes"]])]),
+            Section(
+                "What each size keeps", [kept, Table(KEPT_HEADER, [_kept_row(entry) for entry in result["sizes"]])]
+            ),
+            Section("How parts left", [_spans(result)]),
+        ],
+        conditions=[],
+        maker="supernet",
+        footer=f"Made by compress {result['versions']['compress']}. Every number is in {JSON_NAME} beside this file.",
+    )
 
 
-def kept_rows(result: Mapping[str, Any]) -> list[list[str]]:
-    """One row per size, under `KEPT_HEADER`."""
-    return [[one["size"], *(formats.percent(one["kept"][name], 0) for name in MODULES)] for one in result["sizes"]]
-
-
-def headline(result: Mapping[str, Any]) -> str:
-    """The result in a sentence."""
+def _headline(result: Mapping[str, Any]) -> str:
     smallest, *_, full = result["sizes"]
     share = formats.percent(smallest["parameters"] / full["parameters"], 0)
     known = (
@@ -129,21 +134,31 @@ def headline(result: Mapping[str, Any]) -> str:
     )
 
 
-def render_markdown(result: Mapping[str, Any], name: str) -> str:
-    """Writes the sizes as Markdown."""
-    parts = [f"# {escape(name)}", headline(result), "## Sizes", table(SIZE_HEADER, size_rows(result))]
-    return "\n\n".join([*parts, "## What each size keeps", table(KEPT_HEADER, kept_rows(result))]) + "\n"
+def _size_row(entry: Mapping[str, Any]) -> list[str]:
+    """One size, under `SIZE_HEADER`."""
+    return [
+        entry["size"],
+        "" if entry["limit"] is None else f"{entry['limit']:,}",
+        f"{entry['achieved']:,}",
+        str(entry["parts"]),
+        formats.count(entry["parameters"]),
+        formats.count(entry["macs_per_second"]),
+        *(formats.percent(entry[rate], 2) if rate in entry else "" for rate in ("wer", "cer")),
+    ]
 
 
-def render_html(result: Mapping[str, Any], name: str) -> str:
-    """Draws the sizes as one self-contained page, with a plot of how parts left."""
+def _kept_row(entry: Mapping[str, Any]) -> list[str]:
+    """One size, under `KEPT_HEADER`."""
+    return [entry["size"], *(formats.percent(entry["kept"][name], 0) for name in MODULES)]
+
+
+def _spans(result: Mapping[str, Any]) -> Figure:
     named = zip(result["places"], result["parts"], result["spans"], strict=True)
-    return environment().get_template(_TEMPLATE).render(
-        result=result,
-        title=short_name(name),
-        headline=headline(result),
-        sizes=(SIZE_HEADER, size_rows(result)),
-        kept=(KEPT_HEADER, kept_rows(result)),
-        modules=MODULES,
-        spans=spans_figure([(block, module, part, spans) for (block, module), part, spans in named], result["steps"]),
-    )  # fmt: skip
+    parts = [(block, module, part, spans) for (block, module), part, spans in named]
+    note = (
+        "A line for each part, in running order from the top, for as long as the sub-net kept it during the selection. "
+        "Rest the pointer on a line for its name."
+    )
+    legend = [(name, name) for name in MODULES]
+    drawing = spans_figure(parts, result["steps"])
+    return Figure(drawing, "The steps in which each part was kept", note, legend, wide=True)

@@ -1,0 +1,169 @@
+"""The report of an evaluation for people: tiles, accuracy, what each block kept, worst utterances, conditions."""
+
+from __future__ import annotations
+
+from compress.evaluation import skipping, subnets
+from compress.evaluation.figures import blocks_figure, difference_figure, rates_figure
+from compress.evaluation.report import ROLES, Report
+from compress.evaluation.rows import comparison_rows, compression_line, condition_line, headline, verdict
+from compress.evaluation.tiles import tiles
+from compress.evaluation.worst import worst_sections
+from compress.reports import formats
+from compress.reports.bars import Share, Stacked, StackedBars
+from compress.reports.page import Columns, Condition, Figure, Page, Panel, Section, Table, Text, code, short_name
+from compress.structure import MODULES
+
+_ERRORS = {"substitute": "substitutions", "delete": "deletions", "insert": "insertions"}
+_ERROR_LEGEND = (("substitute", "substituted"), ("delete", "deleted"), ("insert", "inserted"))
+_CHANGES = {"better": "fewer errors", "same": "as many", "worse": "more errors"}
+
+
+def page_of(report: Report) -> Page:
+    """Builds the page of a report.
+
+    Args:
+        report: from `evaluate_models`, or read from report.json.
+    """
+    data = report["data"]
+    context = [f"against {short_name(report['baseline']['name'])}"] if "baseline" in report else []
+    context += [f"{short_name(data['source'])}, {data['split']}", _amount_of_speech(report)]
+    return Page(
+        title=short_name(report["model"]["name"]),
+        headline=headline(report),
+        sections=[
+            _accuracy(report),
+            *subnets.sections(report),
+            *skipping.sections(report),
+            *_blocks(report),
+            *worst_sections(report),
+        ],
+        conditions=_conditions(report),
+        maker="compress evaluate",
+        created=report["created"],
+        context=" · ".join(context),
+        tiles=tiles(report),
+        numbers=_numbers(report),
+        problems=[f"{code(problem['file'])}: {problem['reason']}" for problem in data["problems"]],
+        footer=f"Made by compress {report['versions']['compress']}. Every transcript is in transcripts.jsonl beside "
+        "this file, every number in report.json.",
+    )
+
+
+def _amount_of_speech(report: Report) -> str:
+    return f"{report['data']['utterances']:,} utterances, {formats.duration(report['data']['seconds'])}"
+
+
+def _numbers(report: Report) -> Table:
+    paired = "baseline" in report
+    header = ["", "model", *(("baseline", "model against baseline") if paired else ())]
+    rows = [[row.label, row.model, *((row.baseline, row.change) if paired else ())] for row in comparison_rows(report)]
+    return Table(header, rows)
+
+
+def _accuracy(report: Report) -> Section:
+    note = (
+        f"Errors are pooled over {report['model']['words']:,} reference words; intervals are 95 % bootstrap intervals "
+        "over utterances"
+    )
+    paired = ", and the difference is paired: both models are scored on the same resampled utterances"
+    rates = Figure(rates_figure(report), "Word error rate with 95 % intervals")
+    kinds = Figure(_errors_by_kind(report), "Errors of each model by kind", legend=_ERROR_LEGEND)
+    panels = [Panel("Word error rate", [rates]), Panel("Errors by kind", [kinds])]
+    if "difference" not in report:
+        return Section("Accuracy", [Text(note + "."), Columns(panels)])
+    return Section(
+        "Accuracy", [Text(note + paired + "."), Columns([panels[0], _difference(report), panels[1], _changes(report)])]
+    )
+
+
+def _difference(report: Report) -> Panel:
+    label = "Paired difference in word error rate with its 95 % interval"
+    return Panel("Difference", [Figure(difference_figure(report), label), Text(verdict(report))])
+
+
+def _changes(report: Report) -> Panel:
+    """How many utterances got fewer, as many or more errors than with the baseline."""
+    entry = report["difference"]
+    shares = [
+        Share(kind, 100 * entry[kind] / entry["utterances"], f"{entry[kind]:,} of {entry['utterances']:,} utterances")
+        for kind in _CHANGES
+    ]
+    bar = Stacked("model", shares, " + ".join(f"{entry[kind]:,}" for kind in _CHANGES))
+    words = Text(
+        f"Against the baseline, {entry['better']:,} of {entry['utterances']:,} utterances have fewer errors, "
+        f"{entry['same']:,} as many and {entry['worse']:,} more."
+    )
+    title = "Utterances against the baseline"
+    return Panel(title, [Figure(StackedBars([bar]), title, legend=tuple(_CHANGES.items()), words=words)])
+
+
+def _errors_by_kind(report: Report) -> StackedBars:
+    """Substitutions, deletions and insertions of each model, on one scale."""
+    roles = [role for role in reversed(ROLES) if role in report]
+    longest = max(sum(report[role][name] for name in _ERRORS.values()) / report[role]["words"] for role in roles) or 1.0
+    bars = []
+    for role in roles:
+        entry = report[role]
+        rates = {kind: entry[name] / entry["words"] for kind, name in _ERRORS.items()}
+        shares = [
+            Share(kind, 100 * rate / longest, f"{role}: {_ERRORS[kind]}, {formats.percent(rate, 2)} of the words")
+            for kind, rate in rates.items()
+        ]
+        bars.append(Stacked(role, shares, " + ".join(f"{entry[name]:,}" for name in _ERRORS.values())))
+    return StackedBars(bars)
+
+
+def _blocks(report: Report) -> list[Section]:
+    blocks = report["model"]["blocks"]
+    rows = [[str(index), *(_kept(block, name) for name in MODULES)] for index, block in enumerate(blocks)]
+    if not rows:
+        return []
+    figure = Figure(
+        blocks_figure(report["model"]),
+        "Parameters per block before and after, and the share of units each module kept",
+        "Above: parameters of each block, in front of what the block had before compression. Below: the share of "
+        "heads (attention), channels (conv) and intermediate units (FFNs) that each module kept, in percent. Rest the "
+        "pointer on a column for the numbers.",
+        [*((name, name) for name in MODULES), ("before", "before compression")],
+        Table(["block", *MODULES], rows),
+        wide=True,
+    )
+    return [Section("What each block kept", [figure], detail=True)]
+
+
+def _kept(block: dict[str, dict[str, list[int]]] | None, name: str) -> str:
+    if block is None:
+        return "dropped"
+    kept, original = block[name]["units"]
+    return f"{kept} of {original}" if kept else "removed"
+
+
+def _conditions(report: Report) -> list[Condition]:
+    data, given, bootstrap = report["data"], report["conditions"], report["bootstrap"]
+    conditions = [
+        Condition(
+            role.capitalize(),
+            f"{code(report[role]['name'])} ({report[role]['family']}), transcribed {report[role]['batching']}",
+            in_terminal=True,
+        )
+        for role in ROLES
+        if role in report
+    ]
+    if compression := compression_line(report["model"]):
+        conditions.append(Condition("Compression", compression, in_terminal=True))
+    speech = f"{code(data['source'])}, split {data['split']}, {_amount_of_speech(report)}"
+    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
+    return [
+        *conditions,
+        Condition("Data", f"{speech}; scoring ignores: {data['ignores']}", in_terminal=True),
+        Condition("Real-time factor", condition_line(report), in_terminal=True),
+        Condition("Timed", given["timed"]),
+        Condition("Peak memory", f"the weights in memory and the {given['memory']}"),
+        Condition(
+            "MACs",
+            f"of one utterance of {report['model']['macs_seconds']:g} s through the whole model, per second of it",
+        ),
+        Condition("Intervals", f"{bootstrap['resamples']:,} resamples of utterances, seed {bootstrap['seed']}"),
+        Condition("Versions", versions),
+        Condition("Skipped files", f"{len(data['problems']) or 'none'}"),
+    ]

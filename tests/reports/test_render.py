@@ -1,0 +1,145 @@
+"""Any page in its three forms: what each shows, leaves out, and escapes."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from compress.reports.bars import Bar, Bars, Share, Stacked, StackedBars, Tile
+from compress.reports.console import show
+from compress.reports.html import render_html
+from compress.reports.markdown import escape, render_markdown, table
+from compress.reports.page import (
+    Columns,
+    Condition,
+    Figure,
+    Listing,
+    Page,
+    Panel,
+    Section,
+    Table,
+    Text,
+    code,
+    short_name,
+)
+from compress.reports.plots import heat_map, named_rates_figure, spans_figure
+
+RATES = named_rates_figure([("model", "model", 0.05, [0.04, 0.06])])
+PAGE = Page(
+    title="A model",
+    headline="It errs less.",
+    sections=[
+        Section("First", [Text("Read it with `compress.load_model`."), Table(["what", "how many"], [["rows", "2"]])]),
+        Section("Drawn", [Figure(RATES, "Rates", "How to read it.", [("ffn1", "a colour")], Text("In words: 5 %."))]),
+        Section("Undrawn", [Columns([Panel("Left", [Figure(RATES, "No words")]), Panel("Right", [])])]),
+        Section("Detail", [Listing([("`a.flac`", ["said: one"])])], detail=True),
+    ],
+    conditions=[Condition("Machine", "`cpu`, 2 cores", in_terminal=True), Condition("Seed", "17")],
+    maker="compress measure",
+    created="2026-01-02T03:04:05+00:00",
+    context="on some speech",
+    numbers=Table(
+        ["", "model", "aside"], [["WER", "5.00 %", "wide"], ["  deleted", "3", "wide"]], pages_only=["aside"]
+    ),
+    problems=["`b.flac`: cannot be read"],
+    footer="Every number is beside this file.",
+)
+
+
+def on_screen(page: Page, **options: str) -> str:
+    console = Console(record=True, width=200, file=io.StringIO())
+    show(page, console, **options)
+    return console.export_text()
+
+
+@pytest.mark.parametrize("form", [render_html, render_markdown, on_screen])
+def test_every_form_says_what_was_found_and_where(form) -> None:  # type: ignore[no-untyped-def]
+    text = form(PAGE)
+    for said in ("A model", "on some speech", "It errs less.", "5.00 %", "rows", "2 cores", "cannot be read", "First"):
+        assert said in text
+
+
+def test_where_nothing_is_drawn_words_stand_in_its_place() -> None:
+    for text in (render_markdown(PAGE), on_screen(PAGE)):
+        assert "In words: 5 %." in text
+        assert "How to read it." not in text
+        assert "Undrawn" not in text  # a heading with nothing below it
+    page = render_html(PAGE)
+    assert "In words" not in page
+    assert page.count('<svg class="figure"') == 2
+    assert "How to read it." in page
+    assert '<i class="ffn1"></i>a colour' in page
+
+
+def test_a_terminal_leaves_details_out_and_a_page_does_not() -> None:
+    screen = on_screen(PAGE, written="out: report.json")
+    for said in ("Detail", "Seed", "aside", "wide", "`"):
+        assert said not in screen
+    assert screen.rstrip().endswith("Written to out: report.json.")
+    for page in (render_html(PAGE), render_markdown(PAGE)):
+        for said in ("Detail", "Seed", "aside", "wide", "said: one"):
+            assert said in page
+
+
+def test_a_terminal_names_ten_problems_and_counts_the_others() -> None:
+    screen = on_screen(replace(PAGE, problems=[f"`{number}.flac`: broken" for number in range(13)]))
+    assert "Files skipped: 13" in screen
+    assert "9.flac: broken" in screen
+    assert "10.flac" not in screen
+    assert "and 3 more, all in the report." in screen
+
+
+def test_numbers_come_first_but_behind_the_sections_where_there_are_tiles() -> None:
+    assert render_html(PAGE).index("5.00 %") < render_html(PAGE).index("First")
+    tile = Tile("Word error rate", "5.0 %", "better", True, Bars([Bar("model", 1.0, "5"), Bar("baseline", 0.5, "3")]))
+    page = render_html(replace(PAGE, tiles=[tile]))
+    assert page.index('class="pill good"') < page.index("First") < page.index("All numbers") < page.index("5.00 %")
+    assert page.count('class="track"') == 2
+    assert render_markdown(replace(PAGE, tiles=[tile])).index("5.00 %") < render_markdown(PAGE).index("## First")
+
+
+def test_code_and_what_looks_like_markup() -> None:
+    hostile = replace(PAGE, title="<script>a|b*c</script>", headline="<script>", problems=[code("<script>`|")])
+    assert "<script" not in render_html(hostile)
+    assert "<code>compress.load_model</code>" in render_html(PAGE)
+    assert "`compress.load_model`" in render_markdown(PAGE)
+    assert "# &lt;script>a\\|b\\*c&lt;/script>" in render_markdown(hostile)
+    assert escape("a*b `a*b`") == "a\\*b `a*b`"
+    assert code("a`b") == "`a'b`"
+
+
+def test_markdown_tables() -> None:
+    lines = table(["name", "what", "number"], [["a|b", "`c`", "1"]], left=2).splitlines()
+    assert lines == ["| name | what | number |", "| --- | --- | ---: |", "| a\\|b | 'c' | 1 |"]
+
+
+def test_pages_without_what_may_be_missing() -> None:
+    bare = Page("Title", "Headline.", [], [], "compress measure")
+    assert "Conditions" not in render_html(bare)
+    assert render_markdown(bare) == "# Title\n\nHeadline.\n"
+    assert on_screen(bare).split() == ["Title", "Headline."]
+
+
+@pytest.mark.parametrize(
+    "drawing",
+    [
+        RATES,
+        heat_map([[1.0, 0.5], [0.5, 1.0]], [(0, 1)]),
+        spans_figure([(0, "conv", "blocks.0.conv", [(0, 2)])], 4),
+        Bars([Bar("model", 1.0, "5")]),
+        StackedBars([Stacked("model", [Share("delete", 50.0, "half")], "1 + 1")]),
+    ],
+)
+def test_every_drawing_says_what_it_shows(drawing) -> None:  # type: ignore[no-untyped-def]
+    page = render_html(replace(PAGE, sections=[Section("Drawn", [Figure(drawing, "What it shows")])]))
+    assert 'aria-label="What it shows"' in page
+    assert not re.search(r"\{\{|\{%|<bound|object at", page)
+
+
+def test_names_are_as_short_as_they_can_be_recognised() -> None:
+    assert short_name("/somewhere/runs/demo/student/final") == "student/final"
+    assert short_name("someone/large") == "someone/large"
