@@ -5,17 +5,13 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
-import resource
-import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
+import psutil
 import torch
 
-_STATM = Path("/proc/self/statm")
 _SAMPLE_SECONDS = 0.001
-_MAXRSS_UNIT_BYTES = 1 if sys.platform == "darwin" else 1024
 
 CUDA_METHOD = "growth of torch.cuda.max_memory_allocated over one forward pass"
 CPU_METHOD = (
@@ -53,17 +49,17 @@ def _cuda_growth(work: Callable[[], object], device: torch.device) -> int:
 
 def _resident_growth(work: Callable[[], object]) -> int:
     _hand_back_freed_memory()
-    before = _resident_bytes()
     with _Watcher() as watcher:
         work()
-    return max(0, watcher.peak_bytes - before)
+    return watcher.peak_bytes - watcher.bytes_before
 
 
 class _Watcher:
     """Samples the resident memory from a thread; torch releases the interpreter lock while it computes."""
 
     def __init__(self) -> None:
-        self.peak_bytes = _resident_bytes()
+        self._process = psutil.Process()
+        self.peak_bytes = self.bytes_before = self._resident_bytes()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -81,19 +77,15 @@ class _Watcher:
             self._sample()
 
     def _sample(self) -> None:
-        self.peak_bytes = max(self.peak_bytes, _resident_bytes())
+        self.peak_bytes = max(self.peak_bytes, self._resident_bytes())
 
-
-def _resident_bytes() -> int:
-    """Resident memory now; where the system does not say (no /proc), the highest so far."""
-    if _STATM.exists():
-        return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_UNIT_BYTES
+    def _resident_bytes(self) -> int:
+        return int(self._process.memory_info().rss)
 
 
 def _hand_back_freed_memory() -> None:
     """Asks the C library to return what it keeps for reuse, else a pass that fits in it would seem to need nothing."""
     gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
     if trim is not None:
         trim(0)
