@@ -3,52 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from compress.checkpoint import load_model, load_processor, read_compression
+from compress.checkpoint import read_compression
 from compress.conformers import family_of, kept_units, skeleton
 from compress.cost import size_of
-from compress.data import (
-    Batch,
-    BatchConfig,
-    SpeechConfig,
-    SpeechDataset,
-    SpeechLoader,
-    feature_extractor_of,
-    open_speech,
-)
+from compress.data import BatchConfig, SpeechConfig, SpeechDataset, open_speech
 from compress.data.settings import SYNTHETIC
+from compress.evaluation.aspects import MEASURED_ASPECTS
 from compress.evaluation.bootstrap import BootstrapConfig
-from compress.evaluation.errors import IGNORED, Normaliser, normalise, shared_vocabulary
+from compress.evaluation.contenders import Contender, Evaluation
+from compress.evaluation.errors import IGNORED, Normaliser, shared_vocabulary
 from compress.evaluation.files import write_report
 from compress.evaluation.generate import GenerateConfig
 from compress.evaluation.memory import weights_in_memory
-from compress.evaluation.report import Measurements, Report, Transcripts, build
-from compress.evaluation.skipping import (
-    FrameCounter,
-    example,
-    none_skipping,
-    real_time_factors,
-    skipping_entry,
-    speech_batches,
-)
+from compress.evaluation.report import Measurements, Report, build
 from compress.evaluation.speed import Speed, SpeedConfig, conditions, measure, speed_inputs
-from compress.evaluation.subnets import measurements, role_of, setters, subnet_entries, subnets_below
-from compress.evaluation.transcribe import OnBatch, batching_for, transcribe
-from compress.evaluation.weights import bytes_on_disk
 from compress.machine import DTYPES, find_device
-from compress.running.subnets import subnet_names
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, ProcessorMixin
 
 logger = logging.getLogger(__name__)
 
@@ -104,20 +80,6 @@ class EvaluateConfig:
             raise ValueError(f"worst is {self.worst}; give 0 or more utterances.")
 
 
-@dataclass(frozen=True)
-class _Contender:
-    """A loaded model with everything needed to run it."""
-
-    name: str
-    model: PreTrainedModel
-    processor: ProcessorMixin
-    disk_bytes: int
-
-    @property
-    def sampling_rate(self) -> int:
-        return int(feature_extractor_of(self.processor).sampling_rate)
-
-
 def evaluate_models(config: EvaluateConfig, *, console: Console | None = None) -> Report:
     """Evaluates a model, and a baseline under the very same conditions.
 
@@ -133,166 +95,83 @@ def evaluate_models(config: EvaluateConfig, *, console: Console | None = None) -
     """
     device = find_device(config.device)
     names = {"model": config.model} | ({"baseline": config.baseline} if config.baseline else {})
-    contenders = {role: _load(name, device, DTYPES[config.dtype]) for role, name in names.items()}
-    datasets = _open(contenders, config)
-    counter = FrameCounter(contenders["model"].model)
-    transcripts = {
-        role: _transcribe(
-            one, datasets[one.sampling_rate], config, console, counter if role == "model" else _count_nothing
-        )
-        for role, one in contenders.items()
-    }
-    written = _written_at_sizes(contenders["model"], transcripts["model"], datasets, config, console)
-    speeds = _speeds(contenders, config.speed)
-    measured = {role: _measurements(one, transcripts[role], speeds[role], config) for role, one in contenders.items()}
+    contenders = {role: Contender.load(name, device, DTYPES[config.dtype]) for role, name in names.items()}
+    evaluation = Evaluation(config, contenders, _open(contenders, config), console)
+    watchers = {aspect.name: aspect.watch(evaluation.model.model) for aspect in MEASURED_ASPECTS}
+    for role, contender in contenders.items():
+        watching = tuple(watchers.values()) if role == "model" else ()
+        evaluation.transcripts[role] = evaluation.transcribe(contender, watching)
+    evaluation.speeds = _speeds(contenders, config.speed)
     report = build(
-        measured,
-        data=_data_entry(datasets[contenders["model"].sampling_rate], transcripts["model"], config),
+        {role: _measurements(evaluation, role) for role in contenders},
+        about={aspect.name: aspect.about for aspect in MEASURED_ASPECTS},
+        data=_data_entry(evaluation),
         conditions=conditions(device, DTYPES[config.dtype], config.speed),
         bootstrap=config.bootstrap,
         worst=config.worst,
     )
-    at_sizes = measurements(contenders["model"].model, written, speeds, config.macs_seconds)
-    report |= subnet_entries(at_sizes, config.bootstrap)
-    if counter.frames:
-        report["skipping"] = _skipping(contenders, datasets, counter, transcripts["model"], config, console)
+    for aspect in MEASURED_ASPECTS:
+        entry = aspect.measure(evaluation, watchers[aspect.name])
+        report |= {} if entry is None else {aspect.name: entry}
     if config.out is not None:
-        write_report(report, transcripts, Path(config.out))
+        write_report(report, evaluation.transcripts, Path(config.out))
         logger.info("Report written to %s", config.out)
     return report
 
 
-def _load(name: str, device: torch.device, dtype: torch.dtype) -> _Contender:
-    model = load_model(name, dtype=dtype, device=str(device)).eval()
-    return _Contender(name, model, load_processor(name), bytes_on_disk(name))
-
-
-def _open(contenders: dict[str, _Contender], config: EvaluateConfig) -> dict[int, SpeechDataset]:
+def _open(contenders: dict[str, Contender], config: EvaluateConfig) -> dict[int, SpeechDataset]:
     """The data at every sampling rate that is asked for; one rate, opened once, is the usual case."""
-    vocabulary = shared_vocabulary([one.processor for one in contenders.values()], config.normalise)
-    rates = sorted({one.sampling_rate for one in contenders.values()})
+    processors = [contender.processor for contender in contenders.values()]
+    vocabulary = shared_vocabulary(processors, config.normalise)
+    rates = sorted({contender.sampling_rate for contender in contenders.values()})
     return {rate: open_speech(config.data, sampling_rate=rate, vocabulary=vocabulary) for rate in rates}
 
 
-def _transcribe(
-    one: _Contender,
-    dataset: SpeechDataset,
-    config: EvaluateConfig,
-    console: Console | None,
-    on_batch: OnBatch,
-) -> Transcripts:
-    """What a model wrote, in the order of the data set (of a stream: in the order in which it came)."""
+def _speeds(contenders: dict[str, Contender], config: SpeedConfig) -> dict[str, Speed]:
+    """Every contender and every further way in which the model runs, in turn."""
+    model = contenders["model"].model
+    ways = {name: setter for aspect in MEASURED_ASPECTS for name, setter in aspect.ways(model).items()}
+    roles = {**dict.fromkeys(ways, contenders["model"]), **contenders}
+    inputs = {
+        role: speed_inputs(contender.processor, contender.sampling_rate, config) for role, contender in roles.items()
+    }
 
-    def finished(batch: Batch) -> None:
-        progress.advance(task, len(batch.ids))
-        on_batch(batch)
+    def run_whole() -> None:
+        for aspect in MEASURED_ASPECTS:
+            aspect.run_whole(model)
 
-    loader = SpeechLoader(dataset, one.processor, batching_for(one.model, config.batch), shuffle=False)
-    with _progress(console) as progress:
-        task = progress.add_task(f"transcribing with {one.name}", total=None if dataset.streaming else len(dataset))
-        ids, references, texts = transcribe(
-            one.model,
-            loader,
-            one.processor,
-            on_batch=finished,
-            config=config.generate,
-        )
-    loader.close()
-    written = {name: (reference, text) for name, reference, text in zip(ids, references, texts, strict=True)}
-    lengths = dict(zip(dataset.ids, dataset.seconds, strict=True))
-    order = ids if dataset.streaming else dataset.ids
-    return Transcripts(
-        ids=tuple(order),
-        seconds=tuple(lengths.get(name) for name in order),
-        references=tuple(normalise(written[name][0], config.normalise) for name in order),
-        hypotheses=tuple(normalise(written[name][1], config.normalise) for name in order),
-    )
-
-
-@contextmanager
-def _progress(console: Console | None) -> Iterator[Progress]:
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=console is None, transient=True) as progress:
-        yield progress
-
-
-def _written_at_sizes(
-    one: _Contender,
-    full: Transcripts,
-    datasets: dict[int, SpeechDataset],
-    config: EvaluateConfig,
-    console: Console | None,
-) -> dict[str, Transcripts]:
-    """What an elastic model wrote at each size, the full one last, at which it is left; nothing if it has no others."""
-    at, found = setters(one.model), {}
-    for size in subnets_below(one.model):
-        at[role_of(size)]()
-        found[size] = _transcribe(one, datasets[one.sampling_rate], config, console, _count_nothing)
-    if found:
-        at["model"]()
-        found[subnet_names(one.model)[-1]] = full
-    return found
-
-
-def _speeds(contenders: dict[str, _Contender], config: SpeedConfig) -> dict[str, Speed]:
-    """Every model and every size of an elastic one, in turn."""
-    prepare = setters(contenders["model"].model)
-    every = {**dict.fromkeys(prepare, contenders["model"]), **contenders}
-    inputs = {role: speed_inputs(one.processor, one.sampling_rate, config) for role, one in every.items()}
-    with none_skipping([one.model for one in contenders.values()]):  # noise would skip or not, by chance
-        speeds = measure({role: one.model for role, one in every.items()}, inputs, config, prepare)
-    if prepare:
-        prepare["model"]()
+    prepare = {**ways, "model": run_whole} if ways else {}
+    with ExitStack() as stack:
+        for aspect in MEASURED_ASPECTS:
+            stack.enter_context(aspect.held_still([contender.model for contender in contenders.values()]))
+        speeds = measure({role: contender.model for role, contender in roles.items()}, inputs, config, prepare)
+    if ways:
+        run_whole()
     return speeds
 
 
-def _count_nothing(batch: Batch) -> None:
-    pass
-
-
-def _skipping(
-    contenders: dict[str, _Contender],
-    datasets: dict[int, SpeechDataset],
-    counter: FrameCounter,
-    written: Transcripts,
-    config: EvaluateConfig,
-    console: Console | None,
-) -> dict[str, Any]:
-    """What skipping does to the model: the same speech without it, and speed on speech, the baseline's, too."""
-    one = contenders["model"]
-    dataset = datasets[one.sampling_rate]
-    with none_skipping([one.model]):
-        off = _transcribe(one, dataset, config, console, _count_nothing)
-    roles = {"off": one, "on": one} | {role: other for role, other in contenders.items() if role == "baseline"}
-    batches = {
-        role: speech_batches(datasets[other.sampling_rate], other.processor, config.speed)
-        for role, other in roles.items()
-    }
-    factors = real_time_factors({role: other.model for role, other in roles.items()}, batches, config.speed)
-    entry = skipping_entry(one.model, counter.frames, {"off": off, "on": written}, factors, config.bootstrap)
-    return entry | {"example": example(one.model, one.processor, dataset)}
-
-
-def _measurements(one: _Contender, transcripts: Transcripts, speed: Speed, config: EvaluateConfig) -> Measurements:
+def _measurements(evaluation: Evaluation, role: str) -> Measurements:
+    contender, config = evaluation.contenders[role], evaluation.config
+    model, family = contender.model, family_of(contender.model)
     return Measurements(
-        name=one.name,
-        family=family_of(one.model).name,
-        transcripts=transcripts,
-        batching=_ONE_BY_ONE
-        if family_of(one.model).padding_sensitive
-        else f"in batches of up to {config.batch.seconds:g} s",
-        size=size_of(one.model, config.macs_seconds),
-        original=size_of(skeleton(one.model.config), config.macs_seconds),
-        kept=kept_units(one.model),
-        disk_bytes=one.disk_bytes,
-        memory_bytes=weights_in_memory(one.model),
-        speed=speed,
-        compression=read_compression(one.name),
+        name=contender.name,
+        family=family.name,
+        transcripts=evaluation.transcripts[role],
+        batching=_ONE_BY_ONE if family.padding_sensitive else f"in batches of up to {config.batch.seconds:g} s",
+        size=size_of(model, config.macs_seconds),
+        original=size_of(skeleton(model.config), config.macs_seconds),
+        kept=kept_units(model),
+        disk_bytes=contender.disk_bytes,
+        memory_bytes=weights_in_memory(model),
+        speed=evaluation.speeds[role],
+        compression=read_compression(contender.name),
     )
 
 
-def _data_entry(dataset: SpeechDataset, transcripts: Transcripts, config: EvaluateConfig) -> dict[str, Any]:
+def _data_entry(evaluation: Evaluation) -> dict[str, Any]:
+    config, transcripts = evaluation.config, evaluation.transcripts["model"]
     known = [seconds for seconds in transcripts.seconds if seconds is not None]
+    problems = evaluation.speech_for(evaluation.model).problems
     return {
         "source": config.data.source,
         "subset": config.data.subset,
@@ -301,5 +180,5 @@ def _data_entry(dataset: SpeechDataset, transcripts: Transcripts, config: Evalua
         "seconds": sum(known) if len(known) == len(transcripts.ids) else None,
         "normalise": config.normalise,
         "ignores": IGNORED[config.normalise],
-        "problems": [{"file": problem.file, "reason": problem.reason} for problem in dataset.problems],
+        "problems": [{"file": problem.file, "reason": problem.reason} for problem in problems],
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compress.evaluation import skipping, subnets
+from compress.evaluation.aspects import MEASURED_ASPECTS
 from compress.evaluation.figures import blocks_figure, difference_figure, rates_figure
 from compress.evaluation.report import ROLES, Report
 from compress.evaluation.rows import comparison_rows, compression_line, condition_line, headline, verdict
@@ -32,8 +32,7 @@ def page_of(report: Report) -> Page:
         headline=headline(report),
         sections=[
             _accuracy(report),
-            *subnets.sections(report),
-            *skipping.sections(report),
+            *(section for aspect in MEASURED_ASPECTS for section in aspect.sections(report)),
             *_blocks(report),
             *worst_sections(report),
         ],

@@ -40,9 +40,6 @@ ABOUT = {
     "macs_per_second": "multiply-accumulate operations of one utterance of macs_seconds, divided by its length",
     "rtf": "median seconds of computing per second of audio, under `conditions`",
     "peak_memory_bytes": "weights in memory + the growth of memory during one forward pass, see conditions.memory",
-    "sizes": "of an elastic model: what it does at each size; parameters and MACs of the extracted model",
-    "skipping": "of a model whose blank frames skip blocks: on and off, the same speech with and without skipping; "
-    "macs_share and speedup refer to off; rtf is on speech of the data set. Elsewhere speed and MACs are without it",
     "blocks": "per block of the original model, null where it was dropped: [kept, original] units and parameters",
 }
 
@@ -91,6 +88,7 @@ class Measurements:
 def build(
     measured: dict[str, Measurements],
     *,
+    about: dict[str, str] | None = None,
     data: dict[str, Any],
     conditions: dict[str, Any],
     bootstrap: BootstrapConfig,
@@ -100,6 +98,7 @@ def build(
 
     Args:
         measured: under "model" and, if there is one, "baseline".
+        about: what aspects add to `ABOUT`.
         data: what was read: source, split, number of utterances, problems.
         conditions: of the timing.
         bootstrap: how intervals are computed.
@@ -109,43 +108,44 @@ def build(
         "format": FORMAT,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "versions": _versions(),
-        "about": ABOUT,
+        "about": ABOUT | (about or {}),
         "data": data,
         "conditions": conditions,
         "bootstrap": {"resamples": bootstrap.resamples, "seed": bootstrap.seed, "unit": "utterance"},
     }
-    report |= {role: model_entry(one, bootstrap) for role, one in measured.items()}
+    report |= {role: model_entry(measurements, bootstrap) for role, measurements in measured.items()}
     if "baseline" in measured:
         report["difference"] = difference(measured["model"].transcripts, measured["baseline"].transcripts, bootstrap)
         report["ratio"] = ratio(report["model"], report["baseline"])
-    report["worst"] = worst_utterances({role: one.transcripts for role, one in measured.items()}, worst)
+    report["worst"] = worst_utterances({role: each.transcripts for role, each in measured.items()}, worst)
     return report
 
 
-def model_entry(one: Measurements, bootstrap: BootstrapConfig) -> dict[str, Any]:
+def model_entry(measured: Measurements, bootstrap: BootstrapConfig) -> dict[str, Any]:
     """What the report says about one model."""
-    counts = count_errors(one.transcripts.references, one.transcripts.hypotheses)
+    texts = measured.transcripts.references, measured.transcripts.hypotheses
+    counts = count_errors(*texts)
     return {
-        "name": one.name,
-        "family": one.family,
-        **error_rates(one.transcripts.references, one.transcripts.hypotheses).to_dict(),
+        "name": measured.name,
+        "family": measured.family,
+        **error_rates(*texts).to_dict(),
         "wer_ci95": rate_interval(counts.errors, counts.words, bootstrap).to_list(),
-        "batching": one.batching,
+        "batching": measured.batching,
         "parameters": {
-            "total": one.size.total,
-            "encoder": one.size.encoder,
-            "blocks": one.size.blocks,
-            "original_blocks": one.original.blocks,
+            "total": measured.size.total,
+            "encoder": measured.size.encoder,
+            "blocks": measured.size.blocks,
+            "original_blocks": measured.original.blocks,
         },
-        "bytes": one.disk_bytes,
-        "macs_per_second": one.size.macs_per_second,
-        "macs_seconds": one.size.seconds,
-        "rtf": one.speed.rtf,
-        "rtf_repetitions": [seconds / one.speed.audio_seconds for seconds in one.speed.times_seconds],
-        "peak_memory_bytes": one.memory_bytes + one.speed.activation_bytes,
-        "weights_memory_bytes": one.memory_bytes,
-        "blocks": kept_blocks(one.kept, one.size.blocks, one.original.blocks),
-        "compression": one.compression,
+        "bytes": measured.disk_bytes,
+        "macs_per_second": measured.size.macs_per_second,
+        "macs_seconds": measured.size.seconds,
+        "rtf": measured.speed.rtf,
+        "rtf_repetitions": [seconds / measured.speed.audio_seconds for seconds in measured.speed.times_seconds],
+        "peak_memory_bytes": measured.memory_bytes + measured.speed.activation_bytes,
+        "weights_memory_bytes": measured.memory_bytes,
+        "blocks": kept_blocks(measured.kept, measured.size.blocks, measured.original.blocks),
+        "compression": measured.compression,
     }
 
 
@@ -207,7 +207,7 @@ def worst_utterances(transcripts: dict[str, Transcripts], count: int) -> list[di
     model = transcripts["model"]
     errors = count_errors(model.references, model.hypotheses).errors
     order = sorted(range(len(model.ids)), key=lambda row: -errors[row])[:count]
-    written = {role: dict(zip(one.ids, one.hypotheses, strict=True)) for role, one in transcripts.items()}
+    written = {role: dict(zip(texts.ids, texts.hypotheses, strict=True)) for role, texts in transcripts.items()}
     return [
         {
             "id": model.ids[row],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -15,7 +15,9 @@ from torch import Tensor
 
 from compress.conformers import blocks_of
 from compress.data import Batch, BatchConfig, SpeechDataset, SpeechLoader, extract_features, feature_extractor_of
+from compress.evaluation.aspect import MeasuredAspect
 from compress.evaluation.bootstrap import BootstrapConfig, rate_interval
+from compress.evaluation.contenders import Evaluation
 from compress.evaluation.errors import count_errors, error_rates
 from compress.evaluation.report import Report, Transcripts
 from compress.evaluation.speed import SpeedConfig, measure
@@ -23,7 +25,7 @@ from compress.evaluation.transcribe import to_model
 from compress.evaluation.usage import Frames, SkippingMacs, frames_of_last_pass, skipped_share
 from compress.evaluation.utterance_plot import utterance_figure
 from compress.reports import formats
-from compress.reports.page import Figure, Panel, Part, Section, Table, Text, code
+from compress.reports.page import Figure, Panel, Section, Table, Text, code
 from compress.running.skipper import Skipper, skipper_of, without_skipping
 from compress.running.skipping import Skipping, write_skipping
 
@@ -35,6 +37,59 @@ TIMED_BATCHES = 8
 """Batches of the data set on which speed with and without skipping is measured."""
 _ENVELOPE = 400  # columns in which the waveform of an utterance is drawn
 _DIGITS = 4
+
+
+class MeasuredSkipping(MeasuredAspect):
+    """Letting blank frames skip blocks: the same speech with it and without, and speed on speech."""
+
+    name = "skipping"
+    about = (
+        "of a model whose blank frames skip blocks: on and off, the same speech with and without skipping; macs_share "
+        "and speedup refer to off; rtf is on speech of the data set. Elsewhere speed and MACs are without it"
+    )
+
+    def watch(self, model: PreTrainedModel) -> FrameCounter:
+        """Counts the frames that skip; see `MeasuredAspect.watch`."""
+        return FrameCounter(model)
+
+    def held_still(self, models: Sequence[PreTrainedModel]) -> AbstractContextManager[None]:
+        """Inside, no model skips: frames of noise would do so or not, by chance."""
+        return none_skipping(models)
+
+    def measure(self, evaluation: Evaluation, watcher: FrameCounter) -> dict[str, Any] | None:
+        """The entry of a model that has skipped frames; see `MeasuredAspect.measure`."""
+        if not watcher.frames:
+            return None
+        contender, config = evaluation.model, evaluation.config
+        with none_skipping([contender.model]):
+            off = evaluation.transcribe(contender)
+        roles = {"off": contender, "on": contender} | {
+            role: other for role, other in evaluation.contenders.items() if role != "model"
+        }
+        batches = {
+            role: speech_batches(evaluation.speech_for(other), other.processor, config.speed)
+            for role, other in roles.items()
+        }
+        factors = real_time_factors({role: other.model for role, other in roles.items()}, batches, config.speed)
+        written = {"off": off, "on": evaluation.transcripts["model"]}
+        entry = skipping_entry(contender.model, watcher.frames, written, factors, config.bootstrap)
+        dataset = evaluation.speech_for(contender)
+        return entry | {"example": example(contender.model, contender.processor, dataset)}
+
+    def sections(self, report: Report) -> list[Section]:
+        """One section, with one utterance frame by frame if there is one; see `MeasuredAspect.sections`."""
+        entry = report.get(self.name)
+        if entry is None:
+            return []
+        note = (
+            f"{_setting_line(entry)} Real-time factors are those of speech of the data set; all other numbers of this "
+            "page about speed and MACs are without skipping."
+        )
+        table = Table(HEADER, _rows(entry, report.get("baseline")))
+        return [Section("What skipping does", [Text(note), table, *_utterance(entry["example"])])]
+
+
+SKIPPING = MeasuredSkipping()
 
 
 class FrameCounter:
@@ -207,19 +262,6 @@ def _envelope(samples: np.ndarray) -> list[list[float]]:
     """Lowest and highest sample of each column of a picture."""
     parts = np.array_split(samples, min(_ENVELOPE, len(samples)))
     return [[round(float(part.min()), _DIGITS), round(float(part.max()), _DIGITS)] for part in parts]
-
-
-def sections(report: Report) -> list[Section]:
-    """What a page shows of skipping; nothing if the model cannot skip."""
-    entry = report.get("skipping")
-    if not entry:
-        return []
-    note = (
-        f"{_setting_line(entry)} Real-time factors are those of speech of the data set; all other numbers of this page "
-        "about speed and MACs are without skipping."
-    )
-    parts: list[Part] = [Text(note), Table(HEADER, _rows(entry, report.get("baseline"))), *_utterance(entry["example"])]
-    return [Section("What skipping does", parts)]
 
 
 def _utterance(example: dict[str, Any] | None) -> list[Panel]:

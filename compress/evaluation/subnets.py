@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from compress.conformers import block_units, skeleton, structure_of
 from compress.cost import Size, size_of
 from compress.elastic import structure_at
-from compress.evaluation.bootstrap import BootstrapConfig, rate_interval
+from compress.evaluation.aspect import MeasuredAspect
+from compress.evaluation.bootstrap import rate_interval
+from compress.evaluation.contenders import Evaluation
 from compress.evaluation.errors import count_errors, error_rates
 from compress.evaluation.report import Report, Transcripts
-from compress.evaluation.speed import Speed
 from compress.model.registration import compressed_config
 from compress.reports import formats
 from compress.reports.bars import Bar, Bars
@@ -33,35 +33,52 @@ _QUANTITIES: tuple[tuple[str, str, Callable[[float], str]], ...] = (
 HEADER = ("size", "what runs", "WER", "95 % interval", "parameters", "MACs/s", "RTF")
 
 
-@dataclass(frozen=True)
-class SubnetMeasurements:
-    """What was measured at one size.
+class MeasuredSizes(MeasuredAspect):
+    """The sizes of an elastic model: each is transcribed with and timed, as the standalone model would be."""
 
-    Attributes:
-        name: of the size.
-        runs: what runs there, in words.
-        transcripts: what it wrote.
-        size: of the standalone model.
-        speed: of the elastic model at this size.
-    """
+    name = "sizes"
+    about = "of an elastic model: what it does at each size; parameters and MACs of the extracted model"
 
-    name: str
-    runs: str
-    transcripts: Transcripts
-    size: Size
-    speed: Speed
+    def ways(self, model: PreTrainedModel) -> dict[str, Callable[[], None]]:
+        """The sizes but for the full one; see `MeasuredAspect.ways`."""
+        return {role_of(name): partial(activate, model, name) for name in subnet_names(model)[:-1]}
+
+    def run_whole(self, model: PreTrainedModel) -> None:
+        """Sets the full size."""
+        if len(names := subnet_names(model)) > 1:
+            activate(model, names[-1])
+
+    def measure(self, evaluation: Evaluation, watcher: Any) -> list[dict[str, Any]] | None:
+        """One entry for each size, the full one last; see `MeasuredAspect.measure`."""
+        model = evaluation.model.model
+        *smaller, full = subnet_names(model)
+        if not smaller:
+            return None
+        entries = []
+        for name in smaller:
+            activate(model, name)
+            entries.append(_entry(evaluation, name, evaluation.transcribe(evaluation.model), role_of(name)))
+        activate(model, full)
+        return [*entries, _entry(evaluation, full, evaluation.transcripts["model"], "model")]
+
+    def sections(self, report: Report) -> list[Section]:
+        """One section, with the full size first in its figures; see `MeasuredAspect.sections`."""
+        if self.name not in report:
+            return []
+        entries = list(reversed(report[self.name]))
+        note = (
+            "The model is elastic: it runs at another size after `model.activate`, and `compress extract` writes any "
+            "size as a model of its own, whose parameters and MACs these are. All other numbers of this page are those "
+            "of the full size."
+        )
+        rates = Figure(_rates(entries), "Word error rate at each size with 95 % intervals")
+        bars = [_bars(entries, *quantity) for quantity in _QUANTITIES]
+        columns = Columns([Panel("Word error rate", [rates]), Panel("", bars)])
+        table = Table(HEADER, [_row(entry) for entry in report[self.name]], left=2)
+        return [Section("At each size", [Text(note), columns, table])]
 
 
-def subnets_below(model: PreTrainedModel) -> list[str]:
-    """The sizes of a model other than the full one; none if it is not elastic."""
-    return subnet_names(model)[:-1]
-
-
-def setters(model: PreTrainedModel) -> dict[str, Callable[[], None]]:
-    """What sets each size of a model, under the names that `role_of` gives them; nothing if it is not elastic."""
-    below = subnets_below(model)
-    found: dict[str, Callable[[], None]] = {role_of(name): partial(activate, model, name) for name in below}
-    return {**found, "model": partial(activate, model, subnet_names(model)[-1])} if below else {}
+SIZES = MeasuredSizes()
 
 
 def role_of(size: str) -> str:
@@ -77,75 +94,35 @@ def what_runs(model: PreTrainedModel, size: str) -> str:
     return ", ".join(f"{name} {formats.percent(share_kept(structure, units, name), 0)}" for name in MODULES)
 
 
-def measurements(
-    model: PreTrainedModel, written: dict[str, Transcripts], speeds: dict[str, Speed], seconds: float
-) -> list[SubnetMeasurements]:
-    """What was measured at each size of an elastic model.
-
-    Args:
-        model: the model.
-        written: by size, what it wrote there.
-        speeds: by role.
-        seconds: length of the utterance whose MACs are counted.
-    """
-    full = subnet_names(model)[-1]
-    return [
-        SubnetMeasurements(
-            name=name,
-            runs=what_runs(model, name),
-            transcripts=transcripts,
-            size=size_of_subnet(model, name, seconds),
-            speed=speeds["model" if name == full else role_of(name)],
-        )
-        for name, transcripts in written.items()
-    ]
-
-
 def size_of_subnet(model: PreTrainedModel, name: str, seconds: float) -> Size:
     """Parameters and MACs of the standalone model of a size."""
     structure = structure_of(model).then(structure_at(model, name))
     return size_of(skeleton(compressed_config(model.config, structure), original=False), seconds)
 
 
-def subnet_entries(measured: Sequence[SubnetMeasurements], config: BootstrapConfig) -> Report:
-    """What the report says of the sizes, `{"sizes": [...]}`, smallest first; nothing without any.
+def _entry(evaluation: Evaluation, name: str, transcripts: Transcripts, role: str) -> dict[str, Any]:
+    """What was measured at one size.
 
     Args:
-        measured: what was measured at each.
-        config: how intervals are computed.
+        evaluation: with the speeds.
+        name: of the size.
+        transcripts: what the model wrote there.
+        role: under which it was timed.
     """
-    return {"sizes": [_entry(one, config) for one in measured]} if measured else {}
-
-
-def _entry(one: SubnetMeasurements, config: BootstrapConfig) -> dict[str, Any]:
-    counts = count_errors(one.transcripts.references, one.transcripts.hypotheses)
-    rates = error_rates(one.transcripts.references, one.transcripts.hypotheses)
+    model, config = evaluation.model.model, evaluation.config
+    counts = count_errors(transcripts.references, transcripts.hypotheses)
+    rates = error_rates(transcripts.references, transcripts.hypotheses)
+    size = size_of_subnet(model, name, config.macs_seconds)
     return {
-        "size": one.name,
-        "runs": one.runs,
+        "size": name,
+        "runs": what_runs(model, name),
         "wer": rates.wer,
-        "wer_ci95": rate_interval(counts.errors, counts.words, config).to_list(),
+        "wer_ci95": rate_interval(counts.errors, counts.words, config.bootstrap).to_list(),
         "cer": rates.cer,
-        "parameters": one.size.total,
-        "macs_per_second": one.size.macs_per_second,
-        "rtf": one.speed.rtf,
+        "parameters": size.total,
+        "macs_per_second": size.macs_per_second,
+        "rtf": evaluation.speeds[role].rtf,
     }
-
-
-def sections(report: Report) -> list[Section]:
-    """What a page shows of the sizes, the full one first in figures; nothing if the model is not elastic."""
-    if "sizes" not in report:
-        return []
-    entries = list(reversed(report["sizes"]))
-    note = (
-        "The model is elastic: it runs at another size after `model.activate`, and `compress extract` writes any size "
-        "as a model of its own, whose parameters and MACs these are. All other numbers of this page are those of the "
-        "full size."
-    )
-    rates = Figure(_rates(entries), "Word error rate at each size with 95 % intervals")
-    columns = Columns([Panel("Word error rate", [rates]), Panel("", [_bars(entries, *shown) for shown in _QUANTITIES])])
-    table = Table(HEADER, [_row(entry) for entry in report["sizes"]], left=2)
-    return [Section("At each size", [Text(note), columns, table])]
 
 
 def _rates(entries: Sequence[dict[str, Any]]) -> IntervalFigure:

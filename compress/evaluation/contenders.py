@@ -1,0 +1,118 @@
+"""What an evaluation works with: the models, the speech, and what has been measured of them so far."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from compress.checkpoint import load_model, load_processor
+from compress.data import Batch, SpeechDataset, SpeechLoader, feature_extractor_of
+from compress.evaluation.errors import normalise
+from compress.evaluation.report import Transcripts
+from compress.evaluation.speed import Speed
+from compress.evaluation.transcribe import batching_for, transcribe
+from compress.evaluation.weights import bytes_on_disk
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, ProcessorMixin
+
+    from compress.evaluation.evaluate import EvaluateConfig
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A loaded model with everything needed to run it."""
+
+    name: str
+    model: PreTrainedModel
+    processor: ProcessorMixin
+    disk_bytes: int
+
+    @classmethod
+    def load(cls, name: str, device: torch.device, dtype: torch.dtype) -> Contender:
+        """Loads a model in eval mode, from a folder or the Hub."""
+        model = load_model(name, dtype=dtype, device=str(device)).eval()
+        return cls(name, model, load_processor(name), bytes_on_disk(name))
+
+    @property
+    def sampling_rate(self) -> int:
+        """Samples per second of the speech that the model takes."""
+        return int(feature_extractor_of(self.processor).sampling_rate)
+
+
+@dataclass
+class Evaluation:
+    """An evaluation under way.
+
+    Attributes:
+        config: what was asked for.
+        contenders: by role, `model` and perhaps `baseline`.
+        datasets: the speech at each sampling rate that a contender asks for.
+        console: where progress is drawn; None draws nothing.
+        transcripts: by role, what each contender wrote, once it has.
+        speeds: by role, how fast each contender is, and the model in each way that aspects name, once it was timed.
+    """
+
+    config: EvaluateConfig
+    contenders: dict[str, Contender]
+    datasets: dict[int, SpeechDataset]
+    console: Console | None = None
+    transcripts: dict[str, Transcripts] = field(default_factory=dict)
+    speeds: dict[str, Speed] = field(default_factory=dict)
+
+    @property
+    def model(self) -> Contender:
+        """The model that is evaluated."""
+        return self.contenders["model"]
+
+    def speech_for(self, contender: Contender) -> SpeechDataset:
+        """The data at a contender's sampling rate."""
+        return self.datasets[contender.sampling_rate]
+
+    def transcribe(self, contender: Contender, watchers: Sequence[Callable[[Batch], None]] = ()) -> Transcripts:
+        """Lets a contender write down all of the speech, set as it is at present.
+
+        Args:
+            contender: the one that writes.
+            watchers: are called with every finished batch.
+
+        Returns:
+            What it wrote, in the order of the data set (of a stream: in the order in which it came).
+        """
+        dataset, config = self.speech_for(contender), self.config
+        loader = SpeechLoader(dataset, contender.processor, batching_for(contender.model, config.batch), shuffle=False)
+        with _progress(self.console) as progress:
+            total = None if dataset.streaming else len(dataset)
+            task = progress.add_task(f"transcribing with {contender.name}", total=total)
+
+            def finished(batch: Batch) -> None:
+                progress.advance(task, len(batch.ids))
+                for watcher in watchers:
+                    watcher(batch)
+
+            ids, references, texts = transcribe(
+                contender.model, loader, contender.processor, on_batch=finished, config=config.generate
+            )
+        loader.close()
+        written = {name: (reference, text) for name, reference, text in zip(ids, references, texts, strict=True)}
+        lengths = dict(zip(dataset.ids, dataset.seconds, strict=True))
+        order = ids if dataset.streaming else dataset.ids
+        return Transcripts(
+            ids=tuple(order),
+            seconds=tuple(lengths.get(name) for name in order),
+            references=tuple(normalise(written[name][0], config.normalise) for name in order),
+            hypotheses=tuple(normalise(written[name][1], config.normalise) for name in order),
+        )
+
+
+@contextmanager
+def _progress(console: Console | None) -> Iterator[Progress]:
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=console is None, transient=True) as progress:
+        yield progress
