@@ -203,5 +203,5 @@ def shared_vocabulary(processors: Sequence[ProcessorMixin], how: Normaliser) -> 
         return None
     if how == "none":
         return set.intersection(*known)
-    folded = set.intersection(*({case for c in one for case in (c.lower(), c.upper())} for one in known))
+    folded = set.intersection(*({case for c in characters for case in (c.lower(), c.upper())} for characters in known))
     return folded | set(string.punctuation) if how == "words" else folded

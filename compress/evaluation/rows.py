@@ -28,34 +28,39 @@ def comparison_rows(report: Report) -> list[Row]:
     shared, difference = report.get("ratio"), report.get("difference")
     change = f"{formats.points(difference['wer'])} points" if difference else ""
     return [
-        _row(report, "WER", lambda one: formats.percent(one["wer"], 2), change),
-        _row(report, "  95 % interval", lambda one: formats.interval(one["wer_ci95"], 2), _interval_change(report)),
-        _row(report, "CER", lambda one: formats.percent(one["cer"], 2), _cer_change(report)),
-        _row(report, "Words", lambda one: f"{one['words']:,}"),
-        _row(report, "  substituted", lambda one: f"{one['substitutions']:,}"),
-        _row(report, "  deleted", lambda one: f"{one['deletions']:,}"),
-        _row(report, "  inserted", lambda one: f"{one['insertions']:,}"),
-        _row(report, "Parameters", lambda one: formats.count(one["parameters"]["total"]), _share(shared, "parameters")),
+        _row(report, "WER", lambda entry: formats.percent(entry["wer"], 2), change),
+        _row(report, "  95 % interval", lambda entry: formats.interval(entry["wer_ci95"], 2), _interval_change(report)),
+        _row(report, "CER", lambda entry: formats.percent(entry["cer"], 2), _cer_change(report)),
+        _row(report, "Words", lambda entry: f"{entry['words']:,}"),
+        _row(report, "  substituted", lambda entry: f"{entry['substitutions']:,}"),
+        _row(report, "  deleted", lambda entry: f"{entry['deletions']:,}"),
+        _row(report, "  inserted", lambda entry: f"{entry['insertions']:,}"),
+        _row(
+            report,
+            "Parameters",
+            lambda entry: formats.count(entry["parameters"]["total"]),
+            _share(shared, "parameters"),
+        ),
         _row(
             report,
             "  encoder",
-            lambda one: formats.count(one["parameters"]["encoder"]),
+            lambda entry: formats.count(entry["parameters"]["encoder"]),
             _share(shared, "encoder_parameters"),
         ),
-        _row(report, "On disk", lambda one: formats.size(one["bytes"]), _share(shared, "bytes")),
+        _row(report, "On disk", lambda entry: formats.size(entry["bytes"]), _share(shared, "bytes")),
         _row(
             report,
             "MACs per second",
-            lambda one: formats.count(one["macs_per_second"]),
+            lambda entry: formats.count(entry["macs_per_second"]),
             _share(shared, "macs"),
         ),
         _row(
             report,
             "Real-time factor",
-            lambda one: formats.significant(one["rtf"]),
+            lambda entry: formats.significant(entry["rtf"]),
             f"{formats.times(shared['speed'])} as fast" if shared else "",
         ),
-        _row(report, "Peak memory", lambda one: formats.size(one["peak_memory_bytes"]), _share(shared, "memory")),
+        _row(report, "Peak memory", lambda entry: formats.size(entry["peak_memory_bytes"]), _share(shared, "memory")),
     ]
 
 

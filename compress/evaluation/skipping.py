@@ -100,7 +100,7 @@ class FrameCounter:
         self.frames: list[Frames] = []
 
     def __call__(self, batch: Batch) -> None:
-        """Call after every batch."""
+        """Counts the frames of the batch that has just been transcribed."""
         skipper = skipper_of(self._model)
         if skipper is not None and skipper.valid is not None:
             self.frames += frames_of_last_pass(self._model)
@@ -130,9 +130,9 @@ def speech_batches(
         dataset = dataset.sample(count * config.batch, config.seed)
     batching = BatchConfig(seconds=float("inf"), max_utterances=config.batch, workers=0)
     loader = SpeechLoader(dataset, processor, batching, shuffle=False)
-    found = list(islice(loader.epoch(0), count))
+    batches = list(islice(loader.epoch(0), count))
     loader.close()
-    return found
+    return batches
 
 
 def real_time_factors(
@@ -147,15 +147,15 @@ def real_time_factors(
     """
     settings = _skipper(models["on"]).settings
     modes = {"on": settings, "off": replace(settings, threshold=1.0)}
-    every = [(role, number) for number in range(len(batches["on"])) for role in models]
-    names = {(role, number): f"{role} {number}" for role, number in every}
+    passes = [(role, number) for number in range(len(batches["on"])) for role in models]
+    names = {(role, number): f"{role} {number}" for role, number in passes}
     prepare = {
         names[role, number]: partial(_skipper(models[role]).use, models[role], modes[role])
-        for role, number in every
+        for role, number in passes
         if role in modes
     }
-    inputs = {names[role, number]: batches[role][number].inputs for role, number in every}
-    speeds = measure({names[role, number]: models[role] for role, number in every}, inputs, config, prepare)
+    inputs = {names[role, number]: batches[role][number].inputs for role, number in passes}
+    speeds = measure({names[role, number]: models[role] for role, number in passes}, inputs, config, prepare)
     _skipper(models["on"]).use(models["on"], settings)
     seconds = sum(batch.seconds for batch in batches["on"])
     return {
@@ -185,14 +185,14 @@ def skipping_entry(
     return {
         "settings": write_skipping(settings),
         "blocks": len(blocks_of(model)),
-        "frames": sum(one.all for one in frames),
+        "frames": sum(utterance.all for utterance in frames),
         "skipped": skipped_share(frames),
         "macs_share": share,
         "macs_per_second": _per_second(macs, frames, settings, written["on"]),
         "predicted_speedup": 1 / share,
         "speedup": factors["off"] / factors["on"],
         "rtf": factors,
-        **{name: _rates(one, bootstrap) for name, one in written.items()},
+        **{role: _rates(transcripts, bootstrap) for role, transcripts in written.items()},
     }
 
 
@@ -200,13 +200,13 @@ def _per_second(
     macs: SkippingMacs, frames: Sequence[Frames], settings: Skipping, transcripts: Transcripts
 ) -> float | None:
     known = [seconds for seconds in transcripts.seconds if seconds is not None]
-    return sum(macs.of(one, settings) for one in frames) / sum(known) if len(known) == len(frames) else None
+    return sum(macs.of(each, settings) for each in frames) / sum(known) if len(known) == len(frames) else None
 
 
-def _rates(one: Transcripts, bootstrap: BootstrapConfig) -> dict[str, Any]:
-    counts = count_errors(one.references, one.hypotheses)
+def _rates(transcripts: Transcripts, bootstrap: BootstrapConfig) -> dict[str, Any]:
+    counts = count_errors(transcripts.references, transcripts.hypotheses)
     interval = rate_interval(counts.errors, counts.words, bootstrap).to_list()
-    return {"wer": error_rates(one.references, one.hypotheses).wer, "wer_ci95": interval}
+    return {"wer": error_rates(transcripts.references, transcripts.hypotheses).wer, "wer_ci95": interval}
 
 
 @torch.no_grad()
@@ -220,7 +220,7 @@ def example(model: PreTrainedModel, processor: ProcessorMixin, dataset: SpeechDa
     """
     if dataset.streaming:
         return None
-    index = sorted(range(len(dataset)), key=lambda one: dataset.seconds[one])[len(dataset) // 2]
+    index = sorted(range(len(dataset)), key=lambda row: dataset.seconds[row])[len(dataset) // 2]
     utterance = dataset[index]
     inputs = extract_features(feature_extractor_of(processor), [utterance.samples], dataset.sampling_rate)
     logits: Tensor = model(**to_model(model, inputs)).logits[0]
@@ -304,6 +304,6 @@ def _setting_line(entry: dict[str, Any]) -> str:
 
 
 def _skipper(model: PreTrainedModel) -> Skipper:
-    found = skipper_of(model)
-    assert found is not None
-    return found
+    skipper = skipper_of(model)
+    assert skipper is not None
+    return skipper

@@ -17,6 +17,7 @@ from compress.checkpoint import load_config, load_model, load_processor
 from compress.config import check_choice
 from compress.conformers import blocks_of, family_of, fixed_blocks, skeleton
 from compress.data import SpeechDataset
+from compress.evaluation.speed import device_name
 from compress.files.shipped import __version__
 from compress.machine import DTYPES, find_device
 from compress.search.bypass import removable, route_without, structure_without
@@ -174,6 +175,7 @@ def _result(
         "remove": config.remove,
         "data": config.described(dataset),
         "jobs": task.fine.jobs,
+        "machine": device_name(model.device),
         "whole": _trial_entry(whole, None),
         "matrix": None if matrix is None else _matrix_entry(config, matrix, took),
         "methods": [_method_entry(one) | {"route": route_without(model, one.best.proposal)} for one in outcomes],

@@ -149,10 +149,9 @@ def _conditions(result: Mapping[str, Any]) -> list[Condition]:
         Condition("Model", f"{code(result['model'])} ({result['family']})"),
         data_condition(result["data"]),
         Condition(
-            "Seconds",
-            f"of {result['jobs']} processes that shared the error rates. They do not include reading the model, but "
-            "the matrix, for the first method that needs it.",
+            "Machine", f"{result['machine']}; {result['jobs']} processes shared the error rates", in_terminal=True
         ),
+        Condition("Seconds", "do not include reading the model, but the matrix, for the first method that needs it."),
         Condition("Block runs", "blocks run per batch, of those that there would be if nothing had been reused."),
     ]
     if matrix := result["matrix"]:

@@ -18,6 +18,7 @@ from compress import Block, Structure
 from compress.checkpoint import load_model, save
 from compress.conformers import family_of
 from compress.data import BatchConfig, SpeechConfig, SpeechLoader, open_speech
+from compress.evaluation import contenders
 from compress.evaluation import evaluate as evaluation
 from compress.evaluation.bootstrap import BootstrapConfig
 from compress.evaluation.errors import error_rates
@@ -222,7 +223,7 @@ def test_an_unknown_size_is_said_before_anything_is_read(
     def refuse(name: str) -> int:
         raise ValueError(f"{name} holds no weights")
 
-    monkeypatch.setattr(evaluation, "bytes_on_disk", refuse)
+    monkeypatch.setattr(contenders, "bytes_on_disk", refuse)
     monkeypatch.setattr(evaluation, "open_speech", lambda *_, **__: pytest.fail("the data were opened first"))
     with pytest.raises(ValueError, match="holds no weights"):
         evaluate_models(config(checkpoints, folder, "full"))

@@ -63,6 +63,8 @@ def test_all_methods_and_every_file(measure: str, parakeet: str, speech: Path, t
     text = (out / "search.md").read_text()
     assert "| greedy |" in text
     assert "| comflp |" in text
+    for words in (page, text):
+        assert f"{found['machine']}; 1 processes" in words  # the machine that the seconds hold for
 
 
 def test_the_structure_becomes_a_checkpoint(parakeet: str, speech: Path, tmp_path: Path) -> None:
