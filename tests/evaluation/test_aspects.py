@@ -11,7 +11,7 @@ import pytest
 from compress.evaluation import aspects
 from compress.evaluation.aspects import MEASURED_ASPECTS
 
-OWN_FILES = {"skipping.py", "subnets.py", "usage.py", "utterance_plot.py", "aspects.py"}
+OWN_FILES = {"skipping.py", "subnets.py", "usage.py", "utterance_plot.py", "aspects.py", "inspection.py"}
 FOLDER = Path(aspects.__file__).parent
 
 
