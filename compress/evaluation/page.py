@@ -54,7 +54,7 @@ def _amount_of_speech(report: Report) -> str:
 
 def _numbers(report: Report) -> Table:
     paired = "baseline" in report
-    header = ["", "model", *(("baseline", "model against baseline") if paired else ())]
+    header = ["", "model", *(("baseline", "against baseline") if paired else ())]
     rows = [[row.label, row.model, *((row.baseline, row.change) if paired else ())] for row in comparison_rows(report)]
     return Table(header, rows)
 

@@ -94,8 +94,9 @@ def numbered(blocks: Sequence[int]) -> str:
 
 def _headline(result: Mapping[str, Any]) -> str:
     best, whole = result["best"], result["whole"]
+    blocks = "block" if len(best["removed"]) == 1 else "blocks"
     return (
-        f"Without blocks {numbered(best['removed'])} of {result['blocks']} the word error rate goes from "
+        f"Without {blocks} {numbered(best['removed'])} of {result['blocks']} the word error rate goes from "
         f"{formats.percent(whole['wer'], 2)} to {formats.percent(best['wer'], 2)}, before any recovery training."
     )
 
@@ -149,7 +150,7 @@ def _conditions(result: Mapping[str, Any]) -> list[Condition]:
         Condition("Model", f"{code(result['model'])} ({result['family']})"),
         data_condition(result["data"]),
         Condition(
-            "Machine", f"{result['machine']}; {result['jobs']} processes shared the error rates", in_terminal=True
+            "Machine", f"{result['machine']}; processes that shared the error rates: {result['jobs']}", in_terminal=True
         ),
         Condition("Seconds", "do not include reading the model, but the matrix, for the first method that needs it."),
         Condition("Block runs", "blocks run per batch, of those that there would be if nothing had been reused."),

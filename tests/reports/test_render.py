@@ -105,6 +105,19 @@ def test_numbers_come_first_but_behind_the_sections_where_there_are_tiles() -> N
     assert render_markdown(PAGE).index("| WER |") < render_markdown(PAGE).index("## First")
 
 
+def test_a_narrow_terminal_tears_no_word_of_a_header() -> None:
+    console = Console(record=True, width=60, file=io.StringIO())
+    header = ["CTC head after block", "CTC loss per token", "WER", "95 % interval", "evaluations"]
+    show(
+        replace(PAGE, sections=[Section("Wide", [Table(header, [["11", "0.2", "5.00 %", "4.0 to 6.0 %", "17"]])])]),
+        console,
+    )
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= 60
+    for word in {word for name in header for word in name.split()}:
+        assert word in text
+
+
 def test_code_and_what_looks_like_markup() -> None:
     hostile = replace(PAGE, title="<script>a|b*c</script>", headline="<script>", problems=[code("<script>`|")])
     assert "<script" not in render_html(hostile)

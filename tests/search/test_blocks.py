@@ -64,7 +64,9 @@ def test_all_methods_and_every_file(measure: str, parakeet: str, speech: Path, t
     assert "| greedy |" in text
     assert "| comflp |" in text
     for words in (page, text):
-        assert f"{found['machine']}; 1 processes" in words  # the machine that the seconds hold for
+        assert (
+            f"{found['machine']}; processes that shared the error rates: 1" in words
+        )  # the machine that the seconds hold for
 
 
 def test_the_structure_becomes_a_checkpoint(parakeet: str, speech: Path, tmp_path: Path) -> None:
