@@ -59,9 +59,9 @@ def _grid(table: Table) -> Grid:
     grid = Grid(header_style="bold")
     shown = [column for column, name in enumerate(table.header) if name not in table.pages_only]
     for column in shown:
-        name, justify = table.header[column], "left" if column < table.left else "right"
+        name = table.header[column]
         longest = max(map(len, name.split()), default=0)  # where there is little room, no word is torn apart
-        grid.add_column(Styled(name), justify=justify, min_width=longest)
+        grid.add_column(Styled(name), justify="left" if column < table.left else "right", min_width=longest)
     for row in table.rows:
         cells = [Styled(row[column]) for column in shown]
         grid.add_row(*cells, style="dim" if row[0].startswith(" ") else None)

@@ -10,9 +10,15 @@ import pytest
 
 from compress.evaluation import aspects
 from compress.evaluation.aspects import MEASURED_ASPECTS
+from compress.running.aspects import ASPECTS
 
-OWN_FILES = {"skipping.py", "subnets.py", "usage.py", "utterance_plot.py", "aspects.py", "inspection.py"}
+OWN_FILES = {"skipping.py", "subnets.py", "usage.py", "utterance_plot.py", "aspects.py"}
 FOLDER = Path(aspects.__file__).parent
+
+
+def test_every_aspect_is_measured_under_its_name() -> None:
+    assert {aspect.name for aspect in MEASURED_ASPECTS} == {aspect.name for aspect in ASPECTS}
+    assert len(MEASURED_ASPECTS) == len(ASPECTS)
 
 
 @pytest.mark.parametrize("aspect", MEASURED_ASPECTS, ids=lambda aspect: aspect.name)
