@@ -18,6 +18,7 @@ For who writes a page:
       -->
 
 - README's Python, and all of docs/quickstart.md but what installs, always run.
+- A `yaml` block is part of a recipe's config: its keys must exist.
 - What a command prints is shown in a block of language `text`, which nothing checks.
 
 `pytest tests/docs/test_blocks.py -k quickstart` runs one page.
@@ -40,11 +41,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import yaml
 from transformers import ParakeetCTCConfig, ParakeetForCTC
 
 import compress.cli
 from compress.checkpoint import save
 from compress.config import parse
+from compress.config.keys import unknown_keys
 from compress.training.tokens import TokensConfig, build_processor
 from tests.helpers import page_runner
 from tests.helpers.hub import TOKEN, running_hub
@@ -192,6 +195,16 @@ def test_a_block_that_is_not_run_says_why_and_names_what_exists(
     assert block.reason.startswith(REASONS), f"{block.place}: {block.reason!r} begins with none of {REASONS}."
     monkeypatch.chdir(checkout(tmp_path, speech))
     check(block)
+
+
+@pytest.mark.parametrize(
+    "block", [block for block in BLOCKS if block.language == "yaml"], ids=lambda block: block.place
+)
+def test_keys_of_a_config_exist(block: Block) -> None:
+    values = yaml.safe_load(block.code)
+    configs = [load_recipe(f"recipes/{path.name}").Config for path in (REPOSITORY / "recipes").glob("*.py")]
+    unknown = [list(unknown_keys(values, config)) for config in configs]
+    assert [] in unknown, f"{block.place}: no recipe knows {min(unknown, key=len)}"
 
 
 def test_what_always_runs() -> None:

@@ -26,7 +26,6 @@ def test_every_recipe_has_a_page() -> None:
 def test_a_page_has_every_key_and_says_what_it_means(page: str) -> None:
     entries = re.findall(r"^\[?`([\w.]+)`\S*(?: \S+ \})? — (.*)\n: *(.*)$", PAGES[page], re.MULTILINE)
     names = [name for name, _, _ in entries]
-    assert names == [key.name for key in keys_of(CONFIGS[page])]
     assert sorted(names) == sorted(known_keys(CONFIGS[page]))
     for name, kind, meaning in entries:
         assert kind, name

@@ -72,3 +72,25 @@ def test_the_site_fetches_nothing_and_every_page_is_in_the_navigation() -> None:
     listed = set(re.findall(r'= "([\w/.]+\.md)"', config))
     written = {str(path.relative_to(REPOSITORY / "docs")) for path in (REPOSITORY / "docs").rglob("*.md")}
     assert written <= listed
+
+
+BESIDE = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "RESULTS.md")
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that headings of a page have where Markdown is shown as it is."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_links_of_pages_beside_the_documentation_lead_somewhere(name: str) -> None:
+    if not (REPOSITORY / name).exists():
+        pytest.skip(f"there is no {name} yet")
+    text = re.sub(r"^```.*?^```", "", (REPOSITORY / name).read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for link in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`", "", text)):
+        path, _, anchor = link.partition("#")
+        if "://" not in link:
+            target = REPOSITORY / (path or name)
+            assert target.exists(), link
+            assert not anchor or anchor in anchors(target), link

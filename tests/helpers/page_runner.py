@@ -7,12 +7,12 @@ descriptors of its output; the answer is its exit code. See tests/docs/test_bloc
 from __future__ import annotations
 
 import atexit
+import contextlib
 import importlib
 import json
 import os
 import pkgutil
 import runpy
-import signal
 import socket
 import subprocess
 import sys
@@ -65,14 +65,15 @@ def serve(path: str) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(path)
         server.listen()
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         while True:
             connection, _ = server.accept()
             if not os.fork():
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 server.close()
                 answer(connection)
             connection.close()
+            with contextlib.suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
 
 
 def answer(connection: socket.socket) -> None:
