@@ -1,83 +1,71 @@
 """Appends an entry to RESULTS.md from the report.json of `compress evaluate` and the done.json of the recipes' runs.
 
-python tools/add_result.py --title "Digits, 50 %" --command "compress demo --data DIR" --data "connected digits" \
-    --report demo/report.json --runs demo/teacher,demo/student --note "2 CPU cores"
+    python -m tools.add_result --title "Digits, 50 %" --command "compress demo --data DIR" --data "connected digits" \\
+        --report demo/report.json --runs [demo/teacher,demo/student] --note "2 CPU cores" \\
+        --question "What does half the size cost?" --answer "2.69 % WER"
 """
 
 from __future__ import annotations
 
-import datetime
 import json
-import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jsonargparse
+from tools.commands import main
+from tools.results import RESULTS, EntryConfig, add, facts, grid
 
-RESULTS = Path(__file__).resolve().parent.parent / "RESULTS.md"
-TEMPLATE_HEAD = (
-    "# Results\n\nEvery entry is written by a program in `tools/`, from the files that the commands leave.\n"
-)
+CONDITIONS = ("device", "threads", "dtype", "batch", "seconds", "warmup", "repetitions")
 
 
-def main(
-    *, title: str, command: str, data: str, report: str, runs: str = "", note: str = "", results: str = str(RESULTS)
-) -> None:
-    """Appends one entry.
+@dataclass(frozen=True, kw_only=True)
+class ReportConfig(EntryConfig):
+    """An entry from one evaluation.
 
-    Args:
-        title: heading of the entry.
-        command: what was run, commands separated by " ; ".
-        data: the data set, splits, and what a reader must know about it.
-        report: report.json of the evaluation.
-        runs: output folders of the recipes, separated by commas; their done.json and config.json are read.
-        note: machine and remarks.
-        results: the file to append to.
+    Attributes:
+        command: What was run, commands separated by " ; ".
+        data: The data set, splits, and what a reader must know about it.
+        report: The report.json of the evaluation.
+        runs: Output folders of the recipes, whose done.json and config.json are read.
     """
-    entry = [*facts(command, data, note), *table(json.loads(Path(report).read_text()))]
-    for run in filter(None, runs.split(",")):
-        entry += run_lines(Path(run))
-    append_entry(Path(results), title, entry)
+
+    command: str
+    data: str
+    report: str
+    runs: tuple[str, ...] = ()
+    results: str | None = str(RESULTS)
 
 
-def append_entry(path: Path, title: str, entry: list[str]) -> None:
-    text = path.read_text() if path.exists() else TEMPLATE_HEAD
-    lines = "\n".join([f"## {title}", "", *entry])
-    path.write_text(text.rstrip("\n") + "\n\n" + lines.rstrip("\n") + "\n")
-
-
-def head_commit() -> str:
-    command = ["git", "-C", str(RESULTS.parent), "rev-parse", "--short", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-
-
-def facts(command: str, data: str, note: str, commit: str | None = None) -> list[str]:
-    lines = [f"- date {datetime.date.today()}, commit {commit or head_commit()}", f"- data: {data}"]
-    if note:
-        lines.append(f"- {note}")
-    return [*lines, "", *(f"    {part.strip()}" for part in command.split(" ; ")), ""]
+def add_result(config: ReportConfig) -> None:
+    """Appends one entry."""
+    report = json.loads(Path(config.report).read_text())
+    lines = [*facts(config.command, config.data, config.note), *table(report), *difference(report), *conditions(report)]
+    add(config, [*lines, *map(run_line, map(Path, config.runs))])
 
 
 def table(report: dict[str, Any]) -> list[str]:
+    """What was measured of model and baseline."""
     roles = [role for role in ("baseline", "model") if role in report]
-    lines = ["| | " + " | ".join(roles) + " |", "|---|" + "---|" * len(roles)]
-    for label, show in ROWS:
-        lines.append(f"| {label} | " + " | ".join(show(report[role]) for role in roles) + " |")
-    if "difference" in report:
-        low, high = (100 * value for value in report["difference"]["wer_ci95"])
-        difference = 100 * report["difference"]["wer"]
-        ratio = report["ratio"]
-        lines += ["", f"Paired difference of WER: {difference:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f}."]
-        lines += [
-            f"Ratios to the baseline: parameters {ratio['parameters']:.3f}, MACs {ratio['macs']:.3f}, "
-            f"speed {ratio['speed']:.2f} times."
-        ]
-    conditions = report["conditions"]
-    shown = ("device", "threads", "dtype", "batch", "seconds", "warmup", "repetitions")
-    lines.append(
-        "Real-time factor: " + ", ".join(f"{key} {conditions[key]}" for key in shown if key in conditions) + "."
-    )
-    return [*lines, ""]
+    return grid(("", *roles), [[label, *(show(report[role]) for role in roles)] for label, show in ROWS])
+
+
+def difference(report: dict[str, Any]) -> list[str]:
+    """Model against baseline, where there is one."""
+    if "difference" not in report:
+        return []
+    low, high = (100 * value for value in report["difference"]["wer_ci95"])
+    value, ratio = 100 * report["difference"]["wer"], report["ratio"]
+    return [
+        f"Paired difference of WER: {value:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f}.",
+        f"Ratios to the baseline: parameters {ratio['parameters']:.3f}, MACs {ratio['macs']:.3f}, "
+        f"speed {ratio['speed']:.2f} times.",
+    ]
+
+
+def conditions(report: dict[str, Any]) -> list[str]:
+    """How the speed was measured."""
+    given = report["conditions"]
+    return ["Real-time factor: " + ", ".join(f"{key} {given[key]}" for key in CONDITIONS if key in given) + ".", ""]
 
 
 ROWS = (
@@ -91,13 +79,15 @@ ROWS = (
     ("MACs per second of audio", lambda m: f"{m['macs_per_second'] / 1e6:,.1f} M"),
     ("real-time factor", lambda m: f"{m['rtf']:.5f}"),
 )  # fmt: skip
+"""Labels, and how each is read of what report.json says of a model."""
 
 
-def run_lines(run: Path) -> list[str]:
+def run_line(run: Path) -> str:
+    """The final numbers of a recipe's run."""
     done = json.loads((run / "done.json").read_text())
     seed = json.loads((run / "config.json").read_text())["seed"]
     shown = ", ".join(f"{key} {_short(value)}" for key, value in done.items() if value not in (None, [], {}))
-    return [f"- `{run.name}` (seed {seed}): {shown}"]
+    return f"- `{run.name}` (seed {seed}): {shown}"
 
 
 def _short(value: Any) -> Any:
@@ -107,4 +97,4 @@ def _short(value: Any) -> Any:
 
 
 if __name__ == "__main__":
-    jsonargparse.auto_cli(main, as_positional=False)
+    main(add_result)

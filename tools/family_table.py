@@ -1,6 +1,6 @@
 """Writes the table of supported families into docs/faq.md, from the registry.
 
-python tools/family_table.py
+python -m tools.family_table
 """
 
 from __future__ import annotations

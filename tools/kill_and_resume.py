@@ -1,6 +1,6 @@
 """Kills a training job again and again at random steps, and compares what it leaves with a run that never was.
 
-    python tools/kill_and_resume.py --config configs/demo/prune.yaml --out runs/kills --kills 10 -- --learn.steps 40 ...
+    python -m tools.kill_and_resume --config configs/demo/prune.yaml --out runs/kills --kills 10 -- --learn.steps 40 ...
 
 What follows `--` goes to the recipe. Losses, multipliers and gate statistics of every step, error rates on the dev set,
 every model, gates included, and the final numbers must be the same to the last bit (on a CPU); times may differ.
@@ -16,46 +16,58 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jsonargparse
 import torch
 from safetensors.torch import load_file
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+from compress.config import parse
+from tools.results import REPOSITORY
+
 POLL_SECONDS = 0.01
 LONGEST_DELAY_SECONDS = 0.2
 TIMES = ("seconds", "data/wait_share", "wait_share")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)
 
 
-def main(
-    *,
-    config: str,
-    out: str,
-    recipe: str = "recipes/prune.py",
-    kills: int = 10,
-    seed: int = 0,
-    options: Sequence[str] = (),
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class KillConfig:
+    """A job that runs twice.
+
+    Attributes:
+        config: Of the recipe.
+        out: Folder for both runs.
+        recipe: The job.
+        kills: How often; the first by SIGKILL, then by SIGTERM and SIGKILL in turn.
+        seed: Of the steps at which it is killed.
+    """
+
+    config: str
+    out: str
+    recipe: str = "recipes/prune.py"
+    kills: int = 10
+    seed: int = 0
+
+
+def kill_and_resume(config: KillConfig, options: Sequence[str]) -> None:
     """Runs the job twice, once whole and once in pieces, and compares.
 
     Args:
-        config: of the recipe.
-        out: folder for both runs.
-        recipe: the job.
-        kills: how often; the first by SIGKILL, then by SIGTERM and SIGKILL in turn.
-        seed: of the steps at which it is killed.
+        config: the job.
         options: more options of the recipe.
     """
-    command = [sys.executable, recipe, "--config", config, "--log_every_steps", "1", *options]
-    whole, pieces = Path(out).absolute() / "whole", Path(out).absolute() / "pieces"
+    command = [sys.executable, config.recipe, "--config", config.config, "--log_every_steps", "1", *options]
+    whole, pieces = Path(config.out).absolute() / "whole", Path(config.out).absolute() / "pieces"
     _finish([*command, "--output", str(whole)])
-    in_pieces([*command, "--output", str(pieces)], pieces, _steps_done(whole), kills, random.Random(seed))
+    resumed = [*command, "--output", str(pieces)]
+    in_pieces(resumed, pieces, _steps_done(whole), config.kills, random.Random(config.seed))
     if differing := list(differences(whole, pieces)):
         raise SystemExit("The runs differ:\n" + "\n".join(differing))
-    print(f"{kills} times killed and resumed: losses, multipliers, gates, models and final numbers are the same.")
+    print(
+        f"{config.kills} times killed and resumed: losses, multipliers, gates, models and final numbers are the same."
+    )
 
 
 def in_pieces(command: Sequence[str], output: Path, total: int, kills: int, generator: random.Random) -> None:
@@ -106,16 +118,16 @@ def _steps_done(output: Path) -> int:
     return sum(line.count('"learning_rate"') for file in files for line in file.read_text().splitlines())
 
 
-def differences(one: Path, other: Path) -> Iterator[str]:
+def differences(whole: Path, pieces: Path) -> Iterator[str]:
     """What two runs do not have in common, file by file; times do not count."""
     for pattern, read in (("metrics.jsonl", _lines), ("done.json", _json), ("*.safetensors", load_file)):
-        names = {path.relative_to(folder) for folder in (one, other) for path in folder.rglob(pattern)}
+        names = {path.relative_to(folder) for folder in (whole, pieces) for path in folder.rglob(pattern)}
         if not names:
             yield f"neither run has any {pattern}"
         for name in sorted(names):
-            if not ((one / name).exists() and (other / name).exists()):
+            if not ((whole / name).exists() and (pieces / name).exists()):
                 yield f"{name} is missing in one of the runs"
-            elif not _equal(read(one / name), read(other / name)):
+            elif not _equal(read(whole / name), read(pieces / name)):
                 yield f"{name} differs"
 
 
@@ -127,19 +139,18 @@ def _lines(path: Path) -> Any:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def _equal(one: Any, other: Any) -> bool:
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, dict):
-        keys = one.keys() - set(TIMES)
-        return keys == other.keys() - set(TIMES) and all(_equal(one[key], other[key]) for key in keys)
-    if isinstance(one, list):
-        return len(one) == len(other) and all(map(_equal, one, other))
-    return bool(one == other)
+def _equal(whole: Any, pieces: Any) -> bool:
+    if isinstance(whole, torch.Tensor):
+        return torch.equal(whole, pieces)
+    if isinstance(whole, dict):
+        keys = whole.keys() - set(TIMES)
+        return keys == pieces.keys() - set(TIMES) and all(_equal(whole[key], pieces[key]) for key in keys)
+    if isinstance(whole, list):
+        return len(whole) == len(pieces) and all(map(_equal, whole, pieces))
+    return bool(whole == pieces)
 
 
 if __name__ == "__main__":
     cut = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
-    parser = jsonargparse.ArgumentParser(description=__doc__)
-    parser.add_function_arguments(main, skip={"options"})
-    main(**parser.parse_args(sys.argv[1:cut]), options=sys.argv[cut + 1 :])
+    arguments = parse(KillConfig, sys.argv[1:cut], prog="python -m tools.kill_and_resume", description=__doc__)
+    kill_and_resume(arguments, sys.argv[cut + 1 :])

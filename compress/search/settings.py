@@ -30,7 +30,7 @@ class MatrixConfig:
     rates, as the rank correlation over proposals on dev splits, -1 being perfect: on a teacher of 6 blocks means had
     -0.14 and 0.01 (2 and 3 removed), frames in groups of 512 -0.73 and -0.43; on two of 12 blocks (2, 3 and 4 removed)
     means -0.50, -0.18, 0.07 and 0.25, 0.17, 0.21, frames -0.11, -0.24, -0.25 and -0.68, -0.61, -0.24. Where half of
-    the blocks went, neither said anything. tools/measure_screening.py measures it for another model.
+    the blocks went, neither said anything. tools/experiments/measure_screening.py measures it for another model.
 
     Attributes:
         feature: what is compared: `frames`, or the `mean` of every utterance.

@@ -1,7 +1,7 @@
-"""Every route of every family in fresh processes: the checks of tools/route_checks.py, with and without our package.
+"""Every route of every family in fresh processes: the checks of helpers/route_checks.py, with and without `compress`.
 
 Without: the process is told that there is no `compress`, so that importing it fails there as in an environment without
-it (`tools/route_matrix.py` builds such environments, and several versions of transformers in them).
+it (route_matrix.py builds such environments, and several versions of transformers in them).
 """
 
 from __future__ import annotations

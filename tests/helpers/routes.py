@@ -1,4 +1,4 @@
-"""Checkpoints for every route of a family, and their checks in a process of their own (tools/route_checks.py)."""
+"""Checkpoints for every route of a family, and their checks in a process of their own (route_checks.py)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from compress.training.tokens import TokensConfig, build_processor
 from tests.helpers.processors import processor_of
 from tests.helpers.tiny import MODELS, VOCABULARY, batch, random_structure
 
-CHECKS = Path(__file__).resolve().parents[2] / "tools" / "route_checks.py"
+CHECKS = Path(__file__).resolve().parent / "route_checks.py"
 EVERY_CHECK = (
     "loads", "bfloat16", "device_map", "attention", "gradient_checkpointing", "compiled", "saved_again", "pipeline",
 )  # fmt: skip
@@ -100,7 +100,7 @@ def _way_in(model: PreTrainedModel, route: str) -> dict[str, Any]:
 
 
 def check_cases(cases: list[dict[str, Any]], folder: Path, *options: str, python: str = sys.executable) -> Any:
-    """What tools/route_checks.py finds in a process that starts elsewhere and shares no modules with this one."""
+    """What route_checks.py finds in a process that starts elsewhere and shares no modules with this one."""
     (folder / "cases.json").write_text(json.dumps(cases))
     command = [python, str(CHECKS), str(folder / "cases.json"), str(folder / "results.json"), *options]
     environment = os.environ | {"HF_MODULES_CACHE": str(folder / "modules"), "HF_HUB_OFFLINE": "1"}

@@ -1,7 +1,7 @@
 """Times the depths of an elastic model in turn: whole passes, and the blocks alone.
 
-    python tools/measure_depths.py --model runs/parakeet-elastic_digits/best --depths 8,6,4 --results RESULTS.md
-    python tools/measure_depths.py --model nvidia/parakeet-ctc-0.6b --depths 24,16,12,8 --batches 1
+    python -m tools.experiments.measure_depths --model runs/elastic/best --depths [8,6,4] --results RESULTS.md
+    python -m tools.experiments.measure_depths --model nvidia/parakeet-ctc-0.6b --depths [24,16,12,8] --batches [1]
 
 What stands before the blocks costs the same at every depth, and of a small model it is a large share. One thread is
 timed by the processor's time, to which other work on the machine adds nothing; several are timed by the clock.
@@ -12,16 +12,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import jsonargparse
 import torch
-from add_result import append_entry, facts
-from inspect_public import CONFIGS
-from measure_scale import random_weights
-from running import COMPRESS, execute, grid, typed
 from transformers import PreTrainedModel
 
 from compress.checkpoint import load_model, load_processor
@@ -30,6 +26,11 @@ from compress.data import feature_extractor_of
 from compress.evaluation.speed import SpeedConfig, device_name, speed_inputs
 from compress.evaluation.transcribe import to_model
 from compress.training.tokens import TokensConfig, build_processor
+from tools.commands import main, typed
+from tools.experiments.experiment import listed, run_verb
+from tools.experiments.measure_scale import random_weights
+from tools.experiments.public_configs import CONFIGS
+from tools.results import EntryConfig, add, facts, grid
 
 MILLISECONDS = 1e3
 HEAD = ("batch", "depth", "whole, ms", "times as fast", "blocks alone, ms", "times as fast", "RTF, whole")
@@ -37,46 +38,45 @@ Times = dict[int, tuple[float, float]]
 """By depth: seconds of a whole pass, and of its blocks."""
 
 
-def main(
-    *,
-    model: str,
-    depths: str,
-    folder: str = "runs/scale",
-    batches: str = "1,16",
-    seconds: float = 10.0,
-    repetitions: int = 20,
-    threads: int = 1,
-    title: str = "The speed of every depth",
-    note: str = "",
-    results: str | None = None,
-) -> None:
-    """Times the depths of a model in turn and prints the table.
+@dataclass(frozen=True, kw_only=True)
+class DepthsConfig(EntryConfig):
+    """What is timed, and the entry that holds it.
 
-    Args:
-        model: an elastic checkpoint, or a public configuration of tools/inspect_public.py, which gets random weights.
-        depths: with commas between, the full one first.
-        folder: where the random model goes.
-        batches: utterances of a pass, with commas between.
-        seconds: of each utterance.
-        repetitions: timed passes at each depth.
+    Attributes:
+        model: An elastic checkpoint, or a public configuration (public_configs.py), which gets random weights.
+        depths: Numbers of blocks, the full one first.
+        folder: Where the random model goes.
+        batches: Utterances of a pass.
+        seconds: Of each utterance.
+        repetitions: Timed passes at each depth.
         threads: CPU threads.
-        title: heading of the entry.
-        note: machine and remarks.
-        results: the file to append to; null: none.
     """
-    order = [int(depth) for depth in depths.split(",")]
-    source = str(_random_elastic(Path(folder).absolute(), model, order)) if model in CONFIGS else model
-    torch.set_num_threads(threads)
-    loaded, rows = load_model(source).eval(), []
-    for batch in map(int, batches.split(",")):
-        config = SpeedConfig(seconds=seconds, batch=batch, repetitions=repetitions, threads=threads)
-        rows += _speed_rows(_timed(loaded, load_processor(source), order, config), config)
+
+    model: str
+    depths: tuple[int, ...]
+    folder: str = "runs/scale"
+    batches: tuple[int, ...] = (1, 16)
+    seconds: float = 10.0
+    repetitions: int = 20
+    threads: int = 1
+    title: str = "The speed of every depth"
+
+
+def measure_depths(config: DepthsConfig) -> None:
+    """Times the depths of a model in turn and prints the table."""
+    source = config.model
+    if source in CONFIGS:
+        source = str(_random_elastic(Path(config.folder).absolute(), source, config.depths))
+    torch.set_num_threads(config.threads)
+    model, rows = load_model(source).eval(), []
+    for batch in config.batches:
+        speed = SpeedConfig(seconds=config.seconds, batch=batch, repetitions=config.repetitions, threads=config.threads)
+        rows += _speed_rows(_timed(model, load_processor(source), config.depths, speed), speed)
     lines = grid(HEAD, rows)
     print("\n".join(lines), flush=True)
-    if results:
-        where = f"{device_name(torch.device('cpu'))}, {threads} thread(s), float32. {note}".strip()
-        about = f"noise of {seconds:g} s: time does not depend on what is said"
-        append_entry(Path(results), title, [*facts(typed(), about, where), *lines, *_speed_remarks(repetitions)])
+    where = f"{device_name(torch.device('cpu'))}, {config.threads} thread(s), float32. {config.note}".strip()
+    about = f"noise of {config.seconds:g} s: time does not depend on what is said"
+    add(config, [*facts(typed(), about, where), *lines, *_speed_remarks(config.repetitions)])
 
 
 def _timed(model: PreTrainedModel, processor: Any, depths: Sequence[int], config: SpeedConfig) -> Times:
@@ -92,8 +92,9 @@ def _timed(model: PreTrainedModel, processor: Any, depths: Sequence[int], config
                 frame_outputs(model, inputs)
                 began, before, after, ended = (*marks, clock())
                 times[depth].append((ended - began, after - before))
-    kept = {depth: passes[config.warmup :] for depth, passes in times.items()}
-    return {depth: (median(one for one, _ in both), median(one for _, one in both)) for depth, both in kept.items()}
+    counted = {depth: passes[config.warmup :] for depth, passes in times.items()}
+    return {depth: (median(whole for whole, _ in passes), median(blocks for _, blocks in passes))
+            for depth, passes in counted.items()}  # fmt: skip
 
 
 @contextmanager
@@ -136,11 +137,10 @@ def _random_elastic(folder: Path, name: str, depths: Sequence[int]) -> Path:
         config = CONFIGS[name]
         random_weights(skeleton(config)).save_pretrained(place / "full")
         build_processor(family_of(config).name, ["the quick brown fox"], TokensConfig()).save_pretrained(place / "full")
-        which = ("--rule", "last_first", "--depths", f"[{','.join(map(str, depths[1:]))}]")
-        words = (str(place / "full"), *which, "--out", str(place / "model"))
-        execute((*COMPRESS, "elastic", *words), place / "elastic.log")
+        which = ("--rule", "last_first", "--depths", listed(depths[1:]))
+        run_verb("elastic", place / "model", str(place / "full"), *which)
     return place / "model"
 
 
 if __name__ == "__main__":
-    jsonargparse.auto_cli(main, as_positional=False)
+    main(measure_depths)

@@ -1,4 +1,4 @@
-"""The tools that write RESULTS.md: what they say follows from the files that evaluations leave."""
+"""The experiments: what their entries say follows from the files that evaluations leave."""
 
 from __future__ import annotations
 
@@ -11,12 +11,21 @@ from typing import Any
 
 import pytest
 
-from compress.conformers import FAMILIES
-from compress.training.new_models import BUILDERS
-from tests.helpers.launching import REPOSITORY, load_recipe
+from tests.helpers.launching import REPOSITORY
+from tools.experiments import depths, inspect_public, public_configs, searches, skipping, supernets
+from tools.experiments.comparing import ONE_SEED, Contender, over_seeds, verdict
+from tools.experiments.experiment import TableConfig
+from tools.experiments.measure_screening import rank_correlation
+
+
+def entry(out: Path, title: str) -> TableConfig:
+    return TableConfig(out=str(out), title=title, data="digits", results=str(out / "R.md"))
+
 
 REFERENCES = ["one two three four", "five six seven eight", "nine"]
 TEACHER = ["one two three four", "five six seven eight", "ten"]
+WRONG = ["one two", "five six seven eight", "ten"]
+CONDITIONS = {"device": "cpu", "threads": 1, "repetitions": 10}
 
 
 def leave(folder: Path, hypotheses: list[str], wer: float) -> None:
@@ -24,7 +33,7 @@ def leave(folder: Path, hypotheses: list[str], wer: float) -> None:
     folder.mkdir(parents=True)
     model = {"wer": wer, "wer_ci95": [0.0, 0.5], "cer": wer / 2, "parameters": {"total": 50}}
     baseline = {"wer": 1 / 9, "wer_ci95": [0.0, 0.3], "cer": 0.05, "parameters": {"total": 100}}
-    report = {"model": model, "baseline": baseline, "ratio": {"macs": 0.6}}
+    report = {"model": model, "baseline": baseline, "ratio": {"macs": 0.6, "speed": 1.5}, "conditions": CONDITIONS}
     (folder / "report.json").write_text(json.dumps(report))
     rows = zip("abc", REFERENCES, hypotheses, TEACHER, strict=True)
     keys = ("id", "reference", "model", "baseline")
@@ -33,40 +42,68 @@ def leave(folder: Path, hypotheses: list[str], wer: float) -> None:
 
 
 @pytest.fixture
-def evidence(tmp_path: Path) -> Path:
-    state = {"commit": "abc1234", "command": "python tools/evidence.py run --data D"}
-    (tmp_path / "evidence.json").write_text(json.dumps(state))
-    whole, wrong = ["one two three four", "five six seven eight", "nine"], ["one two", "five six seven eight", "ten"]
-    leave(tmp_path / "ours-50" / "seed-0" / "report", whole, 0.0)
-    leave(tmp_path / "ours-50" / "seed-1" / "report", wrong, 3 / 9)
-    leave(tmp_path / "magnitude-50" / "seed-0" / "report", wrong, 3 / 9)
+def compared(tmp_path: Path) -> Path:
+    """Two seeds of ours, one of magnitude."""
+    state = {"commit": "abc1234", "commands": {"run": "python -m tools.experiments.rivals run --data D"}}
+    (tmp_path / "rivals.json").write_text(json.dumps(state))
+    leave(tmp_path / "ours-50" / "seed-0" / "report", REFERENCES, 0.0)
+    leave(tmp_path / "ours-50" / "seed-1" / "report", WRONG, 3 / 9)
+    leave(tmp_path / "magnitude-50" / "seed-0" / "report", WRONG, 3 / 9)
     return tmp_path
 
 
-def test_the_comparison_is_made_from_reports_and_transcripts(evidence: Path) -> None:
-    results = evidence / "RESULTS.md"
-    command = [sys.executable, "tools/evidence.py", "table", "--out", str(evidence), "--title", "T", "--data", "D"]
+def test_the_comparison_is_made_from_reports_and_transcripts(compared: Path) -> None:
+    results = compared / "RESULTS.md"
+    words = ["table", "--out", str(compared), "--title", "T", "--data", "D", "--results", str(results)]
     done = subprocess.run(
-        [*command, "--results", str(results)],
-        cwd=REPOSITORY, env={"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True, check=False,
+        [sys.executable, "-m", "tools.experiments.rivals", *words],
+        cwd=REPOSITORY, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     text = results.read_text()
     assert "commit abc1234" in text
     assert "- data: D; seeds 0, 1\n" in text
-    assert "    python tools/evidence.py run --data D\n" in text
-    assert "| teacher | 100% | **11.11** (0.00 to 30.00) | 5.00 | 100 | 100% |" in text
+    assert "    python -m tools.experiments.rivals run --data D\n" in text
+    assert "| teacher | 100% | **11.11** (0.00 to 30.00) | 5.00 | 100 | 100% | 1.00 |" in text
     ours, magnitude = (line for line in text.splitlines() if line.startswith(("| ours", "| magnitude")))
     assert "| **16.67** (" in ours  # 3 errors of 2 x 9 words
-    assert "; 0.00, 33.33 | 8.33 | 50 | 60% | +5.56 (" in ours
+    assert "; 0.00, 33.33 | 8.33 | 50 | 60% | 1.50 (1.50 to 1.50) | +5.56 (" in ours
     assert "| **33.33** (" in magnitude
-    assert magnitude.split("|")[-2].strip().startswith("-16.67 (")
+    assert "| 1.50 | " in magnitude  # of one seed there is no range
+    assert magnitude.split("|")[-4].strip().startswith("-16.67 (")
+    assert magnitude.split("|")[-3:-1] == ["  ", f" {ONE_SEED} "]
+    assert "device cpu, threads 1, repetitions 10" in text
 
 
-def test_searches_are_compared_before_and_after_recovery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def contender(folder: Path, hypotheses: list[list[str]]) -> Contender:
+    for seed, written in enumerate(hypotheses):
+        leave(folder / f"seed-{seed}" / "report", written, 0.0)
+    found = Contender.read(folder.glob("seed-*/report/report.json"))
+    assert found
+    return found
+
+
+def test_a_row_is_better_only_where_the_seeds_agree(tmp_path: Path) -> None:
+    nothing = ["", "", ""]
+    sure = contender(tmp_path / "sure", [REFERENCES, REFERENCES, TEACHER])
+    bad = contender(tmp_path / "bad", [nothing, nothing, nothing])
+    wavering = contender(tmp_path / "wavering", [REFERENCES, nothing, REFERENCES])
+    alone = contender(tmp_path / "alone", [REFERENCES])
+    assert verdict(sure, bad) == "better"
+    assert verdict(bad, sure) == "worse"
+    assert verdict(wavering, bad) == "not told apart"  # though 18 of 27 words are more than chance over utterances
+    assert verdict(alone, bad) == verdict(bad, alone) == ONE_SEED
+
+
+def test_the_interval_over_seeds_is_students() -> None:
+    interval = over_seeds([0.01, 0.02, 0.03])
+    assert interval
+    assert interval.to_list() == pytest.approx([0.02 - 4.303 * 0.01 / 3**0.5, 0.02 + 4.303 * 0.01 / 3**0.5])
+    assert over_seeds([0.01]) is None
+
+
+def test_searches_are_compared_before_and_after_recovery(tmp_path: Path) -> None:
     """Equal choices of two methods share one recovery; the table by depth has its own searches."""
-    monkeypatch.syspath_prepend(REPOSITORY / "tools")
-    tool = load_recipe("tools/search_evidence.py")
     counts = {"evaluations": 10, "seconds": 1.25, "block_runs": 30, "block_runs_alone": 60}
     methods = [{"method": name, "removed": [1, 4], "wer": 0.2} | counts for name in ("comflp", "greedy")]
     for kind, blocks, remove in (("search", 6, 2), ("depth", 48, 24)):
@@ -79,7 +116,7 @@ def test_searches_are_compared_before_and_after_recovery(tmp_path: Path, monkeyp
         (report / "report.json").write_text(json.dumps({"model": {"wer": wer, "wer_ci95": [wer / 2, 2 * wer]}}))
         spoken = {"id": "a", "reference": "one two", "model": "one"}
         (report / "transcripts.jsonl").write_text(json.dumps(spoken))
-    tool.table(out=str(tmp_path), title="Blocks", data="digits", results=str(tmp_path / "R.md"))
+    searches.table(entry(tmp_path, "Blocks"))
     text = (tmp_path / "R.md").read_text()
     row = "1, 4 | 20.00 | 19.00 (9.50 to 38.00) | 7.00 (3.50 to 14.00) |"
     assert f"| 2 of 6 | comflp | {row} +0.00 (+0.00 to +0.00) | 10 | 1.2 |" in text
@@ -87,11 +124,9 @@ def test_searches_are_compared_before_and_after_recovery(tmp_path: Path, monkeyp
     assert "| 48 | 24 | greedy | 10 | 30 | 60 | 1.2 |" in text
 
 
-def test_depths_are_compared_with_models_trained_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_depths_are_compared_with_models_trained_there(tmp_path: Path) -> None:
     """Who stands for the elastic models is chosen on dev; what is said of them is measured on test."""
-    monkeypatch.syspath_prepend(REPOSITORY / "tools")
-    tool = load_recipe("tools/depth_evidence.py")
-    rates = {(one.name, choice): 0.3 for one in tool.ELASTIC for choice in tool.CHOICES}
+    rates = {(training.name, choice): 0.3 for training in depths.ELASTIC for choice in depths.CHOICES}
     rates |= {("both", "svcca"): 0.1, ("inter_ctc", "last_first"): 0.2}
 
     def write(folder: Path, report: dict[str, Any]) -> None:
@@ -103,22 +138,28 @@ def test_depths_are_compared_with_models_trained_there(tmp_path: Path, monkeypat
         for split, wer in (("dev", dev), ("test", 0.5 - dev)):
             sizes = [{"size": str(depth), "wer": wer, "wer_ci95": [0, 1]} for depth in (4, 6, 9, 12)]
             write(digits / "elastic" / f"{name}-{choice}" / f"report-{split}", {"sizes": sizes})
-    for name, depth in itertools.product([one.name for one in tool.ELASTIC], tool.BELOW):
+    for name, depth in itertools.product([training.name for training in depths.ELASTIC], depths.BELOW):
         search = digits / "search" / f"{name}-{depth}"
         search.mkdir(parents=True)
         (search / "search.json").write_text(json.dumps({"best": {"removed": list(range(1, 13 - depth))}}))
-    for depth, one in tool.INDIVIDUAL.items():
-        (digits / one.name).mkdir()
-        (digits / one.name / "done.json").touch()
-        write(digits / one.name / "report-test", {"model": {"wer": 0.01 * depth, "wer_ci95": [0, 1]}})
+    for depth, training in depths.INDIVIDUAL.items():
+        (digits / training.name).mkdir()
+        (digits / training.name / "done.json").touch()
+        write(digits / training.name / "report-test", {"model": {"wer": 0.01 * depth, "wer_ci95": [0, 1]}})
         pair = {role: {"wer": wer, "wer_ci95": [0, 1]} for role, wer in (("model", 0.4), ("baseline", 0.25))}
         report = {**pair, "difference": {"wer": 0.15, "wer_ci95": [-0.01, 0.2]}}
         place = digits / "extracted" / f"both-svcca-{depth}"
         (place / "model").mkdir(parents=True)
         write(place / "report", report)
-    state = {"run": "python tools/depth_evidence.py run", "commit": "abc1234", "seed": 0, "steps": 1600}
-    (digits / "depth-evidence.json").write_text(json.dumps(state))
-    tool.table(corpus="digits", out=str(tmp_path), title="T", data="digits", results=str(tmp_path / "R.md"))
+    state = {
+        "commands": {"run": "python -m tools.experiments.depths run"},
+        "commit": "abc1234",
+        "seed": 0,
+        "steps": 1600,
+    }
+    (digits / "depths.json").write_text(json.dumps(state))
+    results = str(tmp_path / "R.md")
+    depths.table(depths.DepthTableConfig(corpus="digits", out=str(tmp_path), title="T", data="digits", results=results))
     text = (tmp_path / "R.md").read_text()
     assert "| trained at that depth | all | **12.00** (0.00 to 100.00) | **9.00**" in text
     assert "| both | SVCCA search |  | 40.00 (0.00 to 100.00) |" in text
@@ -127,33 +168,33 @@ def test_depths_are_compared_with_models_trained_there(tmp_path: Path, monkeypat
         in text
     )
     assert "| both | 1 2 3 | 1 2 3 4 5 6 | 1 2 3 4 5 6 7 8 |" in text
-    assert "seed 0" in text
+    assert "- data: digits; one seed (0)\n" in text
 
 
-def test_ranks_are_correlated(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(REPOSITORY / "tools")
-    correlation = load_recipe("tools/measure_screening.py").rank_correlation
-    assert correlation([1, 2, 3], [10, 100, 1000]) == pytest.approx(1)
-    assert correlation([1, 2, 3], [3, 2, -5]) == pytest.approx(-1)
-    assert correlation([1, 2, 2, 3], [1, 2, 3, 4]) == pytest.approx(4.5 / (4.5 * 5) ** 0.5)  # ties share a rank
+def test_ranks_are_correlated() -> None:
+    assert rank_correlation([1, 2, 3], [10, 100, 1000]) == pytest.approx(1)
+    assert rank_correlation([1, 2, 3], [3, 2, -5]) == pytest.approx(-1)
+    assert rank_correlation([1, 2, 2, 3], [1, 2, 3, 4]) == pytest.approx(4.5 / (4.5 * 5) ** 0.5)  # ties share a rank
 
 
-def test_sizes_are_compared_with_models_trained_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sizes_are_compared_with_models_trained_alone(tmp_path: Path) -> None:
     """Reports of every size and of every model trained alone, and the seconds that their runs took."""
-    monkeypatch.syspath_prepend(REPOSITORY / "tools")
-    tool = load_recipe("tools/supernet_evidence.py")
-    whole, wrong = ["one two three four", "five six seven eight", "nine"], ["one two", "five six seven eight", "ten"]
-    state = {"commit": "abc1234", "command": "C", "methods": ["top_k", "random", "zero_out"], "alone": ["top_k"]}
-    (tmp_path / tool.STATE).write_text(json.dumps(state))
+    state = {
+        "commit": "abc1234",
+        "commands": {"run": "C"},
+        "methods": ["top_k", "random", "zero_out"],
+        "alone": ["top_k"],
+    }
+    (tmp_path / "supernets.json").write_text(json.dumps(state))
     seconds = {"select": {"seconds": 60.0}, "joint": {"seconds": 40.0}, "sizes": {"33%": {}, "100%": {}}}
-    for method, written in (("top_k", whole), ("random", wrong)):
+    for method, written in (("top_k", REFERENCES), ("random", WRONG)):
         for size in ("33%", "100%"):
             leave(tmp_path / method / "seed-0" / "sizes" / size / "report", written, 0.0)
         (tmp_path / method / "seed-0" / "done.json").write_text(json.dumps(seconds))
-    for folder, written in ((tmp_path / "plain", whole), (tmp_path / "alone" / "top_k" / "33%", wrong)):
+    for folder, written in ((tmp_path / "plain", REFERENCES), (tmp_path / "alone" / "top_k" / "33%", WRONG)):
         leave(folder / "seed-0" / "report", written, 0.0)
         (folder / "seed-0" / "done.json").write_text(json.dumps({"seconds": 80.0}))
-    tool.table(out=str(tmp_path), title="Sizes", data="digits", results=str(tmp_path / "R.md"))
+    supernets.table(entry(tmp_path, "Sizes"))
     text = (tmp_path / "R.md").read_text()
     row = next(line for line in text.splitlines() if line.startswith("| 33% | supernet, Simple-Top-k"))
     assert "**0.00**" in row
@@ -163,12 +204,10 @@ def test_sizes_are_compared_with_models_trained_alone(tmp_path: Path, monkeypatc
     assert "| 100% | plain training | **0.00**" in text
     assert "| 33% | supernet, Iterative-Zero-Out | not run |" in text
     assert "100 s for the supernet, 160 s for the 2 models of its sizes one by one: 0.62 times." in text
-    assert "- data: digits; seeds 0\n" in text
+    assert "- data: digits; one seed (0)\n" in text
 
 
-def test_skipping_is_compared_with_the_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(REPOSITORY / "tools")
-    tool = load_recipe("tools/skip_evidence.py")
+def test_skipping_is_compared_with_the_teacher(tmp_path: Path) -> None:
     common = {"parameters": 1000, "cer": 0.1, "macs_share": 1.0, "skipped": 0.0, "extension": None}
     teacher = common | {"model": "teacher", "wer": 0.02, "rtf_1": 0.2, "rtf_16": 0.1}
     where = {"first_blocks": 2, "threshold": 0.95, "extension": 1, "skipped": 0.4, "macs_share": 0.75}
@@ -178,8 +217,7 @@ def test_skipping_is_compared_with_the_teacher(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "speed.json").write_text(
         json.dumps({"hidden_size": 512, "blocks": 8, "first_blocks": 4, "rows": [row]})
     )
-    (tmp_path / "skip-evidence.json").write_text(json.dumps({"run": "python tools/skip_evidence.py run"}))
-    tool.table(out=str(tmp_path), title="Skipping", data="digits", results=str(tmp_path / "R.md"))
+    skipping.table(entry(tmp_path, "Skipping"))
     text = (tmp_path / "R.md").read_text()
     assert "| teacher | 1,000 |  |  |  | 2.00 | 0.0 | 100.0 | 0.2000 | 0.1000 | 100.0 | 100.0 |" in text
     assert "| skips | 1,000 | 2 | 0.95 | 1 | 2.10 | 40.0 | 75.0 | 0.1500 | 0.0500 | 75.0 | 50.0 |" in text
@@ -209,32 +247,10 @@ SIZES = {
 
 
 @pytest.mark.parametrize("name", SIZES)
-def test_public_configurations_are_inspected_without_weights(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(REPOSITORY / "tools")
-    tool = load_recipe("tools/inspect_public.py")
-    found = tool.describe(name)
-    assert found["parameters"]["total"] / 1e6 == pytest.approx(SIZES[name], rel=1e-3)
-    for row in found["reachable"]:
+def test_public_configurations_are_inspected_without_weights(name: str) -> None:
+    inspected = inspect_public.describe(name)
+    assert inspected["parameters"]["total"] / 1e6 == pytest.approx(SIZES[name], rel=1e-3)
+    for row in inspected["reachable"]:
         assert 0 <= row["smallest"] < 0.2 * row["full"] or row["denominator"] == "total"
         assert row["largest"] <= row["full"]
-    assert set(tool.CONFIGS) == set(SIZES)
-
-
-WITHOUT_THE_PACKAGE = "route_checks.py"
-"""It makes sure that it runs where `compress` is not installed."""
-
-
-@pytest.mark.parametrize(
-    "name", sorted({path.name for path in (REPOSITORY / "tools").glob("*.py")} - {WITHOUT_THE_PACKAGE})
-)
-def test_every_tool_fits_the_package(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a tool imports of the package is there, and it says what it is for."""
-    monkeypatch.syspath_prepend(REPOSITORY / "tools")
-    assert load_recipe(f"tools/{name}").__doc__
-
-
-def test_the_documentation_lists_the_families_of_the_registry() -> None:
-    tool = load_recipe("tools/family_table.py")
-    text = (REPOSITORY / "docs" / "faq.md").read_text()
-    assert tool.written(text) == text, "run: python tools/family_table.py"
-    assert set(BUILDERS) == {family.name for family in FAMILIES if family.has_ctc}
+    assert set(public_configs.CONFIGS) == set(SIZES)

@@ -1,6 +1,6 @@
 """Measures what `compress apply` and loading take on a large model, each step in a fresh process.
 
-    python tools/measure_scale.py --folder runs/scale --results RESULTS.md
+    python -m tools.experiments.measure_scale --folder runs/scale --results RESULTS.md
 
 The model has a public configuration and random weights: neither time nor memory depend on their values. Memory is the
 growth of a process from the end of its imports to its peak: of all resident pages, as the kernel counts them (VmHWM;
@@ -14,13 +14,11 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jsonargparse
 import torch
-from add_result import append_entry, facts
-from inspect_public import CONFIGS
 from transformers import AutoModelForCTC, PreTrainedModel
 
 from compress.checkpoint import apply_structure
@@ -30,6 +28,9 @@ from compress.deciding.budget import BudgetConfig, decide, make_budget
 from compress.evaluation.speed import device_name
 from compress.evaluation.weights import bytes_on_disk
 from compress.training.tokens import TokensConfig, build_processor
+from tools.commands import main, typed
+from tools.experiments.public_configs import CONFIGS
+from tools.results import EntryConfig, add, facts, grid
 
 SAMPLE_SECONDS = 0.002
 KIBIBYTE, MEBIBYTE = 1 << 10, 1 << 20
@@ -37,78 +38,74 @@ DEVIATION = 0.02
 RESET_PEAK = "5"
 STORED = ("float32", "bfloat16")
 APPLY_LIMIT, LOAD_LIMIT = 1.3, 1.2
-HEAD = "| step | seconds | weights, MiB | peak, resident, MiB | peak, not files, MiB | resident / weights | goal |"
+HEAD = (
+    "step", "seconds", "weights, MiB", "peak, resident, MiB", "peak, not files, MiB", "resident / weights", "goal",
+)  # fmt: skip
 
 
-def main(
-    *,
-    folder: str,
-    model: str = "nvidia/parakeet-ctc-1.1b",
-    budget: str = "50%",
-    shard: str = "50GB",
-    threads: int = 2,
-    title: str = "Removing half of a model of a billion parameters: time and memory",
-    note: str = "",
-    results: str | None = None,
-) -> None:
-    """Prints time and peak memory of applying a Structure and of loading the result, and appends them to a file.
+@dataclass(frozen=True, kw_only=True)
+class ScaleConfig(EntryConfig):
+    """What is measured, and the entry that holds it.
 
-    Args:
-        folder: where the models go; what is written, about twice the full weights, stays there.
-        model: one of the public configurations of tools/inspect_public.py.
-        budget: of parameters; every module keeps the same share of its units.
-        shard: largest file of the full model's weights.
+    Attributes:
+        folder: Where the models go; what is written, about twice the full weights, stays there.
+        model: One of the public configurations (public_configs.py).
+        budget: Of parameters; every module keeps the same share of its units.
+        shard: Largest file of the full model's weights.
         threads: CPU threads.
-        title: heading of the entry.
-        note: machine and remarks.
-        results: the file to append to.
     """
-    structure, small = str(Path(folder) / "structure.json"), str(Path(folder) / "small")
-    lines = [HEAD, "|---|---|---|---|---|---|---|"]
+
+    folder: str
+    model: str = "nvidia/parakeet-ctc-1.1b"
+    budget: str = "50%"
+    shard: str = "50GB"
+    threads: int = 2
+    title: str = "Removing half of a model of a billion parameters: time and memory"
+
+
+def measure_scale(config: ScaleConfig) -> None:
+    """Prints time and peak memory of applying a Structure and of loading the result, and appends them to a file."""
+    folder, rows = Path(config.folder), []
+    structure, small = str(folder / "structure.json"), str(folder / "small")
     for stored in STORED:
-        full = str(Path(folder) / stored)
+        full = str(folder / stored)
         if not Path(full).exists():
-            in_a_fresh_process(prepare, model, budget, full, structure, stored, shard, threads)
+            in_a_fresh_process(prepare, config, full, structure, stored)
         shutil.rmtree(small, ignore_errors=True)
-        found = in_a_fresh_process(measured_apply, full, structure, small, threads)
+        used = in_a_fresh_process(measured_apply, full, structure, small, config.threads)
         step = f"compress apply, of the full weights in {stored}"
-        lines.append(row(step, found, bytes_on_disk(full), APPLY_LIMIT))
-    found = in_a_fresh_process(measured_load, small, threads)
-    lines.append(row("from_pretrained of the small model, every weight read", found, bytes_on_disk(small), LOAD_LIMIT))
+        rows.append(row(step, used, bytes_on_disk(full), APPLY_LIMIT))
+    used = in_a_fresh_process(measured_load, small, config.threads)
+    rows.append(row("from_pretrained of the small model, every weight read", used, bytes_on_disk(small), LOAD_LIMIT))
+    lines = grid(HEAD, rows)
     print("\n".join(lines))
-    if results:
-        options = {"model": model, "budget": budget, "shard": shard, "threads": threads}
-        command = "python tools/measure_scale.py --folder runs/scale " + " ".join(
-            f"--{name} {value}" for name, value in options.items()
-        )
-        where = f"{device_name(torch.device('cpu'))}, {threads} threads. {note}".strip()
-        data = "none: random weights in the dimensions of the public configuration"
-        append_entry(Path(results), title, [*facts(command, data, where), *lines])
+    where = f"{device_name(torch.device('cpu'))}, {config.threads} threads. {config.note}".strip()
+    data = "none: random weights in the dimensions of the public configuration"
+    add(config, [*facts(typed(), data, where), *lines])
 
 
-def row(name: str, found: dict[str, float], weights: int, limit: float) -> str:
-    peak, anonymous = found["resident"] / MEBIBYTE, found["anonymous"] / MEBIBYTE
-    return (
-        f"| {name} | {found['seconds']:.1f} | {weights / MEBIBYTE:,.0f} | {peak:,.0f} | {anonymous:,.0f} | "
-        f"{found['resident'] / weights:.2f} | at most {limit} |"
-    )
+def row(name: str, used: dict[str, float], weights: int, limit: float) -> list[str]:
+    """What a step took: seconds, bytes, and the bytes over those of the weights."""
+    sizes = [f"{size / MEBIBYTE:,.0f}" for size in (weights, used["resident"], used["anonymous"])]
+    return [name, f"{used['seconds']:.1f}", *sizes, f"{used['resident'] / weights:.2f}", f"at most {limit}"]
 
 
 def in_a_fresh_process(work: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function returns that has a process to itself."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(work, arguments)
 
 
-def prepare(model: str, budget: str, full: str, structure: str, stored: str, shard: str, threads: int) -> None:
+def prepare(config: ScaleConfig, full: str, structure: str, stored: str) -> None:
     """Writes the full model, its weights drawn in place, and the Structure that keeps the same share everywhere."""
-    torch.set_num_threads(threads)
-    config = CONFIGS[model]
-    shape = skeleton(config)
-    made = decide(make_budget(BudgetConfig(params=budget), config), proportional(shape))
-    random_weights(shape.to(getattr(torch, stored))).save_pretrained(full, max_shard_size=shard)
-    family = family_of(config).name
+    torch.set_num_threads(config.threads)
+    described = CONFIGS[config.model]
+    shape = skeleton(described)
+    half = decide(make_budget(BudgetConfig(params=config.budget), described), proportional(shape))
+    random_weights(shape.to(getattr(torch, stored))).save_pretrained(full, max_shard_size=config.shard)
+    family = family_of(described).name
     build_processor(family, ["the quick brown fox"], TokensConfig()).save_pretrained(full)
-    made.save(Path(structure))
+    half.save(Path(structure))
 
 
 def random_weights(shape: PreTrainedModel) -> PreTrainedModel:
@@ -170,4 +167,4 @@ def memory() -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    jsonargparse.auto_cli(main, as_positional=False)
+    main(measure_scale)

@@ -1,7 +1,7 @@
 """Measures what gates cost while they are learned, and what removal gains, side by side in one process.
 
-    python tools/measure_gates.py --teacher runs/demo/teacher/best --model runs/demo/student/final --results RESULTS.md
-    python tools/measure_gates.py --batch 4 --repetitions 8 --results RESULTS.md    # a large random model and its half
+    python -m tools.experiments.measure_gates --teacher demo/teacher/best --model demo/student/final
+    python -m tools.experiments.measure_gates --batch 4 --repetitions 8    # a large random model and its half
 
 Steps of gate learning and of plain distillation take turns on the same batches of noise; so do forward passes of the
 teacher and of the compressed model. Memory is measured in a fresh process for each kind of step.
@@ -12,12 +12,10 @@ from __future__ import annotations
 import copy
 import multiprocessing
 import time
-from pathlib import Path
+from dataclasses import dataclass
 from statistics import median
 
-import jsonargparse
 import torch
-from add_result import append_entry, facts
 from torch import Tensor
 from transformers import ParakeetCTCConfig, ParakeetForCTC, PreTrainedModel
 
@@ -34,6 +32,8 @@ from compress.training.distill import DistillConfig, LayerDistance, output_diver
 from compress.training.loop.precision import autocast
 from compress.training.preparation import prepare_for_training
 from compress.training.student import GatedStudent, Student
+from tools.commands import main, typed
+from tools.results import EntryConfig, add, facts, grid
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 LEARNING_RATE = 1e-4
@@ -49,48 +49,43 @@ LARGE = {
 MILLISECONDS = 1e3
 MEBIBYTE = 1 << 20
 PLAIN, GATED = "plain", "gated"
-STEP_HEAD = "| one step | plain distillation | gate learning | ratio | goal |"
-SPEED_HEAD = "| forward pass, batch 1, 10 s | teacher | compressed | ratio | |"
+GOAL = "at most 1.10"
+STEP_HEAD = ("one step", "plain distillation", "gate learning", "ratio", "goal")
+SPEED_HEAD = ("forward pass, batch 1, 10 s", "teacher", "compressed", "ratio", "")
 
 
-def main(
-    *,
-    teacher: str | None = None,
-    model: str | None = None,
-    batch: int = 8,
-    seconds: float = 5.0,
-    repetitions: int = 30,
-    threads: int | None = None,
-    title: str = "What gates cost and what removal gains",
-    note: str = "",
-    results: str | None = None,
-) -> None:
-    """Prints the three ratios, and appends them to a file of results.
+@dataclass(frozen=True, kw_only=True)
+class GatesConfig(EntryConfig):
+    """What is measured, and the entry that holds it.
 
-    Args:
-        teacher: the model that was compressed; null takes random weights in the dimensions of FastConformer-Large.
-        model: the compressed one; null takes half of the teacher's units, the same share of every module.
-        batch: utterances of a step.
-        seconds: of each.
-        repetitions: steps and forward passes of each kind.
+    Attributes:
+        teacher: The model that was compressed; null takes random weights in the dimensions of FastConformer-Large.
+        model: The compressed one; null takes half of the teacher's units, the same share of every module.
+        batch: Utterances of a step.
+        seconds: Of each.
+        repetitions: Steps and forward passes of each kind.
         threads: CPU threads; null leaves torch's choice.
-        title: heading of the entry.
-        note: machine and remarks.
-        results: the file to append to.
     """
-    if threads:
-        torch.set_num_threads(threads)
-    lines = [STEP_HEAD, "|---|---|---|---|---|", *step_lines(teacher, batch, seconds, repetitions)]
-    lines += ["", SPEED_HEAD, "|---|---|---|---|---|", *speed_lines(teacher, model, repetitions)]
+
+    teacher: str | None = None
+    model: str | None = None
+    batch: int = 8
+    seconds: float = 5.0
+    repetitions: int = 30
+    threads: int | None = None
+    title: str = "What gates cost and what removal gains"
+
+
+def measure_gates(config: GatesConfig) -> None:
+    """Prints the three ratios, and appends them to a file of results."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    steps = step_rows(config.teacher, config.batch, config.seconds, config.repetitions)
+    speeds = speed_rows(config.teacher, config.model, config.repetitions)
+    lines = [*grid(STEP_HEAD, steps), *grid(SPEED_HEAD, speeds)]
     print("\n".join(lines))
-    if results:
-        options = {"teacher": teacher, "model": model, "batch": batch, "seconds": seconds, "repetitions": repetitions}
-        given = {name: value for name, value in options.items() if value is not None}
-        command = "python tools/measure_gates.py " + " ".join(f"--{name} {value}" for name, value in given.items())
-        where = f"{device_name(DEVICE)}, {torch.get_num_threads()} threads. {note}".strip()
-        append_entry(
-            Path(results), title, [*facts(command, "noise: neither time nor memory depend on it", where), *lines]
-        )
+    where = f"{device_name(DEVICE)}, {torch.get_num_threads()} threads. {config.note}".strip()
+    add(config, [*facts(typed(), "noise: neither time nor memory depend on it", where), *lines])
 
 
 class Step:
@@ -159,7 +154,7 @@ def load_small(teacher: PreTrainedModel, model: str | None) -> PreTrainedModel:
     return compress.remove(teacher, half)
 
 
-def step_lines(teacher: str | None, batch: int, seconds: float, repetitions: int) -> list[str]:
+def step_rows(teacher: str | None, batch: int, seconds: float, repetitions: int) -> list[list[str]]:
     """Time and peak memory of both kinds of step."""
     model = load_teacher(teacher)
     # Both record the teacher's blocks: each takes what its own forward pass has just left there.
@@ -174,8 +169,8 @@ def step_lines(teacher: str | None, batch: int, seconds: float, repetitions: int
     plain, gated = (median(times[kind]) for kind in (PLAIN, GATED))
     memory = [peak_in_a_fresh_process(teacher, kind, batch, seconds) / MEBIBYTE for kind in (PLAIN, GATED)]
     return [
-        f"| time, ms | {plain:.1f} | {gated:.1f} | {gated / plain:.3f} | at most 1.10 |",
-        f"| peak memory, MiB | {memory[0]:.0f} | {memory[1]:.0f} | {memory[1] / memory[0]:.3f} | at most 1.10 |",
+        ["time, ms", f"{plain:.1f}", f"{gated:.1f}", f"{gated / plain:.3f}", GOAL],
+        ["peak memory, MiB", f"{memory[0]:.0f}", f"{memory[1]:.0f}", f"{memory[1] / memory[0]:.3f}", GOAL],
     ]
 
 
@@ -196,7 +191,7 @@ def _peak(teacher: str | None, kind: str, batch: int, seconds: float) -> int:
     return peak_growth_bytes(work, DEVICE)
 
 
-def speed_lines(teacher: str | None, model: str | None, repetitions: int) -> list[str]:
+def speed_rows(teacher: str | None, model: str | None, repetitions: int) -> list[list[str]]:
     """Real time of a forward pass against what the MACs predict."""
     full = load_teacher(teacher)
     models = {"teacher": full, "compressed": load_small(full, model)}
@@ -204,14 +199,14 @@ def speed_lines(teacher: str | None, model: str | None, repetitions: int) -> lis
     config = SpeedConfig(seconds=SPEED_SECONDS, repetitions=repetitions)
     speeds = measure(models, dict.fromkeys(models, inputs), config)
     before, after = (MILLISECONDS * speeds[role].median_seconds for role in models)
-    macs = [size_of(one, SPEED_SECONDS).macs / 1e6 for one in models.values()]
+    macs = [size_of(each, SPEED_SECONDS).macs / 1e6 for each in models.values()]
     real, predicted = before / after, macs[0] / macs[1]
     return [
-        f"| M MACs | {macs[0]:,.0f} | {macs[1]:,.0f} | {predicted:.2f} times fewer | |",
-        f"| time, ms | {before:.2f} | {after:.2f} | {real:.2f} times as fast | |",
-        f"| real over predicted | | | {real / predicted:.2f} | at least 0.85 |",
+        ["M MACs", f"{macs[0]:,.0f}", f"{macs[1]:,.0f}", f"{predicted:.2f} times fewer", ""],
+        ["time, ms", f"{before:.2f}", f"{after:.2f}", f"{real:.2f} times as fast", ""],
+        ["real over predicted", "", "", f"{real / predicted:.2f}", "at least 0.85"],
     ]
 
 
 if __name__ == "__main__":
-    jsonargparse.auto_cli(main, as_positional=False)
+    main(measure_gates)

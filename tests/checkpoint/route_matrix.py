@@ -1,10 +1,11 @@
 """Loads checkpoints of every family and route in environments without our package, one per version of transformers.
 
-    python tools/route_matrix.py --results RESULTS.md
-    python tools/route_matrix.py --versions [5.18.0,5.23.0] --venv route-venv
+    python -m tests.checkpoint.route_matrix --results RESULTS.md
+    python -m tests.checkpoint.route_matrix --versions [5.18.0,5.23.0] --venv route-venv
 
 Makes a virtual environment with torch, torchaudio and accelerate, installs one version of transformers after the other
-in it, and runs `route_checks.py` there on checkpoints of tiny random models that this environment has compressed.
+in it, and runs `tests/helpers/route_checks.py` there on checkpoints of tiny random models that this environment has
+compressed. pytest does not collect it: it needs a package index and takes its time.
 """
 
 from __future__ import annotations
@@ -12,59 +13,58 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
-import jsonargparse
-from add_result import append_entry, facts
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from tests.helpers.routes import build_cases, check_cases  # noqa: E402
-from tests.helpers.tiny import MODELS  # noqa: E402
+from tests.helpers.routes import build_cases, check_cases
+from tests.helpers.tiny import MODELS
+from tools.commands import main
+from tools.results import REPOSITORY, EntryConfig, add, facts, grid
 
 PINNED = ("torch", "torchaudio", "accelerate", "numpy")
 LIBROSA, LIBROSA_UNTIL = "librosa", Version("5.23")  # before it the features of Parakeet need librosa
 NEWEST = "newest"
+Outcomes = dict[str, dict[str, dict[str, str]]]
+"""By version of transformers, checkpoint and check: "ok" or what went wrong."""
 
 
-def main(
-    *,
-    versions: list[str] | None = None,
-    venv: str | None = None,
-    models: list[str] | None = None,
-    results: str | None = None,
-    title: str = "Loading compressed checkpoints without this package",
-) -> None:
-    """Prints a table, and appends it to a file of results.
+@dataclass(frozen=True, kw_only=True)
+class MatrixConfig(EntryConfig):
+    """What is checked, and the entry that holds it.
 
-    Args:
-        versions: of transformers, `newest` among them; by default the oldest that this package allows and the newest.
-        venv: folder of the environment, which is kept; by default a new one that is deleted.
-        models: names in tests/tiny.py; all by default.
-        results: the file to append to.
-        title: heading of the entry.
+    Attributes:
+        versions: Of transformers, `newest` among them; null: the oldest that this package allows and the newest.
+        venv: Folder of the environment, which is kept; null: a new one that is deleted.
+        models: Names in tests/helpers/tiny.py; null: all.
     """
+
+    versions: tuple[str, ...] | None = None
+    venv: str | None = None
+    models: tuple[str, ...] | None = None
+    title: str = "Loading compressed checkpoints without this package"
+    note: str = "2 CPU cores; a virtual environment without the package, in which transformers was exchanged"
+
+
+def route_matrix(config: MatrixConfig) -> None:
+    """Prints a table, and appends it to a file of results."""
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        cases = [case for model in models or MODELS for case in build_cases(model, _made(work / model))]
-        python = make_environment(Path(venv) if venv else work / "venv")
-        found: dict[str, Any] = {}
-        for version in versions or [oldest_declared(), NEWEST]:
+        cases = [case for model in config.models or MODELS for case in build_cases(model, _made(work / model))]
+        python = make_environment(Path(config.venv) if config.venv else work / "venv")
+        outcomes: Outcomes = {}
+        for version in config.versions or (oldest_declared(), NEWEST):
             installed = install_transformers(python, version)
-            if installed not in found:  # the oldest can be the newest
-                found[installed] = check_cases(cases, work, python=str(python))["results"]
-    lines = table(found)
-    print("\n".join(lines))
-    if results:
-        command = f"python tools/route_matrix.py --versions [{','.join(found)}]"
-        data = "tiny random models of every family, compressed to random Structures (code) and uniform ones (stock)"
-        note = "2 CPU cores; a virtual environment without the package, in which transformers was exchanged"
-        append_entry(Path(results), title, [*facts(command, data, note), *lines])
+            if installed not in outcomes:  # the oldest can be the newest
+                outcomes[installed] = check_cases(cases, work, python=str(python))["results"]
+    lines = table(outcomes)
+    sys.stdout.write("\n".join([*lines, ""]))
+    command = f"python -m tests.checkpoint.route_matrix --versions [{','.join(outcomes)}]"
+    data = "tiny random models of every family, compressed to random Structures (code) and uniform ones (stock)"
+    add(config, [*facts(command, data, config.note), *lines])
 
 
 def _made(folder: Path) -> Path:
@@ -76,7 +76,7 @@ def oldest_declared() -> str:
     """The oldest transformers that this package allows on this Python."""
     for requirement in map(Requirement, metadata.requires("conformer-compress") or ()):
         if requirement.name == "transformers" and (requirement.marker is None or requirement.marker.evaluate()):
-            return next(one.version for one in requirement.specifier if one.operator == ">=")
+            return next(bound.version for bound in requirement.specifier if bound.operator == ">=")
     raise ValueError("This package declares no transformers for this Python.")
 
 
@@ -85,7 +85,7 @@ def make_environment(folder: Path) -> Path:
     python = folder / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-    pins = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line.split("==")[0] in PINNED]
+    pins = [line for line in (REPOSITORY / "constraints.txt").read_text().splitlines() if line.split("==")[0] in PINNED]
     _pip(python, *pins)
     absent = "import importlib.util as u; assert u.find_spec('compress') is None"
     subprocess.run([str(python), "-I", "-c", absent], check=True)
@@ -109,14 +109,13 @@ def _pip(python: Path, *words: str) -> None:
     subprocess.run(command, check=True)
 
 
-def table(found: dict[str, Any]) -> list[str]:
+def table(outcomes: Outcomes) -> list[str]:
     """One row per checkpoint, one column per version: how many checks passed, and which did not."""
-    lines = ["| checkpoint (model/route) | " + " | ".join(f"transformers {version}" for version in found) + " |"]
-    lines.append("|---|" + "---|" * len(found))
-    for name in next(iter(found.values())):
-        lines.append(f"| {name} | " + " | ".join(_cell(outcomes[name]) for outcomes in found.values()) + " |")
-    checks = ", ".join(next(iter(next(iter(found.values())).values())))
-    return [*lines, "", f"Checks, each with the checkpoint loaded anew: {checks}."]
+    checkpoints = next(iter(outcomes.values()))
+    names = ("checkpoint (model/route)", *(f"transformers {version}" for version in outcomes))
+    rows = [[name, *(_cell(of_version[name]) for of_version in outcomes.values())] for name in checkpoints]
+    checks = ", ".join(next(iter(checkpoints.values())))
+    return [*grid(names, rows), f"Checks, each with the checkpoint loaded anew: {checks}."]
 
 
 def _cell(outcomes: dict[str, str]) -> str:
@@ -126,4 +125,4 @@ def _cell(outcomes: dict[str, str]) -> str:
 
 
 if __name__ == "__main__":
-    jsonargparse.auto_cli(main, as_positional=False)
+    main(route_matrix)

@@ -1,6 +1,6 @@
 """Loads checkpoints as a stranger would, and checks what must work then. Needs torch and transformers, nothing of ours.
 
-    python tools/route_checks.py cases.json results.json [--with-package]
+    python tests/helpers/route_checks.py cases.json results.json [--with-package]
 
 `cases.json` holds a list of objects with `name`, `folder` (the checkpoint), `tensors` (a safetensors file with the
 model's inputs and the `outputs` they must give), `again` (a folder to save it in), `auto` (the Auto class), `encoder`
@@ -47,8 +47,8 @@ class Case:
         self.options = {"trust_remote_code": True} if self.route == "code" and not WITH_PACKAGE else {}
 
     def load(self, folder: str | Path | None = None, **options: Any) -> Any:
-        found = self.auto.from_pretrained(folder or self.folder, **self.options, **options)
-        return (found[0].eval(), found[1]) if isinstance(found, tuple) else found.eval()
+        loaded = self.auto.from_pretrained(folder or self.folder, **self.options, **options)
+        return (loaded[0].eval(), loaded[1]) if isinstance(loaded, tuple) else loaded.eval()
 
     def run(self, model: Any, prepared: Callable[[Any], Any] = lambda module: module) -> Any:
         """Logits, or the output of the encoder of a model without a CTC head; `prepared` may compile what is run."""

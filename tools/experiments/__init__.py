@@ -1,0 +1,1 @@
+"""Comparisons and measurements whose outcomes are entries of RESULTS.md."""
