@@ -27,7 +27,7 @@ HEADING = "## "
 QUESTION, ANSWER, REMARK, SUPERSEDED = "question", "answer", "remark", "superseded"
 HEAD = (QUESTION, ANSWER, REMARK, SUPERSEDED)
 """What an entry says of itself before all else, in this order."""
-NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
+NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
 OPENING = """\
 # Results
 
@@ -91,7 +91,7 @@ class Entry:
         return "\n".join([HEADING + self.title, "", *head, *self.lines]).rstrip("\n")
 
     def link(self) -> str:
-        """A link from the same page."""
+        """A link from the same page, as GitHub names the places in it."""
         anchor = re.sub(r"[^\w\- ]", "", self.title.lower()).replace(" ", "-")
         return f"[{self.title}](#{anchor})"
 
@@ -126,8 +126,8 @@ def results_text(entries: Sequence[Entry]) -> str:
 
 def archive_text(entries: Sequence[Entry]) -> str:
     """The archive: what supersedes what, and the entries."""
-    rows = [(entry.link(), entry.head.get(SUPERSEDED, "")) for entry in entries]
-    return _text([ARCHIVE_OPENING, _index(("entry", SUPERSEDED), rows)], entries)
+    rows = [(entry.title, entry.head.get(SUPERSEDED, "")) for entry in entries]
+    return _text([ARCHIVE_OPENING, _index(("entry", "superseded by"), rows)], entries)
 
 
 def _text(opening: Sequence[str], entries: Sequence[Entry]) -> str:
