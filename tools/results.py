@@ -27,6 +27,7 @@ HEADING = "## "
 QUESTION, ANSWER, REMARK, SUPERSEDED = "question", "answer", "remark", "superseded"
 HEAD = (QUESTION, ANSWER, REMARK, SUPERSEDED)
 """What an entry says of itself before all else, in this order."""
+ANCHOR = "<a id="
 NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
 OPENING = """\
 # Results
@@ -34,7 +35,7 @@ OPENING = """\
 Every entry is written by a program in `tools/`, from the files that the commands leave; this table is made of the
 entries. Names and options are those of an entry's commit: `uniform, from scratch` is the structure that is now called
 `proportional`, and programs have moved within `tools/`."""
-ENDING = "Entries that newer ones supersede are in `docs/results/archive.md`."
+ENDING = "Entries that newer ones supersede are in the [archive](docs/results/archive.md)."
 ARCHIVE_OPENING = """\
 # Results that newer ones supersede
 
@@ -79,7 +80,7 @@ class Entry:
         """Reads what `written` gives."""
         title, *lines = text.strip("\n").split("\n")
         head = {}
-        while lines and (not lines[0] or _head_key(lines[0])):
+        while lines and (not lines[0] or lines[0].startswith(ANCHOR) or _head_key(lines[0])):
             if key := _head_key(lines[0]):
                 head[key] = lines[0].removeprefix(f"- {key}: ")
             lines = lines[1:]
@@ -88,12 +89,17 @@ class Entry:
     def written(self) -> str:
         """The entry in Markdown."""
         head = [f"- {key}: {self.head[key]}" for key in HEAD if self.head.get(key)]
-        return "\n".join([HEADING + self.title, "", *head, *self.lines]).rstrip("\n")
+        mark = f'{ANCHOR}"{self.anchor}"></a>'
+        return "\n".join([HEADING + self.title, "", mark, "", *head, *self.lines]).rstrip("\n")
+
+    @property
+    def anchor(self) -> str:
+        """Where links to the entry lead, whoever shows the page: each names headings in its own way."""
+        return "-".join(re.findall(r"\w+", self.title.lower()))
 
     def link(self) -> str:
-        """A link from the same page, as GitHub names the places in it."""
-        anchor = re.sub(r"[^\w\- ]", "", self.title.lower()).replace(" ", "-")
-        return f"[{self.title}](#{anchor})"
+        """A link from the same page."""
+        return f"[{self.title}](#{self.anchor})"
 
     def answering(self, question: str, answer: str, remark: str = "") -> Entry:
         """The entry with its line in the index; what is not given stays.
@@ -126,7 +132,7 @@ def results_text(entries: Sequence[Entry]) -> str:
 
 def archive_text(entries: Sequence[Entry]) -> str:
     """The archive: what supersedes what, and the entries."""
-    rows = [(entry.title, entry.head.get(SUPERSEDED, "")) for entry in entries]
+    rows = [(entry.link(), entry.head.get(SUPERSEDED, "")) for entry in entries]
     return _text([ARCHIVE_OPENING, _index(("entry", "superseded by"), rows)], entries)
 
 

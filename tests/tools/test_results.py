@@ -45,7 +45,8 @@ def test_an_answer_stands_in_the_index_with_a_link(files: dict[str, str]) -> Non
     config = AnswerConfig(title="First, at 50 %", question="How well?", answer="2.5 % WER", remark="One.", **files)
     results.answer(config)
     text = Path(files["results"]).read_text()
-    assert "| How well? | 2.5 % WER | [First, at 50 %](#first-at-50-) |" in text
+    assert "| How well? | 2.5 % WER | [First, at 50 %](#first-at-50) |" in text
+    assert '## First, at 50 %\n\n<a id="first-at-50"></a>\n\n- question: How well?\n' in text
     first, second = results.read_entries(Path(files["results"]))
     assert first.head == {QUESTION: "How well?", ANSWER: "2.5 % WER", REMARK: "One."}
     assert first.lines == ("- date 2026-01-01", "", "WER 2.5 %")
@@ -65,7 +66,7 @@ def test_a_superseded_entry_moves_with_its_text(files: dict[str, str]) -> None:
     results.archive(ArchiveConfig(title="First, at 50 %", because="Second: three seeds", **files))
     assert [entry.title for entry in results.read_entries(Path(files["results"]))] == ["Second"]
     text = Path(files["archive"]).read_text()
-    assert "| First, at 50 % | Second: three seeds |" in text
+    assert "| [First, at 50 %](#first-at-50) | Second: three seeds |" in text
     assert "- date 2026-01-01\n\nWER 2.5 %\n" in text
 
 
@@ -86,7 +87,8 @@ def test_a_title_is_given_once(files: dict[str, str]) -> None:
 def test_an_entry_is_made_of_a_report_and_of_runs(tmp_path: Path) -> None:
     measured = {
         "wer": 0.025, "wer_ci95": [0.02, 0.03], "cer": 0.01, "words": 2000, "substitutions": 40, "deletions": 5,
-        "insertions": 5, "parameters": {"total": 1000, "encoder": 900}, "bytes": 4000, "macs_per_second": 5e6, "rtf": 0.1,
+        "insertions": 5, "parameters": {"total": 1000, "encoder": 900}, "bytes": 4000, "macs_per_second": 5e6,
+        "rtf": 0.1,
     }  # fmt: skip
     difference = {"wer": -0.01, "wer_ci95": [-0.02, 0.001]}
     ratio = {"parameters": 0.5, "macs": 0.61, "speed": 1.2}

@@ -21,10 +21,10 @@ from compress.evaluation import SpeedConfig, error_rates, transcribe
 from compress.evaluation.skipping import FrameCounter, speech_batches
 from compress.evaluation.speed import measure
 from compress.evaluation.transcribe import batching_for
+from compress.evaluation.usage import Frames, SkippingMacs, skipped_share
 from compress.model.skipping import able_to_skip
 from compress.running.skipper import required_skipper, skipper_of
 from compress.running.skipping import Skipping
-from compress.evaluation.usage import Frames, SkippingMacs, skipped_share
 
 RATE = 16000
 OFF = 1.0
