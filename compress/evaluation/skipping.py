@@ -102,7 +102,7 @@ class FrameCounter:
     def __call__(self, batch: Batch) -> None:
         """Counts the frames of the batch that has just been transcribed."""
         skipper = skipper_of(self._model)
-        if skipper is not None and skipper.valid is not None:
+        if skipper is not None and skipper.last.valid is not None:
             self.frames += frames_of_last_pass(self._model)
 
 
@@ -225,9 +225,10 @@ def example(model: PreTrainedModel, processor: ProcessorMixin, dataset: SpeechDa
     inputs = extract_features(feature_extractor_of(processor), [utterance.samples], dataset.sampling_rate)
     logits: Tensor = model(**to_model(model, inputs)).logits[0]
     skipper = _skipper(model)
-    if skipper.blank is None or skipper.kept is None or skipper.valid is None:
+    seen = skipper.last
+    if seen.blank is None or seen.kept is None or seen.valid is None:
         return None
-    valid = skipper.valid[0]
+    valid = seen.valid[0]
     tokens = logits.argmax(-1)[valid].tolist()
     return {
         "id": utterance.id,
@@ -235,8 +236,8 @@ def example(model: PreTrainedModel, processor: ProcessorMixin, dataset: SpeechDa
         "reference": utterance.text,
         "threshold": skipper.settings.threshold,
         "wave": _envelope(np.asarray(utterance.samples)),
-        "blank": [round(value, _DIGITS) for value in skipper.blank[0][valid].tolist()],
-        "kept": skipper.kept[0][valid].int().tolist(),
+        "blank": [round(value, _DIGITS) for value in seen.blank[0][valid].tolist()],
+        "kept": seen.kept[0][valid].int().tolist(),
         "words": words_in_time(processor, tokens, utterance.seconds / max(1, len(tokens))),
     }
 

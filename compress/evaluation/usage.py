@@ -38,10 +38,10 @@ def frames_of_last_pass(model: PreTrainedModel) -> list[Frames]:
         ValueError: if nothing could be skipped in it.
     """
     skipper = skipper_of(model)
-    if skipper is None or skipper.valid is None or skipper.kept is None:
+    seen = skipper and skipper.last
+    if not seen or seen.valid is None or seen.kept is None:
         raise ValueError("Nothing could be skipped in the last forward pass: the model cannot, or its threshold is 1.")
-    counts = zip(skipper.valid.sum(1).tolist(), skipper.kept.sum(1).tolist(), strict=True)
-    return [Frames(*one) for one in counts]
+    return [Frames(*counts) for counts in zip(seen.valid.sum(1).tolist(), seen.kept.sum(1).tolist(), strict=True)]
 
 
 def skipped_share(frames: Iterable[Frames]) -> float:

@@ -10,7 +10,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from compress.conformers import ctc_head, structure_of
 from compress.running.aspect import Aspect
-from compress.running.skipper import HEADS, Skipper, prepare_skipping_, set_skipping, skipper_of
+from compress.running.skipper import Skipper, prepare_skipping_, set_skipping, skipper_of
 from compress.running.skipping import (
     Skipping,
     check_skipping,
@@ -19,6 +19,7 @@ from compress.running.skipping import (
     skipping_left,
     write_skipping,
 )
+from compress.running.skipping_pass import HEADS
 from compress.running.slimmable import own_layer
 from compress.structure import Structure
 
@@ -91,9 +92,9 @@ class SkippingAspect(Aspect):
     def as_seen(self, model: PreTrainedModel, output: Tensor, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """See `Aspect.as_seen`; blocks behind the first ones see the gathered frames only."""
         skipper = skipper_of(model)
-        if skipper is None or skipper.places is None or output.shape[1] >= mask.shape[1]:
+        places = skipper and skipper.last.places
+        if not places or output.shape[1] >= mask.shape[1]:
             return states, mask
-        places = skipper.places
         return places.gather(states), places.gather(mask & places.kept)
 
     def describe(self, model: PreTrainedModel) -> dict[str, Any] | None:

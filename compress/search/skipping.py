@@ -30,8 +30,9 @@ from compress.evaluation.usage import Frames, SkippingMacs, skipped_share
 from compress.machine import find_device
 from compress.reports import formats
 from compress.running.frames import kept_frames
-from compress.running.skipper import blank_behind, required_skipper, without_skipping
+from compress.running.skipper import required_skipper, without_skipping
 from compress.running.skipping import Skipping, SkippingError, write_skipping
+from compress.running.skipping_pass import blank_behind
 from compress.search.skipping_report import HEADER, row
 
 logger = logging.getLogger(__name__)

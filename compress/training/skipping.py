@@ -185,6 +185,7 @@ def objective_of(model: PreTrainedModel, config: SkippingConfig | None, seed: in
 def skipped_share(model: PreTrainedModel) -> Tensor | None:
     """The share of the frames of the last forward pass that skipped; None if none could."""
     skipper = skipper_of(model)
-    if skipper is None or skipper.valid is None or skipper.kept is None:
+    seen = skipper and skipper.last
+    if not seen or seen.valid is None or seen.kept is None:
         return None
-    return 1 - skipper.kept.sum() / skipper.valid.sum()
+    return 1 - seen.kept.sum() / seen.valid.sum()

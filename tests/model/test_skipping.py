@@ -18,8 +18,9 @@ from compress.elastic import make_elastic, rule_structures
 from compress.elastic.rules import ElasticConfig
 from compress.model.removal import remove
 from compress.model.skipping import able_to_skip
-from compress.running.skipper import HEADS, skipper_of
+from compress.running.skipper import skipper_of
 from compress.running.skipping import Skipping, SkippingError, possible_first_blocks, read_skipping, skipping_left
+from compress.running.skipping_pass import HEADS
 from compress.search.bypass import route_without
 from compress.structure import Block, Structure
 from tests.helpers.routes import check_cases, processor_for

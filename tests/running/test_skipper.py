@@ -14,8 +14,9 @@ from transformers import PreTrainedModel
 from compress.conformers import blocks_of, family_of, frame_lengths, head_logits
 from compress.conformers.recording import BlockOutputs
 from compress.model.skipping import able_to_skip
-from compress.running.skipper import Skipper, intermediate_logits, skipper_of, without_skipping
+from compress.running.skipper import Skipper, skipper_of, without_skipping
 from compress.running.skipping import Skipping, SkippingError, possible_first_blocks
+from compress.running.skipping_pass import Pass, intermediate_logits
 from compress.training.distill import DistillConfig, LayerDistance
 from tests.helpers.tiny import CTC_MODELS, batch, canary, parakeet, wav2vec2_bert
 
@@ -45,7 +46,7 @@ def halved(model: PreTrainedModel, inputs: dict[str, Tensor], extension: int = 0
     """Sets a threshold between two frames' probabilities, so that about half of the frames are kept."""
     model.set_skipping(threshold=0.5, extension=0)
     logits(model, inputs)
-    seen = skipper(model)
+    seen = skipper(model).last
     assert seen.blank is not None
     assert seen.valid is not None
     sorted_ = seen.blank[seen.valid].sort().values
@@ -58,7 +59,7 @@ def test_at_threshold_one_it_is_the_full_model(name: str) -> None:
     original, model = CTC_MODELS[name](), skipping(name, 1.0)
     inputs = batch(original)
     assert torch.equal(logits(model, inputs), logits(original, inputs))
-    assert skipper(model).blank is None
+    assert skipper(model).last.blank is None
     model.set_skipping(threshold=0.5)
     with without_skipping(model):
         assert torch.equal(logits(model, inputs), logits(original, inputs))
@@ -69,19 +70,20 @@ def test_at_threshold_one_it_is_the_full_model(name: str) -> None:
 @pytest.mark.parametrize("own_heads", [True, False])
 def test_if_everything_is_skipped_it_is_the_intermediate_output(name: str, own_heads: bool) -> None:
     model = skipping(name, 0.0, own_heads=own_heads)
-    inputs, seen = batch(model), skipper(model)
-    outputs = BlockOutputs(model, [seen.settings.first_blocks - 1])
+    inputs, settings = batch(model), skipper(model).settings
+    outputs = BlockOutputs(model, [settings.first_blocks - 1])
     with without_skipping(model):
         logits(model, inputs)
-        before = outputs.take()[seen.settings.first_blocks - 1]
+        before = outputs.take()[settings.first_blocks - 1]
     with torch.no_grad():
         expected = head_logits(model, before)
         assert torch.equal(logits(model, inputs), expected)
         if not own_heads:
-            own = intermediate_logits(model, seen.settings, seen.settings.first_blocks, before)
+            own = intermediate_logits(model, settings, settings.first_blocks, before)
             assert torch.equal(own, expected)
-    assert seen.kept is not None
-    assert not seen.kept.any()
+    kept = skipper(model).last.kept
+    assert kept is not None
+    assert not kept.any()
 
 
 @pytest.mark.parametrize("name", MASKING)
@@ -91,7 +93,7 @@ def test_a_batch_is_its_utterances_one_by_one(name: str, factorised: bool) -> No
     inputs = batch(model)
     halved(model, inputs, extension=1 if factorised else 0)
     together = logits(model, inputs)
-    kept = skipper(model).kept
+    kept = skipper(model).last.kept
     assert kept is not None
     assert len(set(kept.sum(1).tolist())) == 2  # so that gathered sequences are padded
     for row, mask in enumerate(inputs["attention_mask"]):
@@ -102,13 +104,13 @@ def test_a_batch_is_its_utterances_one_by_one(name: str, factorised: bool) -> No
 
 
 @pytest.mark.parametrize("name", MASKING)
-def test_what_it_computes_is_the_blocks_on_the_kept_frames(name: str) -> None:
+def test_what_it_computes_is_the_blocks_on_the_kept_frames(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Skipped frames are neither keys nor values: changing them behind the first blocks changes no kept frame."""
     model, first = skipping(name), possible_first_blocks(CTC_MODELS[name]()).start
     inputs = batch(model)
     halved(model, inputs)
     before = logits(model, inputs)
-    kept = skipper(model).kept
+    kept = skipper(model).last.kept
     assert kept is not None
     frozen = kept.clone()
 
@@ -118,7 +120,7 @@ def test_what_it_computes_is_the_blocks_on_the_kept_frames(name: str) -> None:
     block = blocks_of(model)[first - 1]
     handle = block.register_forward_hook(noisy)
     block._forward_hooks.move_to_end(handle.id, last=False)
-    skipper(model)._decide = lambda *_: _places(frozen)  # type: ignore[method-assign]
+    monkeypatch.setattr(Pass, "_decide", lambda *_: _places(frozen))
     after = logits(model, inputs)
     torch.testing.assert_close(after[kept], before[kept], rtol=0, atol=OTHER_SHAPES)
     assert not torch.allclose(after[~kept], before[~kept])
@@ -135,7 +137,7 @@ def test_without_an_attention_mask_all_frames_count(name: str) -> None:
     model = skipping(name)
     inputs = {key: value for key, value in batch(model).items() if key != "attention_mask"}
     halved(model, inputs)
-    found, seen = logits(model, inputs), skipper(model)
+    found, seen = logits(model, inputs), skipper(model).last
     assert seen.valid is not None
     assert seen.kept is not None
     assert seen.valid.all()
@@ -159,14 +161,14 @@ def test_one_frame_utterances(name: str) -> None:
         assert logits(model, one).isfinite().all()
 
 
-def test_an_utterance_of_which_nothing_is_kept_beside_one_of_which_all_is() -> None:
+def test_an_utterance_of_which_nothing_is_kept_beside_one_of_which_all_is(monkeypatch: pytest.MonkeyPatch) -> None:
     model = skipping("parakeet", 0.5)
     inputs = batch(model)
     full = logits(able_to_skip(parakeet(), Skipping(1, 1.0, heads=(1,))), inputs)
-    seen, valid = skipper(model), torch.arange(24) < torch.tensor([[24], [15]])
+    valid = torch.arange(24) < torch.tensor([[24], [15]])
     kept = valid.clone()
     kept[0] = False
-    seen._decide = lambda *_: _places(kept)  # type: ignore[method-assign]
+    monkeypatch.setattr(Pass, "_decide", lambda *_: _places(kept))
     found = logits(model, inputs)
     assert found.isfinite().all()
     torch.testing.assert_close(found[1, :15], full[1, :15], rtol=0, atol=OTHER_SHAPES)
@@ -216,10 +218,22 @@ def test_hidden_states_behind_the_first_blocks_are_those_of_the_gathered_frames(
     halved(model, inputs)
     with torch.no_grad():
         states = model(**inputs, output_hidden_states=True).hidden_states
-    kept = skipper(model).kept
+    kept = skipper(model).last.kept
     assert kept is not None
     slots = int(kept.sum(1).max())
     assert [state.shape[1] for state in states] == [24, slots, slots, 24]
+
+
+def test_nothing_of_a_pass_outlives_it_but_what_it_has_seen() -> None:
+    model = skipping("parakeet")
+    inputs, before = batch(model), vars(skipper(model)).keys()
+    halved(model, inputs)
+    first = skipper(model).last
+    logits(model, inputs)
+    assert vars(skipper(model)).keys() == before == {"settings", "in_training", "last", "_pass"}
+    assert vars(skipper(model))["_pass"] is None
+    assert skipper(model).last is not first
+    assert vars(first).keys() == {"blank", "valid", "places", "logits"}
 
 
 def test_layers_of_a_student_that_skips_are_compared_on_the_kept_frames() -> None:
@@ -230,7 +244,7 @@ def test_layers_of_a_student_that_skips_are_compared_on_the_kept_frames() -> Non
     with torch.no_grad():
         student(**inputs)
         teacher(**inputs)
-        valid = skipper(student).valid
+        valid = skipper(student).last.valid
         assert valid is not None
         assert float(distance.take(valid)) > 0
     distance.close()

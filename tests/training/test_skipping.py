@@ -12,8 +12,9 @@ from compress.elastic import make_elastic, rule_structures
 from compress.elastic.rules import ElasticConfig
 from compress.model.removal import remove
 from compress.model.skipping import able_to_skip
-from compress.running.skipper import HEADS, skipper_of
+from compress.running.skipper import skipper_of
 from compress.running.skipping import Skipping, SkippingError, read_skipping
+from compress.running.skipping_pass import HEADS
 from compress.training.ctc import ctc_loss
 from compress.training.distill import output_divergence
 from compress.training.inter_ctc import InterCtcConfig
@@ -43,7 +44,7 @@ def threshold_between(model: PreTrainedModel, inputs: dict[str, Tensor]) -> floa
     model.set_skipping(threshold=0.5)
     with torch.no_grad():
         model(**inputs)
-    blank = model.skipper.blank[model.skipper.valid].sort().values
+    blank = model.skipper.last.blank[model.skipper.last.valid].sort().values
     model.train()
     return float(blank[len(blank) // 2 - 1 : len(blank) // 2 + 1].mean())
 
@@ -100,7 +101,7 @@ def test_the_gradient_is_that_of_the_gathered_sequences() -> None:
     handle = block.register_forward_hook(keep)
     block._forward_hooks.move_to_end(handle.id, last=False)
     output = model(**inputs).logits
-    kept = model.skipper.kept
+    kept = model.skipper.last.kept
     output[kept].sum().backward()
     assert states[0].grad is not None
     assert states[0].grad[kept].any()
@@ -114,7 +115,7 @@ def test_in_training_an_utterance_without_spikes_keeps_all_frames() -> None:
     assert float(losses["skipped"]) == 0
     one.eval()
     one(**batch(one.model))
-    assert not one.model.skipper.kept.any()
+    assert not one.model.skipper.last.kept.any()
 
 
 def test_each_batch_skips_behind_one_of_the_heads_or_not_at_all_and_resumes_exactly() -> None:
@@ -142,7 +143,7 @@ def test_in_eval_mode_the_chosen_head_decides_whatever_training_drew() -> None:
     one.model.skipper.in_training = None
     one.eval()
     assert len(one(**inputs)) == 1
-    assert one.model.skipper.blank is not None
+    assert one.model.skipper.last.blank is not None
 
 
 def test_what_is_null_is_as_the_checkpoint_has_it() -> None:
