@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Kept = Literal["all"] | tuple[int, ...] | None
 """What stays of one module: every unit, the kept unit indices (sorted), or nothing (the module is removed)."""
@@ -21,6 +21,28 @@ STRUCTURE_FILE = "structure.json"
 
 MODULES = ("ffn1", "attention", "conv", "ffn2")
 """The four modules of a block, in the order in which they run."""
+
+
+class Place(NamedTuple):
+    """Where a module is in a model.
+
+    Attributes:
+        block: the number of its block, from 0.
+        module: its own number among the four, in running order, from 0.
+    """
+
+    block: int
+    module: int
+
+    @classmethod
+    def of(cls, block: int, name: str) -> Place:
+        """The place of the module of that name in a block."""
+        return cls(block, MODULES.index(name))
+
+    @property
+    def name(self) -> str:
+        """The name of the module."""
+        return MODULES[self.module]
 
 
 class StructureError(ValueError):

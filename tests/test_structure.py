@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compress import Block, Structure, StructureError
-from compress.structure import MODULES
+from compress.structure import MODULES, Place
 
 KEPT = st.one_of(
     st.none(), st.just("all"), st.sets(st.integers(0, 40), min_size=1).map(lambda units: tuple(sorted(units)))
@@ -99,3 +99,13 @@ def test_blocks_written_in_code_are_checked_too(kept):
     with pytest.raises(StructureError, match="ffn1"):
         Block(ffn1=kept)
     assert Block(ffn1=[1, 2]).ffn1 == (1, 2)
+
+
+def test_a_place_is_known_by_the_number_and_by_the_name_of_its_module() -> None:
+    places = [Place(2, number) for number in range(len(MODULES))]
+    assert [place.name for place in places] == list(MODULES)
+    assert [Place.of(2, name) for name in MODULES] == places
+
+
+def test_the_blocks_that_survive() -> None:
+    assert Structure("parakeet", (Block(), None, Block(conv=None))).survivors == [0, 2]

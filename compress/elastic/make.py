@@ -16,7 +16,7 @@ from compress.elastic.rules import ElasticConfig, rule_structures
 from compress.model.registration import compressed_config
 from compress.model.removal import rebuild
 from compress.running.subnets import HEAD, SizeError, check_subnets, write_subnets
-from compress.structure import MODULES, Block, Structure, count_kept
+from compress.structure import MODULES, Block, Place, Structure, count_kept
 from compress.surgery.unit_order import Orders, one_after_other, reorder_, unit_orders, write_orders
 
 
@@ -81,7 +81,7 @@ def make_elastic(
 def _ordered(model: PreTrainedModel, sizes: Mapping[str, Structure]) -> dict[str, Structure]:
     """The sizes by their number of parameters, the smallest first."""
     table = cost_table(model.config)
-    return dict(sorted(sizes.items(), key=lambda one: table.of(one[1])))
+    return dict(sorted(sizes.items(), key=lambda entry: table.of(entry[1])))
 
 
 def _unit_orders(sizes: Mapping[str, Structure], units: Sequence[Mapping[str, int]]) -> Orders:
@@ -91,25 +91,24 @@ def _unit_orders(sizes: Mapping[str, Structure], units: Sequence[Mapping[str, in
         SizeError: naming the module, if there is none.
     """
     orders = {}
-    for block, counts in enumerate(units):
-        for name in MODULES:
-            order = _unit_order(sizes, block, name, counts[name])
-            if order != list(range(counts[name])):
-                orders[block, name] = order
+    for place in (Place(block, module) for block in range(len(units)) for module in range(len(MODULES))):
+        count = units[place.block][place.name]
+        order = _unit_order(sizes, place, count)
+        if order != list(range(count)):
+            orders[place] = order
     return orders
 
 
-def _unit_order(sizes: Mapping[str, Structure], block: int, name: str, units: int) -> list[int]:
-    kept = {
-        size: getattr(structure.blocks[block], name) for size, structure in sizes.items() if structure.blocks[block]
-    }
+def _unit_order(sizes: Mapping[str, Structure], place: Place, units: int) -> list[int]:
+    blocks = {size: structure.blocks[place.block] for size, structure in sizes.items()}
+    kept = {size: getattr(block, place.name) for size, block in blocks.items() if block}
     order: list[int] = []
-    for size, chosen in sorted(kept.items(), key=lambda one: count_kept(one[1], units)):
+    for size, chosen in sorted(kept.items(), key=lambda entry: count_kept(entry[1], units)):
         wanted = set(range(units)) if chosen == "all" else set(chosen or ())
         if absent := set(order) - wanted:
             raise SizeError(
-                f"Size {size} lacks units {sorted(absent)[:5]} of {name} in block {block} that a size with fewer units "
-                "of it has. Of every module, a size must keep all units that a smaller one keeps."
+                f"Size {size} lacks units {sorted(absent)[:5]} of {place.name} in block {place.block} that a size with "
+                "fewer units of it has. Of every module, a size must keep all units that a smaller one keeps."
             )
         order += sorted(wanted - set(order))
     return order + sorted(set(range(units)) - set(order))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from compress.conformers import block_units, blocks_of, family_of, part, submodule
-from compress.structure import MODULES, Structure, count_kept
+from compress.structure import MODULES, Place, Structure, count_kept
 from compress.training.loop import processes
 
 SEEDS = 1 << 48
@@ -29,24 +29,24 @@ class StochasticModules:
 
     Args:
         model: its modules get hooks.
-        always: by block and name of a module, how many of its first units always run; 0: the module may be left out as
+        always: by the place of a module, how many of its first units always run; 0: the module may be left out as
             a whole, with its bias.
         rate: the probability, at least 0 and below 1.
     """
 
-    def __init__(self, model: PreTrainedModel, always: Mapping[tuple[int, str], int], rate: float) -> None:
+    def __init__(self, model: PreTrainedModel, always: Mapping[Place, int], rate: float) -> None:
         self.always, self.rate, self._generator = dict(always) if rate else {}, rate, torch.Generator()
         family, blocks, units = family_of(model), blocks_of(model), block_units(model)
-        for (block, name), count in self.always.items():
-            module, batch_dim = family.modules[name], int(name in family.frames_first)
-            found = submodule(blocks[block], module)
-            assert found is not None, "a removed module is never left out"
+        for place, count in self.always.items():
+            description, batch_dim = family.modules[place.name], int(place.name in family.frames_first)
+            module = submodule(blocks[place.block], description)
+            assert module is not None, "a removed module is never left out"
             if count:
-                last: Any = part(found, module.last)
-                columns = count * (last.in_features // units[block][name])
+                last: Any = part(module, description.last)
+                columns = count * (last.in_features // units[place.block][place.name])
                 last.register_forward_pre_hook(self._before_last(columns, batch_dim))
             else:
-                found.register_forward_hook(self._after(batch_dim))
+                module.register_forward_hook(self._after(batch_dim))
 
     def start(self, seed: int) -> None:
         """Call before every pass in training.
@@ -83,12 +83,12 @@ class StochasticModules:
         return output * (stays / (1 - self.rate)).to(output)
 
 
-def lacking(model: PreTrainedModel, structure: Structure) -> dict[tuple[int, str], int]:
+def lacking(model: PreTrainedModel, structure: Structure) -> dict[Place, int]:
     """The modules of which a Structure of an elastic model keeps less than all, and how many units it keeps there."""
-    found = {}
+    kept_there = {}
     for index, (block, units) in enumerate(zip(structure.blocks, block_units(model), strict=True)):
         for name in MODULES:
             kept = count_kept(getattr(block, name), units[name]) if block else 0
             if kept < units[name]:
-                found[index, name] = kept
-    return found
+                kept_there[Place.of(index, name)] = kept
+    return kept_there

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from compress.conformers import blocks_of, family_of, part
 from compress.model.removal import remove
-from compress.structure import MODULES, Block, Structure
+from compress.structure import MODULES, Block, Place, Structure
 from compress.training.preparation import prepare_for_training
 from compress.training.stochastic_modules import StochasticModules, lacking
 from tests.helpers.tiny import CTC_MODELS, batch, parakeet
@@ -43,7 +43,7 @@ def test_each_utterance_does_without_a_module_by_itself(name: str, module: str) 
     model = ready(CTC_MODELS[name]())
     inputs = one_utterance(model)
     plain = output_of(model, module, inputs)
-    StochasticModules(model, {(len(blocks_of(model)) - 1, module): 0}, RATE).start(1)
+    StochasticModules(model, {Place.of(len(blocks_of(model)) - 1, module): 0}, RATE).start(1)
     noisy = output_of(model, module, inputs)
     stays = noisy.flatten(1).abs().sum(1) > 0
     assert plain.shape[0] == 16
@@ -62,7 +62,7 @@ def test_each_utterance_does_without_some_units_by_itself(name: str, module: str
     first = Structure(family, (*[Block()] * last, Block(**{module: (0,)})))
     plain, alone = output_of(model, module, inputs), output_of(ready(remove(model, first)), module, inputs)
     always = lacking(model, first)
-    assert always == {(last, module): 1}
+    assert always == {Place.of(last, module): 1}
     StochasticModules(model, always, RATE).start(1)
     noisy = output_of(model, module, inputs)
     without = (noisy - alone).flatten(1).abs().amax(1) < 1e-5
@@ -78,7 +78,7 @@ def one_utterance(model: PreTrainedModel) -> dict[str, Tensor]:
 
 def test_how_often() -> None:
     model = ready(parakeet())
-    stochastic = StochasticModules(model, {(0, "conv"): 0}, RATE)
+    stochastic = StochasticModules(model, {Place.of(0, "conv"): 0}, RATE)
     stochastic.start(0)
     share = (stochastic._scaled(torch.ones(4000, 1, 1), 0) == 0).float().mean()
     assert share.item() == pytest.approx(RATE, abs=0.03)
@@ -89,7 +89,9 @@ def test_evaluation_is_untouched_and_a_rate_of_zero_leaves_the_model_alone() -> 
     inputs = batch(model)
     with torch.no_grad():
         before = model(**inputs).logits
-        every = {(block, name): count for block, count in enumerate((0, 1, 0)) for name in ("ffn1", "attention")}
+        every = {
+            Place.of(block, name): count for block, count in enumerate((0, 1, 0)) for name in ("ffn1", "attention")
+        }
         StochasticModules(model, every, 0.9).start(0)
         assert torch.equal(model(**inputs).logits, before)
     without = ready(parakeet())
@@ -99,7 +101,7 @@ def test_evaluation_is_untouched_and_a_rate_of_zero_leaves_the_model_alone() -> 
 
 def test_the_noise_follows_from_the_seed() -> None:
     model, inputs, found = ready(parakeet()), batch(parakeet()), []
-    stochastic = StochasticModules(model, {(2, "ffn1"): 0}, 0.5)
+    stochastic = StochasticModules(model, {Place.of(2, "ffn1"): 0}, 0.5)
     for seed in (3, 4, 3):
         stochastic.start(seed)
         found.append(output_of(model, "ffn1", inputs))

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from compress.deciding.gates import GateConfig, Gates
 from compress.elastic.supernet.parts import Parts
+from compress.structure import Place
 
 KINDS = {"module": ("module",), "component": ("module", "head", "ffn_unit")}
 """Per granularity, the kinds of gates that say which parts run; a convolution is whole or absent in both."""
@@ -37,9 +38,8 @@ class PartMasks:
         of_unit = {(*part.place, unit): number for number, part in enumerate(parts.entries) for unit in part.units}
         entries: list[int] = []
         for group in self.gates.groups:
-            place = (group.block, group.module)
             if group.kind == "module":
-                entries.append(len(parts) + places.index(place))
+                entries.append(len(parts) + places.index(Place(group.block, group.module)))
             else:
                 entries += [of_unit[group.block, group.module, unit] for unit in range(group.size)]
         self._entries, self._places = torch.tensor(entries), len(places)

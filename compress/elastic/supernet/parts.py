@@ -16,10 +16,9 @@ from transformers import PreTrainedModel
 
 from compress.conformers import Attention, FeedForward, block_units, family_of
 from compress.cost import CostTable
-from compress.structure import MODULES, Block, Structure
+from compress.structure import MODULES, Block, Place, Structure
 
 Granularity = Literal["module", "component"]
-Place = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -58,8 +57,8 @@ class Part:
 
     @property
     def place(self) -> Place:
-        """Block and module."""
-        return self.block, self.module
+        """Where the module is."""
+        return Place(self.block, self.module)
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ class Parts:
             kept.setdefault(part.place, []).extend(part.units)
         blocks = []
         for b, counts in enumerate(self.units):
-            found = [sorted(kept.get((b, m), ())) for m in range(len(MODULES))]
+            found = [sorted(kept.get(Place(b, m), ())) for m in range(len(MODULES))]
             blocks.append(Block(*(
                 "all" if units and len(units) == count else tuple(units) or None
                 for units, count in zip(found, counts, strict=True)
