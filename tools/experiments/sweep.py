@@ -150,8 +150,8 @@ def _keeping(model: PreTrainedModel, inputs: dict[str, torch.Tensor], share: flo
     skipper = required_skipper(model)
     skipper.use(model, replace(skipper.settings, threshold=0.0))
     model(**inputs)
-    assert skipper.blank is not None
-    return replace(skipper.settings, threshold=float(skipper.blank.quantile(share)))
+    assert skipper.last.blank is not None
+    return replace(skipper.settings, threshold=float(skipper.last.blank.quantile(share)))
 
 
 @torch.no_grad()
