@@ -16,12 +16,11 @@ It leaves in the output folder
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import torch
+from accelerate import Accelerator
 from accelerate.utils import set_seed
 from transformers import PreTrainedModel
 
@@ -29,12 +28,13 @@ from compress.config import fail, parse, to_dict
 from compress.conformers import frame_mask
 from compress.data import Batch
 from compress.elastic import ElasticConfig, make_elastic, rule_structures
-from compress.files.writing import replaced_folder, write_json
 from compress.training.inter_ctc import InterCtcConfig
 from compress.training.loop import processes
 from compress.training.loop.best import Best
 from compress.training.loop.claim import claimed
+from compress.training.loop.ending import end, has_ended
 from compress.training.loop.finite import FiniteGuard
+from compress.training.loop.losses import Losses
 from compress.training.loop.numbers import what_it_took
 from compress.training.loop.optimizer import WEIGHTS, build_optimizer, weight_groups
 from compress.training.loop.position import Position, total_batches
@@ -43,15 +43,21 @@ from compress.training.loop.progress import Progress, start_logging
 from compress.training.loop.schedule import set_learning_rates
 from compress.training.loop.unalignable import Unalignable
 from compress.training.new_models import build_model
-from compress.training.recogniser import Recogniser, to_minimise
-from compress.training.run import make_accelerator, open_checkpoints, open_data, open_loader, start_trackers
+from compress.training.recogniser import Recogniser
+from compress.training.run import (
+    make_accelerator,
+    open_checkpoints,
+    open_data,
+    open_loader,
+    save_model,
+    start_trackers,
+)
 from compress.training.skipping import SkippingConfig, skipping_model
 from compress.training.stochastic_depth import check_rate
-from compress.training.supervised import SupervisedConfig, announce, find_processor
-
-logger = logging.getLogger("compress.train")
+from compress.training.supervised import PROCESSOR, SupervisedConfig, announce, find_processor
 
 PROGRAM = "train.py"
+BEST, LAST = "best", "last"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,31 +85,19 @@ class Config(SupervisedConfig):
 
 
 class Training:
-    """The run: `prepare` the data and the model, `run` the loop, `finish` with the final numbers."""
+    """The job: a model, all that is trained with it, and the loop that takes it through its steps."""
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
-        self.output = Path(config.output)
-        some_unused = config.stochastic_depth > 0 or config.model.checkpoint is not None  # which may be elastic
-        self.accelerator = make_accelerator(config, some_unused=some_unused)
+    def __init__(self, config: Config, accelerator: Accelerator) -> None:
+        self.config, self.accelerator, self.output = config, accelerator, Path(config.output)
         self.checkpoints = open_checkpoints(config)
-        self.step = 0
-
-    @property
-    def done_file(self) -> Path:
-        return self.output / "done.json"
-
-    def prepare(self) -> None:
-        """Data, tokens, model, optimizer; then whatever an interrupted run has left."""
-        config, accelerator = self.config, self.accelerator
         resuming = self.checkpoints.latest() is not None
         self.processor = find_processor(config, accelerator, resuming=resuming)
+        self.blank: int = self.processor.tokenizer.pad_token_id
         train_set, self.dev = open_data(config, self.processor, accelerator)
         self.loader = open_loader(config, train_set, self.processor, accelerator, config.seed)
 
         # Equal weights on every rank, then dropout noise of each rank's own.
         set_seed(config.seed)
-        self.blank: int = self.processor.tokenizer.pad_token_id
         built = build_model(config.model, vocabulary_size=len(self.processor.tokenizer), blank=self.blank)
         self.model = skipping_model(built, config.skipping)
         elastic = config.elastic and config.elastic.resolved(inter_ctc=config.inter_ctc is not None)
@@ -121,29 +115,31 @@ class Training:
         set_seed(config.seed, device_specific=True)
 
         self.total_steps = config.max_steps or total_batches(self.loader, config.epochs)
-        self.progress = Progress(
-            self.total_steps,
-            description="train",
-            directory=self.output,
-            accelerator=accelerator,
-            waited=lambda: self.loader.wait_seconds,
-            log_every=config.log_every_steps,
-        )
-        self.position, self.best, self.unalignable = Position(), Best(), Unalignable()
+        self.step, self.position, self.best, self.unalignable = 0, Position(), Best(), Unalignable()
         self.guard = FiniteGuard(self.recogniser, {"model": self.model}, config.max_skipped_steps, config.precision)
-        self.states = {name: getattr(self, name) for name in ("position", "best", "unalignable", "guard", "progress")}
-        self.states["stochastic_depth"] = self.recogniser.stochastic_depth
-        if self.recogniser.skipping:
-            self.states["skipping"] = self.recogniser.skipping
+        self.progress = Progress(
+            self.total_steps, description="train", directory=self.output, accelerator=accelerator,
+            waited=lambda: self.loader.wait_seconds, log_every=config.log_every_steps,
+        )  # fmt: skip
+        self.states = {
+            "position": self.position,
+            "best": self.best,
+            "unalignable": self.unalignable,
+            "guard": self.guard,
+            "progress": self.progress,
+            **self.recogniser.states(),
+        }
         if restored := self.checkpoints.restore(self.states, self.wrapped, self.optimizer):
             self.step = restored.step
 
-    def begin(self) -> None:
-        """Says what is going to happen, and writes it down."""
+    def run(self) -> None:
+        """Says what is going to happen, trains, and leaves the last model and the final numbers."""
         start_trackers(self.accelerator, "train", to_dict(self.config), self.output)
         announce(self.config, self.model, self.loader, self.step, self.total_steps)
+        self.train()
+        self.finish()
 
-    def loss_step(self, batch: Batch) -> dict[str, torch.Tensor]:
+    def loss_step(self, batch: Batch) -> Losses:
         """The CTC losses of one batch; utterances too short for their transcript are left out, and named once."""
         with autocast(self.accelerator.device, self.config.precision):
             logits = self.wrapped(**batch.inputs)
@@ -152,34 +148,37 @@ class Training:
         self.unalignable.note(unalignable, batch.ids)
         return losses
 
-    def run(self) -> None:
+    def train(self) -> None:
         """The loop: one batch, one step."""
         config, rates = self.config, self.config.optimizer
         batches = self.position.stream(self.loader)
         with self.progress.running(self.step):
             while self.step < self.total_steps:
-                factor = rates.factor(self.step, self.total_steps)
-                set_learning_rates(self.optimizer, {WEIGHTS: rates.learning_rate * factor})
+                rate = rates.learning_rate * rates.factor(self.step, self.total_steps)
+                set_learning_rates(self.optimizer, {WEIGHTS: rate})
 
                 batch = next(batches).to(self.accelerator.device)
                 self.guard.remember()
                 losses = self.loss_step(batch)
-                self.accelerator.backward(to_minimise(losses))
+                self.accelerator.backward(losses.total)
                 if accepted := self.guard.accepts(losses, batch, self.step):
                     norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), rates.max_gradient_norm)
-                    losses["gradient_norm"] = norm
+                    losses = losses.with_metrics(gradient_norm=norm)
                     self.optimizer.step()
                 self.optimizer.zero_grad(set_to_none=True)
 
                 self.step += 1
-                rate = rates.learning_rate * factor
-                self.progress.advance(self.step, losses if accepted else {}, partial(dict, learning_rate=rate))
+                self.progress.advance(self.step, losses if accepted else None, partial(self.measured, rate))
                 if self.step % config.evaluate_every_steps == 0 and self.step < self.total_steps:
                     self.evaluate()
                 if self.step % config.checkpoint_every_steps == 0 or self.step == self.total_steps:
                     self.guard.confirm(self.step)
                     with self.progress.pause():
                         self.checkpoints.save(self.step, self.states, self.wrapped, self.optimizer)
+
+    def measured(self, learning_rate: float) -> dict[str, float]:
+        """What is worth following beside the losses."""
+        return {"learning_rate": learning_rate, "skipped_steps": self.guard.skipped}
 
     def evaluate(self) -> dict[str, float]:
         """Error rates on the dev set; the best model so far is saved."""
@@ -190,15 +189,8 @@ class Training:
             numbers = {"dev/wer": rates.wer, "dev/cer": rates.cer}
             self.progress.report(self.step, numbers)
             if self.best.improved(rates.wer, self.step):
-                self.save("best")
+                save_model(self.elastic_model(), self.processor, self.output / BEST)
         return numbers
-
-    def save(self, name: str) -> None:
-        """The model and its processor, in transformers' format."""
-        if self.accelerator.is_main_process:
-            with replaced_folder(self.output / name) as fresh:
-                self.elastic_model().save_pretrained(fresh)
-                self.processor.save_pretrained(fresh)
 
     def elastic_model(self) -> PreTrainedModel:
         """The model as it is saved: with its depths, if it is to have several."""
@@ -206,49 +198,40 @@ class Training:
         heads = tapped.heads_of(self.depths) if tapped else {}
         return make_elastic(self.model, self.depths, heads=heads) if self.depths else self.model
 
-    def rates_by_depth(self) -> dict[str, float]:
-        """The dev WER of the last model at each depth, if it has several."""
+    def rates_by_depth(self, model: PreTrainedModel) -> dict[str, dict[str, float]]:
+        """The dev WER of a model at each depth, if it has several."""
         if not self.depths:
             return {}
         assert self.dev is not None
-        model, rates = self.elastic_model(), {}
-        for depth in model.depths:
-            model.set_depth(depth)
-            rates[str(depth)] = self.dev.error_rates(model).wer
-        return {"last_dev_wer_by_depth": rates}
+        by_size = self.dev.rates_by_size(model)
+        return {"last_dev_wer_by_depth": {depth: rates["wer"] for depth, rates in by_size.items()}}
 
     def finish(self) -> None:
         """The last model and the final numbers."""
-        numbers = self.evaluate()
-        self.save("last")
+        numbers, model = self.evaluate(), self.elastic_model()
+        save_model(model, self.processor, self.output / LAST)
         done = what_it_took(self.step, self.progress, self.guard, self.unalignable) | {
             "best_dev_wer": self.best.value,
             "best_step": self.best.step,
             "last_dev_wer": numbers["dev/wer"],
             "last_dev_cer": numbers["dev/cer"],
             "parameters": self.model.num_parameters(),
-            **self.rates_by_depth(),
+            **self.rates_by_depth(model),
         }
         if self.accelerator.is_main_process:
-            write_json(self.done_file, done)
-            logger.info("Done: %s", "  ".join(f"{name} {value}" for name, value in done.items()))
+            end(self.output, done)
 
 
 def main(config: Config) -> None:
     """Trains one model as configured; returns at once if the run in `config.output` has already ended."""
-    training = Training(config)
+    some_unused = config.stochastic_depth > 0 or config.model.checkpoint is not None  # which may be elastic
+    accelerator, output = make_accelerator(config, some_unused=some_unused), Path(config.output)
     start_logging()
-    training.checkpoints.check_settings()
-    if training.done_file.exists():
-        logger.info("%s has already ended; its numbers are in %s.", config.output, training.done_file)
+    open_checkpoints(config).check_settings()
+    if has_ended(output):
         return
-    with claimed(training.output, "best", "last", "processor"):
-        training.prepare()
-        training.begin()
-        training.run()
-        training.finish()
-        accelerator = training.accelerator
-        del training  # and with it the prepared model
+    with claimed(output, BEST, LAST, PROCESSOR):
+        Training(config, accelerator).run()
         processes.leave(accelerator)
 
 

@@ -1,23 +1,72 @@
-"""Deciding what stays without learning: the ways by name, each from a model and a budget to a Structure.
+"""Who decides what stays: gates that are learned, one of the ways without learning, or a file.
 
-Their results pass through the same removal and distillation as learned ones, so that only the choice differs.
+The results of all of them pass through the same removal and distillation, so that only the choice differs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
+from compress.conformers import skeleton
 from compress.deciding.baselines import magnitude, proportional
-from compress.deciding.budget import Budget, decide
+from compress.deciding.budget import Budget, BudgetConfig, check_reachable, decide, make_budget
+from compress.deciding.gates import GateConfig, Gates
 from compress.deciding.uniform import uniform
 from compress.structure import Structure
+
+LEARNED = "learned"
 
 DECISIONS: Mapping[str, Callable[[PreTrainedModel, Budget], Structure]] = {
     "magnitude": lambda model, budget: decide(budget, magnitude(model)),
     "proportional": lambda model, budget: decide(budget, proportional(model)),
     "uniform": uniform,
 }
-"""`magnitude`: the units of largest norm; `proportional`: the same share of every module; `uniform`: as many heads and
-FFN units in every block, which the original's class can hold."""
+"""Ways to decide without learning, by name. `magnitude`: the units of largest norm; `proportional`: the same share of
+every module; `uniform`: as many heads and FFN units in every block, which the original's class can hold."""
+
+
+def check_decision(name: str, budget: BudgetConfig | None) -> None:
+    """Refuses a way to decide that lacks its budget, and a budget beside a decision that has been taken already.
+
+    Args:
+        name: `learned`, one of `DECISIONS`, or the path of a structure.json.
+        budget: what was asked for beside it.
+
+    Raises:
+        ValueError: saying what goes with what.
+    """
+    ways = (LEARNED, *DECISIONS)
+    if (budget is None) == (name in ways):
+        raise ValueError(
+            f"structure is {name!r}, budget is {budget}: {', '.join(ways)} need a budget; a structure.json is a "
+            "decision already and goes with budget: null."
+        )
+
+
+def reachable_budget(config: BudgetConfig, model_config: PreTrainedConfig, gates: GateConfig | None) -> Budget:
+    """A budget for a model, from its config alone.
+
+    Args:
+        config: the target.
+        model_config: of the model.
+        gates: what will be gated; None if the decision takes no gates and checks its reach by itself.
+
+    Raises:
+        BudgetError: with the range that the gates reach.
+    """
+    budget = make_budget(config, model_config)
+    if gates is not None:
+        check_reachable(budget, Gates(skeleton(model_config, original=False), gates).scores())
+    return budget
+
+
+def decided_without_learning(name: str, model: PreTrainedModel, budget: Budget | None) -> Structure:
+    """What stays of a model by one of `DECISIONS`, or without a budget by a structure.json.
+
+    Raises:
+        BudgetError: if the budget cannot be reached this way.
+        StructureError: if the file is none.
+    """
+    return Structure.load(name) if budget is None else DECISIONS[name](model, budget)

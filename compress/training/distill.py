@@ -1,4 +1,4 @@
-"""Distillation: the losses that pull the smaller student towards its teacher.
+"""Distillation: the losses that pull the smaller student towards its teacher, and the transcripts' beside them.
 
 Layerwise between chosen blocks (DPHuBERT, Peng et al. 2023, arXiv 2305.17651: L1 and cosine; CoFi: MSE) and on the
 output: the distribution over tokens (Hinton et al. 2015) or, of a model without CTC, the encoder's output, by the
@@ -8,6 +8,7 @@ frames that belong to speech count.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,9 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from compress.conformers import family_of, fixed_blocks, structure_of
+from compress.conformers import family_of, fixed_blocks, frame_outputs, structure_of
+from compress.conformers.recording import BlockOutputs
+from compress.conformers import family_of, fixed_blocks, frame_outputs, structure_of
 from compress.conformers.recording import BlockOutputs
 from compress.running.aspects import ASPECTS
+from compress.running.skipper import without_skipping
+from compress.training.ctc import ctc_loss
 
 Distance = Literal["l1_cosine", "mse"]
 
@@ -138,6 +143,58 @@ class LayerDistance:
         """Removes the hooks."""
         self._student.close()
         self._teacher.close()
+
+
+class Distillation:
+    """All losses of a student that has a teacher, those that are switched on.
+
+    Args:
+        student: the model in training, without wrappers.
+        teacher: the model it was made from.
+        config: which losses there are, and their weights.
+    """
+
+    def __init__(self, student: PreTrainedModel, teacher: PreTrainedModel, config: DistillConfig) -> None:
+        self.teacher, self.config = teacher, config
+        self.layers = LayerDistance(student, teacher, config) if config.layers else None
+
+    @torch.no_grad()
+    def target(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """What the teacher makes of a batch (see `frame_outputs`); it skips nothing, also if it can."""
+        with without_skipping(self.teacher):
+            return frame_outputs(self.teacher, inputs)
+
+    def losses(
+        self, output: Tensor, target: Tensor, mask: Tensor, labels: Tensor | None
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """The losses of the last forward pass of both models, outside of autocast.
+
+        Args:
+            output: of the student, `(batch, frames, vocabulary or hidden)`.
+            target: of the teacher, of the same shape.
+            mask: `(batch, frames)`, true for frames that count.
+            labels: `(batch, tokens)`, padded with -100; None without CTC.
+
+        Returns:
+            `layers`, `output` and `ctc`, with their weights. And `(batch,)` booleans: which utterances could not be
+            aligned.
+        """
+        weights, losses = self.config, dict[str, Tensor]()
+        unalignable = torch.zeros(len(mask), dtype=torch.bool)
+        if self.layers:
+            # Several processes wait for gradients of the head, too.
+            losses["layers"] = weights.layers * self.layers.take(mask) + 0.0 * output.sum()
+        if weights.output:
+            losses["output"] = weights.output * output_distance(self.teacher, output, target, mask, weights)
+        if weights.ctc and labels is not None:
+            ctc, unalignable = ctc_loss(output, mask, labels, int(self.teacher.config.pad_token_id))
+            losses["ctc"] = weights.ctc * ctc
+        return losses, unalignable
+
+    def close(self) -> None:
+        """Removes the hooks."""
+        if self.layers:
+            self.layers.close()
 
 
 def output_distance(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from compress.training.ctc import ctc_loss
 from compress.training.inter_ctc import InterCtc, InterCtcConfig, mean_loss
+from compress.training.loop.losses import Losses
 from compress.training.skipping import SkippingConfig, objective_of, skipped_share
 from compress.training.stochastic_depth import StochasticDepth
-
-TOTAL = "total"
 
 
 class Recogniser(nn.Module):
@@ -63,9 +64,7 @@ class Recogniser(nn.Module):
             return [logits, *self.skipping.skipper(self.model).take_logits().values()]
         return [logits, *(self.inter_ctc(self.model) if self.inter_ctc else ())]
 
-    def losses(
-        self, logits: list[Tensor], frames: Tensor, labels: Tensor, blank: int
-    ) -> tuple[dict[str, Tensor], Tensor]:
+    def losses(self, logits: list[Tensor], frames: Tensor, labels: Tensor, blank: int) -> tuple[Losses, Tensor]:
         """The CTC losses of what `forward` gave.
 
         Args:
@@ -75,23 +74,22 @@ class Recogniser(nn.Module):
             blank: id of the blank.
 
         Returns:
-            Scalars by name: `ctc`; with intermediate CTC also `inter_ctc` (their mean) and `total` (what is to be
-            minimised); of a model that can skip `skipping_ctc`, `skipping_divergence`, `skipped` (the share of the
-            frames that did) and `total`. And `(batch,)` booleans: which utterances could not be aligned.
+            Losses without their weights: `ctc`; with intermediate CTC also `inter_ctc` (their mean); of a model that
+            can skip also `skipping_ctc` and `skipping_divergence`, and as a metric `skipped_frames`, the share of the
+            frames that did. And `(batch,)` booleans: which utterances could not be aligned.
         """
         last, unalignable = ctc_loss(logits[0], frames, labels, blank)
         if self.skipping and self.training:
             inner = self.skipping.losses(logits[1:], logits[0], frames, labels, blank)
-            total = self.skipping.combined(last, inner)
             share = skipped_share(self.model)
-            more = {} if share is None else {"skipped": share}
-            return {"ctc": last, **inner, TOTAL: total, **more}, unalignable
+            metrics = {} if share is None else {"skipped_frames": share}
+            return Losses(self.skipping.combined(last, inner), {"ctc": last, **inner}, metrics), unalignable
         if self.inter_ctc is None:
-            return {"ctc": last}, unalignable
-        tapped = mean_loss([ctc_loss(one, frames, labels, blank)[0] for one in logits[1:]])
-        return {"ctc": last, "inter_ctc": tapped, TOTAL: self.inter_ctc.combined(last, tapped)}, unalignable
+            return Losses(last, {"ctc": last}), unalignable
+        tapped = mean_loss([ctc_loss(inner, frames, labels, blank)[0] for inner in logits[1:]])
+        return Losses(self.inter_ctc.combined(last, tapped), {"ctc": last, "inter_ctc": tapped}), unalignable
 
-
-def to_minimise(losses: dict[str, Tensor]) -> Tensor:
-    """The one of the losses of `Recogniser.losses` that training minimises."""
-    return losses.get(TOTAL, losses["ctc"])
+    def states(self) -> dict[str, Any]:
+        """What a run's checkpoints hold beside parameters, by name."""
+        states = {"stochastic_depth": self.stochastic_depth.noise}
+        return states | ({"skipping": self.skipping.noise} if self.skipping else {})

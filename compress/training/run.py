@@ -31,8 +31,9 @@ from compress.data import (
 )
 from compress.evaluation import ErrorRates, GenerateConfig, error_rates, transcribe
 from compress.evaluation.transcribe import batching_for
-from compress.files.writing import write_json
+from compress.files.writing import replaced_folder, write_json
 from compress.machine import usable_cores
+from compress.running.subnets import activate, subnet_names
 from compress.training.loop import processes
 from compress.training.loop.checkpoints import Checkpoints
 from compress.training.loop.precision import Precision, autocast
@@ -151,6 +152,20 @@ def start_trackers(accelerator: Accelerator, name: str, settings: dict[str, Any]
         write_json(output / "config.json", settings)
 
 
+def save_model(model: PreTrainedModel, processor: Any, folder: Path) -> None:
+    """Saves a model and its processor in transformers' format, on rank 0; the folder appears whole or not at all.
+
+    Args:
+        model: in training or not.
+        processor: its feature extractor and tokenizer.
+        folder: where to; an older model there is replaced.
+    """
+    if processes.rank() == 0:
+        with replaced_folder(folder) as fresh:
+            model.save_pretrained(fresh)
+            processor.save_pretrained(fresh)
+
+
 class DevSet:
     """The dev set of a run, divided among its processes.
 
@@ -184,6 +199,15 @@ class DevSet:
             part = list(zip(*transcribe(model, loader, self.processor, config=self.generate), strict=True))
         every = {row[0]: row for rows in processes.gather(part) for row in rows}
         return error_rates(*([row[column] for row in every.values()] for column in (1, 2)))
+
+    def rates_by_size(self, model: PreTrainedModel) -> dict[str, dict[str, float]]:
+        """`wer` and `cer` at every size of a model, the smallest first; all ranks must call it."""
+        by_size = {}
+        for size in subnet_names(model):
+            activate(model, size)
+            rates = self.error_rates(model)
+            by_size[size] = {"wer": rates.wer, "cer": rates.cer}
+        return by_size
 
     def _loader(self, batch: BatchConfig) -> SpeechLoader:
         """The loader of such batches, whose workers live on from one evaluation to the next."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +20,7 @@ from compress.running.skipping import Skipping, SkippingError, check_skipping, p
 from compress.training.ctc import ctc_loss
 from compress.training.distill import output_divergence
 from compress.training.inter_ctc import mean_loss
+from compress.training.loop.noise import Noise
 from compress.training.preparation import prepare_for_training
 
 
@@ -108,17 +108,17 @@ def skipping_model(model: PreTrainedModel, wanted: SkippingConfig | None) -> Pre
 class SkippingObjective:
     """The losses of the intermediate outputs of a model in training, and which of its batches skip.
 
-    The random numbers come from a generator of its own, which is part of a run's checkpoints. It starts alike on every
-    process, so that all of them skip behind the same block.
+    The random numbers come from `noise`, which draws alike on every process, so that all of them skip behind the same
+    block.
 
     Args:
         model: one that can skip.
         config: weights and share of batches.
-        seed: of the generator.
+        seed: of the noise.
     """
 
     def __init__(self, model: PreTrainedModel, config: SkippingConfig, seed: int) -> None:
-        self.config, self.generator = config, torch.Generator().manual_seed(seed)
+        self.config, self.noise = config, Noise(seed)
         settings = read_skipping(model.config.skipping)
         assert settings is not None
         self.settings = settings
@@ -133,7 +133,7 @@ class SkippingObjective:
 
     def draw(self, model: PreTrainedModel) -> None:
         """Draws whether the next batch skips, and behind which block; call it before every pass in training."""
-        share, place = torch.rand(2, generator=self.generator).tolist()
+        share, place = torch.rand(2, generator=self.noise.generator).tolist()
         heads = self.settings.heads
         skips = share < self.config.simulated
         self.skipper(model).in_training = heads[int(place * len(heads))] if skips else None
@@ -167,14 +167,6 @@ class SkippingObjective:
         """What the intermediate outputs of the last forward pass add to losses of another kind, with its weight."""
         inner = list(self.skipper(model).take_logits().values())
         return self.combined(torch.zeros_like(last[0, 0, 0]), self.losses(inner, last, frames, labels, blank))
-
-    def state_dict(self) -> dict[str, Any]:
-        """The generator's state."""
-        return {"generator": self.generator.get_state()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Puts back what `state_dict` gave."""
-        self.generator.set_state(state["generator"])
 
 
 def objective_of(model: PreTrainedModel, config: SkippingConfig | None, seed: int) -> SkippingObjective | None:

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from compress.conformers import family_of, fixed_blocks, submodule
 from compress.running.slimmable import make_skippable
+from compress.training.loop.noise import Noise
 
 
 class StochasticDepth:
@@ -23,13 +24,13 @@ class StochasticDepth:
     branch itself. A dropped block is left out as a whole, its final norm too, and its weights get no gradient. Blocks
     that change the frame rate are never dropped.
 
-    The random numbers, one per block and batch, come from a generator of its own, which is part of a run's checkpoints.
-    It starts alike on every process, so that all of them leave out the same blocks.
+    The random numbers, one per block and batch, come from `noise`, which draws alike on every process, so that all of
+    them leave out the same blocks.
 
     Args:
         model: a CTC model, whose blocks are made skippable in place; at a rate of 0 it is left alone.
         rate: at least 0 and below 1: the probability of the last block.
-        seed: of the generator.
+        seed: of the noise.
 
     Raises:
         ValueError: if the rate is none.
@@ -37,7 +38,7 @@ class StochasticDepth:
 
     def __init__(self, model: PreTrainedModel, rate: float, seed: int) -> None:
         check_rate(rate)
-        self.generator = torch.Generator().manual_seed(seed)
+        self.noise = Noise(seed)
         self._blocks = make_skippable(model) if rate else []
         fixed, total = fixed_blocks(model), len(self._blocks)
         self.probabilities = [0.0 if index in fixed else rate * (index + 1) / total for index in range(total)]
@@ -50,17 +51,9 @@ class StochasticDepth:
     def draw(self) -> None:
         """Draws which blocks the next forward pass leaves out; call it before every pass in training."""
         if self._blocks:
-            numbers = torch.rand(len(self._blocks), generator=self.generator).tolist()
+            numbers = torch.rand(len(self._blocks), generator=self.noise.generator).tolist()
             for block, number, probability in zip(self._blocks, numbers, self.probabilities, strict=True):
                 block.dropped = number < probability
-
-    def state_dict(self) -> dict[str, Any]:
-        """The generator's state."""
-        return {"generator": self.generator.get_state()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Puts back what `state_dict` gave."""
-        self.generator.set_state(state["generator"])
 
 
 def check_rate(rate: float) -> None:

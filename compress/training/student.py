@@ -6,7 +6,8 @@ like those of weights. The noise of the gates comes from a generator of their ow
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +16,13 @@ from transformers import PreTrainedModel
 from compress.conformers import frame_outputs
 from compress.deciding.budget import Budget, Lagrangian, expected_cost
 from compress.deciding.gates import GateConfig, Gates
+from compress.structure import Structure
 from compress.training.loop.noise import Noise
+from compress.training.loop.optimizer import ParameterGroup, weight_groups
+from compress.training.loop.schedule import LearnConfig, PhaseConfig
+from compress.training.skipping import SkippingConfig, SkippingObjective, objective_of
 
-if TYPE_CHECKING:
-    from compress.training.skipping import SkippingObjective
+GATES, MULTIPLIERS = "gates", "multipliers"
 
 
 class Student(nn.Module):
@@ -40,8 +44,38 @@ class Student(nn.Module):
             self.skipping.draw(self.model)
         return frame_outputs(self.model, inputs)
 
+    def losses(self, logits: Tensor, frames: Tensor, labels: Tensor | None, step: int) -> dict[str, Tensor]:
+        """What the student adds to the losses that its teacher gives: `skipping`, if it can skip.
+
+        Args:
+            logits: what `forward` gave.
+            frames: `(batch, frames)`, true for frames that count.
+            labels: `(batch, tokens)`, padded with -100; None without CTC.
+            step: steps taken so far.
+
+        Returns:
+            Scalars by name, with their weights.
+        """
+        if not self.skipping:
+            return {}
+        blank = int(self.model.config.pad_token_id)
+        return {"skipping": self.skipping.added(self.model, logits, frames, labels, blank)}
+
     def after_step(self) -> None:
         """Call after every step of the optimizer."""
+
+    def groups(self, settings: PhaseConfig, weight_decay: float) -> list[ParameterGroup]:
+        """What is trained: the weights.
+
+        Args:
+            settings: of the phase.
+            weight_decay: of matrices and kernels.
+        """
+        return weight_groups(self, settings.learning_rate, weight_decay)
+
+    def states(self) -> dict[str, Any]:
+        """What a run's checkpoints hold beside parameters, by name."""
+        return {"skipping": self.skipping.noise} if self.skipping else {}
 
     def statistics(self, step: int) -> dict[str, float]:
         """Numbers worth following, by name."""
@@ -76,18 +110,66 @@ class GatedStudent(Student):
         self.lagrangian = lagrangian
         self.noise = Noise(seed)
 
+    @classmethod
+    def of(
+        cls,
+        teacher: PreTrainedModel,
+        gates: GateConfig,
+        budget: Budget,
+        learn: LearnConfig,
+        skipping: SkippingConfig | None,
+        seed: int,
+    ) -> GatedStudent:
+        """A copy of a teacher with gates on it, as the phase begins that learns them.
+
+        Args:
+            teacher: stays as it is.
+            gates: what to gate.
+            budget: the target.
+            learn: the phase; how the target is approached follows from it.
+            skipping: how it learns to skip, if it can.
+            seed: of all noise.
+        """
+        model = copy.deepcopy(teacher).requires_grad_(True)
+        lagrangian = Lagrangian(budget.fraction, round(learn.budget_warmup * learn.steps), learn.quadratic_start)
+        return cls(model, gates, budget, lagrangian, seed, objective_of(model, skipping, seed))
+
     def forward(self, **inputs: Tensor) -> Tensor:
         """Draws the gates and gives the outputs of the gated model."""
         self.gates.sample(self.noise.generator)
         return super().forward(**inputs)
 
+    def losses(self, logits: Tensor, frames: Tensor, labels: Tensor | None, step: int) -> dict[str, Tensor]:
+        """See `Student`; and `budget`, which leads the expected size to the target."""
+        budget = self.lagrangian(self.expected_share(), step)
+        return {**super().losses(logits, frames, labels, step), "budget": budget}
+
     def after_step(self) -> None:
         """Keeps the gates within their limits."""
         self.gates.clamp_()
 
+    def groups(self, settings: PhaseConfig, weight_decay: float) -> list[ParameterGroup]:
+        """See `Student`; and the gates, and the multipliers, which ascend."""
+        assert isinstance(settings, LearnConfig)
+        gates, multipliers = list(self.gates.parameters()), list(self.lagrangian.parameters())
+        return [
+            *weight_groups(self, settings.learning_rate, weight_decay, exclude=[*gates, *multipliers]),
+            ParameterGroup(GATES, gates, settings.gate_learning_rate),
+            ParameterGroup(MULTIPLIERS, multipliers, settings.multiplier_learning_rate, maximize=True),
+        ]
+
+    def states(self) -> dict[str, Any]:
+        """See `Student`."""
+        return {"noise": self.noise, **super().states()}
+
     def expected_share(self) -> Tensor:
         """The expected size as a share of the full size; a differentiable scalar."""
         return expected_cost(self.budget.table, self.gates) / self.budget.table.full
+
+    @torch.no_grad()
+    def expected_size(self) -> float:
+        """The expected size, in what the budget counts."""
+        return float(self.expected_share()) * self.budget.table.full
 
     @torch.no_grad()
     def statistics(self, step: int) -> dict[str, float]:
@@ -103,3 +185,13 @@ class GatedStudent(Student):
         """Takes the gates off the model and gives it back with the weights as trained."""
         self.gates.detach(self.model)
         return self.model
+
+    def fold(self, structure: Structure) -> PreTrainedModel:
+        """Takes the gates off the model, their values folded into its weights.
+
+        Args:
+            structure: what the gates have decided; what it does not keep is closed.
+        """
+        model = self.detach()
+        self.gates.fold_(model, self.gates.values(structure))
+        return model

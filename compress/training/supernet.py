@@ -14,15 +14,20 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from compress.elastic import standalone
 from compress.elastic.supernet import History, PartMasks, PartSelection, SelectionConfig, unchanged_statistics
-from compress.running.subnets import activate, subnets_of
+from compress.running.subnets import activate, subnet_names, subnets_of
 from compress.training.ctc import ctc_loss
 from compress.training.distill import output_divergence
+from compress.training.loop.losses import Losses
 from compress.training.loop.noise import Noise
-from compress.training.recogniser import TOTAL
+from compress.training.loop.optimizer import WEIGHTS, ParameterGroup, weight_groups
+from compress.training.new_models import ModelConfig, build_model
+from compress.training.preparation import prepare_for_training
 from compress.training.stochastic_modules import SEEDS, StochasticModules, lacking
+from compress.training.supervised import OptimizerConfig
 
-SUB = "ctc/sub"
+SUB, SCORES = "ctc/sub", "scores"
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,49 @@ class JointConfig:
         return tuple(name for name, kind in wanted.items() if kind == "separate")
 
 
+def supernet_model(config: ModelConfig, *, vocabulary_size: int, blank: int) -> PreTrainedModel:
+    """The model that a supernet begins with, at the full one of its sizes if it has others.
+
+    Args:
+        config: a new model or a checkpoint.
+        vocabulary_size: number of tokens of the processor.
+        blank: id of its blank.
+
+    Raises:
+        ValueError: if it is a checkpoint that can skip frames.
+    """
+    model = build_model(config, vocabulary_size=vocabulary_size, blank=blank)
+    if getattr(model.config, "skipping", None):
+        raise ValueError(
+            f"{config.checkpoint} can skip frames, which would be unlearned here: begin with the model that it was "
+            "trained from, and let the supernet learn to skip afterwards (recipes/train.py with skipping)."
+        )
+    *smaller, full = subnet_names(model)
+    if smaller:
+        model = standalone(model, full, consume=True)
+        prepare_for_training(model)
+    return model
+
+
+def divided(total_steps: int, share: float) -> tuple[int, int]:
+    """The steps of both stages.
+
+    Args:
+        total_steps: of the run.
+        share: of the first stage.
+
+    Raises:
+        ValueError: if one of them has none.
+    """
+    select = round(share * total_steps)
+    if not 0 < select < total_steps:
+        raise ValueError(
+            f"Of {total_steps} steps selection.share {share} leaves {select} and {total_steps - select} for the two "
+            "stages; each needs at least one: set epochs or max_steps higher."
+        )
+    return select, total_steps - select
+
+
 class StageNet(nn.Module):
     """What the nets of both stages have for the loop that trains them.
 
@@ -84,9 +132,7 @@ class StageNet(nn.Module):
         """Call before every step; what is drawn for it is drawn here, so that a pass can be repeated."""
         self.step = step
 
-    def losses(
-        self, logits: list[Tensor], frames: Tensor, labels: Tensor, blank: int
-    ) -> tuple[dict[str, Tensor], Tensor]:
+    def losses(self, logits: list[Tensor], frames: Tensor, labels: Tensor, blank: int) -> tuple[Losses, Tensor]:
         """The losses of what `forward` gave.
 
         Args:
@@ -96,17 +142,25 @@ class StageNet(nn.Module):
             blank: id of the blank.
 
         Returns:
-            Scalars by name, of which `total` is to be minimised. And `(batch,)` booleans: which utterances could not be
-            aligned.
+            Losses, those of CTC without their weights. And `(batch,)` booleans: which utterances could not be aligned.
         """
         raise NotImplementedError
 
     def after_step(self) -> None:
         """Call after every step of the optimizer."""
 
-    def scores(self) -> list[nn.Parameter]:
-        """What is trained beside the weights of the model."""
-        return []
+    def groups(self, config: OptimizerConfig) -> list[ParameterGroup]:
+        """What is trained, with the learning rates at the peak of the schedule."""
+        return weight_groups(self, config.learning_rate, config.weight_decay)
+
+    def rates(self, config: OptimizerConfig, factor: float) -> dict[str, float]:
+        """The learning rates of the present step by name of the group.
+
+        Args:
+            config: the rates at the peak.
+            factor: what the schedule of the whole run multiplies them by.
+        """
+        return {WEIGHTS: config.learning_rate * factor}
 
     def states(self) -> dict[str, Any]:
         """What a run's checkpoints hold beside parameters, by name."""
@@ -151,24 +205,33 @@ class SelectionNet(StageNet):
         self._masks.open()
         return [full, sub]
 
-    def losses(
-        self, logits: list[Tensor], frames: Tensor, labels: Tensor, blank: int
-    ) -> tuple[dict[str, Tensor], Tensor]:
+    def losses(self, logits: list[Tensor], frames: Tensor, labels: Tensor, blank: int) -> tuple[Losses, Tensor]:
         """See `StageNet`: `ctc` of the whole model, `ctc/sub`, and what the selection adds."""
         full, unalignable = ctc_loss(logits[0], frames, labels, blank)
         sub, _ = ctc_loss(logits[1], frames, labels, blank)
         penalties = self.selection.penalties(self.step)
         total = self.config.full * full + self.config.weight_of_sub * self.selection.scale(sub) * sub
-        return {"ctc": full, SUB: sub, **penalties, TOTAL: sum(penalties.values(), total)}, unalignable
+        return Losses(sum(penalties.values(), total), {"ctc": full, SUB: sub, **penalties}), unalignable
 
     def after_step(self) -> None:
         """See `StageNet`."""
         self.selection.after_step(self.step)
         self.history.note(self.step + 1, self.selection.kept(self.step + 1))
 
-    def scores(self) -> list[nn.Parameter]:
+    def groups(self, config: OptimizerConfig) -> list[ParameterGroup]:
+        """See `StageNet`; and the scores of the selection, if it learns any."""
+        scores = list(self.selection.parameters())
+        weights = weight_groups(self, config.learning_rate, config.weight_decay, exclude=scores)
+        return [*weights, ParameterGroup(SCORES, scores, self._peak_of_scores(config))] if scores else weights
+
+    def rates(self, config: OptimizerConfig, factor: float) -> dict[str, float]:
         """See `StageNet`."""
-        return list(self.selection.parameters())
+        scores = {SCORES: self._peak_of_scores(config) * factor} if list(self.selection.parameters()) else {}
+        return super().rates(config, factor) | scores
+
+    def _peak_of_scores(self, config: OptimizerConfig) -> float:
+        own = self.config.learning_rate
+        return config.learning_rate if own is None else own
 
     def states(self) -> dict[str, Any]:
         """See `StageNet`."""
@@ -231,19 +294,22 @@ class JointNet(StageNet):
         chosen = int(torch.randint(len(between), (), generator=self.noise.generator)) if between else 0
         return (full, smallest, *between[chosen : chosen + 1])
 
-    def losses(
-        self, logits: list[Tensor], frames: Tensor, labels: Tensor, blank: int
-    ) -> tuple[dict[str, Tensor], Tensor]:
+    def losses(self, logits: list[Tensor], frames: Tensor, labels: Tensor, blank: int) -> tuple[Losses, Tensor]:
         """See `StageNet`: `ctc` of the full size, `ctc/smallest`, `ctc/middle` where there is one, and `distill`."""
         weights = {"ctc": self.config.full, "ctc/smallest": self.config.smallest, "ctc/middle": self.config.middle}
-        found = [ctc_loss(one, frames, labels, blank) for one in logits]
-        losses = {name: loss for name, (loss, _) in zip(weights, found, strict=False)}
-        total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
+        ctc = [ctc_loss(output, frames, labels, blank) for output in logits]
+        parts = {name: loss for name, (loss, _) in zip(weights, ctc, strict=False)}
+        total = torch.stack([weights[name] * loss for name, loss in parts.items()]).sum()
         if self.config.distill:
             target = logits[0].detach()
-            losses["distill"] = torch.stack([output_divergence(one, target, frames) for one in logits[1:]]).sum()
-            total = total + self.config.distill * losses["distill"]
-        return losses | {TOTAL: total}, found[0][1]
+            parts["distill"] = torch.stack([output_divergence(smaller, target, frames) for smaller in logits[1:]]).sum()
+            total = total + self.config.distill * parts["distill"]
+        return Losses(total, parts), ctc[0][1]
+
+    def rates(self, config: OptimizerConfig, factor: float) -> dict[str, float]:
+        """See `StageNet`; the rates rise anew at the beginning of the stage."""
+        warmup = self.config.warmup_steps
+        return super().rates(config, factor * min(1.0, (self.step + 1) / warmup) if warmup else factor)
 
     def states(self) -> dict[str, Any]:
         """See `StageNet`."""

@@ -21,6 +21,9 @@ from compress.training.tokens import SAMPLING_RATE, TokensConfig, build_processo
 
 logger = logging.getLogger(__name__)
 
+PROCESSOR = "processor"
+"""Folder in a run's output of the tokens that it has learned."""
+
 
 @dataclass(frozen=True)
 class OptimizerConfig:
@@ -85,7 +88,7 @@ def find_processor(config: SupervisedConfig, accelerator: Accelerator, *, resumi
         accelerator: rank 0 learns.
         resuming: whether the run has learned them before.
     """
-    folder = Path(config.output, "processor")
+    folder = Path(config.output, PROCESSOR)
     with accelerator.main_process_first():
         if config.model.checkpoint is not None:
             return load_processor(config.model.checkpoint)

@@ -53,8 +53,8 @@ def test_tensorboard_gets_every_number_of_every_step(pruned: Path) -> None:
     kinds = ("module", "head", "ffn_unit", "conv_channel")
     gates = [f"gates/{state}/{kind}" for state in ("open", "undecided") for kind in kinds]
     sizes = ["size/expected", "size/target", "multiplier/linear", "multiplier/quadratic", "learning_rate"]
-    losses = [f"loss/{name}" for name in ("layers", "output", "ctc", "budget", "gradient_norm")]
-    for name in (*gates, *sizes, *losses):
+    losses = [f"loss/{name}" for name in ("layers", "output", "ctc", "budget", "total")]
+    for name in (*gates, *sizes, *losses, "gradient_norm", "skipped_steps"):
         followed = events.Scalars(f"learn/{name}")
         assert [event.step for event in followed] == list(range(1, LEARN + 1))
         assert [event.value for event in followed] == pytest.approx(metrics(pruned / "learn", name), rel=1e-5)

@@ -56,7 +56,7 @@ def test_the_losses_are_weighted_and_frames_skip(finished: Path) -> None:
     assert len(rows) == STEPS
     for last, inner, divergence, total in rows:
         assert total == pytest.approx(0.7 * last + 0.3 * (inner + divergence), rel=1e-5)
-    assert any(0 < share < 1 for share in metrics(finished, "loss/skipped"))
+    assert any(0 < share < 1 for share in metrics(finished, "skipped_frames"))
 
 
 def test_the_models_carry_heads_and_settings(finished: Path) -> None:
@@ -76,7 +76,7 @@ def test_resumed_equals_uninterrupted(config: Path, finished: Path) -> None:
     run_here(TRAIN, config, output)
     whole, resumed = (load_file(folder / "last" / "model.safetensors") for folder in (finished, output))
     assert all(torch.equal(resumed[key], tensor) for key, tensor in whole.items())
-    assert metrics(output, "loss/skipped") == metrics(finished, "loss/skipped")
+    assert metrics(output, "skipped_frames") == metrics(finished, "skipped_frames")
 
 
 def test_two_processes_train(config: Path) -> None:

@@ -18,8 +18,9 @@ from compress.running.skipping_pass import HEADS
 from compress.training.ctc import ctc_loss
 from compress.training.distill import output_divergence
 from compress.training.inter_ctc import InterCtcConfig
+from compress.training.loop.losses import Losses
 from compress.training.preparation import prepare_for_training
-from compress.training.recogniser import Recogniser, to_minimise
+from compress.training.recogniser import Recogniser
 from compress.training.skipping import SkippingConfig, SkippingObjective, skipping_config, skipping_model
 from tests.helpers.tiny import CTC_MODELS, batch, parakeet, random_structure
 
@@ -32,7 +33,7 @@ def recogniser(model: PreTrainedModel, config: SkippingConfig) -> Recogniser:
     return Recogniser(skipping_model(model, config).train(), skipping=config, seed=0)
 
 
-def loss_of(one: Recogniser, inputs: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[Tensor]]:
+def loss_of(one: Recogniser, inputs: dict[str, Tensor]) -> tuple[Losses, list[Tensor]]:
     logits = one(**inputs)
     mask = frame_mask(one.model, inputs, logits[0].shape[1])
     return one.losses(logits, mask, LABELS, int(one.model.config.pad_token_id))[0], logits
@@ -56,8 +57,8 @@ def test_every_weight_learns_while_frames_skip(name: str, factorised: bool) -> N
     model, inputs = one.model, batch(one.model)
     model.set_skipping(threshold=threshold_between(model, inputs))
     losses, _ = loss_of(one, inputs)
-    to_minimise(losses).backward()
-    assert 0 < float(losses["skipped"]) < 1
+    losses.total.backward()
+    assert 0 < float(losses.metrics["skipped_frames"]) < 1
     for name_, parameter in model.named_parameters():
         if parameter.requires_grad:
             assert parameter.grad is not None, name_
@@ -77,9 +78,10 @@ def test_the_loss_is_weighted_and_the_last_output_gets_nothing_of_the_divergence
     ctc = [ctc_loss(x, mask, LABELS, 19)[0] for x in logits]
     divergence = sum(output_divergence(x, logits[0].detach(), mask) for x in logits[1:]) / 2
     expected = 0.6 * ctc[0] + 0.4 * ((ctc[1] + ctc[2]) / 2 + 0.5 * divergence)
-    torch.testing.assert_close(to_minimise(losses), expected)
-    assert set(losses) == {"ctc", "skipping_ctc", "skipping_divergence", "total"}
-    (gradient,) = torch.autograd.grad(losses["skipping_divergence"], prepared.ctc_head.weight, allow_unused=True)
+    torch.testing.assert_close(losses.total, expected)
+    assert set(losses.parts) == {"ctc", "skipping_ctc", "skipping_divergence"}
+    assert not losses.metrics
+    (gradient,) = torch.autograd.grad(losses.parts["skipping_divergence"], prepared.ctc_head.weight, allow_unused=True)
     assert gradient is None
 
 
@@ -111,8 +113,7 @@ def test_the_gradient_is_that_of_the_gathered_sequences() -> None:
 def test_in_training_an_utterance_without_spikes_keeps_all_frames() -> None:
     one = recogniser(parakeet(), SkippingConfig(threshold=0.0))
     losses, _ = loss_of(one, batch(one.model))
-    assert "skipped" in losses
-    assert float(losses["skipped"]) == 0
+    assert float(losses.metrics["skipped_frames"]) == 0
     one.eval()
     one(**batch(one.model))
     assert not one.model.skipper.last.kept.any()
@@ -128,10 +129,10 @@ def test_each_batch_skips_behind_one_of_the_heads_or_not_at_all_and_resumes_exac
 
     first = [drawn(objective) for _ in range(60)]
     assert set(first) == {None, 1, 2}
-    state = objective.state_dict()
+    state = objective.noise.state_dict()
     rest = [drawn(objective) for _ in range(20)]
     again = SkippingObjective(model, SkippingConfig(simulated=0.7), seed=9)
-    again.load_state_dict(state)
+    again.noise.load_state_dict(state)
     assert [drawn(again) for _ in range(20)] == rest
     never = SkippingObjective(model, SkippingConfig(simulated=0.0), seed=3)
     assert {drawn(never) for _ in range(20)} == {None}
@@ -163,7 +164,7 @@ def test_a_checkpoint_that_skips_goes_on_learning_it_by_itself() -> None:
     prepare_for_training(model, dropout=0.0)  # no layerdrop: each block runs
     one = Recogniser(model.train())
     losses, _ = loss_of(one, batch(one.model))
-    assert "skipping_ctc" in losses
+    assert "skipping_ctc" in losses.parts
 
 
 def test_pruned_and_elastic_models_learn_to_skip() -> None:
@@ -174,7 +175,7 @@ def test_pruned_and_elastic_models_learn_to_skip() -> None:
         assert structure_of(found) == structure_of(model)
         assert getattr(found.config, "sizes", None) == getattr(model.config, "sizes", None)
         one = Recogniser(found.train(), skipping=SkippingConfig())
-        to_minimise(loss_of(one, batch(found))[0]).backward()
+        loss_of(one, batch(found))[0].total.backward()
         assert getattr(found, HEADS)[0].weight.grad is not None
         assert skipper_of(found) is not None
 
@@ -188,7 +189,7 @@ def test_gradient_checkpointing_gives_the_same_gradients() -> None:
         model.set_skipping(threshold=threshold_between(model, inputs))
         if checkpointing:
             model.gradient_checkpointing_enable()
-        to_minimise(loss_of(one, inputs)[0]).backward()
+        loss_of(one, inputs)[0].total.backward()
         found.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
     assert found[0].keys() == found[1].keys()
     for name in found[0]:

@@ -111,10 +111,10 @@ def test_draws_go_on_where_a_checkpoint_left_them() -> None:
     model = parakeet()
     depth = StochasticDepth(model, RATE, seed=3)
     draws(depth, model, 5)
-    state = depth.state_dict()
+    state = depth.noise.state_dict()
     later = draws(depth, model, 20)
     fresh = StochasticDepth(other := parakeet(), RATE, seed=9)
-    fresh.load_state_dict(state)
+    fresh.noise.load_state_dict(state)
     assert draws(fresh, other, 20) == later
     assert len(later[0]) == BLOCKS
 

@@ -22,8 +22,8 @@ from compress.elastic.supernet.top_k import TopKConfig
 from compress.running.subnets import subnets_of
 from compress.training.ctc import ctc_loss
 from compress.training.loop.finite import FiniteGuard
+from compress.training.loop.losses import Losses
 from compress.training.preparation import prepare_for_training
-from compress.training.recogniser import to_minimise
 from compress.training.supernet import JointConfig, JointNet, SelectionNet
 from tests.helpers.launching import LAUNCH_SECONDS, REPOSITORY, TORCHRUN, environment
 from tests.helpers.tiny import CTC_MODELS, batch, parakeet, random_structure
@@ -47,7 +47,7 @@ def joint(model: Any, config: JointConfig, parts: tuple[int, ...] = (8, 5, 2)) -
     return JointNet(elastic.train(), config, seed=0)
 
 
-def losses_of(net: SelectionNet | JointNet) -> dict[str, Tensor]:
+def losses_of(net: SelectionNet | JointNet) -> Losses:
     inputs = batch(net.model)
     logits = net(**inputs)
     frames = frame_mask(net.model, inputs, logits[0].shape[1])
@@ -78,7 +78,7 @@ def test_the_first_stage_trains_the_whole_model_and_the_removed_one(name: str) -
 def test_every_weight_and_score_gets_a_gradient_in_the_first_stage(name: str) -> None:
     net = selecting(CTC_MODELS[name](), SelectionConfig())
     net.prepare(3)
-    to_minimise(losses_of(net)).backward()
+    losses_of(net).total.backward()
     assert all(p.grad is not None for p in net.parameters() if p.requires_grad)
     scores: Any = net.selection.scores
     assert (scores.grad != 0).all()
@@ -97,14 +97,14 @@ def test_running_statistics_follow_the_whole_model_alone() -> None:
 
 def test_losses_of_the_first_stage() -> None:
     net = selecting(parakeet(), SelectionConfig(method="zero_out", full=0.9, sub=0.2))
-    found = losses_of(net)
-    assert float(found["total"].detach()) == pytest.approx(
-        float((0.9 * found["ctc"] + 0.2 * found["ctc/sub"] + found["sparsity"]).detach()), rel=1e-5
-    )
+    losses = losses_of(net)
+    parts = losses.parts
+    expected = 0.9 * parts["ctc"] + 0.2 * parts["ctc/sub"] + parts["sparsity"]
+    assert float(losses.total.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
     focal = selecting(parakeet(), SelectionConfig(method="ortho_softmax", ortho_softmax=OrthoSoftmaxConfig(penalty=0)))
-    found = {name: loss.detach() for name, loss in losses_of(focal).items()}
-    expected = found["ctc"] + (1 - (-found["ctc/sub"]).exp()) * found["ctc/sub"]
-    assert float(found["total"]) == pytest.approx(float(expected), rel=1e-5)
+    losses = losses_of(focal)
+    full, sub = (losses.parts[name].detach() for name in ("ctc", "ctc/sub"))
+    assert float(losses.total.detach()) == pytest.approx(float(full + (1 - (-sub).exp()) * sub), rel=1e-5)
 
 
 def test_gates_and_scores_stay_float32_under_autocast() -> None:
@@ -193,7 +193,7 @@ def test_what_only_a_smaller_size_spoils_is_found_there(caplog: pytest.LogCaptur
     net.model.ctc_head.per_size[0].register_forward_hook(lambda *found: found[2] * torch.inf)
     net.prepare(0)
     losses = losses_of(net)
-    to_minimise(losses).backward()
+    losses.total.backward()
     assert not guard.accepts(losses, Batch(batch(net.model), LABELS, ["a.wav", "b.wav"], [], 1.0), step=0)
     assert "It began in the output of the supernet's model.ctc_head.per_size.0 for a.wav, b.wav" in caplog.text
     assert net.model.size == net.names[-1]
@@ -207,14 +207,15 @@ def test_losses_of_the_second_stage() -> None:
     logits = net(**inputs)
     frames = frame_mask(net.model, inputs, logits[0].shape[1])
     blank = int(net.model.config.pad_token_id)
-    found = {name: loss.item() for name, loss in net.losses(logits, frames, LABELS, blank)[0].items()}
+    losses, _ = net.losses(logits, frames, LABELS, blank)
+    found = {name: loss.item() for name, loss in losses.parts.items()}
     single = [ctc_loss(one, frames, LABELS, blank)[0].item() for one in logits]
     assert [found[name] for name in ("ctc", "ctc/smallest", "ctc/middle")] == pytest.approx(single)
     expected = 0.9 * single[0] + 0.4 * single[1] + 0.2 * single[2] + 0.5 * found["distill"]
-    assert found["total"] == pytest.approx(expected, rel=1e-5)
+    assert losses.total.item() == pytest.approx(expected, rel=1e-5)
     assert found["distill"] > 0
     full, *smaller = (one.detach().requires_grad_() for one in logits)
-    net.losses([full, *smaller], frames, LABELS, blank)[0]["distill"].backward()
+    net.losses([full, *smaller], frames, LABELS, blank)[0].parts["distill"].backward()
     assert full.grad is None
     assert all(one.grad is not None for one in smaller)
 
@@ -222,7 +223,7 @@ def test_losses_of_the_second_stage() -> None:
 def test_all_shared_weights_and_the_heads_of_the_step_learn_in_the_second_stage() -> None:
     net = joint(parakeet(), JointConfig(), (11, 8, 5, 2))
     net.prepare(0)
-    to_minimise(losses_of(net)).backward()
+    losses_of(net).total.backward()
     without = {name for name, p in net.named_parameters() if p.requires_grad and p.grad is None}
     assert all("per_size" in name for name in without)
     heads = {name for name, _ in net.named_parameters() if "ctc_head" in name}
@@ -236,11 +237,11 @@ def test_a_pruned_model_becomes_a_supernet() -> None:
     sizes = make_subnets(asked, parts_of(model, PartsConfig("component"), asked.table(model.config)))
     config = SelectionConfig()
     net = SelectionNet(model.train(), make_selection(config, sizes, 10, seed=0), config)
-    to_minimise(losses_of(net)).backward()
+    losses_of(net).total.backward()
     elastic = make_elastic(net.detach(), sizes.structures(net.selection.ranking()), own=JointConfig().own)
     prepare_for_training(elastic, dropout=0.0)
     both = JointNet(elastic.train(), JointConfig(), seed=0)
-    to_minimise(losses_of(both)).backward()
+    losses_of(both).total.backward()
     for name, limit in sizes.limits.items():
         assert standalone(elastic, name).num_parameters() <= limit
 

@@ -36,7 +36,9 @@ from compress.training.loop.same_run import require_same
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
+"""Of the states in a checkpoint; it changes whenever an earlier one could no longer be put back."""
+
 MANIFEST = "checkpoint.json"
 MODEL, OPTIMIZER, STATES, RANDOM = "model.safetensors", "optimizer.pt", "states.pt", "random-{rank}.pt"
 NAME = re.compile(r"step-(\d{8,})")
@@ -162,12 +164,17 @@ class Checkpoints:
 
         Raises:
             SettingsChangedError: if the run was saved with other settings.
-            CheckpointError: if the number of processes differs, or the content does not fit.
+            CheckpointError: if the number of processes differs, the content does not fit, or another version wrote it.
         """
         path = self.latest()
         if path is None:
             return None
         manifest = self._check(path)
+        if manifest["format"] != FORMAT:
+            raise CheckpointError(
+                f"{path} has format {manifest['format']}, and this version goes on from format {FORMAT} only: finish "
+                "the run with the version that began it, or begin it anew in another folder."
+            )
         saved = _load(path / STATES)
         if absent := set(states) - set(saved):
             raise CheckpointError(f"{path} holds no state {sorted(absent)}; it has {sorted(saved)}.")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from compress.data import Batch
+from compress.training.loop.losses import Losses
 from compress.training.loop.precision import Precision, autocast
 
 logger = logging.getLogger(__name__)
@@ -63,11 +64,11 @@ class FiniteGuard:
             torch._foreach_copy_(self._backup, self._statistics)
 
     @torch.no_grad()
-    def accepts(self, losses: Mapping[str, Tensor], batch: Batch, step: int) -> bool:
+    def accepts(self, losses: Losses, batch: Batch, step: int) -> bool:
         """Call between backward pass and clipping; False asks to leave the optimizer's step out.
 
         Args:
-            losses: scalars of this rank, by name.
+            losses: of this rank.
             batch: of this rank.
             step: for the message.
 
@@ -83,7 +84,7 @@ class FiniteGuard:
         if self._statistics:
             torch._foreach_copy_(self._statistics, self._backup)
         self.skipped += 1
-        shown = ", ".join(f"{name} {float(loss):g}" for name, loss in losses.items())
+        shown = ", ".join(f"{name} {float(loss):g}" for name, loss in losses.parts.items())
         message = (
             f"Step {step} is not finite. It began in {origin}. "
             f"Losses: {shown}; gradient norm {float(norm):g}; utterances: {', '.join(batch.ids)}"
@@ -115,7 +116,7 @@ class FiniteGuard:
                 return _entry(self.trained, name, parameter)
         return None
 
-    def _origin(self, losses: Mapping[str, Tensor], batch: Batch) -> str:
+    def _origin(self, losses: Losses, batch: Batch) -> str:
         """Where on this rank the first value that is not finite came from."""
         for name, value in batch.inputs.items():
             if rows := _bad_rows(value, batch.ids):
@@ -123,8 +124,8 @@ class FiniteGuard:
         for name, model in self.models.items():
             if place := self._bad_output(name, model, batch):
                 return place
-        if bad := [name for name, loss in losses.items() if not torch.isfinite(loss)]:
-            return f"the loss {', '.join(bad)}"
+        if names := losses.not_finite():
+            return f"the loss {', '.join(names)}"
         gradients = ((name, p.grad) for name, p in reversed(list(self.trained.named_parameters())))
         for name, gradient in gradients:
             if gradient is not None and not torch.isfinite(gradient).all():

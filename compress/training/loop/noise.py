@@ -8,7 +8,14 @@ import torch
 
 
 class Noise:
-    """The named generator of the gates' noise; part of a run's checkpoints. It lives on the CPU on every machine."""
+    """A named source of random numbers, whose state is part of a run's checkpoints.
+
+    Whatever a method draws for itself comes from one of these, so that nothing else moves it. It lives on the CPU on
+    every machine and begins with the same seed on every process, so that all of them draw alike.
+
+    Args:
+        seed: where it begins.
+    """
 
     def __init__(self, seed: int) -> None:
         self.generator = torch.Generator().manual_seed(seed)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
+from compress.files.writing import write_json
 from compress.training.loop import processes
 from compress.training.loop.finite import FiniteGuard
 from compress.training.loop.progress import Progress
 from compress.training.loop.unalignable import Unalignable
+
+NUMBERS_FILE = "numbers.json"
 
 
 def what_it_took(step: int, progress: Progress, guard: FiniteGuard, unalignable: Unalignable) -> dict[str, Any]:
@@ -20,3 +25,14 @@ def what_it_took(step: int, progress: Progress, guard: FiniteGuard, unalignable:
         "skipped_steps": guard.skipped,
         "unalignable_utterances": sorted(ids),
     }
+
+
+def leave_numbers(folder: Path, numbers: dict[str, Any]) -> None:
+    """Keeps the numbers of a phase for the end of the run, which another start of it may see."""
+    if processes.rank() == 0:
+        write_json(folder / NUMBERS_FILE, numbers)
+
+
+def numbers_of(output: Path, *phases: str) -> dict[str, Any]:
+    """What `leave_numbers` has kept of the phases of a run, by their names."""
+    return {phase: json.loads((output / phase / NUMBERS_FILE).read_text()) for phase in phases}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
 
 WEIGHTS = "weights"
 """Name of the groups that `weight_groups` makes; both carry it, so one learning rate serves both."""
@@ -73,6 +73,11 @@ def build_optimizer(groups: Sequence[ParameterGroup]) -> AdamW:
     if not entries:
         raise ValueError("No parameter requires a gradient; there is nothing to train.")
     return AdamW(entries, betas=BETAS, fused=True)
+
+
+def parameters_of(optimizer: Optimizer, name: str) -> list[nn.Parameter]:
+    """The parameters of all groups of a name."""
+    return [p for group in optimizer.param_groups if group["name"] == name for p in group["params"]]
 
 
 def _entry(group: ParameterGroup) -> dict[str, Any]:

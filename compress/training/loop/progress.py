@@ -21,6 +21,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from compress.files.writing import explained, write_text
 from compress.training.loop import processes
+from compress.training.loop.losses import Losses
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +74,6 @@ class Progress:
         self.description = description
         self.path = Path(directory) / METRICS_FILE if directory is not None else None
         self.accelerator = accelerator
-        self.waited = waited
         self.log_every = log_every
         self.steps_before = steps_before
         self.seconds = 0.0
@@ -82,6 +82,7 @@ class Progress:
         self._own_seconds = 0.0
         self._sums: dict[str, Tensor | float] = {}
         self._count = 0
+        self._clock = _Clock(waited)
         self._bar: RichProgress | None = None
         self._task = TaskID(0)
 
@@ -102,10 +103,11 @@ class Progress:
             self._forget_after(start_step or -1)  # a run without a checkpoint starts anew
             if CONSOLE.is_terminal:
                 self._open_bar(start_step)
-        self._restart_clock()
+        self._clock.start()
         try:
             yield self
         finally:
+            self._clock.stop()
             if self._bar is not None:
                 self._bar.stop()
                 self._bar = None
@@ -114,36 +116,37 @@ class Progress:
     def pause(self) -> Iterator[None]:
         """Keeps what happens inside (an evaluation, a checkpoint) out of the step times."""
         self._take_time()
+        self._clock.stop()
         try:
             yield
         finally:
-            self._restart_clock()
+            self._clock.start()
 
     def advance(
         self,
         step: int,
-        losses: Mapping[str, Tensor | float],
+        losses: Losses | None,
         metrics: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         """Takes note of one step, and reports every `log_every` steps and at the end.
 
         Args:
             step: steps taken, this one included.
-            losses: by name; scalars, averaged until the next report (no device is waited for in between); none of a
-                step that was skipped.
+            losses: with their metrics they are averaged until the next report (no device is waited for in between);
+                None of a step that was skipped.
             metrics: further numbers by name, asked for when they are about to be reported, e.g. the learning rate.
         """
-        for name, value in losses.items():
+        for name, value in losses.reported().items() if losses else ():
             self._sums[name] = self._sums.get(name, 0.0) + (value.detach() if isinstance(value, Tensor) else value)
-        self._count += bool(losses)
+        self._count += losses is not None
         if self._bar is not None:
             self._bar.update(self._task, completed=step)
         if step % self.log_every == 0 or step == self.total_steps:
             self._take_time()
-            averages = {f"loss/{name}": float(total) / self._count for name, total in self._sums.items()}
+            averages = {name: float(total) / self._count for name, total in self._sums.items()}
             self.report(step, {**averages, **metrics(), "data/wait_share": self.wait_share})
             self._sums, self._count = {}, 0
-            self._restart_clock()
+            self._clock.start()
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         """Writes numbers at once, e.g. those of an evaluation, to all places."""
@@ -174,17 +177,12 @@ class Progress:
         self.seconds, self.wait_seconds = float(state["seconds"]), float(state["wait_seconds"])
         self._sums, self._count = dict(state["sums"]), int(state["count"])
 
-    def _restart_clock(self) -> None:
-        self._since, self._waited_since = time.perf_counter(), self.waited()
-
     def _take_time(self) -> None:
         """Adds the time since the clock was last read."""
-        if hasattr(self, "_since"):
-            spent = time.perf_counter() - self._since
-            self.seconds += spent
-            self._own_seconds += spent
-            self.wait_seconds += self.waited() - self._waited_since
-            self._restart_clock()
+        spent, waited = self._clock.read()
+        self.seconds += spent
+        self._own_seconds += spent
+        self.wait_seconds += waited
 
     def _time_left(self, step: int) -> str:
         done = step - self._first_step
@@ -211,6 +209,34 @@ class Progress:
             return
         lines = [line for line in self.path.read_text().splitlines() if _step_of(line) <= step]
         write_text(self.path, "".join(f"{line}\n" for line in lines))
+
+
+class _Clock:
+    """Measures the time that passes, and how much of it was spent waiting; it stands still until it is started.
+
+    Args:
+        waited: seconds spent waiting so far.
+    """
+
+    def __init__(self, waited: Callable[[], float]) -> None:
+        self._waited = waited
+        self._since: tuple[float, float] | None = None
+
+    def start(self) -> None:
+        """Begins to measure, from now on."""
+        self._since = time.perf_counter(), self._waited()
+
+    def stop(self) -> None:
+        """Stands still until it is started again."""
+        self._since = None
+
+    def read(self) -> tuple[float, float]:
+        """Seconds since the last reading or start, and those of them spent waiting; both 0 while it stands still."""
+        if self._since is None:
+            return 0.0, 0.0
+        (before, waited_before), self._since = self._since, (time.perf_counter(), self._waited())
+        now, waited = self._since
+        return now - before, waited - waited_before
 
 
 def _step_of(line: str) -> float:

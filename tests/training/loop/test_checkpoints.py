@@ -206,3 +206,12 @@ def test_a_killed_process_leaves_no_torn_checkpoint(tmp_path: Path) -> None:
     restored = Checkpoints(tmp_path).restore({}, nn.Linear(500, 500))
     assert restored is not None
     assert restored.step >= last
+
+
+def test_a_checkpoint_of_another_version_is_refused(saved: Checkpoints) -> None:
+    """Its states might go back into the wrong places; that a run has ended can still be told without them."""
+    manifest = saved.directory / "step-00000003" / "checkpoint.json"
+    manifest.write_text(manifest.read_text().replace('"format": 2', '"format": 1'))
+    saved.check_settings()
+    with pytest.raises(CheckpointError, match=r"format 1, .* format 2 only: finish the run with the version that"):
+        restore(saved)

@@ -10,7 +10,12 @@ from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration
 
 from compress.training.loop import progress as progress_module
+from compress.training.loop.losses import Losses
 from compress.training.loop.progress import METRICS_FILE, Progress
+
+
+def ctc(loss: float) -> Losses:
+    return Losses.summed({"ctc": torch.tensor(loss)})
 
 
 def read(folder: Path) -> list[dict[str, float]]:
@@ -22,10 +27,10 @@ def test_losses_are_averaged_and_logged_with_the_time_left(tmp_path: Path, caplo
     progress = Progress(4, description="train", directory=tmp_path, log_every=2)
     with progress.running():
         for step, loss in enumerate([1.0, 3.0, 5.0, 7.0], start=1):
-            progress.advance(step, {"ctc": torch.tensor(loss)}, lambda: {"learning_rate": 0.1})
+            progress.advance(step, ctc(loss), lambda: {"learning_rate": 0.1})
     assert [line["loss/ctc"] for line in read(tmp_path)] == [2.0, 6.0]
     assert [line["step"] for line in read(tmp_path)] == [2, 4]
-    assert "train 2/4  ctc 2  learning_rate 0.1  wait_share 0  left 0:00:0" in caplog.text
+    assert "train 2/4  ctc 2  total 2  learning_rate 0.1  wait_share 0  left 0:00:0" in caplog.text
 
 
 def test_waiting_is_measured_and_pauses_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,11 +39,11 @@ def test_waiting_is_measured_and_pauses_are_left_out(tmp_path: Path, monkeypatch
     progress = Progress(2, description="train", waited=lambda: waited[0], log_every=1)
     with progress.running():
         now[0], waited[0] = 4.0, 1.0
-        progress.advance(1, {})
+        progress.advance(1, None)
         with progress.pause():
             now[0], waited[0] = 100.0, 50.0
         now[0], waited[0] = 104.0, 51.0
-        progress.advance(2, {})
+        progress.advance(2, None)
     assert progress.seconds == 8.0
     assert progress.wait_share == pytest.approx(0.25)
     resumed = Progress(2, description="train")
@@ -50,12 +55,12 @@ def test_a_resumed_run_drops_what_was_not_checkpointed(tmp_path: Path) -> None:
     first = Progress(9, description="train", directory=tmp_path, log_every=1)
     with first.running():
         for step in (1, 2, 3):
-            first.advance(step, {"ctc": 1.0})
+            first.advance(step, ctc(1.0))
     with (tmp_path / METRICS_FILE).open("a") as file:
         file.write('{"step": 4, "lo')
     second = Progress(9, description="train", directory=tmp_path, log_every=1)
     with second.running(start_step=2):
-        second.advance(3, {"ctc": 2.0})
+        second.advance(3, ctc(2.0))
     assert [(line["step"], line["loss/ctc"]) for line in read(tmp_path)] == [(1, 1.0), (2, 1.0), (3, 2.0)]
 
 
@@ -63,15 +68,15 @@ def test_losses_since_the_last_report_survive_an_interruption(tmp_path: Path) ->
     """A checkpoint between two reports: the next average is over all steps since the last report."""
     first = Progress(4, description="train", directory=tmp_path, log_every=4)
     with first.running():
-        first.advance(1, {"ctc": torch.tensor(1.0)})
-        first.advance(2, {"ctc": torch.tensor(2.0)})
+        first.advance(1, ctc(1.0))
+        first.advance(2, ctc(2.0))
         state = first.state_dict()
     torch.save(state, tmp_path / "state.pt")
     resumed = Progress(4, description="train", directory=tmp_path, log_every=4)
     resumed.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     with resumed.running(2):
-        resumed.advance(3, {"ctc": torch.tensor(6.0)})
-        resumed.advance(4, {})  # a step that was skipped
+        resumed.advance(3, ctc(6.0))
+        resumed.advance(4, None)  # a step that was skipped
     assert [line["loss/ctc"] for line in read(tmp_path)] == [3.0]
 
 
@@ -82,10 +87,16 @@ def test_trackers_get_every_number(tmp_path: Path) -> None:
     accelerator.init_trackers("run")
     progress = Progress(1, description="train", accelerator=accelerator)
     with progress.running():
-        progress.advance(1, {"ctc": 1.5, "budget": torch.tensor(0.5)}, lambda: {"learning_rate": 0.1})
+        progress.advance(
+            1,
+            Losses.summed({"ctc": torch.tensor(1.5), "budget": torch.tensor(0.5)}).with_metrics(gradient_norm=2.0),
+            lambda: {"learning_rate": 0.1},
+        )
     accelerator.end_training()
     events = next((tmp_path / "run").glob("events*")).read_bytes()
-    assert all(name in events for name in (b"loss/ctc", b"loss/budget", b"learning_rate", b"data/wait_share"))
+    losses, metrics = (b"loss/ctc", b"loss/budget", b"loss/total"), (b"gradient_norm", b"learning_rate")
+    assert all(name in events for name in (*losses, *metrics, b"data/wait_share"))
+    assert not any(b"loss/" + name in events for name in metrics)
 
 
 def test_a_terminal_gets_a_bar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +108,7 @@ def test_a_terminal_gets_a_bar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(progress_module, "CONSOLE", Console(file=screen, force_terminal=True, width=120))
     progress = Progress(2, description="train", log_every=1)
     with progress.running():
-        progress.advance(1, {"ctc": 1.5})
-        progress.advance(2, {"ctc": 1.5})
+        progress.advance(1, ctc(1.5))
+        progress.advance(2, ctc(1.5))
     assert "2/2" in screen.getvalue()
     assert "ctc 1.5" in screen.getvalue()

@@ -1,0 +1,57 @@
+"""How a run ends: final numbers that say that it has, and models from which a later start goes on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from compress.checkpoint import CheckpointError
+from compress.files.writing import write_json
+
+logger = logging.getLogger(__name__)
+
+DONE_FILE = "done.json"
+"""The final numbers of a run; it has ended once they are there."""
+
+
+def has_ended(output: Path) -> bool:
+    """Whether a run has ended before, which is then said."""
+    done = output / DONE_FILE
+    if done.exists():
+        logger.info("%s has already ended; its numbers are in %s.", output, done)
+    return done.exists()
+
+
+def end(output: Path, numbers: Mapping[str, Any]) -> None:
+    """Writes the final numbers of a run, as the last thing that it does; for one process only.
+
+    Args:
+        output: folder of the run.
+        numbers: JSON-able.
+    """
+    write_json(output / DONE_FILE, dict(numbers))
+    logger.info("Done: %s", "  ".join(f"{name} {value}" for name, value in numbers.items()))
+
+
+def has_model(folder: Path) -> bool:
+    """Whether an earlier start of a run has left a model there; folders of models appear whole or not at all."""
+    return (folder / "config.json").exists()
+
+
+@contextmanager
+def read_back(folder: Path) -> Iterator[None]:
+    """Names the remedy where a phase begins with a model that the one before it has left.
+
+    Args:
+        folder: of that model, which is read inside the context.
+
+    Raises:
+        CheckpointError: if what is read there is damaged.
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise CheckpointError(f"{error} Delete {folder} and run the same command again to make it anew.") from error
