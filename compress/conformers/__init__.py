@@ -1,13 +1,13 @@
 """The families of Conformers that `compress` knows, and how to read a model through its family's description.
 
-Adding a family: one descriptive file beside this one, its entry in `FAMILIES`, and its rows in the tests. That is all
-it takes to compress a model; training a new one from nothing also wants its default sizes and tokens in
-`compress/training/models.py` and `tokens.py`.
+Adding a family: one descriptive file beside this one, its entry in the registry, and its rows in the tests. That is
+all it takes to compress a model; to train one from nothing, the same file also describes what a new one looks like.
 """
 
 from compress.conformers.description import UNIT_KINDS, Attention, Convolution, Family, FeedForward, Module, Stock
 from compress.conformers.frames import frame_lengths, frame_mask, frame_outputs
 from compress.conformers.head import ctc_head, head_logits
+from compress.conformers.new_model import NewModel
 from compress.conformers.originals import kept_units, original_config, skeleton, structure_of
 from compress.conformers.parts import (
     block_units,
@@ -19,17 +19,19 @@ from compress.conformers.parts import (
     submodule,
     units_of,
 )
-from compress.conformers.registry import COMPRESSED_PREFIX, FAMILIES, UnsupportedModelError, supported
+from compress.conformers.registry import COMPRESSED_PREFIX, FAMILIES, NEW_MODELS, UnsupportedModelError, supported
 
 __all__ = [
     "COMPRESSED_PREFIX",
     "FAMILIES",
+    "NEW_MODELS",
     "UNIT_KINDS",
     "Attention",
     "Convolution",
     "Family",
     "FeedForward",
     "Module",
+    "NewModel",
     "Stock",
     "UnsupportedModelError",
     "block_units",

@@ -5,6 +5,7 @@ them the CTC posteriors are fed back. So a dropped block leaves a placeholder, a
 """
 
 from compress.conformers.description import Attention, Convolution, Family, FeedForward, Stock
+from compress.conformers.new_model import NewModel
 
 GRANITE_SPEECH5 = Family(
     name="granite_speech5",
@@ -50,3 +51,19 @@ GRANITE_SPEECH5 = Family(
         halves=True,
     ),
 )
+
+NEW_GRANITE_SPEECH5 = NewModel(
+    GRANITE_SPEECH5,
+    settings={
+        "hidden_size": 144,
+        "num_hidden_layers": 7,
+        "num_attention_heads": 4,
+        "intermediate_size": 576,
+        "subsample_layers": [0],
+    },
+    processor="GraniteSpeech5Processor",
+    extractor="GraniteSpeech5FeatureExtractor",
+    mel_bins="num_mel_bins",
+    extractor_bins=("num_mel_bins",),
+)
+"""A Granite Speech 5 that learns on a CPU: 25 frames per second, about 4 million parameters."""

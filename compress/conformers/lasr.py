@@ -1,6 +1,7 @@
 """LASR: Google's medical Conformer with a CTC head (`LasrForCTC`). The factors of its residual stream always stay."""
 
 from compress.conformers.description import Attention, Convolution, Family, FeedForward, Stock
+from compress.conformers.new_model import NewModel
 
 LASR = Family(
     name="lasr",
@@ -46,3 +47,20 @@ LASR = Family(
         head_dim="encoder_config.head_dim",
     ),
 )
+
+NEW_LASR = NewModel(
+    LASR,
+    settings={
+        "hidden_size": 144,
+        "num_hidden_layers": 8,
+        "num_attention_heads": 4,
+        "intermediate_size": 576,
+        "conv_kernel_size": 16,
+        "subsampling_conv_channels": 64,
+        "layerdrop": 0.0,
+    },
+    processor="LasrProcessor",
+    extractor="LasrFeatureExtractor",
+    mel_bins="num_mel_bins",
+)
+"""A LASR that learns on a CPU: 128 mel features, 25 frames per second, about 4 million parameters."""

@@ -1,6 +1,7 @@
 """Parakeet: NVIDIA's FastConformer with a CTC head (`ParakeetForCTC`)."""
 
 from compress.conformers.description import Attention, Convolution, Family, FeedForward, Stock
+from compress.conformers.new_model import NewModel
 
 PARAKEET = Family(
     name="parakeet",
@@ -48,3 +49,22 @@ PARAKEET = Family(
         head_dim="encoder_config.head_dim",
     ),
 )
+
+NEW_PARAKEET = NewModel(
+    PARAKEET,
+    settings={
+        "hidden_size": 144,
+        "num_hidden_layers": 8,
+        "num_attention_heads": 4,
+        "intermediate_size": 576,
+        "conv_kernel_size": 9,
+        "subsampling_factor": 4,
+        "subsampling_conv_channels": 64,
+        "layerdrop": 0.0,
+    },
+    processor="ParakeetProcessor",
+    extractor="ParakeetFeatureExtractor",
+    mel_bins="num_mel_bins",
+    blank_first=False,
+)
+"""A FastConformer that learns on a CPU: 25 frames per second, about 4 million parameters."""

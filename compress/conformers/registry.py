@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from compress.conformers.canary import CANARY
 from compress.conformers.cohere_asr import COHERE_ASR
 from compress.conformers.description import Family
 from compress.conformers.granite_speech import GRANITE_SPEECH
-from compress.conformers.granite_speech5 import GRANITE_SPEECH5
-from compress.conformers.lasr import LASR
+from compress.conformers.granite_speech5 import GRANITE_SPEECH5, NEW_GRANITE_SPEECH5
+from compress.conformers.lasr import LASR, NEW_LASR
 from compress.conformers.nemotron_asr import NEMOTRON3_5_ASR, NEMOTRON_ASR_STREAMING
-from compress.conformers.parakeet import PARAKEET
+from compress.conformers.new_model import NewModel
+from compress.conformers.parakeet import NEW_PARAKEET, PARAKEET
 from compress.conformers.parakeet_transducers import PARAKEET_RNNT, PARAKEET_TDT
 from compress.conformers.seamless_m4t import SEAMLESS_M4T, SEAMLESS_M4T_V2
-from compress.conformers.torchaudio_conformer import TORCHAUDIO_CONFORMER
-from compress.conformers.wav2vec2_bert import WAV2VEC2_BERT
-from compress.conformers.wav2vec2_conformer import WAV2VEC2_CONFORMER
+from compress.conformers.torchaudio_conformer import NEW_TORCHAUDIO_CONFORMER, TORCHAUDIO_CONFORMER
+from compress.conformers.wav2vec2_bert import NEW_WAV2VEC2_BERT, WAV2VEC2_BERT
+from compress.conformers.wav2vec2_conformer import NEW_WAV2VEC2_CONFORMER, WAV2VEC2_CONFORMER
 
 FAMILIES: tuple[Family, ...] = (
     PARAKEET,
@@ -33,6 +36,19 @@ FAMILIES: tuple[Family, ...] = (
     NEMOTRON_ASR_STREAMING,
     NEMOTRON3_5_ASR,
 )
+
+NEW_MODELS: Mapping[str, NewModel] = {
+    new.family.name: new
+    for new in (
+        NEW_PARAKEET,
+        NEW_WAV2VEC2_CONFORMER,
+        NEW_WAV2VEC2_BERT,
+        NEW_LASR,
+        NEW_GRANITE_SPEECH5,
+        NEW_TORCHAUDIO_CONFORMER,
+    )
+}
+"""The families of which new models can be trained, by name."""
 
 COMPRESSED_PREFIX = "compressed_"
 """`model_type` of a compressed model: this prefix and the original's `model_type`."""

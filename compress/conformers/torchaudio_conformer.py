@@ -1,6 +1,7 @@
 """torchaudio's Conformer with a CTC head (`TorchaudioConformerForCTC`, see `torchaudio_model.py`)."""
 
 from compress.conformers.description import Attention, Convolution, Family, FeedForward
+from compress.conformers.new_model import NewModel
 from compress.conformers.torchaudio_model import TorchaudioConformerForCTC
 
 TORCHAUDIO_CONFORMER = Family(
@@ -40,3 +41,12 @@ TORCHAUDIO_CONFORMER = Family(
     masks=(("key_padding_mask", "padding"),),
     block_count="num_layers",
 )
+
+NEW_TORCHAUDIO_CONFORMER = NewModel(
+    TORCHAUDIO_CONFORMER,
+    settings={},
+    processor="ParakeetProcessor",
+    extractor="ParakeetFeatureExtractor",
+    mel_bins="num_features",
+)
+"""Small as its config has it: 25 frames per second, about 4 million parameters."""

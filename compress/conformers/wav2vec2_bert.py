@@ -1,6 +1,7 @@
 """Wav2Vec2-BERT with a CTC head (`Wav2Vec2BertForCTC`): causal convolutions with a LayerNorm over their channels."""
 
 from compress.conformers.description import Attention, Convolution, Family, FeedForward, Stock
+from compress.conformers.new_model import NewModel
 
 WAV2VEC2_BERT = Family(
     name="wav2vec2_bert",
@@ -52,3 +53,28 @@ WAV2VEC2_BERT = Family(
     block_count="num_hidden_layers",
     stock=Stock(ffn_units="intermediate_size"),
 )
+
+NEW_WAV2VEC2_BERT = NewModel(
+    WAV2VEC2_BERT,
+    settings={
+        "hidden_size": 144,
+        "num_hidden_layers": 8,
+        "num_attention_heads": 4,
+        "intermediate_size": 576,
+        "conv_depthwise_kernel_size": 15,
+        "feature_projection_input_dim": 160,
+        "position_embeddings_type": "relative_key",
+        "layerdrop": 0.0,
+        "mask_time_prob": 0.0,
+        "ctc_loss_reduction": "mean",
+        "ctc_zero_infinity": True,
+    },
+    processor="Wav2Vec2BertProcessor",
+    extractor="SeamlessM4TFeatureExtractor",
+    extractor_settings={"stride": 2},
+    mel_bins="feature_projection_input_dim",
+    extractor_bins=("feature_size", "num_mel_bins"),
+    frames_stacked=2,
+    characters="Wav2Vec2CTCTokenizer",
+)
+"""A Wav2Vec2-BERT that learns on a CPU: pairs of 80 mel features, 50 frames per second, about 4 million parameters."""

@@ -1,6 +1,7 @@
 """Wav2Vec2-Conformer with a CTC head (`Wav2Vec2ConformerForCTC`), relative, rotary or no position embeddings."""
 
 from compress.conformers.description import Attention, Convolution, Family, FeedForward, Stock
+from compress.conformers.new_model import NewModel
 
 WAV2VEC2_CONFORMER = Family(
     name="wav2vec2_conformer",
@@ -56,3 +57,28 @@ WAV2VEC2_CONFORMER = Family(
         dead=(("num_conv_pos_embeddings", 1), ("num_conv_pos_embedding_groups", "hidden_size")),
     ),
 )
+
+NEW_WAV2VEC2_CONFORMER = NewModel(
+    WAV2VEC2_CONFORMER,
+    settings={
+        "hidden_size": 144,
+        "num_hidden_layers": 8,
+        "num_attention_heads": 4,
+        "intermediate_size": 576,
+        "conv_depthwise_kernel_size": 15,
+        "conv_dim": (64, 96, 96, 96, 144),
+        "conv_stride": (5, 4, 4, 4, 2),
+        "conv_kernel": (10, 8, 8, 8, 4),
+        "num_conv_pos_embeddings": 16,
+        "position_embeddings_type": "relative",
+        "layerdrop": 0.0,
+        "mask_time_prob": 0.0,
+        "ctc_loss_reduction": "mean",
+        "ctc_zero_infinity": True,
+    },
+    processor="Wav2Vec2Processor",
+    extractor="Wav2Vec2FeatureExtractor",
+    extractor_settings={"return_attention_mask": True, "do_normalize": True},
+    characters="Wav2Vec2CTCTokenizer",
+)
+"""A Wav2Vec2-Conformer that learns on a CPU: raw samples, 25 frames per second, about 4 million parameters."""

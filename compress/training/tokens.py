@@ -5,28 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import transformers
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import (
-    GraniteSpeech5FeatureExtractor,
-    GraniteSpeech5Processor,
-    LasrFeatureExtractor,
-    LasrProcessor,
-    ParakeetFeatureExtractor,
-    ParakeetProcessor,
-    ParakeetTokenizer,
-    ProcessorMixin,
-    SeamlessM4TFeatureExtractor,
-    Wav2Vec2BertProcessor,
-    Wav2Vec2CTCTokenizer,
-    Wav2Vec2FeatureExtractor,
-    Wav2Vec2Processor,
-)
+from transformers import ParakeetTokenizer, ProcessorMixin
+
+from compress.conformers import NEW_MODELS, NewModel
 
 logger = logging.getLogger(__name__)
 
@@ -37,13 +25,10 @@ SPACE = "▁"
 """How tokens write a space (the SentencePiece convention)."""
 
 WORD_DELIMITER = "|"
-"""How Wav2Vec2's character tokenizer writes a space."""
+"""How tokenizers for single characters write a space."""
 
 SAMPLING_RATE = 16000
 """Of the audio that a new model takes, in Hz."""
-
-FRAMES_STACKED = 2
-"""Neighbouring frames that Wav2Vec2-BERT's feature extractor puts side by side."""
 
 Pieces = list[tuple[str, float]]
 """Tokens and their log-probabilities (0 where the kind has none)."""
@@ -69,7 +54,7 @@ def build_processor(
     """Learns tokens from transcripts and puts them into the family's processor.
 
     Args:
-        family: one of `BUILDERS`.
+        family: one of `compress.conformers.NEW_MODELS`.
         texts: the training transcripts; every character in them can be spelled.
         config: what to learn.
         sampling_rate: of the audio the model will take, in Hz.
@@ -81,65 +66,32 @@ def build_processor(
     Raises:
         ValueError: if the family is unknown, there is no text, or `vocabulary_size` is too small for the characters.
     """
-    if family not in BUILDERS:
-        raise ValueError(f"No processor can be built for family {family!r}; choose one of {', '.join(BUILDERS)}.")
+    if family not in NEW_MODELS:
+        raise ValueError(f"No processor can be built for family {family!r}; choose one of {', '.join(NEW_MODELS)}.")
     sentences = [" ".join(text.split()) for text in texts if text and text.strip()]
     if not sentences:
         raise ValueError("There is no transcript to learn tokens from; check the data set's text_column.")
-    return BUILDERS[family](sentences, config, sampling_rate, mel_bins)
+    new = NEW_MODELS[family]
+    return _processor(new, _tokenizer(new, sentences, config), sampling_rate, mel_bins)
 
 
-def _parakeet(
-    sentences: Sequence[str], config: TokensConfig, sampling_rate: int, mel_bins: int, *, blank_first: bool = False
-) -> ProcessorMixin:
-    tokenizer = _piece_tokenizer(sentences, config, blank_first=blank_first)
-    return ParakeetProcessor(ParakeetFeatureExtractor(feature_size=mel_bins, sampling_rate=sampling_rate), tokenizer)
+def _processor(new: NewModel, tokenizer: Any, sampling_rate: int, mel_bins: int) -> ProcessorMixin:
+    bins = dict.fromkeys(new.extractor_bins, mel_bins // new.frames_stacked) if new.mel_bins else {}
+    settings = {**bins, **(new.extractor_settings or {}), "sampling_rate": sampling_rate}
+    extractor = getattr(transformers, new.extractor)(**settings)
+    processor: ProcessorMixin = getattr(transformers, new.processor)(extractor, tokenizer)
+    return processor
 
 
-def _lasr(sentences: Sequence[str], config: TokensConfig, sampling_rate: int, mel_bins: int) -> ProcessorMixin:
-    tokenizer = _piece_tokenizer(sentences, config, blank_first=True)
-    return LasrProcessor(LasrFeatureExtractor(feature_size=mel_bins, sampling_rate=sampling_rate), tokenizer)
+def _tokenizer(new: NewModel, sentences: Sequence[str], config: TokensConfig) -> ParakeetTokenizer | Any:
+    """A tokenizer of the family's own where it has one and it knows the kind; the general CTC tokenizer otherwise."""
+    if new.characters and config.kind == "characters":
+        return _own_characters(getattr(transformers, new.characters), sentences)
+    return _piece_tokenizer(sentences, config, blank_first=new.blank_first)
 
 
-def _granite_speech5(
-    sentences: Sequence[str], config: TokensConfig, sampling_rate: int, mel_bins: int
-) -> ProcessorMixin:
-    tokenizer = _piece_tokenizer(sentences, config, blank_first=True)
-    extractor = GraniteSpeech5FeatureExtractor(num_mel_bins=mel_bins, sampling_rate=sampling_rate)
-    return GraniteSpeech5Processor(extractor, tokenizer)
-
-
-def _wav2vec2(sentences: Sequence[str], config: TokensConfig, sampling_rate: int, mel_bins: int) -> ProcessorMixin:
-    extractor = Wav2Vec2FeatureExtractor(sampling_rate=sampling_rate, return_attention_mask=True, do_normalize=True)
-    return Wav2Vec2Processor(extractor, _wav2vec2_tokenizer(sentences, config))
-
-
-def _wav2vec2_bert(sentences: Sequence[str], config: TokensConfig, sampling_rate: int, mel_bins: int) -> ProcessorMixin:
-    bins = mel_bins // FRAMES_STACKED
-    extractor = SeamlessM4TFeatureExtractor(
-        feature_size=bins, num_mel_bins=bins, stride=FRAMES_STACKED, sampling_rate=sampling_rate
-    )
-    return Wav2Vec2BertProcessor(extractor, _wav2vec2_tokenizer(sentences, config))
-
-
-def _wav2vec2_tokenizer(sentences: Sequence[str], config: TokensConfig) -> Wav2Vec2CTCTokenizer | ParakeetTokenizer:
-    """Wav2Vec2's own tokenizer knows characters only; the general CTC tokenizer serves for pieces."""
-    if config.kind == "characters":
-        return _wav2vec2_characters(sentences)
-    return _piece_tokenizer(sentences, config, blank_first=True)
-
-
-BUILDERS: dict[str, Callable[[Sequence[str], TokensConfig, int, int], ProcessorMixin]] = {
-    "parakeet": _parakeet,
-    "torchaudio_conformer": partial(_parakeet, blank_first=True),
-    "wav2vec2_conformer": _wav2vec2,
-    "wav2vec2_bert": _wav2vec2_bert,
-    "lasr": _lasr,
-    "granite_speech5": _granite_speech5,
-}
-
-
-def _wav2vec2_characters(sentences: Sequence[str]) -> Wav2Vec2CTCTokenizer:
+def _own_characters(tokenizer_class: Any, sentences: Sequence[str]) -> Any:
+    """A tokenizer such as `Wav2Vec2CTCTokenizer`, which reads its tokens from a file."""
     alphabet = _alphabet(sentences)
     if WORD_DELIMITER in alphabet:
         raise ValueError(
@@ -150,7 +102,7 @@ def _wav2vec2_characters(sentences: Sequence[str]) -> Wav2Vec2CTCTokenizer:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "vocab.json"
         path.write_text(json.dumps({token: index for index, token in enumerate(tokens)}))
-        return Wav2Vec2CTCTokenizer(
+        return tokenizer_class(
             str(path),
             pad_token=BLANK,
             unk_token=UNKNOWN,

@@ -55,6 +55,12 @@ def test_it_is_made_of_the_sources(family) -> None:
     assert sum(f'"{name}"' in text for name in others) <= 2
 
 
+@EVERY
+def test_what_a_new_model_looks_like_stays_at_home(family) -> None:
+    text = modelling_file(family)
+    assert not [word for word in ("NewModel", "NEW_", "FeatureExtractor", "Processor") if word in text]
+
+
 def test_it_loads_nothing_but_json_and_safetensors() -> None:
     """The text that a stranger is asked to trust holds no way to run or fetch anything."""
     for family in FAMILIES:

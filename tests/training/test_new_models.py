@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from compress.conformers import family_of
-from compress.training.new_models import BUILDERS, ModelConfig, build_model, mel_bins
+from compress.conformers import NEW_MODELS, family_of
+from compress.training.new_models import ModelConfig, build_model, mel_bins
 from tests.helpers.tiny import SETTINGS
 
 
-@pytest.mark.parametrize("family", BUILDERS)
+@pytest.mark.parametrize("family", NEW_MODELS)
 def test_a_new_model_is_small_and_ready_to_train(family: str) -> None:
     model = build_model(ModelConfig(family=family), vocabulary_size=30, blank=3)
     assert model.training
@@ -21,7 +21,7 @@ def test_a_new_model_is_small_and_ready_to_train(family: str) -> None:
     assert bool(frozen) == (family == "wav2vec2_conformer")
 
 
-@pytest.mark.parametrize("family", BUILDERS)
+@pytest.mark.parametrize("family", NEW_MODELS)
 def test_every_trainable_parameter_gets_a_gradient(family: str) -> None:
     """DDP stops at a parameter without one."""
     config = ModelConfig(family, SETTINGS[family])

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from compress.conformers import NEW_MODELS
 from compress.data import vocabulary_of
-from compress.training.new_models import MEL_BINS, ModelConfig, build_model
-from compress.training.tokens import BUILDERS, TokensConfig, build_processor
+from compress.training.new_models import ModelConfig, build_model
+from compress.training.tokens import TokensConfig, build_processor
 from tests.helpers.tiny import SETTINGS
 
 TEXTS = [
@@ -23,7 +24,7 @@ TEXTS = [
     "hello all you happy people",
 ]
 KINDS = ("characters", "bpe", "unigram")
-COMBINATIONS = list(product(BUILDERS, KINDS))
+COMBINATIONS = list(product(NEW_MODELS, KINDS))
 
 
 def build(family: str, kind: str) -> Any:
@@ -93,7 +94,7 @@ def test_processors_and_models_work_in_a_fresh_process(tmp_path: Path) -> None:
         folder = tmp_path / f"{family}-{kind}"
         processor = build(family, kind)
         tokenizer = processor.tokenizer
-        features = {MEL_BINS[family][0]: 80} if family in MEL_BINS else {}
+        features = {NEW_MODELS[family].mel_bins: 80} if NEW_MODELS[family].mel_bins else {}
         config = ModelConfig(family, SETTINGS[family] | features)
         model = build_model(config, vocabulary_size=len(tokenizer), blank=tokenizer.pad_token_id)
         model.save_pretrained(folder)
