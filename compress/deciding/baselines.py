@@ -27,14 +27,14 @@ def magnitude(model: PreTrainedModel) -> Scores:
     norms: dict[str, dict[int, list[float]]] = {name: {} for name in MODULES}
     for index, block in enumerate(blocks_of(model)):
         for name, module in family.modules.items():
-            found = submodule(block, module)
-            if found is not None:
-                norms[name][index] = _unit_norms(found, module).tolist()
+            branch = submodule(block, module)
+            if branch is not None:
+                norms[name][index] = _unit_norms(branch, module).tolist()
     units = {}
     for m, name in enumerate(MODULES):
-        values = [value for one in norms[name].values() for value in one]
+        values = [norm for in_block in norms[name].values() for norm in in_block]
         mean = fmean(values) if values else 1.0
-        units.update({(index, m): [value / mean for value in one] for index, one in norms[name].items()})
+        units.update({(index, m): [norm / mean for norm in in_block] for index, in_block in norms[name].items()})
     return Scores(family.name, dict.fromkeys(units, 1.0), units)
 
 
@@ -50,11 +50,11 @@ def proportional(model: PreTrainedModel) -> Scores:
 
 
 @torch.no_grad()
-def _unit_norms(found: nn.Module, module: Module) -> Tensor:
+def _unit_norms(branch: nn.Module, module: Module) -> Tensor:
     """`(units,)`: the norm of the matrices' and kernels' slices of each unit; biases and norms do not count."""
     total = torch.zeros(())
-    for path, dim, places in unit_slices(found, module):
-        weight: Tensor = part(found, path).weight
+    for path, dim, places in unit_slices(branch, module):
+        weight: Tensor = part(branch, path).weight
         if weight.ndim > 1:
             squares = weight.double().square().movedim(dim, 0).flatten(1).sum(1).cpu()
             total = total + squares[places].sum(1)

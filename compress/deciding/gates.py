@@ -177,13 +177,13 @@ class Gates(nn.Module):
         self.folds_exactly = True
         for block, module in {(group.block, group.module) for group in self.groups}:
             description = self.family.modules[MODULES[module]]
-            found = submodule(blocks_of(model)[block], description)
+            branch = submodule(blocks_of(model)[block], description)
             if isinstance(description, Attention):
-                self._head_sizes[block] = int(part(found, description.head_dim))
-            if isinstance(part(found, description.last), nn.Conv1d):
+                self._head_sizes[block] = int(part(branch, description.head_dim))
+            if isinstance(part(branch, description.last), nn.Conv1d):
                 self._kernels.add((block, module))
             if isinstance(description, Convolution):
-                channel_norm = isinstance(part(found, description.inner_norm), CHANNEL_NORMS)
+                channel_norm = isinstance(part(branch, description.inner_norm), CHANNEL_NORMS)
                 self.folds_exactly &= not (channel_norm and "conv_channel" in self.config.units)
 
     def _plan(self) -> Iterator[GateGroup]:
@@ -208,19 +208,19 @@ class Gates(nn.Module):
         gated = {(group.block, group.module) for group in self.groups}
         for block, module in sorted(gated):
             description = self.family.modules[MODULES[module]]
-            found = submodule(blocks_of(model)[block], description)
-            assert found is not None, "removed modules have no gates"
-            projection = part(found, description.last)
+            branch = submodule(blocks_of(model)[block], description)
+            assert branch is not None, "removed modules have no gates"
+            projection = part(branch, description.last)
             weight, bias = _Scale(), _Scale() if projection.bias is not None else None
             parametrize.register_parametrization(projection, "weight", weight)
             if bias is not None:
                 parametrize.register_parametrization(projection, "bias", bias)
             self._scales.append((block, module, weight, bias))
             if isinstance(description, Convolution):
-                norm = part(found, description.inner_norm)
+                norm = part(branch, description.inner_norm)
                 if isinstance(norm, CHANNEL_NORMS):
                     self._norms[block, module] = _KeptNorm(norm)
-                    assign(found, description.inner_norm, self._norms[block, module])
+                    assign(branch, description.inner_norm, self._norms[block, module])
 
     def detach(self, model: PreTrainedModel) -> None:
         """Takes the gates off a model, in place: the tensors are again what they were, without any gate's effect."""
@@ -310,8 +310,8 @@ class Gates(nn.Module):
         places: dict[tuple[int, int], tuple[Tensor | None, Tensor | None]] = {}
         for group in self.groups:
             whole, units = places.get((group.block, group.module), (None, None))
-            mine = values[group.span]
-            places[group.block, group.module] = (mine, units) if group.kind == "module" else (whole, mine)
+            of_group = values[group.span]
+            places[group.block, group.module] = (of_group, units) if group.kind == "module" else (whole, of_group)
         return places
 
     def _columns(self, block: int, module: int, units: Tensor) -> Tensor:
@@ -367,9 +367,9 @@ class Gates(nn.Module):
         probability = self.distribution.probability_open(self.log_alpha)
         result = {}
         for kind in GATE_KINDS:
-            mine = [probability[group.span] for group in self.groups if group.kind == kind]
-            if mine:
-                together = torch.cat(mine)
+            of_kind = [probability[group.span] for group in self.groups if group.kind == kind]
+            if of_kind:
+                together = torch.cat(of_kind)
                 undecided = ((together > CLOSED) & (together < OPEN)).float()
                 result[f"open/{kind}"] = float(together.mean())
                 result[f"undecided/{kind}"] = float(undecided.mean())

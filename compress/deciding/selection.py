@@ -71,9 +71,9 @@ class UnitSelection:
         heapq.heapify(heap)
         while heap:
             _, place = heapq.heappop(heap)
-            more = self._step(place, 0)
-            if self.cost + more <= limit:
-                self.cost += more
+            step = self._step(place, 0)
+            if self.cost + step <= limit:
+                self.cost += step
                 self.taken[place] += 1
                 for entry in self._next(place):
                     heapq.heappush(heap, entry)
@@ -88,20 +88,20 @@ class UnitSelection:
                 self._score(leaves, self.taken[leaves] - 1) - self._score(enters, self.taken[enters]),
                 leaves,
                 enters,
-                more,
+                difference,
             )
             for leaves in self.chains
             for enters in self.chains
             if leaves != enters
             and self.taken[leaves] > self._certain(leaves)
             and self.taken[enters] < len(self.chains[enters])
-            and rest - tolerance <= (more := self._step(enters, 0) - self._step(leaves, -1)) <= rest
+            and rest - tolerance <= (difference := self._step(enters, 0) - self._step(leaves, -1)) <= rest
         ]
         if candidates:
-            _, leaves, enters, more = min(candidates)
+            _, leaves, enters, difference = min(candidates)
             self.taken[leaves] -= 1
             self.taken[enters] += 1
-            self.cost += more
+            self.cost += difference
 
     def _step(self, place: tuple[int, int], offset: int) -> int:
         """The cost of the next group of a module, or with offset -1 of the last one taken."""

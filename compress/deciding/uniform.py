@@ -29,7 +29,7 @@ def uniform(model: PreTrainedModel, budget: Budget) -> Structure:
         BudgetError: with the range that can be reached this way.
     """
     units, norms = block_units(model), magnitude(model)
-    heads, width = (min(one[n] for one in units for n in names if one[n]) for names in (("attention",), FFNS))
+    heads, width = (min(counts[n] for counts in units for n in names if counts[n]) for names in (("attention",), FFNS))
     stock = family_of(model).stock
     fewest = heads if stock and stock.ffn_units and not stock.heads else 1
     widths = [*range(min(budget.round_to, width), width, budget.round_to), width]

@@ -111,7 +111,7 @@ def _last_block(structure: Structure) -> int:
 
 
 def _default_blocks(total: int, possible: range, *, new: bool) -> list[int]:
-    """See `InterCtcConfig`; as many of those blocks as can be tapped.
+    """The blocks that `InterCtcConfig` promises where it names none, as many of them as can be tapped.
 
     Raises:
         ValueError: if none can.

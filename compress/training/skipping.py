@@ -76,9 +76,9 @@ class SkippingConfig:
             heads = tuple(sorted(set(self.first_blocks)))
             chosen = known.first_blocks if known.first_blocks in heads else heads[len(heads) // 2]
             given |= {"heads": heads, "first_blocks": chosen}
-        found = replace(known, **given)
-        check_skipping(model, found)
-        return found
+        settings = replace(known, **given)
+        check_skipping(model, settings)
+        return settings
 
 
 def _default(model: PreTrainedModel) -> Skipping:
@@ -100,9 +100,9 @@ def skipping_model(model: PreTrainedModel, wanted: SkippingConfig | None) -> Pre
     """A model that can learn to skip, ready for training; the given one if that is not wanted."""
     if wanted is None:
         return model
-    found = able_to_skip(model, wanted.settings(model))
-    prepare_for_training(found)
-    return found
+    skipping = able_to_skip(model, wanted.settings(model))
+    prepare_for_training(skipping)
+    return skipping
 
 
 class SkippingObjective:
@@ -127,9 +127,9 @@ class SkippingObjective:
     @staticmethod
     def skipper(model: PreTrainedModel) -> Skipper:
         """The skipping of a model that can skip."""
-        found = skipper_of(model)
-        assert found is not None
-        return found
+        skipper = skipper_of(model)
+        assert skipper is not None
+        return skipper
 
     def draw(self, model: PreTrainedModel) -> None:
         """Draws whether the next batch skips, and behind which block; call it before every pass in training."""
@@ -153,9 +153,11 @@ class SkippingObjective:
         Returns:
             `skipping_ctc` and `skipping_divergence` (KL(last || intermediate) per frame), unweighted scalars.
         """
-        losses = {"skipping_divergence": mean_loss([output_divergence(one, last.detach(), frames) for one in inner])}
+        losses = {
+            "skipping_divergence": mean_loss([output_divergence(output, last.detach(), frames) for output in inner])
+        }
         if labels is not None:
-            losses["skipping_ctc"] = mean_loss([ctc_loss(one, frames, labels, blank)[0] for one in inner])
+            losses["skipping_ctc"] = mean_loss([ctc_loss(output, frames, labels, blank)[0] for output in inner])
         return losses
 
     def combined(self, last: Tensor, losses: Mapping[str, Tensor]) -> Tensor:

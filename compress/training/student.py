@@ -140,7 +140,7 @@ class GatedStudent(Student):
         return super().forward(**inputs)
 
     def losses(self, logits: Tensor, frames: Tensor, labels: Tensor | None, step: int) -> dict[str, Tensor]:
-        """See `Student`; and `budget`, which leads the expected size to the target."""
+        """Adds `budget`, which leads the expected size to the target."""
         budget = self.lagrangian(self.expected_share(), step)
         return {**super().losses(logits, frames, labels, step), "budget": budget}
 
@@ -149,7 +149,7 @@ class GatedStudent(Student):
         self.gates.clamp_()
 
     def groups(self, settings: PhaseConfig, weight_decay: float) -> list[ParameterGroup]:
-        """See `Student`; and the gates, and the multipliers, which ascend."""
+        """Gives the weights, the gates, and the multipliers, which ascend."""
         assert isinstance(settings, LearnConfig)
         gates, multipliers = list(self.gates.parameters()), list(self.lagrangian.parameters())
         return [
@@ -159,7 +159,7 @@ class GatedStudent(Student):
         ]
 
     def states(self) -> dict[str, Any]:
-        """See `Student`."""
+        """Keeps the noise of the gates, too."""
         return {"noise": self.noise, **super().states()}
 
     def expected_share(self) -> Tensor:

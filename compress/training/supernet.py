@@ -206,7 +206,7 @@ class SelectionNet(StageNet):
         return [full, sub]
 
     def losses(self, logits: list[Tensor], frames: Tensor, labels: Tensor, blank: int) -> tuple[Losses, Tensor]:
-        """See `StageNet`: `ctc` of the whole model, `ctc/sub`, and what the selection adds."""
+        """Adds up `ctc` of the whole model, `ctc/sub`, and what the selection adds; arguments as in `StageNet`."""
         full, unalignable = ctc_loss(logits[0], frames, labels, blank)
         sub, _ = ctc_loss(logits[1], frames, labels, blank)
         penalties = self.selection.penalties(self.step)
@@ -214,18 +214,18 @@ class SelectionNet(StageNet):
         return Losses(sum(penalties.values(), total), {"ctc": full, SUB: sub, **penalties}), unalignable
 
     def after_step(self) -> None:
-        """See `StageNet`."""
+        """Lets the selection act, and notes which parts have left or come back."""
         self.selection.after_step(self.step)
         self.history.note(self.step + 1, self.selection.kept(self.step + 1))
 
     def groups(self, config: OptimizerConfig) -> list[ParameterGroup]:
-        """See `StageNet`; and the scores of the selection, if it learns any."""
+        """Gives the weights, and the scores of the selection if it learns any."""
         scores = list(self.selection.parameters())
         weights = weight_groups(self, config.learning_rate, config.weight_decay, exclude=scores)
         return [*weights, ParameterGroup(SCORES, scores, self._peak_of_scores(config))] if scores else weights
 
     def rates(self, config: OptimizerConfig, factor: float) -> dict[str, float]:
-        """See `StageNet`."""
+        """Gives the learning rates of the weights and, if there are any, of the scores."""
         scores = {SCORES: self._peak_of_scores(config) * factor} if list(self.selection.parameters()) else {}
         return super().rates(config, factor) | scores
 
@@ -234,15 +234,15 @@ class SelectionNet(StageNet):
         return config.learning_rate if own is None else own
 
     def states(self) -> dict[str, Any]:
-        """See `StageNet`."""
+        """Keeps how parts have left so far."""
         return {"history": self.history}
 
     def statistics(self) -> dict[str, float]:
-        """See `StageNet`."""
+        """Counts the parts of the sub-net."""
         return {"parts/kept": len(self.selection.kept(self.step))}
 
     def record(self) -> dict[str, Any]:
-        """See `StageNet`: how parts have left so far."""
+        """Tells how parts have left so far, with their names."""
         return {"parts": [part.name for part in self.selection.parts.entries], **self.history.state_dict()}
 
     def detach(self) -> PreTrainedModel:
@@ -273,7 +273,7 @@ class JointNet(StageNet):
         self.running, self._seeds = self.names[-1:], [0]
 
     def prepare(self, step: int) -> None:
-        """See `StageNet`."""
+        """Draws the sizes of a step, and what is left out of them."""
         super().prepare(step)
         self.running = self.draw()
         self._seeds = torch.randint(SEEDS, (len(self.running),), generator=self.noise.generator).tolist()
@@ -295,7 +295,7 @@ class JointNet(StageNet):
         return (full, smallest, *between[chosen : chosen + 1])
 
     def losses(self, logits: list[Tensor], frames: Tensor, labels: Tensor, blank: int) -> tuple[Losses, Tensor]:
-        """See `StageNet`: `ctc` of the full size, `ctc/smallest`, `ctc/middle` where there is one, and `distill`."""
+        """Adds up `ctc` of the full size, `ctc/smallest`, `ctc/middle` where there is one, and `distill`."""
         weights = {"ctc": self.config.full, "ctc/smallest": self.config.smallest, "ctc/middle": self.config.middle}
         ctc = [ctc_loss(output, frames, labels, blank) for output in logits]
         parts = {name: loss for name, (loss, _) in zip(weights, ctc, strict=False)}
@@ -307,10 +307,10 @@ class JointNet(StageNet):
         return Losses(total, parts), ctc[0][1]
 
     def rates(self, config: OptimizerConfig, factor: float) -> dict[str, float]:
-        """See `StageNet`; the rates rise anew at the beginning of the stage."""
+        """Lets the learning rates rise anew at the beginning of the stage."""
         warmup = self.config.warmup_steps
         return super().rates(config, factor * min(1.0, (self.step + 1) / warmup) if warmup else factor)
 
     def states(self) -> dict[str, Any]:
-        """See `StageNet`."""
+        """Keeps the noise from which sizes are drawn."""
         return {"noise": self.noise}

@@ -94,8 +94,8 @@ def find_processor(config: SupervisedConfig, accelerator: Accelerator, *, resumi
             return load_processor(config.model.checkpoint)
         if accelerator.is_main_process and not resuming:
             assert config.model.family is not None
-            found = open_speech(config.data, sampling_rate=SAMPLING_RATE).texts
-            texts = [text for text in found if text is not None]
+            train_set = open_speech(config.data, sampling_rate=SAMPLING_RATE)
+            texts = [text for text in train_set.texts if text is not None]
             processor = build_processor(config.model.family, texts, config.tokens, mel_bins=mel_bins(config.model))
             with replaced_folder(folder) as fresh:
                 processor.save_pretrained(fresh)

@@ -134,11 +134,11 @@ class Checkpoints:
 
     def latest(self) -> Path | None:
         """The newest checkpoint that is complete and intact, or None. Damaged ones are passed over with a warning."""
-        found = None
+        newest = None
         if processes.rank() == 0:
-            found = next((path for path in reversed(self._folders()) if self._is_sound(path)), None)
-        chosen: Path | None = processes.from_main(found)
-        return chosen
+            newest = next((path for path in reversed(self._folders()) if self._is_sound(path)), None)
+        agreed: Path | None = processes.from_main(newest)
+        return agreed
 
     def check_settings(self) -> None:
         """Refuses settings other than those of the latest checkpoint, before anything is loaded.
@@ -227,8 +227,8 @@ class Checkpoints:
         """Checkpoint folders, oldest first."""
         if not self.directory.is_dir():
             return []
-        found = [(int(match[1]), path) for path in self.directory.iterdir() if (match := NAME.fullmatch(path.name))]
-        return [path for _, path in sorted(found)]
+        steps = [(int(match[1]), path) for path in self.directory.iterdir() if (match := NAME.fullmatch(path.name))]
+        return [path for _, path in sorted(steps)]
 
     def _check(self, path: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text())

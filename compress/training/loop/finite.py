@@ -134,11 +134,11 @@ class FiniteGuard:
 
     def _bad_output(self, name: str, model: nn.Module, batch: Batch) -> str | None:
         """The first module, in running order, whose output for the batch is not finite; gates stay as last drawn."""
-        with _watched(model) as found, autocast(next(iter(batch.inputs.values())).device, self.precision):
+        with _watched(model) as bad_outputs, autocast(next(iter(batch.inputs.values())).device, self.precision):
             model(**batch.inputs)
-        if not found:
+        if not bad_outputs:
             return None
-        path, output = found[0]
+        path, output = bad_outputs[0]
         rows = _bad_rows(output, batch.ids)
         return f"the output of the {name}'s {path or 'head'}" + (f" for {rows}" if rows else "")
 
@@ -173,19 +173,19 @@ def _bad_rows(value: Tensor, ids: Sequence[str]) -> str:
 @contextmanager
 def _watched(model: nn.Module) -> Iterator[list[tuple[str, Tensor]]]:
     """Collects `(path, output)` of modules whose outputs are not finite, in running order."""
-    found: list[tuple[str, Tensor]] = []
+    bad_outputs: list[tuple[str, Tensor]] = []
 
     def hook(path: str) -> Any:
         def look(module: nn.Module, inputs: Any, output: Any) -> None:
             first = output[0] if isinstance(output, tuple) and output else output
             if isinstance(first, Tensor) and first.is_floating_point() and not torch.isfinite(first).all():
-                found.append((path, first))
+                bad_outputs.append((path, first))
 
         return look
 
     handles = [module.register_forward_hook(hook(path)) for path, module in model.named_modules()]
     try:
-        yield found
+        yield bad_outputs
     finally:
         for handle in handles:
             handle.remove()
