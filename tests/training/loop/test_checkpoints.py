@@ -160,8 +160,8 @@ def test_a_failed_write_leaves_the_last_good_one(
 FILL = """
 import resource, sys
 from torch import nn
-from compress.folders import WriteError
-from compress.training.checkpoints import Checkpoints
+from compress.files.writing import WriteError
+from compress.training.loop.checkpoints import Checkpoints
 checkpoints = Checkpoints(sys.argv[1])
 checkpoints.save(1, {}, nn.Linear(2, 2))
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
@@ -189,7 +189,7 @@ def test_a_write_that_really_fails(tmp_path: Path) -> None:
 
 def test_a_killed_process_leaves_no_torn_checkpoint(tmp_path: Path) -> None:
     script = (
-        "import itertools, sys\nfrom torch import nn\nfrom compress.training.checkpoints import Checkpoints\n"
+        "import itertools, sys\nfrom torch import nn\nfrom compress.training.loop.checkpoints import Checkpoints\n"
         "checkpoints, model = Checkpoints(sys.argv[1]), nn.Linear(500, 500)\n"
         "for step in itertools.count(1):\n    checkpoints.save(step, {}, model)\n    print(step, flush=True)\n"
     )
