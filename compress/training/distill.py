@@ -19,8 +19,6 @@ from transformers import PreTrainedModel
 
 from compress.conformers import family_of, fixed_blocks, frame_outputs, structure_of
 from compress.conformers.recording import BlockOutputs
-from compress.conformers import family_of, fixed_blocks, frame_outputs, structure_of
-from compress.conformers.recording import BlockOutputs
 from compress.running.aspects import ASPECTS
 from compress.running.skipper import without_skipping
 from compress.training.ctc import ctc_loss
