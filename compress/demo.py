@@ -34,11 +34,11 @@ from compress.reports import formats
 STATE_FILE = "demo.json"
 EVALUATION_FILE = "evaluate.yaml"
 DONE_FILE = "done.json"
-REPORT_FILES = ("report.html", "report.json")
+SHOWN_FILES = ("report.html", "report.json")
 TEACHER, STUDENT = "teacher", "student"
 TEACHER_MODEL, STUDENT_MODEL = "best", "final"
 TEST_SPLIT = "test"
-SPLITS = ("train", "dev", TEST_SPLIT)
+FOLDERS = ("train", "dev", TEST_SPLIT)
 
 # What each stage takes with the committed configs on 2 cores; only their proportions matter once one stage has ended.
 TYPICAL_SECONDS = {"train": 215.0, "prune": 165.0, "evaluate": 20.0}
@@ -157,17 +157,17 @@ def run_demo(config: DemoConfig, *, console: Console | None = None) -> Path:
         _forget(stages[number:], clock)
         _run_stage(stage, clock, lambda: write_json(out / STATE_FILE, {**identity, "seconds": clock.seconds}))
     console.print(_summary(out, sum(clock.seconds.values())), style="bold", markup=False, highlight=False)
-    return out / REPORT_FILES[0]
+    return out / SHOWN_FILES[0]
 
 
 def _check_splits(folder: Path) -> None:
     if not folder.is_dir():
-        raise ValueError(f"data is '{folder}', which is not a folder: give one that holds {', '.join(SPLITS)}")
-    missing = [split for split in SPLITS if not _has_split(folder, split)]
+        raise ValueError(f"data is '{folder}', which is not a folder: give one that holds {', '.join(FOLDERS)}")
+    missing = [split for split in FOLDERS if not _has_split(folder, split)]
     if missing:
         raise ValueError(
             f"data is '{folder}', in which {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing: "
-            f"the demo trains, chooses and tests on three folders ({', '.join(SPLITS)}), each with "
+            f"the demo trains, chooses and tests on three folders ({', '.join(FOLDERS)}), each with "
             f"{' or '.join(METADATA_NAMES)} (columns {FILE_COLUMN} and transcription), or on table files of these names"
         )
 
@@ -195,7 +195,7 @@ def _stages(config: DemoConfig) -> list[Stage]:
         *data,
     )
     evaluate = (sys.executable, "-m", "compress", "evaluate", "--config", str(out / EVALUATION_FILE))
-    reports = tuple(out / name for name in REPORT_FILES)
+    reports = tuple(out / name for name in SHOWN_FILES)
     return [
         Stage(
             "train",
@@ -364,10 +364,10 @@ def _times(out: Path, identity: dict[str, Any]) -> dict[str, float]:
 
 def _summary(out: Path, seconds: float) -> str:
     """What the demo found, in two lines: error rates and sizes; the time of all stages and where the report is."""
-    report = json.loads((out / REPORT_FILES[1]).read_text(encoding="utf-8"))
+    report = json.loads((out / SHOWN_FILES[1]).read_text(encoding="utf-8"))
     teacher, compressed = (_model_summary(report[role]) for role in ("baseline", "model"))
     time_taken = formats.duration(seconds)
-    return f"Teacher {teacher}; compressed {compressed}\n{time_taken} in all; the report: {out / REPORT_FILES[0]}"
+    return f"Teacher {teacher}; compressed {compressed}\n{time_taken} in all; the report: {out / SHOWN_FILES[0]}"
 
 
 def _model_summary(entry: dict[str, Any]) -> str:

@@ -47,7 +47,7 @@ class Launcher:
             return 3
         if program == "evaluate":
             out = Path(yaml.safe_load(Path(words[-1]).read_text())["out"])
-            for name in demo.REPORT_FILES:
+            for name in demo.SHOWN_FILES:
                 (out / name).write_text(json.dumps(REPORT))
         else:
             self.train(Path(words[words.index("--output") + 1]), "best" if program == "train.py" else "final")

@@ -26,8 +26,8 @@ def run(arguments: Sequence[str]) -> None:
     """
     from compress.config import parse
     from compress.reports.console import show
-    from compress.search.analysis_report import FILES, page_of
+    from compress.search.analysis_report import ANALYSIS_FILES, page_of
     from compress.search.analyze import AnalyzeConfig, analyze_blocks
 
     config = parse(AnalyzeConfig, arguments, prog="compress analyze", description=__doc__, positional=["model"])
-    show(page_of(analyze_blocks(config)), written=f"{config.out}: {', '.join(FILES)}")
+    show(page_of(analyze_blocks(config)), written=f"{config.out}: {', '.join(ANALYSIS_FILES)}")

@@ -27,10 +27,10 @@ def run(arguments: Sequence[str]) -> None:
 
     from compress.config import parse
     from compress.evaluation.evaluate import EvaluateConfig, evaluate_models
-    from compress.evaluation.files import FILES
+    from compress.evaluation.files import EVALUATION_FILES
     from compress.evaluation.page import page_of
     from compress.reports.console import show
 
     config = parse(EvaluateConfig, arguments, prog="compress evaluate", description=__doc__, positional=["model"])
     page = page_of(evaluate_models(config, console=Console(stderr=True)))
-    show(page, written=f"{config.out}: {', '.join(FILES)}" if config.out else "")
+    show(page, written=f"{config.out}: {', '.join(EVALUATION_FILES)}" if config.out else "")

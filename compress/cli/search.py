@@ -30,7 +30,7 @@ def run(arguments: Sequence[str]) -> None:
     from compress.config import parse
     from compress.reports.console import show
     from compress.search.blocks import SearchConfig, search_blocks
-    from compress.search.report import FILES, page_of
+    from compress.search.report import SEARCH_FILES, page_of
 
     config = parse(SearchConfig, arguments, prog="compress search", description=__doc__, positional=["model"])
-    show(page_of(search_blocks(config)), written=f"{config.out}: {', '.join(FILES)}")
+    show(page_of(search_blocks(config)), written=f"{config.out}: {', '.join(SEARCH_FILES)}")

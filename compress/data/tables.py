@@ -23,7 +23,7 @@ SHUFFLE_ROWS = 1000
 
 """Rows that a stream holds to shuffle them."""
 
-Item = TypeVar("Item")
+Mixed = TypeVar("Mixed")
 
 
 @dataclass
@@ -202,9 +202,9 @@ def _row_name(cell: object, otherwise: str) -> str:
     return path if isinstance(path, str) and path else otherwise
 
 
-def _mixed(rows: Iterable[Item], random: np.random.Generator) -> Iterator[Item]:
+def _mixed(rows: Iterable[Mixed], random: np.random.Generator) -> Iterator[Mixed]:
     """Rows at random from a buffer that is kept full."""
-    buffer: list[Item] = []
+    buffer: list[Mixed] = []
     for row in rows:
         if len(buffer) < SHUFFLE_ROWS:
             buffer.append(row)

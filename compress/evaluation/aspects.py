@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from compress.evaluation.aspect import MeasuredAspect
-from compress.evaluation.skipping import SKIPPING
-from compress.evaluation.subnets import SIZES
+from compress.evaluation.skipping import MEASURED_SKIPPING
+from compress.evaluation.subnets import MEASURED_SIZES
 
-MEASURED_ASPECTS: tuple[MeasuredAspect, ...] = (SIZES, SKIPPING)
+MEASURED_ASPECTS: tuple[MeasuredAspect, ...] = (MEASURED_SIZES, MEASURED_SKIPPING)
 """One for each of `compress.running.aspects.ASPECTS`, in the order in which pages show them."""

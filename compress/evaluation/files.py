@@ -11,10 +11,10 @@ from compress.evaluation.report import Report, Transcripts
 from compress.files.writing import write_text
 from compress.reports.saving import save_page
 
-NAME = "report"
-JSON_NAME = f"{NAME}.json"
+REPORT_NAME = "report"
+REPORT_JSON = f"{REPORT_NAME}.json"
 TRANSCRIPTS_NAME = "transcripts.jsonl"
-FILES = (JSON_NAME, f"{NAME}.md", f"{NAME}.html", TRANSCRIPTS_NAME)
+EVALUATION_FILES = (REPORT_JSON, f"{REPORT_NAME}.md", f"{REPORT_NAME}.html", TRANSCRIPTS_NAME)
 
 
 def write_report(report: Report, transcripts: Mapping[str, Transcripts], out: Path) -> None:
@@ -26,8 +26,8 @@ def write_report(report: Report, transcripts: Mapping[str, Transcripts], out: Pa
         out: the folder; files of an earlier report in it are replaced.
     """
     write_text(out / TRANSCRIPTS_NAME, _transcript_lines(transcripts))
-    save_page(page_of(report), out, NAME)
-    write_text(out / JSON_NAME, json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    save_page(page_of(report), out, REPORT_NAME)
+    write_text(out / REPORT_JSON, json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _transcript_lines(transcripts: Mapping[str, Transcripts]) -> str:

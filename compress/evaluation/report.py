@@ -24,7 +24,7 @@ from compress.structure import MODULES
 if TYPE_CHECKING:
     from compress.cost import Size
 
-FORMAT = 1
+REPORT_FORMAT = 1
 ROLES = ("model", "baseline")
 """Whose numbers a report holds; it does without the baseline."""
 Report = dict[str, Any]
@@ -105,7 +105,7 @@ def build(
         worst: how many of the worst utterances to show.
     """
     report: Report = {
-        "format": FORMAT,
+        "format": REPORT_FORMAT,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "versions": _versions(),
         "about": ABOUT | (about or {}),

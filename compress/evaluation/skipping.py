@@ -32,7 +32,7 @@ from compress.running.skipping import Skipping, write_skipping
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
 
-HEADER = ("skipping", "frames skipped", "MACs", "WER", "95 % interval", "RTF on speech", "speed")
+_HEADER = ("skipping", "frames skipped", "MACs", "WER", "95 % interval", "RTF on speech", "speed")
 TIMED_BATCHES = 8
 """Batches of the data set on which speed with and without skipping is measured."""
 _ENVELOPE = 400  # columns in which the waveform of an utterance is drawn
@@ -85,11 +85,11 @@ class MeasuredSkipping(MeasuredAspect):
             f"{_setting_line(entry)} Real-time factors are those of speech of the data set; all other numbers of this "
             "page about speed and MACs are without skipping."
         )
-        table = Table(HEADER, _rows(entry, report.get("baseline")))
+        table = Table(_HEADER, _rows(entry, report.get("baseline")))
         return [Section("What skipping does", [Text(note), table, *_utterance(entry["example"])])]
 
 
-SKIPPING = MeasuredSkipping()
+MEASURED_SKIPPING = MeasuredSkipping()
 
 
 class FrameCounter:
@@ -278,7 +278,7 @@ def _utterance(example: dict[str, Any] | None) -> list[Panel]:
 
 
 def _rows(entry: dict[str, Any], baseline: dict[str, Any] | None) -> list[list[str]]:
-    """Off, on, and the baseline if there is one, under `HEADER`."""
+    """Off, on, and the baseline if there is one, under `_HEADER`."""
     shares = {"off": ("0 %", "100 %"), "on": (formats.percent(entry["skipped"]), formats.percent(entry["macs_share"]))}
     measured = {role: entry[role] for role in shares} | ({"baseline": baseline} if baseline else {})
     return [

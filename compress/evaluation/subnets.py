@@ -30,7 +30,7 @@ _QUANTITIES: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("MACs per second of audio", "macs_per_second", formats.count),
     ("Real-time factor", "rtf", formats.significant),
 )
-HEADER = ("size", "what runs", "WER", "95 % interval", "parameters", "MACs/s", "RTF")
+_HEADER = ("size", "what runs", "WER", "95 % interval", "parameters", "MACs/s", "RTF")
 
 
 class MeasuredSizes(MeasuredAspect):
@@ -74,11 +74,11 @@ class MeasuredSizes(MeasuredAspect):
         rates = Figure(_rates(entries), "Word error rate at each size with 95 % intervals")
         bars = [_bars(entries, *quantity) for quantity in _QUANTITIES]
         columns = Columns([Panel("Word error rate", [rates]), Panel("", bars)])
-        table = Table(HEADER, [_row(entry) for entry in report[self.name]], left=2)
+        table = Table(_HEADER, [_row(entry) for entry in report[self.name]], left=2)
         return [Section("At each size", [Text(note), columns, table])]
 
 
-SIZES = MeasuredSizes()
+MEASURED_SIZES = MeasuredSizes()
 
 
 def role_of(size: str) -> str:
@@ -136,7 +136,7 @@ def _bars(entries: Sequence[dict[str, Any]], label: str, key: str, written: Call
 
 
 def _row(entry: dict[str, Any]) -> list[str]:
-    """One size for people, under `HEADER`."""
+    """One size for people, under `_HEADER`."""
     return [
         entry["size"],
         entry["runs"],

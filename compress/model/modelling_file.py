@@ -24,7 +24,7 @@ PACKAGE = "compress"
 LINE_LENGTH = 120
 ROOTS = (compressed_classes.__name__, "MODELLING_FILE", "Path", "PreTrainedConfig")
 """What the end of the file uses."""
-FAMILIES = "FAMILIES"
+FAMILIES_NAME = "FAMILIES"
 """The name that the file defines itself: it knows one family."""
 
 _TEMPLATE = '''\
@@ -79,7 +79,7 @@ def modelling_file(family: Family) -> str:
         version=__version__,
         imports=_write_imports([sources.imports[name] for name in imported]),
         parts=_write_parts(definitions),
-        families=FAMILIES,
+        families=FAMILIES_NAME,
         family=constant,
     )
 
@@ -149,7 +149,7 @@ class Sources:
     def needed(self, *roots: str) -> tuple[list[Definition], list[str]]:
         """The definitions that some names need, in the order in which they can be executed, and the imported names."""
         wanted, found = [(name, "") for name in roots], dict[str, Definition]()
-        names = {FAMILIES}
+        names = {FAMILIES_NAME}
         while wanted:
             name, module = wanted.pop()
             definition = self._find(name, module)

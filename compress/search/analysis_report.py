@@ -13,9 +13,9 @@ from compress.reports.plots import heat_map, named_rates_figure
 from compress.reports.saving import save_page
 from compress.search.report import MEASURE_NAMES, data_condition, speech_line
 
-NAME = "analysis"
-JSON_NAME = f"{NAME}.json"
-FILES = (JSON_NAME, f"{NAME}.md", f"{NAME}.html")
+ANALYSIS_NAME = "analysis"
+ANALYSIS_JSON = f"{ANALYSIS_NAME}.json"
+ANALYSIS_FILES = (ANALYSIS_JSON, f"{ANALYSIS_NAME}.md", f"{ANALYSIS_NAME}.html")
 REMOVAL_HEADER = ["without block", "WER", "95 % interval", "CER"]
 HEAD_HEADER = ["CTC head after block", "CTC loss per token", "WER", "95 % interval", "CER"]
 
@@ -28,8 +28,8 @@ def write_analysis(result: Mapping[str, Any], out: Path) -> None:
         out: the folder.
     """
     out.mkdir(parents=True, exist_ok=True)
-    save_page(page_of(result), out, NAME)
-    write_json(out / JSON_NAME, result)
+    save_page(page_of(result), out, ANALYSIS_NAME)
+    write_json(out / ANALYSIS_JSON, result)
 
 
 def page_of(result: Mapping[str, Any]) -> Page:
@@ -51,7 +51,8 @@ def page_of(result: Mapping[str, Any]) -> Page:
         maker="compress analyze",
         created=result["created"],
         context=speech_line(result["data"]),
-        footer=f"Made by compress {result['versions']['compress']}. Every number is in {JSON_NAME} beside this file.",
+        footer=f"Made by compress {result['versions']['compress']}. "
+        f"Every number is in {ANALYSIS_JSON} beside this file.",
     )
 
 

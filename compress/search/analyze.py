@@ -38,10 +38,10 @@ from compress.training.ctc import ctc_loss
 
 logger = logging.getLogger(__name__)
 
-Result = dict[str, Any]
-"""What analysis.json holds; `ABOUT` explains it."""
+Analysis = dict[str, Any]
+"""What analysis.json holds; `ANALYSIS_ABOUT` explains it."""
 
-ABOUT = (
+ANALYSIS_ABOUT = (
     "Blocks are numbered from 1; index 0 of a matrix is the input of the first block, index b the output of block b. "
     "Error rates are fractions, pooled over the corpus. removals: the model without one block. heads: the model's own "
     "CTC head on the output of a block, by way of whatever stands between the last block and the head; its CTC loss is "
@@ -67,14 +67,14 @@ class AnalyzeConfig(DevConfig):
             check_choice("measures", measure, MEASURES)
 
 
-def analyze_blocks(config: AnalyzeConfig) -> Result:
+def analyze_blocks(config: AnalyzeConfig) -> Analysis:
     """Measures how the blocks of a model behave, and writes what was found.
 
     Args:
         config: see `AnalyzeConfig`.
 
     Returns:
-        What is written to analysis.json; `ABOUT` explains it.
+        What is written to analysis.json; `ANALYSIS_ABOUT` explains it.
 
     Raises:
         ValueError: if the model or the data are not usable; the message says why.
@@ -91,7 +91,7 @@ def analyze_blocks(config: AnalyzeConfig) -> Result:
     whole, *singles = fine.measure([(), *((block,) for block in removable(model))])
     heads, reason = intermediate_heads(model, processor, dataset, config)
     result = {
-        "about": ABOUT,
+        "about": ANALYSIS_ABOUT,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "versions": {"compress": __version__, "torch": torch.__version__},
         "model": config.model,
@@ -111,7 +111,7 @@ def analyze_blocks(config: AnalyzeConfig) -> Result:
 
 def intermediate_heads(
     model: PreTrainedModel, processor: Any, dataset: SpeechDataset, config: DevConfig
-) -> tuple[list[Result], str | None]:
+) -> tuple[list[Analysis], str | None]:
     """What the CTC head makes of every block's output behind the last change of the frame rate.
 
     Returns:
@@ -168,12 +168,12 @@ class _Heard:
         self.outputs.close()
 
 
-def _head(heard: _Heard, block: int, references: Sequence[str], config: DevConfig) -> Result:
+def _head(heard: _Heard, block: int, references: Sequence[str], config: DevConfig) -> Analysis:
     hypotheses = [normalise(text, config.normalise) for text in heard.written[block]]
     losses = heard.losses[block]
     mean = sum(loss * count for loss, count in losses) / sum(count for _, count in losses)
     return _rates(scored((), references, hypotheses, config.bootstrap)) | {"block": block + 1, "ctc_loss": mean}
 
 
-def _rates(trial: ProposalTrial) -> Result:
+def _rates(trial: ProposalTrial) -> Analysis:
     return {"wer": trial.wer, "wer_ci95": list(trial.wer_ci95), "cer": trial.cer}

@@ -31,10 +31,10 @@ from compress.surgery.stock import ROUTES, route_of
 
 logger = logging.getLogger(__name__)
 
-Result = dict[str, Any]
-"""What search.json holds; `ABOUT` explains it."""
+Search = dict[str, Any]
+"""What search.json holds; `SEARCH_ABOUT` explains it."""
 
-ABOUT = (
+SEARCH_ABOUT = (
     "Blocks are numbered from 1. Error rates are fractions, pooled over the corpus; times are wall-clock seconds. A "
     "score is the mean, over the runs of removed blocks, of matrix[input of the run][output of the run]. block_runs "
     "counts blocks run per batch of speech, block_runs_alone what it would be without reuse. A route says what it "
@@ -80,14 +80,14 @@ class SearchConfig(DevConfig):
         return list(METHODS if ALL in self.methods else dict.fromkeys(self.methods))
 
 
-def search_blocks(config: SearchConfig) -> Result:
+def search_blocks(config: SearchConfig) -> Search:
     """Searches for the blocks to drop and writes what was found.
 
     Args:
         config: see `SearchConfig`.
 
     Returns:
-        What is written to search.json; `ABOUT` explains it.
+        What is written to search.json; `SEARCH_ABOUT` explains it.
 
     Raises:
         ValueError: if so many blocks cannot go, or the model or the data are not usable; the message says why.
@@ -161,11 +161,11 @@ def _result(
     outcomes: Sequence[Outcome],
     task: Task,
     took: Mapping[str, float],
-) -> Result:
+) -> Search:
     matrix = task.matrix if took else None
     best = min((one.best for one in outcomes), key=ranking)
     return {
-        "about": ABOUT,
+        "about": SEARCH_ABOUT,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "versions": {"compress": __version__, "torch": torch.__version__},
         "model": config.model,
@@ -184,7 +184,7 @@ def _result(
     }
 
 
-def _matrix_entry(config: SearchConfig, matrix: Matrix, took: Mapping[str, float]) -> Result:
+def _matrix_entry(config: SearchConfig, matrix: Matrix, took: Mapping[str, float]) -> Search:
     options = config.matrix.options(config.measure)
     size = {"rows": config.matrix.rows} if config.matrix.feature == "frames" else {}
     return (
@@ -196,7 +196,7 @@ def _matrix_entry(config: SearchConfig, matrix: Matrix, took: Mapping[str, float
     )
 
 
-def _method_entry(one: Outcome) -> Result:
+def _method_entry(one: Outcome) -> Search:
     return {
         "method": one.method,
         "removed": list(one.best.proposal),
@@ -209,7 +209,7 @@ def _method_entry(one: Outcome) -> Result:
     } | ({"order": list(one.order)} if one.order else {})
 
 
-def _trial_entry(trial: ProposalTrial, matrix: Matrix | None) -> Result:
+def _trial_entry(trial: ProposalTrial, matrix: Matrix | None) -> Search:
     score = None if matrix is None or not trial.proposal else proposal_score(matrix, trial.proposal)
     return {
         "removed": list(trial.proposal),

@@ -15,9 +15,9 @@ from compress.reports.saving import save_page
 from compress.search.coarse import segments
 from compress.structure import STRUCTURE_FILE, Structure
 
-NAME = "search"
-JSON_NAME = f"{NAME}.json"
-FILES = (STRUCTURE_FILE, JSON_NAME, f"{NAME}.md", f"{NAME}.html")
+SEARCH_NAME = "search"
+SEARCH_JSON = f"{SEARCH_NAME}.json"
+SEARCH_FILES = (STRUCTURE_FILE, SEARCH_JSON, f"{SEARCH_NAME}.md", f"{SEARCH_NAME}.html")
 STRUCTURES = "structures"
 _SCORE_DIGITS = 4
 _INTERVAL = "95 % interval"
@@ -40,8 +40,8 @@ def write_result(result: Mapping[str, Any], structures: Mapping[str, Structure],
             structure.save(folder / f"{method}.json")
     best = next(entry["method"] for entry in result["methods"] if entry["removed"] == result["best"]["removed"])
     write_text(out / STRUCTURE_FILE, json.dumps(structures[best].to_dict()) + "\n")
-    save_page(page_of(result), out, NAME)
-    write_json(out / JSON_NAME, result)
+    save_page(page_of(result), out, SEARCH_NAME)
+    write_json(out / SEARCH_JSON, result)
 
 
 def page_of(result: Mapping[str, Any]) -> Page:
@@ -51,7 +51,7 @@ def page_of(result: Mapping[str, Any]) -> Page:
         result: from `search_blocks`, or read from search.json.
     """
     methods = Text(
-        "Blocks are numbered from 1. What each method chooses, and what the choice took. Error rates before any "
+        "Blocks are block_list from 1. What each method chooses, and what the choice took. Error rates before any "
         "recovery training, with 95 % bootstrap intervals."
     )
     proposals = Text(
@@ -69,7 +69,7 @@ def page_of(result: Mapping[str, Any]) -> Page:
         maker="compress search",
         created=result["created"],
         context=speech_line(result["data"]),
-        footer=f"Made by compress {result['versions']['compress']}. Every number is in {JSON_NAME} beside this file.",
+        footer=f"Made by compress {result['versions']['compress']}. Every number is in {SEARCH_JSON} beside this file.",
     )
 
 
@@ -87,7 +87,7 @@ def data_condition(data: Mapping[str, Any]) -> Condition:
     )
 
 
-def numbered(blocks: Sequence[int]) -> str:
+def block_list(blocks: Sequence[int]) -> str:
     """Block numbers, runs shortened: [1, 2, 3, 7] -> "1-3, 7"."""
     return ", ".join(str(a) if a == b else f"{a}{'-' if b > a + 1 else ', '}{b}" for a, b in segments(blocks))
 
@@ -96,7 +96,7 @@ def _headline(result: Mapping[str, Any]) -> str:
     best, whole = result["best"], result["whole"]
     blocks = "block" if len(best["removed"]) == 1 else "blocks"
     return (
-        f"Without {blocks} {numbered(best['removed'])} of {result['blocks']} the word error rate goes from "
+        f"Without {blocks} {block_list(best['removed'])} of {result['blocks']} the word error rate goes from "
         f"{formats.percent(whole['wer'], 2)} to {formats.percent(best['wer'], 2)}, before any recovery training."
     )
 
@@ -109,7 +109,7 @@ def _method_rows(result: Mapping[str, Any]) -> list[list[str]]:
         reused = f"{entry['block_runs']:,} of {entry['block_runs_alone']:,}"
         numbers = [formats.percent(entry["wer"], 2), formats.interval(entry["wer_ci95"])]
         numbers += [f"{entry['evaluations']:,}", reused, f"{entry['seconds']:.1f}"]
-        rows.append([entry["method"], numbered(entry["removed"]), *numbers])
+        rows.append([entry["method"], block_list(entry["removed"]), *numbers])
     return rows
 
 
@@ -118,7 +118,7 @@ def _proposal_rows(result: Mapping[str, Any]) -> list[list[str]]:
     ordered = sorted(result["proposals"], key=lambda proposal: (proposal["wer"], proposal["cer"]))
     return [
         [
-            numbered(proposal["removed"]),
+            block_list(proposal["removed"]),
             proposal["method"],
             "" if proposal["score"] is None else f"{proposal['score']:.{_SCORE_DIGITS}f}",
             formats.percent(proposal["wer"], 2),

@@ -20,8 +20,8 @@ from compress.reports.plots import spans_figure
 from compress.reports.saving import save_page
 from compress.structure import MODULES, Structure, share_kept
 
-NAME = "supernet"
-JSON_NAME = f"{NAME}.json"
+SUPERNET_NAME = "supernet"
+SUPERNET_JSON = f"{SUPERNET_NAME}.json"
 SIZE_HEADER = ["size", "limit", "achieved", "parts", "parameters", "MACs/s", "WER", "CER"]
 KEPT_HEADER = ["size", *MODULES]
 
@@ -82,13 +82,13 @@ def write_decided(result: Mapping[str, Any], out: Path) -> None:
         result: from `decided`; its sizes may have error rates, `wer` and `cer`, by now.
         out: the folder.
     """
-    write_json(out / JSON_NAME, result)
-    save_page(page_of(result, out.name), out, NAME)
+    write_json(out / SUPERNET_JSON, result)
+    save_page(page_of(result, out.name), out, SUPERNET_NAME)
 
 
 def read_decided(out: Path) -> dict[str, Any]:
     """Reads what `write_decided` wrote."""
-    result: dict[str, Any] = json.loads((out / JSON_NAME).read_text())
+    result: dict[str, Any] = json.loads((out / SUPERNET_JSON).read_text())
     return result
 
 
@@ -116,7 +116,8 @@ def page_of(result: Mapping[str, Any], name: str) -> Page:
         ],
         conditions=[],
         maker="supernet",
-        footer=f"Made by compress {result['versions']['compress']}. Every number is in {JSON_NAME} beside this file.",
+        footer=f"Made by compress {result['versions']['compress']}. "
+        f"Every number is in {SUPERNET_JSON} beside this file.",
     )
 
 
