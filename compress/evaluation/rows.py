@@ -1,4 +1,4 @@
-"""The comparison, row by row, as text: what the terminal table, the Markdown and the HTML tiles have in common."""
+"""The comparison, row by row, as text: the numbers of a page, its headline, and its conditions in words."""
 
 from __future__ import annotations
 

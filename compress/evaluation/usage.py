@@ -46,8 +46,9 @@ def frames_of_last_pass(model: PreTrainedModel) -> list[Frames]:
 
 def skipped_share(frames: Iterable[Frames]) -> float:
     """The share of all frames that skipped."""
-    every = list(frames)
-    return 1 - sum(one.kept for one in every) / max(1, sum(one.all for one in every))
+    utterances = list(frames)
+    kept = sum(utterance.kept for utterance in utterances)
+    return 1 - kept / max(1, sum(utterance.all for utterance in utterances))
 
 
 class SkippingMacs:
@@ -73,22 +74,23 @@ class SkippingMacs:
         self._head, self._tokens = weight.numel(), weight.shape[0]
 
     def full(self, frames: int) -> float:
-        """Of an utterance in which nothing may skip."""
+        """The operations of an utterance in which nothing may skip."""
         return float(self._outside(frames) + sum(block(frames) for block in self._blocks))
 
-    def of(self, one: Frames, settings: Skipping) -> float:
-        """Of an utterance whose kept frames alone go through the last blocks."""
+    def of(self, utterance: Frames, settings: Skipping) -> float:
+        """The operations of an utterance whose kept frames alone go through the last blocks."""
         head = self._head // self._tokens if settings.factorised else self._head
         blocks = sum(
-            float(block(one.all if index < settings.first_blocks else max(1, one.kept)))
+            float(block(utterance.all if index < settings.first_blocks else max(1, utterance.kept)))
             for index, block in enumerate(self._blocks)
         )
-        return float(self._outside(one.all)) + blocks + head * one.all
+        return float(self._outside(utterance.all)) + blocks + head * utterance.all
 
     def share(self, frames: Iterable[Frames], settings: Skipping) -> float:
         """The MACs of utterances as a share of what they are without skipping."""
-        every = list(frames)
-        return sum(self.of(one, settings) for one in every) / sum(self.full(one.all) for one in every)
+        utterances = list(frames)
+        left = sum(self.of(utterance, settings) for utterance in utterances)
+        return left / sum(self.full(utterance.all) for utterance in utterances)
 
 
 def _frames(model: PreTrainedModel, seconds: float) -> int:

@@ -1,1 +1,1 @@
-"""What every report is drawn with: formats, tables, plots, the page."""
+"""Reports: the page as a value, what it is made of, and the three renderers that draw any page."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +14,24 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from transformers import PreTrainedModel
 
 import compress
 from compress import Block, Structure
 from compress.checkpoint import load_model, save
 from compress.conformers import family_of
-from compress.data import BatchConfig, SpeechConfig, SpeechLoader, open_speech
-from compress.evaluation import contenders
+from compress.data import Batch, BatchConfig, SpeechConfig, SpeechLoader, open_speech
+from compress.evaluation import contenders, page
 from compress.evaluation import evaluate as evaluation
+from compress.evaluation.aspect import MeasuredAspect
 from compress.evaluation.bootstrap import BootstrapConfig
+from compress.evaluation.contenders import Evaluation
 from compress.evaluation.errors import error_rates
 from compress.evaluation.evaluate import EvaluateConfig, evaluate_models
+from compress.evaluation.report import Report
 from compress.evaluation.speed import SpeedConfig
 from compress.evaluation.transcribe import transcribe
+from compress.reports.page import Section, Text
 from compress.training.tokens import TokensConfig, build_processor
 from tests.helpers import tiny
 
@@ -271,3 +278,59 @@ def test_streamed_data_gives_the_same_numbers(checkpoints: dict[str, str], folde
     assert streamed["data"]["seconds"] is None
     assert streamed["model"]["wer"] == listed["model"]["wer"]
     assert streamed["difference"]["wer"] == listed["difference"]["wer"]
+
+
+class Loud(MeasuredAspect):
+    """A made-up aspect: the model can be louder, which is counted, timed and told."""
+
+    name = "loudness"
+    about = "how loud the model can be"
+
+    def __init__(self) -> None:
+        self.set: list[str] = []
+
+    def watch(self, model: PreTrainedModel) -> Watcher:
+        return Watcher()
+
+    def ways(self, model: PreTrainedModel) -> dict[str, Callable[[], None]]:
+        return {"loud": lambda: self.set.append("loud")}
+
+    def run_whole(self, model: PreTrainedModel) -> None:
+        self.set.append("whole")
+
+    @contextmanager
+    def held_still(self, models: Sequence[PreTrainedModel]) -> Iterator[None]:
+        self.set.append("still")
+        yield
+        self.set.append("free")
+
+    def measure(self, evaluation: Evaluation, watcher: Watcher) -> dict[str, Any] | None:
+        return {"utterances": watcher.utterances, "rtf": evaluation.speeds["loud"].rtf}
+
+    def sections(self, report: Report) -> list[Section]:
+        loudness = report.get(self.name, {})
+        return [Section("How loud", [Text(f"Heard {loudness['utterances']} times.")])] if loudness else []
+
+
+class Watcher:
+    def __init__(self) -> None:
+        self.utterances = 0
+
+    def __call__(self, batch: Batch) -> None:
+        self.utterances += len(batch.ids)
+
+
+def test_the_next_aspect_is_measured_and_shown_by_its_object_alone(
+    checkpoints: dict[str, str], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loud = Loud()
+    for module in (evaluation, page):
+        monkeypatch.setattr(module, "MEASURED_ASPECTS", (loud,))
+    report = evaluate_models(config(checkpoints, folder, "full", baseline=checkpoints["small"], out=str(tmp_path)))
+    assert report["loudness"]["utterances"] == 11  # those of the model, not of the baseline
+    assert report["loudness"]["rtf"] > 0
+    assert report["about"]["loudness"] == loud.about
+    assert (loud.set[0], loud.set[-2:]) == ("still", ["free", "whole"])
+    assert loud.set.count("loud") == loud.set.count("whole") - 1 > 2
+    for name in ("report.md", "report.html"):
+        assert "Heard 11 times." in (tmp_path / name).read_text()
