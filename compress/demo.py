@@ -30,10 +30,10 @@ from compress.data.tables import TABLE_SUFFIXES
 from compress.files import shipped
 from compress.files.writing import write_json
 from compress.reports import formats
+from compress.training.loop.ending import DONE_FILE
 
 STATE_FILE = "demo.json"
 EVALUATION_FILE = "evaluate.yaml"
-DONE_FILE = "done.json"
 SHOWN_FILES = ("report.html", "report.json")
 TEACHER, STUDENT = "teacher", "student"
 TEACHER_MODEL, STUDENT_MODEL = "best", "final"

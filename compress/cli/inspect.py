@@ -48,10 +48,10 @@ def run(arguments: Sequence[str]) -> None:
 
     from rich.console import Console
 
-    from compress.evaluation.inspection import inspect_model, render
+    from compress.evaluation.inspection import as_tables, inspect_model
 
     facts = inspect_model(config.model, config.seconds)
     if config.json:
         sys.stdout.write(json.dumps(facts, indent=2) + "\n")
     else:
-        Console().print(render(facts))
+        Console().print(as_tables(facts))

@@ -75,7 +75,7 @@ def _reachable(config: Any, gates: Gates, metric: Any, denominator: Any, seconds
     return {"metric": metric, "denominator": denominator, "full": table.full, "smallest": low, "largest": high} | shares
 
 
-def render(description: dict[str, Any]) -> RenderableType:
+def as_tables(description: dict[str, Any]) -> RenderableType:
     """The description as tables for a terminal."""
     return Group(_summary(description), _block_table(description), _budget_table(description))
 

@@ -14,7 +14,7 @@ _SIZES = ("requested", "expected", "achieved")
 
 
 @dataclass(frozen=True)
-class Row:
+class ComparisonRow:
     """One line of the comparison; `baseline` and `change` are empty without a baseline."""
 
     label: str
@@ -23,7 +23,7 @@ class Row:
     change: str = ""
 
 
-def comparison_rows(report: Report) -> list[Row]:
+def comparison_rows(report: Report) -> list[ComparisonRow]:
     """All measured quantities, formatted for people: rates in percent, sizes with units."""
     shared, difference = report.get("ratio"), report.get("difference")
     change = f"{formats.points(difference['wer'])} points" if difference else ""
@@ -122,9 +122,9 @@ def _amount(value: Any, full: float | None) -> str:
     return f"{formats.count(value)} ({formats.percent(value / full, 2)})" if full else formats.count(value)
 
 
-def _row(report: Report, label: str, show: Callable[[dict[str, Any]], str], change: str = "") -> Row:
+def _row(report: Report, label: str, show: Callable[[dict[str, Any]], str], change: str = "") -> ComparisonRow:
     baseline = report.get("baseline")
-    return Row(label, show(report["model"]), show(baseline) if baseline else "", change)
+    return ComparisonRow(label, show(report["model"]), show(baseline) if baseline else "", change)
 
 
 def _share(shared: dict[str, float] | None, key: str) -> str:

@@ -82,7 +82,7 @@ class Panel:
 
     macro: ClassVar[str] = "panel"
     title: str
-    parts: Sequence[Part]
+    parts: Sequence[Content]
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Columns:
     panels: Sequence[Panel]
 
 
-Part = Text | Table | Listing | Figure | Panel | Columns
+Content = Text | Table | Listing | Figure | Panel | Columns
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Section:
     """Parts under a heading; a terminal leaves out `detail`."""
 
     title: str
-    parts: Sequence[Part]
+    parts: Sequence[Content]
     detail: bool = False
 
 
@@ -145,7 +145,7 @@ class Page:
     footer: str = ""
 
 
-def in_words(parts: Iterable[Part]) -> Iterator[Text | Table | Listing]:
+def in_words(parts: Iterable[Content]) -> Iterator[Text | Table | Listing]:
     """What is left of parts where nothing can be drawn: texts, tables, and the words of figures."""
     for part in parts:
         match part:

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from compress.conformers import blocks_of, family_of, frame_lengths, frame_outputs, part
 from compress.evaluation.transcribe import to_model
+from compress.files.writing import MEBIBYTE
 from compress.running.skipper import without_skipping
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 Feature = Literal["mean", "frames"]
 
 _BYTES = 4
-MEBIBYTE = 1 << 20
 
 
 @dataclass(frozen=True)

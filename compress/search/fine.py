@@ -17,7 +17,7 @@ from compress.evaluation.bootstrap import BootstrapConfig, rate_interval
 from compress.evaluation.errors import Normaliser, count_errors, error_rates, normalise
 from compress.evaluation.generate import GenerateConfig
 from compress.evaluation.transcribe import batching_for, transcribe
-from compress.search.boundaries import MEBIBYTE
+from compress.files.writing import MEBIBYTE
 from compress.search.bypass import without_blocks
 from compress.search.coarse import Proposal
 from compress.search.reuse import SharedRuns, block_runs, plan_runs

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-logger = logging.getLogger(__name__)
+from compress.data.loader import IGNORED_LABEL
 
-IGNORED_LABEL = -100
-"""Padding of label tensors."""
+logger = logging.getLogger(__name__)
 
 
 def ctc_loss(logits: Tensor, frames: Tensor, labels: Tensor, blank: int) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from compress.training.ctc import ctc_loss
 from compress.training.inter_ctc import InterCtc, InterCtcConfig, mean_loss
 from compress.training.loop.losses import Losses
-from compress.training.skipping import SkippingConfig, objective_of, skipped_share
+from compress.training.skipping import SkippingConfig, last_skipped_share, objective_of
 from compress.training.stochastic_depth import StochasticDepth
 
 
@@ -81,7 +81,7 @@ class Recogniser(nn.Module):
         last, unalignable = ctc_loss(logits[0], frames, labels, blank)
         if self.skipping and self.training:
             inner = self.skipping.losses(logits[1:], logits[0], frames, labels, blank)
-            share = skipped_share(self.model)
+            share = last_skipped_share(self.model)
             metrics = {} if share is None else {"skipped_frames": share}
             return Losses(self.skipping.combined(last, inner), {"ctc": last, **inner}, metrics), unalignable
         if self.inter_ctc is None:

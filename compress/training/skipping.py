@@ -176,7 +176,7 @@ def objective_of(model: PreTrainedModel, config: SkippingConfig | None, seed: in
     return SkippingObjective(model, config or SkippingConfig(), seed) if skipper_of(model) else None
 
 
-def skipped_share(model: PreTrainedModel) -> Tensor | None:
+def last_skipped_share(model: PreTrainedModel) -> Tensor | None:
     """The share of the frames of the last forward pass that skipped; None if none could."""
     skipper = skipper_of(model)
     seen = skipper and skipper.last

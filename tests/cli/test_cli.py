@@ -83,7 +83,7 @@ def test_inspect_passes_its_options(monkeypatch: pytest.MonkeyPatch, capsys: pyt
         monkeypatch,
         "compress.evaluation.inspection",
         inspect_model=lambda model, seconds: {"model": model, "seconds": seconds},
-        render=lambda found: f"table of {found['model']}",
+        as_tables=lambda found: f"table of {found['model']}",
     )
     assert main(["inspect", "some/model", "--seconds", "3"]) == 0
     assert capsys.readouterr().out == "table of some/model\n"

@@ -95,7 +95,7 @@ from rich.console import Console
 import compress
 from compress.conformers import original_config, structure_of
 from compress.cost import cost_table
-from compress.evaluation.inspection import inspect_model, render
+from compress.evaluation.inspection import as_tables, inspect_model
 from compress.model.registration import compressed_config
 from compress.model.removal import rebuild
 from compress.structure import Block, Structure
@@ -119,7 +119,7 @@ assert "The model is loud (8)." in (out / "README.md").read_text()
 described = inspect_model(str(out))
 assert described["loud"] == 8
 console = Console(width=100, file=StringIO())
-console.print(render(described))
+console.print(as_tables(described))
 assert "loudness" in console.file.getvalue()
 with pytest.raises(ValueError, match="cannot be heard"):
     rebuild(plain, full, compressed_config(plain.config, structure_of(plain), {"loud": -1}))
