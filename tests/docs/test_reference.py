@@ -12,45 +12,47 @@ from compress.config import known_keys
 from tests.helpers.launching import REPOSITORY, load_recipe
 from tools.docs.reference import RECIPES, config_of_verb, entry, keys_of, pages, public_names
 
-PAGES = pages()
-CONFIGS = {f"recipes/{name}.md": load_recipe(f"recipes/{name}.py").Config for name in RECIPES} | {
-    f"verbs/{name}.md": config_of_verb(name) for name in VERBS
-}
+
+@pytest.fixture(scope="module")
+def reference() -> dict[str, str]:
+    return pages()
 
 
 def test_every_recipe_has_a_page() -> None:
     assert set(RECIPES) == {path.stem for path in (REPOSITORY / "recipes").glob("*.py")}
 
 
-@pytest.mark.parametrize("page", CONFIGS)
-def test_a_page_has_every_key_and_says_what_it_means(page: str) -> None:
-    entries = re.findall(r"^\[?`([\w.]+)`\S*(?: \S+ \})? — (.*)\n: *(.*)$", PAGES[page], re.MULTILINE)
-    names = [name for name, _, _ in entries]
-    assert sorted(names) == sorted(known_keys(CONFIGS[page]))
+@pytest.mark.parametrize("program", [*RECIPES, *VERBS])
+def test_a_page_has_every_key_and_says_what_it_means(program: str, reference: dict[str, str]) -> None:
+    config = load_recipe(f"recipes/{program}.py").Config if program in RECIPES else config_of_verb(program)
+    page = reference[f"{'recipes' if program in RECIPES else 'verbs'}/{program}.md"]
+    entries = re.findall(r"^\[?`([\w.]+)`\S*(?: \S+ \})? — (.*)\n: *(.*)$", page, re.MULTILINE)
+    assert sorted(name for name, _, _ in entries) == sorted(known_keys(config))
     for name, kind, meaning in entries:
         assert kind, name
-        assert meaning, f"{CONFIGS[page].__name__}: no docstring says under `Attributes:` what {name} is."
+        assert meaning, f"{config.__name__}: no docstring says under `Attributes:` what {name} is."
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_a_verb_has_its_help(verb: str) -> None:
-    assert f"compress {verb}" in PAGES[f"verbs/{verb}.md"]
-    assert "--help" in PAGES[f"verbs/{verb}.md"]
-    assert f"  {verb} " in PAGES["index.md"]
+@pytest.mark.parametrize("program", [*RECIPES, *VERBS])
+def test_a_page_has_the_help(program: str, reference: dict[str, str]) -> None:
+    page = reference[f"{'recipes' if program in RECIPES else 'verbs'}/{program}.md"]
+    assert "\n## --help\n\n```text\nusage: " in page
+    assert "--help" in page.partition("## --help")[2]
+    assert program in RECIPES or f"  {program} " in reference["index.md"]
 
 
-def test_every_public_name_has_an_entry() -> None:
+def test_every_public_name_has_an_entry(reference: dict[str, str]) -> None:
     names = public_names()
     assert "remove" in names["compress"]
     assert {"compress.data", "compress.elastic.supernet"} < set(names)
     for package, public in names.items():
         for name in public:
-            assert re.search(rf"(::: |#){re.escape(package)}\.{name}\b", PAGES[f"python/{package}.md"]), name
+            assert re.search(rf"(::: |#){re.escape(package)}\.{name}\b", reference[f"python/{package}.md"]), name
 
 
-def test_every_page_is_in_the_navigation() -> None:
+def test_every_page_is_in_the_navigation(reference: dict[str, str]) -> None:
     listed = set(re.findall(r'= "reference/([\w/.]+\.md)"', (REPOSITORY / "zensical.toml").read_text()))
-    assert listed == set(PAGES)
+    assert listed == set(reference)
 
 
 @dataclass(frozen=True)
