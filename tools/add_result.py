@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ def conditions(report: dict[str, Any]) -> list[str]:
     return ["Real-time factor: " + ", ".join(f"{key} {given[key]}" for key in CONDITIONS if key in given) + ".", ""]
 
 
-ROWS = (
+ROWS: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
     ("WER %", lambda m: f"{100 * m['wer']:.2f} ({100 * m['wer_ci95'][0]:.2f} to {100 * m['wer_ci95'][1]:.2f})"),
     ("CER %", lambda m: f"{100 * m['cer']:.2f}"),
     ("words", lambda m: f"{m['words']:,}"),

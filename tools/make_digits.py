@@ -163,10 +163,10 @@ def takes_of(recordings: Mapping[tuple[str, int, int], Path], split: str) -> Tak
 def draw(takes: Takes, random: np.random.Generator) -> Utterance:
     """Draws an utterance."""
     speaker = str(random.choice(SPEAKERS))
-    digits = []
-    for digit in random.integers(len(WORDS), size=random.integers(DIGITS[0], DIGITS[1], endpoint=True)):
+    digits, count = [], int(random.integers(*DIGITS, endpoint=True))
+    for digit in map(int, random.integers(len(WORDS), size=count)):
         recordings = takes[speaker][digit]
-        recording = recordings[random.integers(len(recordings))]
+        recording = recordings[int(random.integers(len(recordings)))]
         varied = (float(random.uniform(*span)) for span in (SPEED, GAIN, GAP_SECONDS))
         digits.append(Digit(WORDS[digit], recording, *varied))
     lead_in, noise = (float(random.uniform(*span)) for span in (LEAD_IN_SECONDS, NOISE_DB))

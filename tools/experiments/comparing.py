@@ -119,10 +119,15 @@ class Contender:
         return difference(value, interval.to_list())
 
     def by_seed(self, other: Contender) -> list[float]:
-        """The differences of error rates to another one, of each seed that both have."""
+        """The differences of error rates to another contender, of each seed that both have."""
         common = [seed for seed in self.seeds if seed in other.seeds]
-        mine, others = (one.errors[[one.seeds.index(seed) for seed in common]].sum(1) for one in (self, other))
+        mine, others = (contender._errors_of(common) for contender in (self, other))
         return [float(value) for value in (mine - others) / self.words.sum()]
+
+    def _errors_of(self, seeds: Sequence[str]) -> NDArray[Any]:
+        """All errors of each of these seeds, `(seeds,)`."""
+        total: NDArray[Any] = self.errors[[self.seeds.index(seed) for seed in seeds]].sum(1)
+        return total
 
 
 ONE_SEED, UNDECIDED, BETTER, WORSE = "one seed", "not told apart", "better", "worse"

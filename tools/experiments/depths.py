@@ -123,9 +123,10 @@ def run(config: RunConfig) -> None:
     experiment = Experiment(Path(config.out) / Path(config.data).name, NAME)
     experiment.note("run", steps=config.steps, seed=config.seed)
     folder, data = experiment.folder, config.data
-    shared = ("--config", config.training, "--data.source", data, "--max_steps", str(config.steps))
-    shared += ("--seed", str(config.seed), "--threads", str(config.threads), *shlex.split(config.options))
-    wanted = [one for one in ELASTIC if config.names is None or one.name in (*config.names, ELASTIC[0].name)]
+    length = ("--max_steps", str(config.steps), "--seed", str(config.seed), "--threads", str(config.threads))
+    shared = ("--config", config.training, "--data.source", data, *length, *shlex.split(config.options))
+    names = None if config.names is None else (*config.names, ELASTIC[0].name)
+    wanted = [training for training in ELASTIC if names is None or training.name in names]
     for training in (*wanted, *(INDIVIDUAL[depth] for depth in BELOW)):
         blocks = ("--model.settings.num_hidden_layers", str(training.blocks))
         run_recipe("train", folder / training.name, *shared, *blocks, *training.options)
@@ -179,7 +180,7 @@ def _paired(folder: Path, depth: int, data: str) -> dict[str, Any]:
 
 def _best(folder: Path, depth: int) -> tuple[str, str]:
     """Training and choice of blocks with the lowest error rate on dev; of equal ones the first."""
-    return min(_measured(folder), key=lambda row: float(_depths(folder, *row, "dev")[depth]["wer"]))
+    return min(_measured(folder), key=lambda row: float(_depths(folder, row[0], row[1], "dev")[depth]["wer"]))
 
 
 def _measured(folder: Path) -> list[tuple[str, str]]:

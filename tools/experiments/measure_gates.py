@@ -140,7 +140,8 @@ class Step:
 def load_teacher(teacher: str | None) -> PreTrainedModel:
     """The teacher, or random weights: neither time nor memory depend on them."""
     if teacher is not None:
-        return load_model(teacher, device=DEVICE).requires_grad_(False)
+        frozen: PreTrainedModel = load_model(teacher, device=DEVICE).requires_grad_(False)
+        return frozen
     torch.manual_seed(0)
     model: PreTrainedModel = ParakeetForCTC(ParakeetCTCConfig(encoder_config=LARGE))
     return model.eval().requires_grad_(False).to(DEVICE)
@@ -151,7 +152,8 @@ def load_small(teacher: PreTrainedModel, model: str | None) -> PreTrainedModel:
     if model is not None:
         return load_model(model, device=DEVICE)
     half = decide(make_budget(BudgetConfig(params="50%"), teacher.config), proportional(teacher))
-    return compress.remove(teacher, half)
+    small: PreTrainedModel = compress.remove(teacher, half)
+    return small
 
 
 def step_rows(teacher: str | None, batch: int, seconds: float, repetitions: int) -> list[list[str]]:

@@ -13,6 +13,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,7 +30,7 @@ from tools.commands import main, typed
 from tools.experiments.comparing import PERCENT
 from tools.results import EntryConfig, add, facts, grid
 
-MEANS = "mean"
+MEANS: Literal["mean"] = "mean"
 WAYS: dict[str, tuple[Measure, MatrixConfig]] = {
     "distance correlation of frames, groups of 512": ("distance_correlation", MatrixConfig()),
     "of means of utterances, groups of 4": ("distance_correlation", MatrixConfig(feature=MEANS, group=4)),

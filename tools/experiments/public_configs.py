@@ -6,6 +6,8 @@ transformers' config classes, which follow these checkpoints.
 
 from __future__ import annotations
 
+from typing import Any
+
 from transformers import (
     CanaryConfig,
     CohereAsrConfig,
@@ -24,7 +26,7 @@ from transformers import (
     Wav2Vec2ConformerConfig,
 )
 
-LARGE = {
+LARGE: dict[str, Any] = {
     "hidden_size": 1024,
     "num_hidden_layers": 24,
     "num_attention_heads": 16,
@@ -33,7 +35,11 @@ LARGE = {
     "conv_bias": True,
     "vocab_size": 32,
 }
-MEDIUM = {"speech_encoder_layers": 12, "speech_encoder_intermediate_size": 4096, "decoder_ffn_dim": 4096}
+MEDIUM: dict[str, Any] = {
+    "speech_encoder_layers": 12,
+    "speech_encoder_intermediate_size": 4096,
+    "decoder_ffn_dim": 4096,
+}
 GRANITE_2B = {
     "model_type": "granite",
     "hidden_size": 2048,

@@ -175,7 +175,7 @@ def table(config: TableConfig) -> None:
     }
     if not contenders:
         raise ValueError(f"There are no reports in {experiment.folder}: `run` makes them.")
-    seeds = sorted({seed.removeprefix("seed-") for one in contenders.values() for seed in one.seeds})
+    seeds = sorted({seed.removeprefix("seed-") for contender in contenders.values() for seed in contender.seeds})
     experiment.enter(config, [*_table(contenders), *_remarks(contenders)], seeds)
 
 

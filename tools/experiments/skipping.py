@@ -38,6 +38,7 @@ from tools.experiments.sweep import OFF, Sweep, new_models, speed_rows
 from tools.results import grid
 
 NAME, SWEEP, SPEED = "skipping", "sweep.json", "speed.json"
+NEW_MODEL = {"num_attention_heads": 8, "subsampling_factor": 8, "subsampling_conv_channels": 256}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,9 +167,8 @@ def speed(config: NewModelConfig) -> None:
     """Times a new model."""
     experiment = Experiment(config.out, NAME)
     experiment.note("speed")
-    sizes = {"num_hidden_layers": config.blocks, "intermediate_size": 4 * config.hidden_size}
-    more = {"num_attention_heads": 8, "subsampling_factor": 8, "subsampling_conv_channels": 256}
-    settings = {"hidden_size": config.hidden_size, **sizes, **more}
+    width = {"hidden_size": config.hidden_size, "intermediate_size": 4 * config.hidden_size}
+    settings = {**width, "num_hidden_layers": config.blocks, **NEW_MODEL}
     described = ModelConfig(family=config.family, settings=settings)
     plain = build_model(described, vocabulary_size=config.vocabulary, blank=config.vocabulary - 1).eval()
     first, rows = config.blocks // 2, []
