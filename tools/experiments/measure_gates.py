@@ -143,8 +143,9 @@ def load_teacher(teacher: str | None) -> PreTrainedModel:
         frozen: PreTrainedModel = load_model(teacher, device=DEVICE).requires_grad_(False)
         return frozen
     torch.manual_seed(0)
-    model: PreTrainedModel = ParakeetForCTC(ParakeetCTCConfig(encoder_config=LARGE))
-    return model.eval().requires_grad_(False).to(DEVICE)
+    drawn: PreTrainedModel = ParakeetForCTC(ParakeetCTCConfig(encoder_config=LARGE)).eval().requires_grad_(False)
+    torch.nn.Module.to(drawn, DEVICE)  # transformers' own method has no type
+    return drawn
 
 
 def load_small(teacher: PreTrainedModel, model: str | None) -> PreTrainedModel:
