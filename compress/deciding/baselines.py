@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from compress.conformers import Module, block_units, blocks_of, family_of, part, submodule
 from compress.deciding.selection import Scores
-from compress.structure import MODULES
+from compress.structure import MODULES, Place
 from compress.surgery.slicing import unit_slices
 
 
@@ -30,18 +30,18 @@ def magnitude(model: PreTrainedModel) -> Scores:
             branch = submodule(block, module)
             if branch is not None:
                 norms[name][index] = _unit_norms(branch, module).tolist()
-    units = {}
+    units: dict[Place, list[float]] = {}
     for m, name in enumerate(MODULES):
         values = [norm for in_block in norms[name].values() for norm in in_block]
         mean = fmean(values) if values else 1.0
-        units.update({(index, m): [norm / mean for norm in in_block] for index, in_block in norms[name].items()})
+        units.update({Place(index, m): [norm / mean for norm in in_block] for index, in_block in norms[name].items()})
     return Scores(family.name, dict.fromkeys(units, 1.0), units)
 
 
 def proportional(model: PreTrainedModel) -> Scores:
     """Scores by which every module keeps the same share of its units: the first ones."""
     units = {
-        (index, m): [1 - unit / counts[name] for unit in range(counts[name])]
+        Place(index, m): [1 - unit / counts[name] for unit in range(counts[name])]
         for index, counts in enumerate(block_units(model))
         for m, name in enumerate(MODULES)
         if counts[name]

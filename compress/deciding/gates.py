@@ -20,10 +20,21 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from transformers import PreTrainedModel
 
-from compress.conformers import UNIT_KINDS, Attention, Convolution, block_units, blocks_of, family_of, part, submodule
+from compress.conformers import (
+    UNIT_KINDS,
+    Attention,
+    Convolution,
+    Module,
+    block_units,
+    blocks_of,
+    family_of,
+    part,
+    submodule,
+)
+from compress.deciding.attached import KeptNorm, Scale
 from compress.deciding.hard_concrete import HardConcrete
 from compress.deciding.selection import Scores
-from compress.structure import MODULES, Structure
+from compress.structure import MODULES, Place, Structure
 from compress.surgery.slicing import assign
 
 GATE_KINDS = ("module", *UNIT_KINDS)
@@ -93,54 +104,19 @@ class GateGroup:
     size: int
 
     @property
+    def place(self) -> Place:
+        """The module that they are gates of."""
+        return Place(self.block, self.module)
+
+    @property
     def name(self) -> str:
         """The name that globs match, e.g. `blocks.3.conv.conv_channel`."""
-        return f"blocks.{self.block}.{MODULES[self.module]}.{self.kind}"
+        return f"blocks.{self.block}.{self.place.name}.{self.kind}"
 
     @property
     def span(self) -> slice:
         """Where the group lies in the vector of all gates."""
         return slice(self.start, self.start + self.size)
-
-
-class _Scale(nn.Module):
-    """Parametrisation of a weight or bias: the product with a scale that is set before every forward pass."""
-
-    value: Tensor | None = None
-
-    def forward(self, tensor: Tensor) -> Tensor:
-        return tensor if self.value is None else tensor * self.value.to(tensor.dtype)
-
-
-class _KeptNorm(nn.Module):
-    """Stands for a norm whose statistics run over channels: those whose gates are closed do not count.
-
-    A removed channel does not enter the statistics of the smaller model; this is what makes a closed gate the same.
-
-    Args:
-        norm: LayerNorm, `(..., channels)`, or GroupNorm of one group, `(batch, channels, time)`; its parameters are
-            shared.
-    """
-
-    kept: Tensor | None = None
-    """`(channels,)`, 1 where a gate is not closed; None counts all channels."""
-
-    def __init__(self, norm: nn.LayerNorm | nn.GroupNorm) -> None:
-        super().__init__()
-        self.weight, self.bias, self.eps, self.norm = norm.weight, norm.bias, norm.eps, (norm,)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        if self.kept is None:
-            whole: Tensor = self.norm[0](hidden)
-            return whole
-        over_time = isinstance(self.norm[0], nn.GroupNorm)
-        dims, shape = ((1, 2), (-1, 1)) if over_time else ((-1,), (-1,))
-        kept, values = self.kept.view(shape), hidden.float()
-        count = self.kept.sum().clamp_min(1.0) * (hidden.shape[-1] if over_time else 1)
-        centred = values - (values * kept).sum(dims, keepdim=True) / count
-        variance = (centred.square() * kept).sum(dims, keepdim=True) / count
-        normed = centred * torch.rsqrt(variance + self.eps) * self.weight.view(shape)
-        return (normed if self.bias is None else normed + self.bias.view(shape)).to(hidden.dtype)
 
 
 class Gates(nn.Module):
@@ -170,18 +146,17 @@ class Gates(nn.Module):
                 "'blocks.0.attention.module' and 'blocks.0.ffn1.ffn_unit'."
             )
         self.log_alpha = nn.Parameter(torch.cat([self._initial(group) for group in self.groups]))
-        self._scales: list[tuple[int, int, _Scale, _Scale | None]] = []
-        self._norms: dict[tuple[int, int], _KeptNorm] = {}
+        self._scales: list[tuple[Place, Scale, Scale | None]] = []
+        self._norms: dict[Place, KeptNorm] = {}
         self._head_sizes: dict[int, int] = {}
-        self._kernels: set[tuple[int, int]] = set()
+        self._kernels: set[Place] = set()
         self.folds_exactly = True
-        for block, module in {(group.block, group.module) for group in self.groups}:
-            description = self.family.modules[MODULES[module]]
-            branch = submodule(blocks_of(model)[block], description)
+        for place in {group.place for group in self.groups}:
+            description, branch = self._module_at(model, place)
             if isinstance(description, Attention):
-                self._head_sizes[block] = int(part(branch, description.head_dim))
+                self._head_sizes[place.block] = int(part(branch, description.head_dim))
             if isinstance(part(branch, description.last), nn.Conv1d):
-                self._kernels.add((block, module))
+                self._kernels.add(place)
             if isinstance(description, Convolution):
                 channel_norm = isinstance(part(branch, description.inner_norm), CHANNEL_NORMS)
                 self.folds_exactly &= not (channel_norm and "conv_channel" in self.config.units)
@@ -199,38 +174,42 @@ class Gates(nn.Module):
                         yield GateGroup(block, module, group.kind, start, group.size)
                         start += group.size
 
+    def _module_at(self, model: PreTrainedModel, place: Place) -> tuple[Module, nn.Module]:
+        """The description of a gated module, and the module itself."""
+        description = self.family.modules[place.name]
+        module = submodule(blocks_of(model)[place.block], description)
+        assert module is not None, "removed modules have no gates"
+        return description, module
+
     def _initial(self, group: GateGroup) -> Tensor:
         rate = self.config.ffn_drop_rate if group.kind == "ffn_unit" else self.config.drop_rate
         return torch.full((group.size,), self.distribution.log_alpha_for(rate))
 
     def attach(self, model: PreTrainedModel) -> None:
         """Puts the gates on the last projections of a model, in place; its tensors keep their values."""
-        gated = {(group.block, group.module) for group in self.groups}
-        for block, module in sorted(gated):
-            description = self.family.modules[MODULES[module]]
-            branch = submodule(blocks_of(model)[block], description)
-            assert branch is not None, "removed modules have no gates"
+        for place in sorted({group.place for group in self.groups}):
+            description, branch = self._module_at(model, place)
             projection = part(branch, description.last)
-            weight, bias = _Scale(), _Scale() if projection.bias is not None else None
+            weight, bias = Scale(), Scale() if projection.bias is not None else None
             parametrize.register_parametrization(projection, "weight", weight)
             if bias is not None:
                 parametrize.register_parametrization(projection, "bias", bias)
-            self._scales.append((block, module, weight, bias))
+            self._scales.append((place, weight, bias))
             if isinstance(description, Convolution):
                 norm = part(branch, description.inner_norm)
                 if isinstance(norm, CHANNEL_NORMS):
-                    self._norms[block, module] = _KeptNorm(norm)
-                    assign(branch, description.inner_norm, self._norms[block, module])
+                    self._norms[place] = KeptNorm(norm)
+                    assign(branch, description.inner_norm, self._norms[place])
 
     def detach(self, model: PreTrainedModel) -> None:
         """Takes the gates off a model, in place: the tensors are again what they were, without any gate's effect."""
-        for block, module, _, bias in self._scales:
-            description = self.family.modules[MODULES[module]]
-            projection = part(submodule(blocks_of(model)[block], description), description.last)
+        for place, _, bias in self._scales:
+            description, branch = self._module_at(model, place)
+            projection = part(branch, description.last)
             for name in ("weight", "bias") if bias is not None else ("weight",):
                 parametrize.remove_parametrizations(projection, name, leave_parametrized=False)
-        for (block, _), kept_norm in self._norms.items():
-            conv = submodule(blocks_of(model)[block], self.family.conv)
+        for place, kept_norm in self._norms.items():
+            _, conv = self._module_at(model, place)
             assign(conv, self.family.conv.inner_norm, kept_norm.norm[0])
         self._scales, self._norms = [], {}
 
@@ -253,19 +232,19 @@ class Gates(nn.Module):
         """
         by_place = self._by_place(values)
         kept_by_place = self._by_place((values > 0).float() if kept is None else kept)
-        for block, module, weight, bias in self._scales:
-            whole, units = by_place[block, module]
+        for place, weight, bias in self._scales:
+            whole, units = by_place[place]
             multiplied = joint or units is None
             scale = whole if whole is not None and multiplied else torch.ones((), device=values.device)
-            weight.value = scale if units is None else self._columns(block, module, scale * units)
+            weight.value = scale if units is None else self._columns(place, scale * units)
             if bias is not None:
                 bias.value = None if whole is None else whole
-            if kept_norm := self._norms.get((block, module)):
-                kept_norm.kept = kept_by_place[block, module][1]
+            if kept_norm := self._norms.get(place):
+                kept_norm.kept = kept_by_place[place][1]
 
     def reset(self) -> None:
         """Lets the following forward passes run as if there were no gates."""
-        for _, _, weight, bias in self._scales:
+        for _, weight, bias in self._scales:
             weight.value = None
             if bias is not None:
                 bias.value = None
@@ -281,7 +260,7 @@ class Gates(nn.Module):
         mask = torch.zeros_like(self.log_alpha.detach())
         for group in self.groups:
             block = structure.blocks[group.block]
-            kept = getattr(block, MODULES[group.module]) if block else None
+            kept = getattr(block, group.place.name) if block else None
             if kept is not None:
                 chosen = slice(None) if kept == "all" or group.kind == "module" else list(kept)
                 mask[group.span][chosen] = 1.0
@@ -295,30 +274,30 @@ class Gates(nn.Module):
             model: the model the gates were made for, detached from them.
             values: `(gates,)` in [0, 1].
         """
-        for (block, module), (whole, units) in self._by_place(values).items():
-            description = self.family.modules[MODULES[module]]
-            projection = part(submodule(blocks_of(model)[block], description), description.last)
+        for place, (whole, units) in self._by_place(values).items():
+            description, branch = self._module_at(model, place)
+            projection = part(branch, description.last)
             if units is not None:
-                projection.weight.mul_(self._columns(block, module, units))
+                projection.weight.mul_(self._columns(place, units))
             if whole is not None:
                 projection.weight.mul_(whole)
                 if projection.bias is not None:
                     projection.bias.mul_(whole)
 
-    def _by_place(self, values: Tensor) -> dict[tuple[int, int], tuple[Tensor | None, Tensor | None]]:
-        """Gate values by `(block, module)`: the module's own, and its units'."""
-        places: dict[tuple[int, int], tuple[Tensor | None, Tensor | None]] = {}
+    def _by_place(self, values: Tensor) -> dict[Place, tuple[Tensor | None, Tensor | None]]:
+        """Gate values of each module: its own, and those of its units."""
+        places: dict[Place, tuple[Tensor | None, Tensor | None]] = {}
         for group in self.groups:
-            whole, units = places.get((group.block, group.module), (None, None))
+            whole, units = places.get(group.place, (None, None))
             of_group = values[group.span]
-            places[group.block, group.module] = (of_group, units) if group.kind == "module" else (whole, of_group)
+            places[group.place] = (of_group, units) if group.kind == "module" else (whole, of_group)
         return places
 
-    def _columns(self, block: int, module: int, units: Tensor) -> Tensor:
+    def _columns(self, place: Place, units: Tensor) -> Tensor:
         """Unit values in the shape that multiplies the last projection's weight: a matrix, or a pointwise kernel."""
-        if MODULES[module] == "attention":
-            units = units.repeat_interleave(self._head_sizes[block])
-        return units[:, None] if (block, module) in self._kernels else units
+        if place.name == "attention":
+            units = units.repeat_interleave(self._head_sizes[place.block])
+        return units[:, None] if place in self._kernels else units
 
     def expected(self) -> tuple[Tensor, Tensor]:
         """The expected Structure, differentiable in `log_alpha`.
@@ -352,8 +331,8 @@ class Gates(nn.Module):
     def scores(self) -> Scores:
         """How much each gated part is wanted: the probability that its gate is open."""
         probability = self.distribution.probability_open(self.log_alpha).double().cpu()
-        modules = {(g.block, g.module): float(probability[g.start]) for g in self.groups if g.kind == "module"}
-        units = {(g.block, g.module): probability[g.span].tolist() for g in self.groups if g.kind != "module"}
+        modules = {g.place: float(probability[g.start]) for g in self.groups if g.kind == "module"}
+        units = {g.place: probability[g.span].tolist() for g in self.groups if g.kind != "module"}
         return Scores(self.family.name, modules, units)
 
     @torch.no_grad()

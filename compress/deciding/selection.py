@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from compress.cost import CostTable
-from compress.structure import MODULES, Block, Kept, Structure
+from compress.structure import MODULES, Block, Kept, Place, Structure
 
 
 @dataclass(frozen=True)
@@ -16,13 +16,13 @@ class Scores:
 
     Attributes:
         family: of the model.
-        modules: `(block, module)` to the score of the module, for modules that may go.
-        units: `(block, module)` to the score of each unit, for modules whose units may go one by one.
+        modules: the score of each module that may go.
+        units: the scores of the units of each module whose units may go one by one.
     """
 
     family: str
-    modules: dict[tuple[int, int], float]
-    units: dict[tuple[int, int], list[float]]
+    modules: dict[Place, float]
+    units: dict[Place, list[float]]
 
 
 class UnitSelection:
@@ -31,7 +31,7 @@ class UnitSelection:
     def __init__(self, table: CostTable, scores: Scores, round_to: int) -> None:
         self.table, self.scores = table, scores
         self.chains = {
-            (b, m): self._chain((b, m), count, round_to)
+            Place(b, m): self._chain(Place(b, m), count, round_to)
             for b, counts in enumerate(table.units)
             for m, count in enumerate(counts)
             if count
@@ -39,28 +39,28 @@ class UnitSelection:
         self.taken = {place: self._certain(place) for place in self.chains}
         self.cost = table.base + sum(table.block) + sum(self._cost(place, n) for place, n in self.taken.items())
 
-    def _chain(self, place: tuple[int, int], count: int, round_to: int) -> list[list[int]]:
+    def _chain(self, place: Place, count: int, round_to: int) -> list[list[int]]:
         """The units of a module in groups, most wanted first. Heads go one by one."""
         wanted = self.scores.units.get(place)
         if wanted is None:
             return [list(range(count))]
         order = sorted(range(count), key=lambda unit: (-wanted[unit], unit))
-        size = 1 if MODULES[place[1]] == "attention" else round_to
+        size = 1 if place.name == "attention" else round_to
         return [order[start : start + size] for start in range(0, count, size)]
 
-    def _certain(self, place: tuple[int, int]) -> int:
+    def _certain(self, place: Place) -> int:
         """How many groups of a module stay whatever happens: one if the module cannot go, since its bias stays."""
         return 0 if place in self.scores.modules else 1
 
-    def _cost(self, place: tuple[int, int], groups: int) -> int:
+    def _cost(self, place: Place, groups: int) -> int:
         return self.table.module(*place, sum(map(len, self.chains[place][:groups])))
 
-    def _score(self, place: tuple[int, int], group: int) -> float:
+    def _score(self, place: Place, group: int) -> float:
         module, units = self.scores.modules.get(place, 1.0), self.scores.units.get(place)
         chosen = self.chains[place][group]
         return module if units is None else module * sum(units[unit] for unit in chosen) / len(chosen)
 
-    def _next(self, place: tuple[int, int]) -> Iterator[tuple[float, tuple[int, int]]]:
+    def _next(self, place: Place) -> Iterator[tuple[float, Place]]:
         group = self.taken[place]
         if group < len(self.chains[place]):
             yield -self._score(place, group), place
@@ -103,7 +103,7 @@ class UnitSelection:
             self.taken[enters] += 1
             self.cost += difference
 
-    def _step(self, place: tuple[int, int], offset: int) -> int:
+    def _step(self, place: Place, offset: int) -> int:
         """The cost of the next group of a module, or with offset -1 of the last one taken."""
         group = self.taken[place] + offset
         return self._cost(place, group + 1) - self._cost(place, group)
@@ -111,14 +111,15 @@ class UnitSelection:
     def structure(self) -> Structure:
         """The selected Structure."""
         blocks = [
-            Block(**{name: self._kept((b, m)) for m, name in enumerate(MODULES)}) for b in range(len(self.table.units))
+            Block(**{name: self._kept(Place(b, m)) for m, name in enumerate(MODULES)})
+            for b in range(len(self.table.units))
         ]
         return Structure(self.scores.family, tuple(blocks))
 
-    def _kept(self, place: tuple[int, int]) -> Kept:
+    def _kept(self, place: Place) -> Kept:
         if place not in self.chains:
             return None
         units = sorted(unit for group in self.chains[place][: self.taken[place]] for unit in group)
-        if len(units) == self.table.units[place[0]][place[1]]:
+        if len(units) == self.table.units[place.block][place.module]:
             return "all"
         return tuple(units) or None

@@ -13,7 +13,7 @@ from compress.cost import CostTable
 from compress.deciding.baselines import magnitude
 from compress.deciding.budget import TOLERANCE, Budget, BudgetError
 from compress.deciding.selection import Scores
-from compress.structure import MODULES, Block, Kept, Structure
+from compress.structure import MODULES, Block, Kept, Place, Structure
 
 FFNS = ("ffn1", "ffn2")
 
@@ -75,7 +75,7 @@ def _structure(norms: Scores, units: list[dict[str, int]], heads: int, width: in
         there = units[block][name]
         if wanted.get(name, there) >= there:
             return "all" if there else None
-        scores = norms.units[block, MODULES.index(name)]
+        scores = norms.units[Place.of(block, name)]
         return tuple(sorted(sorted(range(there), key=lambda unit: (-scores[unit], unit))[: wanted[name]]))
 
     blocks = [Block(**{name: kept(index, name) for name in MODULES}) for index in range(len(units))]

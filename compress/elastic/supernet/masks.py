@@ -13,7 +13,6 @@ from transformers import PreTrainedModel
 
 from compress.deciding.gates import GateConfig, Gates
 from compress.elastic.supernet.parts import Parts
-from compress.structure import Place
 
 KINDS = {"module": ("module",), "component": ("module", "head", "ffn_unit")}
 """Per granularity, the kinds of gates that say which parts run; a convolution is whole or absent in both."""
@@ -39,7 +38,7 @@ class PartMasks:
         entries: list[int] = []
         for group in self.gates.groups:
             if group.kind == "module":
-                entries.append(len(parts) + places.index(Place(group.block, group.module)))
+                entries.append(len(parts) + places.index(group.place))
             else:
                 entries += [of_unit[group.block, group.module, unit] for unit in range(group.size)]
         self._entries, self._places = torch.tensor(entries), len(places)
