@@ -4,8 +4,10 @@ import torch.nn.functional as F
 
 import compress
 from compress import Block, Structure
+from compress.conformers import frame_mask
 from compress.conformers.recording import BlockOutputs
-from compress.training.distill import DistillConfig, block_distance, matched_blocks, output_divergence
+from compress.training.ctc import ctc_loss
+from compress.training.distill import Distillation, DistillConfig, block_distance, matched_blocks, output_divergence
 from tests.helpers.tiny import CTC_MODELS, batch, parakeet
 
 MASK = torch.tensor([[True, True, True], [True, False, False]])
@@ -64,6 +66,36 @@ def test_a_student_equal_to_its_teacher_has_no_loss():
     mine, target = (recorder.take()[2] for recorder in recorders)
     assert float(block_distance(mine, target, mask, "l1_cosine")) == pytest.approx(0, abs=1e-6)
     assert float(output_divergence(*logits, mask)) == pytest.approx(0, abs=1e-6)
+
+
+def test_all_losses_of_a_step_have_their_weights_and_name_what_cannot_be_aligned():
+    teacher, student = parakeet(), parakeet(seed=1)
+    config = DistillConfig(layers=0.5, output=2.0, ctc=0.3)
+    distillation, inputs = Distillation(student, teacher, config), batch(teacher)
+    labels = torch.arange(40).remainder(18).repeat(2, 1)
+    labels[1, 3:] = -100
+    target, output = distillation.target(inputs), student(**inputs).logits
+    mask = frame_mask(teacher, inputs, output.shape[1])
+    losses, unalignable = distillation.losses(output, target, mask, labels)
+    ctc, too_long = ctc_loss(output, mask, labels, 19)
+    assert not target.requires_grad
+    assert torch.equal(unalignable, too_long)
+    assert unalignable.tolist() == [True, False]
+    assert float(losses["output"]) == pytest.approx(2 * float(output_divergence(output, target, mask)), rel=1e-5)
+    assert float(losses["ctc"]) == pytest.approx(0.3 * float(ctc), rel=1e-5)
+    student(**inputs)
+    distillation.target(inputs)
+    assert float(distillation.layers.take(mask)) == pytest.approx(2 * float(losses["layers"]), rel=1e-5)
+
+
+def test_without_transcripts_there_is_no_ctc_and_nothing_is_unalignable():
+    teacher = parakeet()
+    distillation, inputs = Distillation(teacher, teacher, DistillConfig(layers=0.0)), batch(teacher)
+    target = distillation.target(inputs)
+    mask = frame_mask(teacher, inputs, target.shape[1])
+    losses, unalignable = distillation.losses(target, target, mask, None)
+    assert list(losses) == ["output"]
+    assert unalignable.tolist() == [False, False]
 
 
 def test_matching_is_evenly_spaced_and_ends_at_the_last_block():

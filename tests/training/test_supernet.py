@@ -23,8 +23,11 @@ from compress.running.subnets import subnets_of
 from compress.training.ctc import ctc_loss
 from compress.training.loop.finite import FiniteGuard
 from compress.training.loop.losses import Losses
+from compress.training.loop.optimizer import WEIGHTS
 from compress.training.preparation import prepare_for_training
-from compress.training.supernet import JointConfig, JointNet, SelectionNet
+from compress.training.supernet import SCORES, JointConfig, JointNet, SelectionNet, divided
+from compress.training.supernet_results import rates_as_metrics
+from compress.training.supervised import OptimizerConfig
 from tests.helpers.launching import LAUNCH_SECONDS, REPOSITORY, TORCHRUN, environment
 from tests.helpers.tiny import CTC_MODELS, batch, parakeet, random_structure
 
@@ -218,6 +221,34 @@ def test_losses_of_the_second_stage() -> None:
     net.losses([full, *smaller], frames, LABELS, blank)[0].parts["distill"].backward()
     assert full.grad is None
     assert all(one.grad is not None for one in smaller)
+
+
+def test_each_stage_has_its_learning_rates() -> None:
+    peak = OptimizerConfig(learning_rate=0.1)
+    net = selecting(parakeet(), SelectionConfig(method="zero_out", learning_rate=0.4))
+    assert net.rates(peak, 0.5) == {WEIGHTS: 0.05, SCORES: 0.2}
+    assert {group.name: group.learning_rate for group in net.groups(peak)} == {WEIGHTS: 0.1, SCORES: 0.4}
+    assert selecting(parakeet(), SelectionConfig()).rates(peak, 0.5) == {WEIGHTS: 0.05, SCORES: 0.05}
+    assert selecting(parakeet(), SelectionConfig(method="random")).rates(peak, 0.5) == {WEIGHTS: 0.05}
+    both = joint(parakeet(), JointConfig(warmup_steps=4))
+    for step, expected in ((0, 0.0125), (1, 0.025), (3, 0.05), (9, 0.05)):
+        both.prepare(step)
+        assert both.rates(peak, 0.5) == {WEIGHTS: pytest.approx(expected)}
+    assert joint(parakeet(), JointConfig(warmup_steps=0)).rates(peak, 0.5) == {WEIGHTS: 0.05}
+
+
+def test_both_stages_need_a_step() -> None:
+    assert divided(10, 0.6) == (6, 4)
+    for share in (0.01, 0.99):
+        with pytest.raises(ValueError, match="each needs at least one: set epochs or max_steps higher"):
+            divided(10, share)
+
+
+def test_rates_are_reported_by_size_where_there_are_several() -> None:
+    rates = {"33%": {"wer": 0.3, "cer": 0.1}, "100%": {"wer": 0.1, "cer": 0.0}}
+    expected = {"dev/wer": 0.1, "dev/wer/33%": 0.3, "dev/wer/100%": 0.1, "dev/wer/mean": 0.2}
+    assert rates_as_metrics(rates) == pytest.approx(expected)
+    assert rates_as_metrics({"8": rates["33%"]}) == {"dev/wer": 0.3}
 
 
 def test_all_shared_weights_and_the_heads_of_the_step_learn_in_the_second_stage() -> None:
