@@ -10,7 +10,7 @@ import pytest
 from compress.cli import VERBS
 from compress.config import known_keys
 from tests.helpers.launching import REPOSITORY, load_recipe
-from tools.docs.reference import RECIPES, config_of_verb, entry, keys_of, pages, public_names
+from tools.docs.reference import RECIPES, config_of_verb, described, entry, keys_of, pages, public_names
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +53,25 @@ def test_every_public_name_has_an_entry(reference: dict[str, str]) -> None:
 def test_every_page_is_in_the_navigation(reference: dict[str, str]) -> None:
     listed = set(re.findall(r'= "reference/([\w/.]+\.md)"', (REPOSITORY / "zensical.toml").read_text()))
     assert listed == set(reference)
+
+
+def test_a_docstring_becomes_markdown() -> None:
+    docstring = """Do `a_b` to [c_d].
+
+    Two lines
+    are one.
+
+    Here:     there
+    Example:  none
+
+    Examples:
+      compress do
+        it
+    """
+    assert described(docstring) == (
+        "Do `a_b` to \\[c\\_d\\].\n\nTwo lines are one.\n\n```text\nHere:     there\nExample:  none\n```\n\n"
+        "Examples:\n\n```text\ncompress do\n  it\n```"
+    )
 
 
 @dataclass(frozen=True)

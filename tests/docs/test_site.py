@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,7 @@ FAULTS = {
 
 def built(folder: Path, pages: dict[str, str]) -> str:
     """What building such pages, and checking the result, complains of."""
-    (folder / "build/docs").mkdir(parents=True)
+    shutil.copytree(REPOSITORY / "docs/stylesheets", folder / "build/docs/stylesheets")
     for name, text in ({"image.svg": IMAGE} | pages).items():
         (folder / "build/docs" / name).write_text(text)
     config = (REPOSITORY / "zensical.toml").read_text()

@@ -17,7 +17,9 @@ import inspect
 import io
 import os
 import pkgutil
+import re
 import sys
+import textwrap
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,7 +36,7 @@ from compress.config.keys import fields_of, nested_class
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECIPES = ("prune", "train", "train_supernet")
-HELP_COLUMNS = "100"
+HELP_COLUMNS = "84"
 REQUIRED = "required"
 TYPE_NAMES = {str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "null", Any: "any"}
 
@@ -170,15 +172,38 @@ def help_text(run: Callable[[], Any]) -> str:
     os.environ["COLUMNS"] = HELP_COLUMNS
     with contextlib.redirect_stdout(output), contextlib.suppress(SystemExit):
         run()
-    return output.getvalue().rstrip()
+    return re.sub(r".\x08", "", output.getvalue()).rstrip()
+
+
+def described(docstring: str) -> str:
+    """A docstring as Markdown: what is set out in columns, and what stands indented below a colon, stays as it is."""
+    parts: list[str] = []
+    for paragraph in inspect.cleandoc(docstring).split("\n\n"):
+        head, _, below = paragraph.partition("\n")
+        if head.endswith(":") and below.startswith("  "):
+            parts += [plain(head), fenced(below)]
+        elif re.search(r"^ |\S {3}", paragraph, re.MULTILINE):
+            parts.append(fenced(paragraph))
+        else:
+            parts.append(plain(" ".join(paragraph.split())))
+    return "\n\n".join(parts)
+
+
+def plain(text: str) -> str:
+    """Text in which only backticks mean something to Markdown."""
+    pieces = text.split("`")
+    pieces[::2] = [re.sub(r"([*_<>\[\]{}])", r"\\\1", piece) for piece in pieces[::2]]
+    return "`".join(pieces)
+
+
+def fenced(text: str) -> str:
+    """Text in a block that shows it as it is."""
+    return f"```text\n{textwrap.dedent(text)}\n```"
 
 
 def program_page(title: str, module: Any, config_class: type[Any], text: str) -> str:
     """The page of a recipe or verb: what its docstring says, its keys, its `--help`."""
-    return (
-        f"# {title}\n\n```text\n{inspect.cleandoc(module.__doc__)}\n```\n\n{keys_section(config_class)}\n"
-        f"## --help\n\n```text\n{text}\n```\n"
-    )
+    return f"# {title}\n\n{described(module.__doc__)}\n\n{keys_section(config_class)}\n## --help\n\n{fenced(text)}\n"
 
 
 def recipe_page(name: str) -> str:
