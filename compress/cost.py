@@ -162,12 +162,12 @@ def cost_table(
         seconds: length of the utterance for MACs.
     """
     config = without_what_removal_drops(config)
-    found = _measurements(cast(Hashable, type(config)), config.to_json_string(use_diff=False), seconds)
-    dense, whole, halves = found.dense, found.whole, found.halves
+    measured = _measurements(cast(Hashable, type(config)), config.to_json_string(use_diff=False), seconds)
+    dense, whole, halves = measured.dense, measured.whole, measured.halves
     unit, fixed = [], []
-    for b, counts in enumerate(found.units):
+    for b, counts in enumerate(measured.units):
         costs, half_costs = (_block_costs(size, metric)[b] for size in (whole, halves))
-        slopes = {m: _slope(costs[m], half_costs[m], counts[m], found.half_units[b][m]) for m in MODULES}
+        slopes = {m: _slope(costs[m], half_costs[m], counts[m], measured.half_units[b][m]) for m in MODULES}
         unit.append(tuple(slopes[m] for m in MODULES))
         fixed.append(tuple(costs[m] - slopes[m] * counts[m] for m in MODULES))
     norms = tuple(costs["norm"] for costs in _block_costs(whole, metric))
@@ -181,7 +181,7 @@ def cost_table(
         block=norms,
         fixed=tuple(fixed),
         unit=tuple(unit),
-        units=tuple(tuple(counts[m] for m in MODULES) for counts in found.units),
+        units=tuple(tuple(counts[m] for m in MODULES) for counts in measured.units),
         unused=partial(_unused, config if metric == "params" else None),
     )
 

@@ -206,8 +206,8 @@ class Family:
     @property
     def original_class(self) -> type[PreTrainedModel]:
         """The class of its CTC models before they are compressed."""
-        found: type[PreTrainedModel] = self.own_class or getattr(transformers, self.model_class)
-        return found
+        original: type[PreTrainedModel] = self.own_class or getattr(transformers, self.model_class)
+        return original
 
     @property
     def has_ctc(self) -> bool:

@@ -52,24 +52,24 @@ def fixed_blocks(model: PreTrainedModel) -> set[int]:
     return {index for index, position in enumerate(numbered_blocks(model)) if position in fixed}
 
 
-def submodule(block: nn.Module, module: Module) -> nn.Module | None:
+def submodule(block: nn.Module, description: Module) -> nn.Module | None:
     """The described module of a block; None if it has been removed."""
-    found: nn.Module = part(block, module.path)
-    return None if getattr(found, "is_absent", False) else found
+    module: nn.Module = part(block, description.path)
+    return None if getattr(module, "is_absent", False) else module
 
 
-def units_of(block: nn.Module, module: Module) -> int:
+def units_of(block: nn.Module, description: Module) -> int:
     """The number of units of a module of this block: heads, FFN units or channels; 0 if the module has been removed."""
-    found = submodule(block, module)
-    if found is None:
+    module = submodule(block, description)
+    if module is None:
         return 0
-    if isinstance(module, Attention):
-        width: int = part(found, module.out).in_features
-        return width // int(part(found, module.head_dim))
-    if isinstance(module, Convolution):
-        channels: int = part(found, module.depthwise).in_channels
+    if isinstance(description, Attention):
+        width: int = part(module, description.out).in_features
+        return width // int(part(module, description.head_dim))
+    if isinstance(description, Convolution):
+        channels: int = part(module, description.depthwise).in_channels
         return channels
-    size: int = part(found, module.down).in_features
+    size: int = part(module, description.down).in_features
     return size
 
 

@@ -133,15 +133,15 @@ def make_checkpoint(model: str, depths: Sequence[int], rule: str, structures: Se
         raise CheckpointError(f"{out} exists already; choose another folder or delete it.")
     chosen = ElasticConfig(tuple(depths), rule) if depths else None  # type: ignore[arg-type]  # checked by the config
     original, processor = load_model(model, dtype="auto"), load_processor(model)
-    found = rule_structures(original, chosen) if chosen else {}
+    sizes = rule_structures(original, chosen) if chosen else {}
     for path in structures:
         structure = Structure.load(path)
         name = name_of(structure, path)
-        if name in found:
+        if name in sizes:
             raise SizeError(f"Size {name} is given twice; the second time by {path}.")
-        found[name] = structure
+        sizes[name] = structure
     size = size_of(original)
-    save(make_elastic(original, found), processor, out, describe("elastic", model, size, size))
+    save(make_elastic(original, sizes), processor, out, describe("elastic", model, size, size))
 
 
 def name_of(structure: Structure, path: str) -> str:

@@ -63,11 +63,11 @@ def rule_structures(model: PreTrainedModel, config: ElasticConfig) -> dict[str, 
     """
     total, fixed = len(blocks_of(model)), sorted(fixed_blocks(model))
     movable, least = [index for index in range(total) if index not in fixed], max(1, len(fixed))
-    found = {}
+    structures = {}
     for depth in config.depths:
         if not least <= depth <= total:
             raise SizeError(f"The model has {total} blocks and can run at depth {least} to {total}, not at {depth}.")
         kept = {*fixed, *RULES[config.rule or "every_other"](movable, depth - len(fixed))}
         blocks = tuple(Block() if index in kept else None for index in range(total))
-        found[str(depth)] = Structure(family_of(model).name, blocks)
-    return found
+        structures[str(depth)] = Structure(family_of(model).name, blocks)
+    return structures

@@ -16,7 +16,7 @@ def earlier_compressions(facts: Mapping[str, Any]) -> list[str]:
     """
     lines = []
     while earlier := facts.get("teacher_compression"):
-        teacher, source = (str(one.get("teacher", "a model")) for one in (facts, earlier))
+        teacher, source = (str(compression.get("teacher", "a model")) for compression in (facts, earlier))
         teacher, source = (last_part(name) if is_local(name) else name for name in (teacher, source))
         sizes = [f"{earlier[key]:,}" for key in ("parameters_before", "parameters") if earlier.get(key)]
         size = f", {sizes[0]} to {sizes[1]} parameters" if len(sizes) == 2 else ""

@@ -135,11 +135,11 @@ class Sources:
         text = inspect.getsource(importlib.import_module(module))
         statements = ast.parse(text).body
         for statement in statements:
-            for one in _imports(statement):
-                if one.module.split(".")[0] == PACKAGE:
-                    self.read(one.module)
+            for imported in _imports(statement):
+                if imported.module.split(".")[0] == PACKAGE:
+                    self.read(imported.module)
                 else:
-                    self.imports[one.alias] = one
+                    self.imports[imported.alias] = imported
         self.modules.append(module)
         for statement in statements:
             name = _defined(statement)
@@ -148,18 +148,18 @@ class Sources:
 
     def needed(self, *roots: str) -> tuple[list[Definition], list[str]]:
         """The definitions that some names need, in the order in which they can be executed, and the imported names."""
-        wanted, found = [(name, "") for name in roots], dict[str, Definition]()
+        wanted, definitions = [(name, "") for name in roots], dict[str, Definition]()
         names = {FAMILIES_NAME}
         while wanted:
             name, module = wanted.pop()
             definition = self._find(name, module)
-            assert definition is None or found.get(name, definition) == definition, f"two modules define {name}"
+            assert definition is None or definitions.get(name, definition) == definition, f"two modules define {name}"
             if name not in names and definition:
-                found[name] = definition
-                wanted += [(one, definition.module) for one in definition.names]
+                definitions[name] = definition
+                wanted += [(used, definition.module) for used in definition.names]
             names.add(name)
-        chosen = sorted(found.values(), key=lambda one: (self.modules.index(one.module), one.line))
-        return chosen, sorted(names & self.imports.keys())
+        ordered = sorted(definitions.values(), key=lambda each: (self.modules.index(each.module), each.line))
+        return ordered, sorted(names & self.imports.keys())
 
     def _find(self, name: str, module: str) -> Definition | None:
         """What a name means in a module: its own definition, or that of the one module that it can be imported from."""
@@ -170,9 +170,9 @@ class Sources:
 
 def _imports(statement: ast.stmt) -> list[Import]:
     if isinstance(statement, ast.Import):
-        return [Import(one.name, "", one.asname or one.name) for one in statement.names]
+        return [Import(alias.name, "", alias.asname or alias.name) for alias in statement.names]
     if isinstance(statement, ast.ImportFrom) and statement.module != "__future__":
-        return [Import(str(statement.module), one.name, one.asname or one.name) for one in statement.names]
+        return [Import(str(statement.module), alias.name, alias.asname or alias.name) for alias in statement.names]
     return []
 
 
@@ -185,7 +185,7 @@ def _defined(statement: ast.stmt) -> str | None:
 
 
 def _definition(module: str, statement: ast.stmt, text: str) -> Definition:
-    decorators = [one.lineno for one in getattr(statement, "decorator_list", ())]
+    decorators = [decorator.lineno for decorator in getattr(statement, "decorator_list", ())]
     first, last = min([statement.lineno, *decorators]), statement.end_lineno
     names = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
     return Definition(module, first, "\n".join(text.splitlines()[first - 1 : last]), frozenset(names))
@@ -193,10 +193,10 @@ def _definition(module: str, statement: ast.stmt, text: str) -> Definition:
 
 def _write_imports(imports: Sequence[Import]) -> str:
     """Import statements, those of the standard library first."""
-    whole = [f"import {one}" for one in sorted(imports) if not one.name]
+    whole = [f"import {entry}" for entry in sorted(imports) if not entry.name]
     parts = [
         _write_import(module, sorted(map(str, names)))
-        for module, names in groupby(sorted(one for one in imports if one.name), key=lambda one: one.module)
+        for module, names in groupby(sorted(entry for entry in imports if entry.name), key=lambda entry: entry.module)
     ]
     standard = [line for line in (*whole, *parts) if _is_standard(line)]
     others = [line for line in (*whole, *parts) if not _is_standard(line)]
@@ -214,7 +214,7 @@ def _is_standard(line: str) -> bool:
 
 def _write_parts(definitions: Sequence[Definition]) -> str:
     parts = []
-    for module, chosen in groupby(definitions, key=lambda one: one.module):
+    for module, chosen in groupby(definitions, key=lambda definition: definition.module):
         heading = f"# {module.replace('.', '/')}.py"
-        parts.append("\n\n\n".join([heading, *(one.source for one in chosen)]))
+        parts.append("\n\n\n".join([heading, *(definition.source for definition in chosen)]))
     return "\n\n\n".join(parts)

@@ -76,7 +76,7 @@ def rebuild(
     for aspect in ASPECTS:
         aspect.hand_over(sliced, model.config, config)
     shared = () if consume else _tensors(model).values()
-    _assign(small, sliced, shared=shared, more=_unused(small, sliced))
+    _assign(small, sliced, shared=shared, lacking=_unused(small, sliced))
     if model.can_generate():
         small.generation_config = copy.deepcopy(model.generation_config)
     small.train(model.training)
@@ -104,7 +104,7 @@ def _unused(small: PreTrainedModel, sliced: PreTrainedModel) -> dict[str, Tensor
 
 
 def _assign(
-    target: nn.Module, source: nn.Module, shared: Iterable[Tensor] = (), more: dict[str, Tensor] | None = None
+    target: nn.Module, source: nn.Module, shared: Iterable[Tensor] = (), lacking: dict[str, Tensor] | None = None
 ) -> None:
     """Gives `target` the parameters and buffers of `source`, buffers that are not saved included.
 
@@ -112,12 +112,12 @@ def _assign(
         target: a model, usually without memory.
         source: where they come from.
         shared: those of them of which `target` gets copies.
-        more: what `source` lacks.
+        lacking: what `source` lacks.
 
     Raises:
         RuntimeError: if names differ anywhere, or shapes of what is saved.
     """
-    wanted, offered = _tensors(target), _tensors(source) | (more or {})
+    wanted, offered = _tensors(target), _tensors(source) | (lacking or {})
     saved = target.state_dict().keys()  # what is not saved may have grown, as a table of positions does
     differing = sorted(wanted.keys() ^ offered.keys()) or [
         name for name in wanted if name in saved and wanted[name].shape != offered[name].shape

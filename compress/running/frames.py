@@ -109,7 +109,7 @@ def _expanded(index: Tensor, like: Tensor) -> Tensor:
 def _fewer_positions(positions: Any, frames: int, slots: int) -> Any:
     """Embeddings of the positions of a shorter sequence; see `Family.positions`."""
     if isinstance(positions, tuple):
-        return tuple(_fewer_positions(one, frames, slots) for one in positions)
+        return tuple(_fewer_positions(embedding, frames, slots) for embedding in positions)
     if positions is None or positions.shape[1] == frames:
         return None if positions is None else positions[:, :slots]
     return positions[:, frames - slots : frames + slots - 1]

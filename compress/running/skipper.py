@@ -113,8 +113,8 @@ def prepare_skipping_(model: PreTrainedModel, settings: Skipping) -> None:
 
 def skipper_of(model: Any) -> Skipper | None:
     """The skipping of a model; None if it cannot skip."""
-    found: Skipper | None = getattr(model, "skipper", None)
-    return found
+    skipper: Skipper | None = getattr(model, "skipper", None)
+    return skipper
 
 
 def required_skipper(model: PreTrainedModel) -> Skipper:

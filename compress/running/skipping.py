@@ -65,7 +65,7 @@ def read_skipping(saved: Any) -> Skipping | None:
     """
     if saved is None:
         return None
-    known = {one.name for one in fields(Skipping)}
+    known = {field.name for field in fields(Skipping)}
     if not isinstance(saved, Mapping) or saved.keys() != known:
         raise SkippingError(f"skipping must be an object with {', '.join(sorted(known))}, got {saved!r}.")
     heads = saved["heads"]
@@ -118,8 +118,8 @@ def heads_left(heads: Iterable[int], before: Sequence[int], after: Collection[in
         By number of first blocks among those that are left, the number before, ascending. Where none or all of the
         blocks that are left come first, there is nothing to skip; of outputs that fall together the last one stays.
     """
-    found = {sum(block in after for block in before[:number]): number for number in heads}
-    return {number: old for number, old in found.items() if 0 < number < len(after)}
+    moved = {sum(block in after for block in before[:number]): number for number in heads}
+    return {number: old for number, old in moved.items() if 0 < number < len(after)}
 
 
 def nearest_head(skipping: Skipping, left: Mapping[int, int]) -> int:

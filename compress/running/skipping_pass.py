@@ -146,8 +146,8 @@ def head_behind(model: PreTrainedModel, settings: Skipping, number: int) -> nn.M
     else:
         head = ctc_head(model)
     index = head.at_size if isinstance(head, OwnBySize) else None
-    found: nn.Module = head if index is None else head.per_size[index]
-    return found
+    chosen: nn.Module = head if index is None else head.per_size[index]
+    return chosen
 
 
 def intermediate_logits(model: PreTrainedModel, settings: Skipping, number: int, output: Tensor) -> Tensor:

@@ -133,20 +133,20 @@ PER_SIZE = "per_size"
 """The name, in those of parameters, under which layers have others of their own for each size."""
 
 
-def become(found: Any, mixin: type[SizedPart], views: tuple[tuple[str, property], ...] = (), **values: Any) -> Any:
+def become(module: Any, mixin: type[SizedPart], views: tuple[tuple[str, property], ...] = (), **values: Any) -> Any:
     """Gives a part of a model, in place, a class of the same name that is derived from the mixin and from its own.
 
     Args:
-        found: the part.
+        module: the part.
         mixin: what it gains.
         views: attributes of the part that depend on the size.
         **values: attributes of the mixin.
     """
-    if not isinstance(found, mixin):
-        found.__class__ = _derived(cast(Hashable, mixin), cast(Hashable, type(found)), views)
+    if not isinstance(module, mixin):
+        module.__class__ = _derived(cast(Hashable, mixin), cast(Hashable, type(module)), views)
     for name, value in values.items():
-        setattr(found, name, value)
-    return found
+        setattr(module, name, value)
+    return module
 
 
 @cache
@@ -158,16 +158,16 @@ def _derived(mixin: Any, plain: Any, views: tuple[tuple[str, property], ...]) ->
 def _first_rows(name: str) -> property:
     """A parameter of a part of which only the first `by_size` rows are seen."""
 
-    def first(found: Any) -> Tensor:
-        rows: Tensor = found._parameters[name]
-        return rows if found.at_size is None else rows[: found.at_size]
+    def first(module: Any) -> Tensor:
+        rows: Tensor = module._parameters[name]
+        return rows if module.at_size is None else rows[: module.at_size]
 
     return property(first)
 
 
-def _config_at_size(found: Any) -> Any:
+def _config_at_size(module: Any) -> Any:
     """The config with the number of heads that run."""
-    return found.config_by_size[found.running.index]
+    return module.config_by_size[module.running.index]
 
 
 _CONFIG = property(_config_at_size)
@@ -181,15 +181,15 @@ def make_plain_(model: nn.Module, place: int | None = None, *, keep_own: bool = 
         place: of the size whose layers are kept where each size has its own; None: the full one's.
         keep_own: leave layers of which each size has its own as they are.
     """
-    for found in list(model.modules()):
-        if isinstance(found, OwnBySize):
+    for module in list(model.modules()):
+        if isinstance(module, OwnBySize):
             if keep_own:
                 continue
-            _settle_(found, place)
-        while isinstance(found, SizedPart):
-            found.__class__ = found.plain
+            _settle_(module, place)
+        while isinstance(module, SizedPart):
+            module.__class__ = module.plain
             for name in ("running", "by_size", "config_by_size"):
-                vars(found).pop(name, None)
+                vars(module).pop(name, None)
 
 
 def own_layer(layer: nn.Module, place: int | None) -> nn.Module:
@@ -199,9 +199,9 @@ def own_layer(layer: nn.Module, place: int | None) -> nn.Module:
         layer: one of which each size has its own, or any other.
         place: of the size; None: the full one.
     """
-    found = copy.deepcopy(layer)
-    make_plain_(found, place)
-    return found
+    own = copy.deepcopy(layer)
+    make_plain_(own, place)
+    return own
 
 
 def _settle_(layer: Any, place: int | None) -> None:
@@ -222,33 +222,35 @@ def make_skippable(model: PreTrainedModel) -> list[Any]:
     return [become(block, SkippableBlock) for block in blocks_of(model)]
 
 
-def make_slimmable_(block: nn.Module, module: Module, counts: Sequence[int | None], running: Running) -> None:
+def make_slimmable_(block: nn.Module, description: Module, counts: Sequence[int | None], running: Running) -> None:
     """Lets a module run with its first units only, or not at all, in place.
 
     Args:
         block: where it is.
-        module: its description.
+        description: its description.
         counts: how many of its units run at each size; None: all.
         running: the size that the model is at.
     """
-    found = part(block, module.path)
+    module = part(block, description.path)
     if any(counts):
-        for path, dim, places in list(unit_slices(found, module)):
-            assert isinstance(part(found, path), nn.Linear), "only linear layers run in part"
+        for path, dim, places in list(unit_slices(module, description)):
+            assert isinstance(part(module, path), nn.Linear), "only linear layers run in part"
             rows = tuple(count and count * places.shape[1] for count in counts)
-            become(part(found, path), SizedInputs if dim else SizedOutputs, running=running, by_size=rows)
-    if 0 in counts and not module.norm.startswith(module.path + "."):
+            become(part(module, path), SizedInputs if dim else SizedOutputs, running=running, by_size=rows)
+    if 0 in counts and not description.norm.startswith(description.path + "."):
         absent = tuple(0 if count == 0 else None for count in counts)
-        become(part(block, module.norm), SizedNorm, running=running, by_size=absent)
+        become(part(block, description.norm), SizedNorm, running=running, by_size=absent)
     mixin, views = SizedModule, []
-    if isinstance(module, Attention):
-        mixin = SizedAttention if module.returns_weights else SizedModule
-        views = [(name, _first_rows(name)) for name in module.per_head if hasattr(found, name)]
-        if module.head_count:
-            views_of_config = [count and ConfigView(found.config, **{module.head_count: count}) for count in counts]
-            found.config_by_size = tuple(view or found.config for view in views_of_config)
+    if isinstance(description, Attention):
+        mixin = SizedAttention if description.returns_weights else SizedModule
+        views = [(name, _first_rows(name)) for name in description.per_head if hasattr(module, name)]
+        if description.head_count:
+            views_of_config = [
+                count and ConfigView(module.config, **{description.head_count: count}) for count in counts
+            ]
+            module.config_by_size = tuple(view or module.config for view in views_of_config)
             views.append(("config", _CONFIG))
-    become(found, mixin, tuple(views), running=running, by_size=tuple(counts))
+    become(module, mixin, tuple(views), running=running, by_size=tuple(counts))
 
 
 def give_each_size_its_own_(layer: nn.Module, running: Running, sizes: int) -> None:

@@ -47,7 +47,7 @@ def subnets_of(model: PreTrainedModel) -> dict[str, Structure]:
 def subnet_names(model: PreTrainedModel) -> list[str]:
     """The names of a model's sizes, the smallest first."""
     saved = getattr(model.config, "sizes", None)
-    return [one["name"] for one in saved] if saved else [str(len(blocks_of(model)))]
+    return [subnet["name"] for subnet in saved] if saved else [str(len(blocks_of(model)))]
 
 
 def subnet_at_present(model: PreTrainedModel) -> str:
@@ -83,9 +83,9 @@ def _whole_blocks(model: PreTrainedModel) -> dict[str, tuple[int, ...]]:
     count = len(blocks_of(model))
     saved = getattr(model.config, "sizes", None) or [{"name": str(count), "blocks": [{}] * count}]
     return {
-        one["name"]: tuple(index for index, block in enumerate(one["blocks"]) if block is not None)
-        for one in saved
-        if not any(one["blocks"])
+        subnet["name"]: tuple(index for index, block in enumerate(subnet["blocks"]) if block is not None)
+        for subnet in saved
+        if not any(subnet["blocks"])
     }
 
 
@@ -116,9 +116,9 @@ def prepare_subnets_(model: PreTrainedModel, sizes: Mapping[str, Structure]) -> 
     for index, (block, units) in enumerate(zip(blocks_of(model), block_units(model), strict=True)):
         at = [structure.blocks[index] for structure in structures]
         if None in at:
-            become(block, SkippableBlock, running=running, by_size=tuple(None if one else 0 for one in at))
+            become(block, SkippableBlock, running=running, by_size=tuple(None if at_size else 0 for at_size in at))
         for name, module in family.modules.items():
-            counts = [_part_that_runs(one, name, units[name]) for one in at]
+            counts = [_part_that_runs(at_size, name, units[name]) for at_size in at]
             if any(count is not None for count in counts):
                 make_slimmable_(block, module, counts, running)
     for layer in list(own_layers(model, model.config)):
@@ -158,7 +158,7 @@ def read_subnets(saved: Any, family: str, units: Sequence[Mapping[str, int]]) ->
     Raises:
         StructureError: naming the entry that is malformed.
     """
-    found = {}
+    subnets = {}
     for name, blocks in _named(saved):
         if not isinstance(blocks, list) or len(blocks) != len(units):
             raise StructureError(
@@ -166,19 +166,19 @@ def read_subnets(saved: Any, family: str, units: Sequence[Mapping[str, int]]) ->
                 f"got {reprlib.repr(blocks)}."
             )
         places = [f"sizes[{name!r}][{index}]" for index in range(len(units))]
-        found[name] = Structure(family, tuple(map(_read_subnet_block, blocks, units, places)))
-    return found
+        subnets[name] = Structure(family, tuple(map(_read_subnet_block, blocks, units, places)))
+    return subnets
 
 
 def _named(saved: Any) -> Iterator[tuple[str, Any]]:
     names = set()
-    for one in saved if isinstance(saved, list) else [saved]:
-        if not isinstance(one, Mapping) or set(one) != {"name", "blocks"} or not isinstance(one["name"], str):
-            raise StructureError(f"sizes must be a list of objects with a name and blocks, got {reprlib.repr(one)}.")
-        if one["name"] in names:
-            raise StructureError(f"sizes names {one['name']!r} twice.")
-        names.add(one["name"])
-        yield one["name"], one["blocks"]
+    for entry in saved if isinstance(saved, list) else [saved]:
+        if not isinstance(entry, Mapping) or set(entry) != {"name", "blocks"} or not isinstance(entry["name"], str):
+            raise StructureError(f"sizes must be a list of objects with a name and blocks, got {reprlib.repr(entry)}.")
+        if entry["name"] in names:
+            raise StructureError(f"sizes names {entry['name']!r} twice.")
+        names.add(entry["name"])
+        yield entry["name"], entry["blocks"]
 
 
 def _read_subnet_block(saved: Any, units: Mapping[str, int], where: str) -> Block | None:
@@ -199,7 +199,7 @@ def _first_units(count: int, units: int) -> Kept:
 def write_subnets(sizes: Mapping[str, Structure], units: Sequence[Mapping[str, int]]) -> list[dict[str, Any]]:
     """The form in which a config holds sizes that keep first units only; `read_subnets` is its inverse."""
     return [
-        {"name": name, "blocks": [_write_subnet_block(*one) for one in zip(structure.blocks, units, strict=True)]}
+        {"name": name, "blocks": [_write_subnet_block(*pair) for pair in zip(structure.blocks, units, strict=True)]}
         for name, structure in sizes.items()
     ]
 

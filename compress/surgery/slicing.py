@@ -103,16 +103,18 @@ def shrink_(model: PreTrainedModel, structure: Structure) -> None:
 
 def place_blocks_(model: PreTrainedModel, positions: Iterable[int]) -> None:
     """Numbers the blocks that are left anew, in place; placeholders stand at the positions between them."""
-    found = dict(zip(positions, blocks_of(model), strict=True))
-    blocks = [found[position] if position in found else AbsentBlock() for position in range(max(found) + 1)]
+    by_position = dict(zip(positions, blocks_of(model), strict=True))
+    blocks = [
+        by_position[position] if position in by_position else AbsentBlock() for position in range(max(by_position) + 1)
+    ]
     assign(model, family_of(model).blocks, nn.ModuleList(blocks))
 
 
 def renumber_caches(family: Family, model: PreTrainedModel) -> None:
     """Numbers what attention is left from 0 on without gaps: a cache's length is read where number 0 writes."""
     name = family.attention.cache_number
-    found = (submodule(block, family.attention) for block in blocks_of(model)) if name else ()
-    for number, attention in enumerate(one for one in found if one is not None):
+    modules = (submodule(block, family.attention) for block in blocks_of(model)) if name else ()
+    for number, attention in enumerate(module for module in modules if module is not None):
         setattr(attention, str(name), number)
 
 
@@ -126,68 +128,72 @@ def drop_dead_(model: PreTrainedModel) -> None:
 
 def _shrink_block(family: Family, block: nn.Module, what: Block) -> None:
     for name, kept in what.items():
-        module = family.modules[name]
-        found = part(block, module.path)
-        if isinstance(found, Absent):
+        description = family.modules[name]
+        module = part(block, description.path)
+        if isinstance(module, Absent):
             continue
         if kept is None:
-            _remove_module(block, module)
+            _remove_module(block, description)
         elif kept != "all":
-            _slice(found, module, kept)
+            _slice(module, description, kept)
 
 
-def _remove_module(block: nn.Module, module: Module) -> None:
-    if not module.norm.startswith(module.path + "."):
-        assign(block, module.norm, nn.Identity())
-    returns_weights = isinstance(module, Attention) and module.returns_weights
-    assign(block, module.path, AbsentAttention() if returns_weights else Absent())
+def _remove_module(block: nn.Module, description: Module) -> None:
+    if not description.norm.startswith(description.path + "."):
+        assign(block, description.norm, nn.Identity())
+    returns_weights = isinstance(description, Attention) and description.returns_weights
+    assign(block, description.path, AbsentAttention() if returns_weights else Absent())
 
 
 def unit_slices(
-    found: nn.Module, module: Module, units: Sequence[int] | None = None
+    module: nn.Module, description: Module, units: Sequence[int] | None = None
 ) -> Iterator[tuple[str, int, Tensor]]:
     """Where the units of a module lie in its layers.
 
     Args:
-        found: the module itself.
-        module: its description.
+        module: the module itself.
+        description: its description.
         units: some of its units; all if None.
 
     Yields:
         `(layer, dim, places)`: the layer's path in the module; 0 for its outputs (rows), 1 for its inputs (columns);
         and `(units, places per unit)`, int64, the rows or columns of each unit.
     """
-    size = int(part(found, module.head_dim)) if isinstance(module, Attention) else 1
-    count = part(found, module.last).weight.shape[1] // size
+    size = int(part(module, description.head_dim)) if isinstance(description, Attention) else 1
+    count = part(module, description.last).weight.shape[1] // size
     chosen = torch.tensor(range(count) if units is None else units, device="cpu")[:, None]
-    if isinstance(module, FeedForward):
-        yield from ((module.up, 0, chosen), (module.down, 1, chosen))
-    elif isinstance(module, Attention):
+    if isinstance(description, FeedForward):
+        yield from ((description.up, 0, chosen), (description.down, 1, chosen))
+    elif isinstance(description, Attention):
         rows = chosen * size + torch.arange(size, device="cpu")
-        for name in (module.query, module.key, module.value, module.position):
-            if name and hasattr(found, name) and not (name == module.key == module.value):
+        for name in (description.query, description.key, description.value, description.position):
+            if name and hasattr(module, name) and not (name == description.key == description.value):
                 yield name, 0, rows
-        if module.key == module.value:
-            yield module.key, 0, torch.cat([rows, count * size + rows], dim=1)
-        yield module.out, 1, rows
+        if description.key == description.value:
+            yield description.key, 0, torch.cat([rows, count * size + rows], dim=1)
+        yield description.out, 1, rows
     else:
-        yield module.glu, 0, torch.cat([chosen, count + chosen], dim=1)
-        yield from ((module.depthwise, 0, chosen), (module.inner_norm, 0, chosen), (module.out, 1, chosen))
+        yield description.glu, 0, torch.cat([chosen, count + chosen], dim=1)
+        yield from (
+            (description.depthwise, 0, chosen),
+            (description.inner_norm, 0, chosen),
+            (description.out, 1, chosen),
+        )
 
 
-def _slice(found: nn.Module, module: Module, kept: tuple[int, ...]) -> None:
-    take_units_(found, module, kept)
-    if isinstance(module, Attention):
-        _count_heads(found, module, len(kept))
+def _slice(module: nn.Module, description: Module, kept: tuple[int, ...]) -> None:
+    take_units_(module, description, kept)
+    if isinstance(description, Attention):
+        _count_heads(module, description, len(kept))
 
 
-def take_units_(found: nn.Module, module: Module, units: Sequence[int]) -> None:
+def take_units_(module: nn.Module, description: Module, units: Sequence[int]) -> None:
     """Takes some units of a module in the given order, in place; of attention, the number of heads is set elsewhere."""
-    for path, dim, places in list(unit_slices(found, module, units)):
-        (keep_columns_ if dim else keep_rows_)(part(found, path), _in_order(places))
-    for name in module.per_head if isinstance(module, Attention) else ():
-        if hasattr(found, name):
-            assign(found, name, _taken(part(found, name), 0, units))
+    for path, dim, places in list(unit_slices(module, description, units)):
+        (keep_columns_ if dim else keep_rows_)(part(module, path), _in_order(places))
+    for name in description.per_head if isinstance(description, Attention) else ():
+        if hasattr(module, name):
+            assign(module, name, _taken(part(module, name), 0, units))
 
 
 def _in_order(places: Tensor) -> list[int]:
@@ -196,12 +202,12 @@ def _in_order(places: Tensor) -> list[int]:
     return [place for run in places.tensor_split(gaps, dim=1) for place in run.flatten().tolist()]
 
 
-def _count_heads(found: nn.Module, module: Attention, count: int) -> None:
-    if module.head_count:
-        shared = vars(found.config).get("_shared", found.config)
-        assign(found, "config", ConfigView(shared, **{module.head_count: count}))
-    if module.own_head_count:
-        assign(found, module.own_head_count, count)
+def _count_heads(module: nn.Module, description: Attention, count: int) -> None:
+    if description.head_count:
+        shared = vars(module.config).get("_shared", module.config)
+        assign(module, "config", ConfigView(shared, **{description.head_count: count}))
+    if description.own_head_count:
+        assign(module, description.own_head_count, count)
 
 
 def keep_rows_(layer: nn.Module, rows: Iterable[int]) -> None:

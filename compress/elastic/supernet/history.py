@@ -31,15 +31,15 @@ class History:
             part: its number.
             end: the last step.
         """
-        found: list[tuple[int, int]] = []
+        spans: list[tuple[int, int]] = []
         since: int | None = 0
         for change in self.changes:
             if part in change["left"] and since is not None:
-                found.append((since, change["step"]))
+                spans.append((since, change["step"]))
                 since = None
             elif part in change["back"]:
                 since = change["step"]
-        return found if since is None else [*found, (since, end)]
+        return spans if since is None else [*spans, (since, end)]
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint holds."""

@@ -109,11 +109,11 @@ class OrthoSoftmax(PartSelection):
 
     def ranking(self) -> list[int]:
         """See `PartSelection`: the most likely part of each row, among those that no row before it has."""
-        scores, found = self.scores.detach().cpu().clone(), list[int]()
+        scores, order = self.scores.detach().cpu().clone(), list[int]()
         for row in scores:
-            row[found] = -torch.inf
-            found.append(int(row.argmax()))
-        return found
+            row[order] = -torch.inf
+            order.append(int(row.argmax()))
+        return order
 
 
 def orthogonality(rows: Tensor) -> Tensor:

@@ -140,10 +140,10 @@ class Parts:
             kept.setdefault(part.place, []).extend(part.units)
         blocks = []
         for b, counts in enumerate(self.units):
-            found = [sorted(kept.get(Place(b, m), ())) for m in range(len(MODULES))]
+            by_module = [sorted(kept.get(Place(b, m), ())) for m in range(len(MODULES))]
             blocks.append(Block(*(
                 "all" if units and len(units) == count else tuple(units) or None
-                for units, count in zip(found, counts, strict=True)
+                for units, count in zip(by_module, counts, strict=True)
             )))  # fmt: skip
         return Structure(self.family, tuple(blocks))
 

@@ -81,8 +81,8 @@ class PartSelection(nn.Module):
 
 def descending(scores: Tensor) -> list[int]:
     """The indices of scores, highest first; equal ones in their order."""
-    found: list[int] = torch.sort(scores.detach(), descending=True, stable=True).indices.tolist()
-    return found
+    order: list[int] = torch.sort(scores.detach(), descending=True, stable=True).indices.tolist()
+    return order
 
 
 def k_hot(chosen: Sequence[int], like: Tensor) -> Tensor:

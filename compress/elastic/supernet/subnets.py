@@ -99,8 +99,8 @@ class Subnets:
 
     def counts(self, ranking: Sequence[int]) -> dict[str, int]:
         """How many of the first parts of a ranking each size keeps, smallest first, with the full size at the end."""
-        found = {name: self._largest(ranking, limit) for name, limit in reversed(list(self.limits.items()))}
-        return {**found, self.full: len(self.parts)}
+        counts = {name: self._largest(ranking, limit) for name, limit in reversed(list(self.limits.items()))}
+        return {**counts, self.full: len(self.parts)}
 
     def _largest(self, ranking: Sequence[int], limit: int) -> int:
         """The longest prefix whose exact cost fits; what a class must have beside its parts counts too."""
@@ -118,12 +118,12 @@ class Subnets:
         Returns:
             Smallest first, with the full size at the end; none costs more than its limit.
         """
-        found = {
+        below = {
             name: self.parts.structure(ranking[:count])
             for name, count in self.counts(ranking).items()
             if name != self.full
         }
-        return {**found, self.full: Structure.full(self.parts.family, len(self.parts.units))}
+        return {**below, self.full: Structure.full(self.parts.family, len(self.parts.units))}
 
 
 def make_subnets(config: SizesConfig, parts: Parts) -> Subnets:
@@ -171,11 +171,11 @@ def _check_room(config: SizesConfig, parts: Parts, below: Mapping[str, int], ful
             f"is {least:,} ({least / full:.1%}), which is what always stays and the largest part, {largest}. Name "
             f"that{_or_finer(parts)}."
         )
-    for (one, high), (other, low) in pairwise(below.items()):
+    for (larger, high), (next_size, low) in pairwise(below.items()):
         if high - low < widest:
             raise BudgetError(
-                f"The sizes {one} and {other} in {config.key} differ by {high - low:,}, less than the largest part, "
-                f"which costs {widest:,}: name fewer{_or_finer(parts)}."
+                f"The sizes {larger} and {next_size} in {config.key} differ by {high - low:,}, less than the largest "
+                f"part, which costs {widest:,}: name fewer{_or_finer(parts)}."
             )
 
 

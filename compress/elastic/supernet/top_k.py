@@ -119,8 +119,8 @@ class FixedOrder(Shrinking):
 
     def ranking(self) -> list[int]:
         """See `PartSelection`."""
-        found: list[int] = self.order.tolist()
-        return found
+        ranking: list[int] = self.order.tolist()
+        return ranking
 
 
 def relaxed_top_k(scores: Tensor, count: int, temperature: float = 1.0) -> Tensor:
