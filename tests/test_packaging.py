@@ -13,6 +13,7 @@ import sys
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,38 +27,27 @@ from tests.helpers import tiny
 REPOSITORY = Path(__file__).resolve().parent.parent
 VERBS = ("inspect", "search", "apply", "evaluate", "demo", "ls", "cat", "cp", "version")
 
-# One process for all verbs: importing torch and transformers once instead of eight times.
-EVERY_HELP = """
-import contextlib, io, json, sys
+# One process for all verbs: importing torch and transformers once instead of eleven times.
+EVERY_VERB = """
+import contextlib, io, json, pathlib, sys
 import compress
 from compress.cli import main
-texts = {}
-for verb in sys.argv[1:]:
+
+def printed(*words):
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
-        main([verb, "--help"])
-    texts[verb] = out.getvalue()
-print(json.dumps({"file": compress.__file__, "texts": texts}))
-"""
+        main(list(words))
+    return out.getvalue()
 
-CAT_AND_CP = """
-import contextlib, pathlib
-from compress.cli import main
-with pathlib.Path("printed.py").open("w", encoding="utf-8") as file, contextlib.redirect_stdout(file):
-    main(["cat", "recipes/prune.py"])
+texts = {verb: printed(verb, "--help") for verb in sys.argv[1:]}
+pathlib.Path("printed.py").write_text(printed("cat", "recipes/prune.py"), encoding="utf-8")
 main(["cp", "configs/demo/prune.yaml", "mine.yaml"])
-"""
-
-
-INSPECT_APPLY_EVALUATE = """
-import compress
-from compress.cli import main
-print(compress.__file__)
-main(["inspect", "full", "--seconds", "2"])
+table = printed("inspect", "full", "--seconds", "2")
 main(["apply", "full", "structure.json", "--out", "small"])
 quick = {"speed.seconds": 0.5, "speed.warmup": 1, "speed.repetitions": 2, "macs_seconds": 1, "bootstrap.resamples": 100}
 options = [word for name, value in quick.items() for word in (f"--{name}", str(value))]
 files = ["--data", "speech", "--data.cache_dir", "cache", "--batch.workers", "0", "--out", "report"]
 main(["evaluate", "small", "--baseline", "full", *files, *options])
+print(json.dumps({"file": compress.__file__, "texts": texts, "table": table}))
 """
 
 
@@ -96,12 +86,6 @@ def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-@pytest.fixture
-def installed(site: Path) -> list[str]:
-    """The installed console command."""
-    return [sys.executable, str(site / "bin" / "compress")]
-
-
 def test_only_the_package_is_installed(site: Path) -> None:
     names = {path.name for path in site.iterdir() if not path.name.endswith(".dist-info")}
     assert names == {"bin", "compress"}
@@ -121,40 +105,47 @@ def test_every_data_file_of_the_package_is_in_the_wheel(wheel: Path) -> None:
     assert data <= set(zipfile.ZipFile(wheel).namelist())
 
 
-def test_every_verb_works_away_from_the_clone(site: Path, tmp_path: Path) -> None:
-    found = json.loads(run(sys.executable, "-c", EVERY_HELP, *VERBS, cwd=tmp_path, site=site).splitlines()[-1])
-    assert Path(found["file"]).is_relative_to(site)
-    for verb in VERBS:
-        assert f"compress {verb}" in found["texts"][verb], f"compress {verb} --help"
-
-
-def test_ls_cat_and_cp_away_from_the_clone(site: Path, installed: list[str], tmp_path: Path) -> None:
-    listed = [line.split()[0] for line in run(*installed, "ls", cwd=tmp_path, site=site).splitlines()]
-    assert {"recipes/train.py", "recipes/prune.py", "configs/demo/train.yaml", "configs/demo/prune.yaml"} <= set(listed)
-    run(sys.executable, "-c", CAT_AND_CP, cwd=tmp_path, site=site)
-    for copied in ("printed.py", "mine.yaml"):
-        original = REPOSITORY / {"printed.py": "recipes/prune.py", "mine.yaml": "configs/demo/prune.yaml"}[copied]
-        assert (tmp_path / copied).read_text(encoding="utf-8") == original.read_text(encoding="utf-8")
-
-
-@pytest.fixture
-def workplace(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny checkpoint, a structure for it, and two utterances of noise."""
+    folder = tmp_path_factory.mktemp("workplace")
     model = tiny.parakeet()
-    save(model, build_processor("parakeet", ["a b c d"], TokensConfig(), mel_bins=16), tmp_path / "full")
-    Structure("parakeet", (Block(), None, Block())).save(tmp_path / "structure.json")
-    (tmp_path / "speech" / "test").mkdir(parents=True)
+    save(model, build_processor("parakeet", ["a b c d"], TokensConfig(), mel_bins=16), folder / "full")
+    Structure("parakeet", (Block(), None, Block())).save(folder / "structure.json")
+    (folder / "speech" / "test").mkdir(parents=True)
     noise = 0.1 * np.random.default_rng(0).standard_normal(SAMPLING_RATE)
     for name in ("a", "b"):
-        soundfile.write(tmp_path / "speech" / "test" / f"{name}.wav", noise, SAMPLING_RATE)
-    (tmp_path / "speech" / "test" / "metadata.csv").write_text("file_name,transcription\na.wav,a b\nb.wav,c d\n")
-    return tmp_path
+        soundfile.write(folder / "speech" / "test" / f"{name}.wav", noise, SAMPLING_RATE)
+    (folder / "speech" / "test" / "metadata.csv").write_text("file_name,transcription\na.wav,a b\nb.wav,c d\n")
+    return folder
 
 
-def test_a_model_is_inspected_compressed_and_evaluated_away_from_the_clone(site: Path, workplace: Path) -> None:
-    table = run(sys.executable, "-c", INSPECT_APPLY_EVALUATE, cwd=workplace, site=site)
-    assert str(site) in table
-    assert "reachable budgets" in table
+@pytest.fixture(scope="module")
+def said(site: Path, workplace: Path) -> dict[str, Any]:
+    """What the verbs of the installed package print, far from the clone; what they write is in the workplace."""
+    printed = run(sys.executable, "-c", EVERY_VERB, *VERBS, cwd=workplace, site=site)
+    result: dict[str, Any] = json.loads(printed.splitlines()[-1])
+    return result
+
+
+def test_every_verb_works_away_from_the_clone(said: dict[str, Any], site: Path) -> None:
+    assert Path(said["file"]).is_relative_to(site)
+    for verb in VERBS:
+        assert f"compress {verb}" in said["texts"][verb], f"compress {verb} --help"
+
+
+def test_ls_cat_and_cp_away_from_the_clone(said: dict[str, Any], site: Path, workplace: Path) -> None:
+    command = [sys.executable, str(site / "bin" / "compress"), "ls"]
+    listed = [line.split()[0] for line in run(*command, cwd=workplace, site=site).splitlines()]
+    assert {"recipes/train.py", "recipes/prune.py", "configs/demo/train.yaml", "configs/demo/prune.yaml"} <= set(listed)
+    for copied, name in {"printed.py": "recipes/prune.py", "mine.yaml": "configs/demo/prune.yaml"}.items():
+        assert (workplace / copied).read_text(encoding="utf-8") == (REPOSITORY / name).read_text(encoding="utf-8")
+
+
+def test_a_model_is_inspected_compressed_and_evaluated_away_from_the_clone(
+    said: dict[str, Any], workplace: Path
+) -> None:
+    assert "reachable budgets" in said["table"]
     report = json.loads((workplace / "report" / "report.json").read_text(encoding="utf-8"))
     assert report["ratio"]["parameters"] < 1
     assert report["data"]["utterances"] == 2

@@ -40,7 +40,7 @@ class KeptNorm(nn.Module):
             return whole
         over_time = isinstance(self.norm[0], nn.GroupNorm)
         dims, shape = ((1, 2), (-1, 1)) if over_time else ((-1,), (-1,))
-        kept, values = self.kept.view(shape), hidden.float()
+        kept, values = self.kept.view(shape), hidden.to(torch.promote_types(hidden.dtype, torch.float32))
         count = self.kept.sum().clamp_min(1.0) * (hidden.shape[-1] if over_time else 1)
         centred = values - (values * kept).sum(dims, keepdim=True) / count
         variance = (centred.square() * kept).sum(dims, keepdim=True) / count

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import html
 import json
-import os
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -22,8 +20,8 @@ from compress.checkpoint import save
 from compress.checkpoint.push import HubConfig, PushConfig, push_command
 from compress.config import parse
 from compress.training.tokens import TokensConfig, build_processor
-from tests.helpers.hub import READ_ONLY, TOKEN, Hub, running_hub
-from tests.helpers.launching import REPOSITORY
+from tests.helpers import forked
+from tests.helpers.hub import READ_ONLY, TOKEN, Hub, online, running_hub
 from tests.helpers.tiny import parakeet, random_structure
 
 REPORT = {
@@ -35,10 +33,6 @@ REPORT = {
     "difference": {"wer": -0.0021, "wer_ci95": [-0.006, 0.002]},
     "conditions": {"device_name": "a processor", "batch": 1, "seconds": 10.0},
 }  # fmt: skip
-
-
-ONLINE = {"HF_HUB_OFFLINE": "0", "TRANSFORMERS_OFFLINE": "0"}
-"""The other tests run without the Hub; these have one of their own."""
 
 
 @pytest.fixture(scope="module")
@@ -68,15 +62,8 @@ def hub() -> Iterator[Hub]:
 def push(
     checkpoint: Path, address: str, tmp_path: Path, *options: str, token: str | None = TOKEN
 ) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
-    environment |= {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1"}
-    environment |= {"PYTHONPATH": str(REPOSITORY), "COLUMNS": "120", **ONLINE}
-    if token is not None:
-        environment["HF_TOKEN"] = token
-    command = [sys.executable, "-m", "compress", "push", str(checkpoint / "model"), "someone/small", *options]
-    done = subprocess.run(
-        command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
-    )
+    words = ["-m", "compress", "push", str(checkpoint / "model"), "someone/small", *options]
+    done = forked.run(words, **online(address, tmp_path / "home", token))
     assert TOKEN not in done.stdout + done.stderr
     return done
 
@@ -105,11 +92,7 @@ def test_one_commit_with_everything_is_loaded_back(checkpoint: Path, hub: Hub, t
     received = hub.repositories["someone/small"]
     for file in sent - {"README.md"}:
         assert received[file] == (checkpoint / "model" / file).read_bytes()
-    fresh = {"HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "fresh"), "HF_HUB_DISABLE_XET": "1", **ONLINE}
-    loaded = subprocess.run(
-        [sys.executable, "-c", LOAD, str(tmp_path / "weights.pt")],
-        env=os.environ | fresh | {"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    loaded = forked.run(["-c", LOAD, str(tmp_path / "weights.pt")], **online(hub.address, tmp_path / "fresh"))
     assert loaded.returncode == 0, loaded.stderr
     import torch
 
@@ -250,10 +233,7 @@ def test_what_is_not_whole_is_not_pushed(checkpoint: Path, hub: Hub, tmp_path: P
     done = push(checkpoint, hub.address, tmp_path, "--report", str(tmp_path))
     assert done.returncode == 2
     assert "holds no report.json; make one with: compress evaluate" in done.stderr
-    command = [sys.executable, "-m", "compress", "push", str(tmp_path), "someone/small"]
-    done = subprocess.run(
-        command, env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True, check=False
-    )
+    done = forked.run(["-m", "compress", "push", str(tmp_path), "someone/small"])
     assert done.returncode == 2
     assert "holds no config.json" in done.stderr
     assert not hub.repositories

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.helpers.launching import LAUNCH_SECONDS, REPOSITORY, TORCHRUN, environment
+from tests.helpers import forked
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     out = tmp_path_factory.mktemp("ranks") / "found.json"
-    done = subprocess.run(
-        [*TORCHRUN, "-m", "tests.helpers.two_ranks", str(out)],
-        cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=LAUNCH_SECONDS, check=False,
-    )  # fmt: skip
+    done = forked.run_two(["-m", "tests.helpers.two_ranks", str(out)])
     assert done.returncode == 0, done.stderr
     result: dict[str, Any] = json.loads(Path(out).read_text())
     assert result["ranks"] == 2

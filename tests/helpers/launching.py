@@ -16,6 +16,7 @@ import numpy as np
 import soundfile
 
 from compress.config import parse
+from tests.helpers import forked
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RATE = 16000
@@ -24,6 +25,7 @@ ACCELERATE = (sys.executable, "-m", "accelerate.commands.launch", "--cpu")
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 TINY = """
 output: OUTPUT
+precision: fp32
 model:
   family: parakeet
   settings:
@@ -82,6 +84,7 @@ def environment() -> dict[str, str]:
 def launch(
     recipe: str, launcher: Sequence[str], config: Path, output: Path, *overrides: str
 ) -> subprocess.CompletedProcess[str]:
+    """Runs a recipe by a launcher, as a user does."""
     return subprocess.run(
         command(recipe, launcher, config, output, *overrides),
         cwd=REPOSITORY,
@@ -91,6 +94,16 @@ def launch(
         timeout=LAUNCH_SECONDS,
         check=False,
     )
+
+
+def run_alone(recipe: str, config: Path, output: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    """Runs a recipe in a process of its own."""
+    return forked.run(command(recipe, (), config, output, *overrides))
+
+
+def run_on_two(recipe: str, config: Path, output: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    """Runs a recipe on two processes that train together."""
+    return forked.run_two(command(recipe, (), config, output, *overrides))
 
 
 def metrics(output: Path, name: str) -> list[float]:

@@ -25,6 +25,7 @@ batch: {seconds: 12, workers: 0}
 max_steps: 4
 optimizer: {warmup_steps: 1}
 trackers: []
+precision: fp32
 threads: 1
 """
 
@@ -46,6 +47,7 @@ evaluate_every_steps: 2
 checkpoint_every_steps: 1
 keep_checkpoints: 20
 log_every_steps: 1
+precision: fp32
 threads: 1
 """
 

@@ -17,9 +17,9 @@ from compress.elastic.supernet.methods import Method
 from compress.elastic.supernet.zero_out import ZeroOutConfig
 from compress.training.loop import processes
 from compress.training.supernet import JointConfig, JointNet, SelectionNet
+from tests.helpers.stages import joint, selecting
 from tests.helpers.tiny import parakeet
 from tests.helpers.two_depths import difference
-from tests.training.test_supernet import joint, selecting
 
 STEPS = 8
 

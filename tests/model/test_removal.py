@@ -14,10 +14,21 @@ from compress.conformers import block_units, blocks_of, family_of, frame_mask, f
 from compress.cost import size_of
 from compress.deciding.gates import Gates
 from compress.model import removal
+from compress.structure import MODULES
 from tests.helpers.tiny import BLOCKS, CTC_MODELS, MODELS, batch, parakeet, random_structure
 
 CHANNEL_NORMS = ("wav2vec2_bert", "torchaudio_conformer-group", "seamless_m4t_v2", "nemotron")
 FAMILIES = pytest.mark.parametrize("name", MODELS)
+SEEDS, DROPPING = range(6), (1, 4, 5)
+"""Of random Structures, and of those that drop blocks."""
+EXACT, OF_GATES = 1e-12, 1e-6
+"""Of float64, in which another order of sums is no difference; gates and their products are float32 in any model."""
+
+
+def exact(name):
+    """One of the models in float64, and its inputs."""
+    model = MODELS[name]().double()
+    return model, {key: value.double() if value.is_floating_point() else value for key, value in batch(model).items()}
 
 
 def valid_logits(model, inputs):
@@ -26,11 +37,27 @@ def valid_logits(model, inputs):
     return logits[frame_mask(model, inputs, logits.shape[1])]
 
 
+def fate(kept):
+    return {None: "emptied", "all": "whole"}.get(kept, "part")
+
+
 @FAMILIES
-@pytest.mark.parametrize("seed", range(12))
+def test_the_structures_of_these_tests_leave_no_case_out(name):
+    """Every module emptied, whole and in part; blocks emptied and dropped."""
+    model = MODELS[name]()
+    structures = [random_structure(model, seed, drop_blocks=False) for seed in SEEDS]
+    blocks = [block for structure in structures for block in structure.blocks]
+    assert Block(None, None, None, None) in blocks
+    for module in MODULES:
+        assert {fate(getattr(block, module)) for block in blocks} == {"emptied", "whole", "part"}
+    assert all(None in random_structure(model, seed).blocks for seed in DROPPING)
+
+
+@FAMILIES
+@pytest.mark.parametrize("seed", SEEDS)
 def test_masked_equals_removed(name, seed):
     """All gates of kept parts at 1, all others at 0: random Structures with emptied modules and emptied blocks."""
-    model = MODELS[name]()
+    model, inputs = exact(name)
     structure = random_structure(model, seed, drop_blocks=False)
     gates = Gates(model)
     with torch.no_grad():
@@ -38,17 +65,16 @@ def test_masked_equals_removed(name, seed):
     masked = copy.deepcopy(model)
     gates.attach(masked)
     gates.settle(structure)
-    inputs = batch(model)
     small = compress.remove(model, structure)
-    assert torch.allclose(valid_logits(masked, inputs), valid_logits(small, inputs), atol=1e-5)
+    torch.testing.assert_close(valid_logits(masked, inputs), valid_logits(small, inputs), rtol=0, atol=EXACT)
     if structure != Structure.full(structure.family, BLOCKS):
         assert not torch.allclose(valid_logits(model, inputs), valid_logits(small, inputs), atol=1e-3)
 
 
 @FAMILIES
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", SEEDS[:4])
 def test_partial_gates_fold_into_the_weights(name, seed):
-    model = MODELS[name]()
+    model, inputs = exact(name)
     structure = random_structure(model, seed, drop_blocks=False)
     gates = Gates(model)
     with torch.no_grad():
@@ -57,28 +83,26 @@ def test_partial_gates_fold_into_the_weights(name, seed):
     gates.attach(masked)
     gates.settle(structure)
     gates.fold_(folded, gates.values(structure))
-    inputs = batch(model)
     expected = valid_logits(masked, inputs)
     assert gates.folds_exactly == (not name.startswith(CHANNEL_NORMS))
     if gates.folds_exactly:
-        assert torch.allclose(expected, valid_logits(folded, inputs), atol=1e-5)
-    assert torch.allclose(expected, valid_logits(compress.remove(folded, structure), inputs), atol=1e-5)
+        torch.testing.assert_close(valid_logits(folded, inputs), expected, rtol=0, atol=OF_GATES)
+    removed = compress.remove(folded, structure)
+    torch.testing.assert_close(valid_logits(removed, inputs), expected, rtol=0, atol=OF_GATES)
 
 
 @FAMILIES
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", DROPPING)
 def test_dropped_blocks_equal_a_model_that_skips_them(name, seed):
-    model = MODELS[name]()
+    model, inputs = exact(name)
     structure = random_structure(model, seed)
     skipped = Structure(structure.family, tuple(block or Block() for block in structure.blocks))
     reference = compress.remove(model, skipped)
     for block, what in zip(blocks_of(reference), structure.blocks, strict=True):
         if what is None:
             block.forward = lambda hidden_states, *args, **kwargs: hidden_states
-    inputs = batch(model)
-    assert torch.allclose(
-        valid_logits(reference, inputs), valid_logits(compress.remove(model, structure), inputs), atol=1e-6
-    )
+    small = compress.remove(model, structure)
+    torch.testing.assert_close(valid_logits(small, inputs), valid_logits(reference, inputs), rtol=0, atol=EXACT)
 
 
 @FAMILIES
@@ -96,10 +120,9 @@ def test_the_given_model_is_untouched_and_shares_nothing(name):
 
 
 @FAMILIES
-@pytest.mark.parametrize("seed", range(3))
-def test_a_model_that_is_used_up_gives_the_same_smaller_one_and_lets_its_memory_go(name, seed):
+def test_a_model_that_is_used_up_gives_the_same_smaller_one_and_lets_its_memory_go(name):
     model = MODELS[name]()
-    structure = random_structure(model, seed)
+    structure = random_structure(model, 1)
     expected = compress.remove(model, structure)
     sizes = {key: value.shape for key, value in expected.state_dict().items()}
     originals = {key: weakref.ref(value) for key, value in model.named_parameters()}
@@ -135,15 +158,14 @@ def test_removing_nothing_changes_nothing(name):
 
 
 @FAMILIES
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", DROPPING[:2])
 def test_removing_twice_equals_removing_once(name, seed):
-    model = MODELS[name]()
+    model, inputs = exact(name)
     once = compress.remove(model, random_structure(model, seed))
     twice = compress.remove(once, random_structure(once, seed + 50))
     direct = compress.remove(model, structure_of(twice))
     assert [len(kept_units(m)) for m in (once, twice, direct)] == [BLOCKS] * 3
-    inputs = batch(model)
-    assert torch.allclose(valid_logits(twice, inputs), valid_logits(direct, inputs), atol=1e-6)
+    torch.testing.assert_close(valid_logits(twice, inputs), valid_logits(direct, inputs), rtol=0, atol=EXACT)
 
 
 @FAMILIES

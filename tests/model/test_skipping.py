@@ -24,8 +24,8 @@ from compress.running.skipping_pass import HEADS
 from compress.search.bypass import route_without
 from compress.structure import Block, Structure
 from tests.helpers.routes import check_cases, processor_for
+from tests.helpers.skips import halved, logits, skipper
 from tests.helpers.tiny import CTC_MODELS, batch, parakeet, random_structure
-from tests.running.test_skipper import halved, logits, skipper
 
 
 def shaken(model: PreTrainedModel, seed: int = 5) -> PreTrainedModel:

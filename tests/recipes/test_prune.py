@@ -17,13 +17,13 @@ import compress
 from compress.checkpoint import apply_structure, load_model
 from compress.structure import Structure
 from tests.helpers.launching import (
-    TORCHRUN,
     command,
     done,
-    launch,
     load_recipe,
     make_split,
     metrics,
+    run_alone,
+    run_on_two,
 )
 from tests.helpers.pruning import LEARN, RECIPE, RECOVER, prune_here
 
@@ -91,7 +91,7 @@ def test_killed_and_resumed_equals_never_interrupted(pruning: Path, pruned: Path
 
 def test_two_processes_reach_the_budget(pruning: Path, pruned: Path, tmp_path: Path) -> None:
     output = tmp_path / "two"
-    result = launch(RECIPE, TORCHRUN, pruning / "prune.yaml", output)
+    result = run_on_two(RECIPE, pruning / "prune.yaml", output)
     assert result.returncode == 0, result.stderr
     assert set(done(output)) == set(done(pruned))
     assert done(output)["achieved"] <= done(output)["limit"] == done(pruned)["limit"]
@@ -102,7 +102,7 @@ def test_two_processes_reach_the_budget(pruning: Path, pruned: Path, tmp_path: P
 
 def test_started_again_it_says_that_it_has_ended(pruning: Path, pruned: Path) -> None:
     before = done(pruned)
-    result = launch(RECIPE, [sys.executable], pruning / "prune.yaml", pruned)
+    result = run_alone(RECIPE, pruning / "prune.yaml", pruned)
     assert result.returncode == 0, result.stderr
     assert "has already ended" in result.stderr
     assert done(pruned) == before
@@ -120,7 +120,7 @@ def test_started_again_it_says_that_it_has_ended(pruning: Path, pruned: Path) ->
 def test_mistakes_are_refused_before_anything_is_trained(
     pruning: Path, tmp_path: Path, overrides, message: str
 ) -> None:
-    result = launch(RECIPE, [sys.executable], pruning / "prune.yaml", tmp_path / "refused", *overrides)
+    result = run_alone(RECIPE, pruning / "prune.yaml", tmp_path / "refused", *overrides)
     assert result.returncode == 2
     assert message in result.stderr
     assert "Traceback" not in result.stderr
@@ -197,7 +197,7 @@ def test_a_later_phase_may_still_be_changed(pruning: Path, tmp_path: Path) -> No
 
 def test_layerwise_distillation_alone_on_two_processes(pruning: Path, tmp_path: Path) -> None:
     overrides = ("--distill.output", "0", "--distill.ctc", "0", "--learn.steps", "3", "--recover.steps", "2")
-    result = launch(RECIPE, TORCHRUN, pruning / "prune.yaml", tmp_path / "run", *overrides)
+    result = run_on_two(RECIPE, pruning / "prune.yaml", tmp_path / "run", *overrides)
     assert result.returncode == 0, result.stderr
     assert done(tmp_path / "run")["achieved"] <= done(tmp_path / "run")["limit"]
 
@@ -207,7 +207,7 @@ def test_two_runs_in_one_folder_are_refused(pruning: Path, tmp_path: Path) -> No
     output = tmp_path / "run"
     output.mkdir()
     with FileLock(output / ".lock"):
-        result = launch(RECIPE, [sys.executable], pruning / "prune.yaml", output)
+        result = run_alone(RECIPE, pruning / "prune.yaml", output)
     assert result.returncode == 2
     assert f"Another run is writing to {output}: wait until it has ended, or stop its processes." in result.stderr
     assert not (output / "checkpoints").exists()

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,17 +13,10 @@ from compress.checkpoint import save
 from compress.checkpoint.push import HubConfig
 from compress.config import parse
 from compress.training.tokens import TokensConfig, build_processor
-from tests.helpers.hub import READ_ONLY, TOKEN, Hub, running_hub
-from tests.helpers.launching import (
-    LAUNCH_SECONDS,
-    REPOSITORY,
-    TORCHRUN,
-    command,
-    done,
-    environment,
-    load_recipe,
-    make_split,
-)
+from tests.helpers import forked
+from tests.helpers.hub import READ_ONLY, TOKEN, Hub, online, running_hub
+from tests.helpers.launching import command, done, load_recipe, make_split
+from tests.helpers.pruning import RECIPE
 from tests.helpers.tiny import parakeet
 
 CONFIG = """
@@ -37,6 +28,7 @@ budget: {params: 50%}
 recover: {steps: 2, warmup_steps: 0}
 batch: {seconds: 12, workers: 0}
 trackers: []
+precision: fp32
 threads: 1
 push: {repo_id: someone/small, license: cc-by-4.0, datasets: [someone/tones]}
 """
@@ -61,21 +53,11 @@ def hub() -> Iterator[Hub]:
 
 
 def prune(
-    folder: Path,
-    output: Path,
-    address: str,
-    *overrides: str,
-    token: str | None = TOKEN,
-    launcher: Sequence[str] = (sys.executable,),
-    offline: str = "0",
+    folder: Path, output: Path, address: str, *overrides: str, two: bool = False, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    values = {name: value for name, value in environment().items() if not name.startswith(("HF_", "HUGGING"))}
-    values |= {"HF_ENDPOINT": address, "HF_HOME": str(output.parent / "home"), "HF_HUB_DISABLE_XET": "1"}
-    values |= {"HF_HUB_OFFLINE": offline, "COLUMNS": "200"} | ({"HF_TOKEN": token} if token else {})
-    result = subprocess.run(
-        command("recipes/prune.py", launcher, folder / "prune.yaml", output, *overrides),
-        cwd=REPOSITORY, env=values, capture_output=True, text=True, timeout=LAUNCH_SECONDS, check=False,
-    )  # fmt: skip
+    words = command(RECIPE, (), folder / "prune.yaml", output, *overrides)
+    known = online(address, output.parent / "home") | environment
+    result = forked.run_two(words, **known) if two else forked.run(words, **known)
     assert TOKEN not in result.stdout + result.stderr
     return result
 
@@ -106,29 +88,28 @@ def test_the_result_is_pushed_once_and_a_failed_push_is_tried_again(folder: Path
 
 
 def test_of_two_processes_one_pushes(folder: Path, hub: Hub, tmp_path: Path) -> None:
-    result = prune(folder, tmp_path / "run", hub.address, launcher=TORCHRUN)
+    result = prune(folder, tmp_path / "run", hub.address, two=True)
     assert result.returncode == 0, result.stderr
     assert len(hub.commits) == 1
 
 
 @pytest.mark.parametrize(
-    ("case", "message"),
+    ("overrides", "environment", "message"),
     [
-        ({"overrides": ("--push.repo_id", "small")}, "'small' is no name for a repository; it looks like user/name"),
-        ({"overrides": ("--push.repo_id", "someone/taken")}, "someone/taken exists already: choose another name"),
-        ({"overrides": ("--push.repo_id", "another/small")}, "This token has no permission to write to another/small"),
-        ({"token": None}, "run `hf auth login`, or set HF_TOKEN"),
-        ({"token": "hf_wrong"}, "does not accept the token"),
-        ({"token": READ_ONLY}, "This token has no permission to write to someone/small"),
-        ({"offline": "1"}, "HF_HUB_OFFLINE"),
+        (("--push.repo_id", "small"), {}, "'small' is no name for a repository; it looks like user/name"),
+        (("--push.repo_id", "someone/taken"), {}, "someone/taken exists already: choose another name"),
+        (("--push.repo_id", "another/small"), {}, "This token has no permission to write to another/small"),
+        ((), {"HF_TOKEN": ""}, "run `hf auth login`, or set HF_TOKEN"),
+        ((), {"HF_TOKEN": "hf_wrong"}, "does not accept the token"),
+        ((), {"HF_TOKEN": READ_ONLY}, "This token has no permission to write to someone/small"),
+        ((), {"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE"),
     ],
 )
 def test_what_would_stop_the_push_stops_the_job_before_it_begins(
-    folder: Path, hub: Hub, tmp_path: Path, case: dict[str, Any], message: str
+    folder: Path, hub: Hub, tmp_path: Path, overrides: tuple[str, ...], environment: dict[str, str], message: str
 ) -> None:
     hub.repositories["someone/taken"] = {".gitattributes": b"", "model.safetensors": b""}
-    options = {name: value for name, value in case.items() if name != "overrides"}
-    result = prune(folder, tmp_path / "run", hub.address, *case.get("overrides", ()), **options)
+    result = prune(folder, tmp_path / "run", hub.address, *overrides, **environment)
     assert result.returncode == 2
     assert message in result.stderr
     assert "--push null runs without pushing" in result.stderr
@@ -137,7 +118,7 @@ def test_what_would_stop_the_push_stops_the_job_before_it_begins(
 
 
 def test_a_config_without_push_gets_one_on_the_command_line_and_loses_it_there(folder: Path) -> None:
-    recipe = load_recipe("recipes/prune.py")
+    recipe = load_recipe(RECIPE)
     given = ["--config", str(folder / "prune.yaml")]
     assert parse(recipe.Config, [*given, "--push", "null"], prog="").push is None
     (folder / "plain.yaml").write_text((folder / "prune.yaml").read_text().partition("push:")[0])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,9 +16,9 @@ from compress.training.loop.finite import NotFiniteError
 from compress.training.student import GatedStudent
 from tests.helpers.launching import (
     done,
-    launch,
     load_recipe,
     metrics,
+    run_alone,
 )
 from tests.helpers.pruning import LEARN, RECIPE, RECOVER, prune_here
 
@@ -173,7 +172,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk_stops_the_run_and_room_lets_it_go_on(pruning: Path, pruned: Path, small_disk: Path) -> None:
     output = small_disk / "run"
-    result = launch(RECIPE, [sys.executable], pruning / "prune.yaml", output)
+    result = run_alone(RECIPE, pruning / "prune.yaml", output)
     assert result.returncode == 2
     assert f"Could not write {output}" in result.stderr
     assert "No space left on device" in result.stderr
@@ -183,7 +182,7 @@ def test_a_full_disk_stops_the_run_and_room_lets_it_go_on(pruning: Path, pruned:
     assert kept
     assert all(path.name.startswith("step-") and not path.name.endswith(".partial") for path in kept)
     subprocess.run(["mount", "-o", "remount,size=100m", str(small_disk)], check=True)
-    result = launch(RECIPE, [sys.executable], pruning / "prune.yaml", output)
+    result = run_alone(RECIPE, pruning / "prune.yaml", output)
     assert result.returncode == 0, result.stderr
     assert "passed over" not in result.stderr
     assert list(load_recipe("tools/kill_and_resume.py").differences(pruned, output)) == []

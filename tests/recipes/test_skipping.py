@@ -11,7 +11,14 @@ from safetensors.torch import load_file
 
 from compress.checkpoint import load_model
 from compress.running.skipping import Skipping, read_skipping
-from tests.helpers.launching import TINY, TORCHRUN, done, launch, metrics, run_here, speech_and_config
+from tests.helpers.launching import (
+    TINY,
+    done,
+    metrics,
+    run_here,
+    run_on_two,
+    speech_and_config,
+)
 
 TRAIN, PRUNE = "recipes/train.py", "recipes/prune.py"
 STEPS, LEARN, RECOVER = 6, 3, 2
@@ -81,7 +88,7 @@ def test_resumed_equals_uninterrupted(config: Path, finished: Path) -> None:
 
 def test_two_processes_train(config: Path) -> None:
     output = config.parent / "two"
-    result = launch(TRAIN, TORCHRUN, config, output)
+    result = run_on_two(TRAIN, config, output)
     assert result.returncode == 0, result.stderr
     assert len(metrics(output, "loss/total")) == STEPS
     assert done(output)["skipped_steps"] == 0

@@ -18,13 +18,14 @@ from tests.helpers.launching import (
     LAUNCH_SECONDS,
     REPOSITORY,
     TINY,
-    TORCHRUN,
     command,
     done,
     environment,
     launch,
     load_recipe,
     metrics,
+    run_alone,
+    run_on_two,
     speech_and_config,
 )
 
@@ -92,16 +93,14 @@ def test_its_models_are_complete(finished: Path, name: str) -> None:
 
 def test_started_again_it_says_that_it_has_ended(config: Path, finished: Path) -> None:
     before = done(finished)
-    result = launch(RECIPE, [sys.executable], config, finished)
+    result = run_alone(RECIPE, config, finished)
     assert result.returncode == 0, result.stderr
     assert "has already ended" in result.stderr
     assert done(finished) == before
 
 
 def test_other_settings_are_refused(config: Path, finished: Path) -> None:
-    result = launch(
-        RECIPE, [sys.executable], config, finished, "--optimizer.learning_rate", "0.1", "--keep_checkpoints", "5"
-    )
+    result = run_alone(RECIPE, config, finished, "--optimizer.learning_rate", "0.1", "--keep_checkpoints", "5")
     assert result.returncode == 2
     assert "optimizer.learning_rate was 0.0005, is 0.1." in result.stderr
     assert "Traceback" not in result.stderr
@@ -124,7 +123,7 @@ def test_killed_and_resumed_equals_never_interrupted(config: Path, finished: Pat
     process.wait()
     assert not (output / "done.json").exists()
 
-    result = launch(RECIPE, [sys.executable], config, output)
+    result = run_alone(RECIPE, config, output)
     assert result.returncode == 0, result.stderr
     assert "going on after" in result.stderr
     assert metrics(output, "loss/ctc") == metrics(finished, "loss/ctc")
@@ -139,7 +138,7 @@ def test_killed_and_resumed_equals_never_interrupted(config: Path, finished: Pat
 
 def test_two_processes_leave_the_same(config: Path, finished: Path) -> None:
     output = config.parent / "two"
-    result = launch(RECIPE, TORCHRUN, config, output)
+    result = run_on_two(RECIPE, config, output)
     assert result.returncode == 0, result.stderr
     assert "on 2 process(es)" in result.stderr
     assert result.stderr.count("train 6/6  ctc") == 1

@@ -12,11 +12,10 @@ from safetensors.torch import load_file
 from compress.checkpoint import load_model
 from tests.helpers.launching import (
     TINY,
-    TORCHRUN,
     done,
-    launch,
     metrics,
     run_here,
+    run_on_two,
     speech_and_config,
 )
 
@@ -90,7 +89,7 @@ def test_resumed_equals_uninterrupted(config: Path, finished: Path) -> None:
 
 def test_two_processes_train(config: Path) -> None:
     output = config.parent / "two"
-    result = launch(RECIPE, TORCHRUN, config, output)
+    result = run_on_two(RECIPE, config, output)
     assert result.returncode == 0, result.stderr
     assert len(metrics(output, "loss/total")) == STEPS
     assert done(output)["skipped_steps"] == 0

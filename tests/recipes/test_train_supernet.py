@@ -16,7 +16,14 @@ from compress.elastic import standalone
 from compress.model.skipping import able_to_skip
 from compress.running.skipping import Skipping
 from compress.structure import Structure
-from tests.helpers.launching import TINY, TORCHRUN, done, launch, metrics, run_here, speech_and_config
+from tests.helpers.launching import (
+    TINY,
+    done,
+    metrics,
+    run_here,
+    run_on_two,
+    speech_and_config,
+)
 from tests.helpers.tiny import SETTINGS
 
 RECIPE = "recipes/train_supernet.py"
@@ -238,7 +245,7 @@ def test_a_checkpoint_that_skips_is_refused(config: Path, finished: Path, tmp_pa
 
 def test_two_processes_train(config: Path) -> None:
     output = config.parent / "two"
-    result = launch(RECIPE, TORCHRUN, config, output, "--max_steps", "5")
+    result = run_on_two(RECIPE, config, output, "--max_steps", "5")
     assert result.returncode == 0, result.stderr
     assert len(metrics(output / "joint", "loss/total")) == 2
     assert done(output)["joint"]["skipped_steps"] == 0

@@ -14,10 +14,11 @@ from transformers import PreTrainedModel
 from compress.conformers import blocks_of, family_of, frame_lengths, head_logits
 from compress.conformers.recording import BlockOutputs
 from compress.model.skipping import able_to_skip
-from compress.running.skipper import Skipper, skipper_of, without_skipping
+from compress.running.skipper import without_skipping
 from compress.running.skipping import Skipping, SkippingError, possible_first_blocks
 from compress.running.skipping_pass import Pass, intermediate_logits
 from compress.training.distill import DistillConfig, LayerDistance
+from tests.helpers.skips import halved, logits, skipper
 from tests.helpers.tiny import CTC_MODELS, batch, canary, parakeet, wav2vec2_bert
 
 MASKING = [name for name in CTC_MODELS if not family_of(CTC_MODELS[name]()).padding_sensitive]
@@ -28,30 +29,6 @@ def skipping(name: str, threshold: float = 0.95, **more: Any) -> PreTrainedModel
     model = CTC_MODELS[name]()
     first = possible_first_blocks(model).start
     return able_to_skip(model, Skipping(first, threshold, heads=(first,), **more))
-
-
-def skipper(model: PreTrainedModel) -> Skipper:
-    found = skipper_of(model)
-    assert found is not None
-    return found
-
-
-@torch.no_grad()
-def logits(model: PreTrainedModel, inputs: dict[str, Tensor]) -> Tensor:
-    found: Tensor = model(**inputs).logits
-    return found
-
-
-def halved(model: PreTrainedModel, inputs: dict[str, Tensor], extension: int = 0) -> None:
-    """Sets a threshold between two frames' probabilities, so that about half of the frames are kept."""
-    model.set_skipping(threshold=0.5, extension=0)
-    logits(model, inputs)
-    seen = skipper(model).last
-    assert seen.blank is not None
-    assert seen.valid is not None
-    sorted_ = seen.blank[seen.valid].sort().values
-    middle = len(sorted_) // 2
-    model.set_skipping(threshold=float(sorted_[middle - 1 : middle + 1].mean()), extension=extension)
 
 
 @pytest.mark.parametrize("name", CTC_MODELS)

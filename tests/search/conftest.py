@@ -18,8 +18,8 @@ from compress.model.skipping import able_to_skip
 from compress.running.skipping import Skipping
 from compress.training.tokens import TokensConfig, build_processor
 from tests.helpers import tiny
+from tests.helpers.launching import RATE
 
-RATE = 16000
 LETTERS = "abcdefghijklmnop q"
 
 

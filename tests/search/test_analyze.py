@@ -19,7 +19,7 @@ from compress.search.analyze import AnalyzeConfig
 from tests.helpers import tiny
 from tests.helpers.browser import find_chromium, visit
 from tests.helpers.processors import processor_of
-from tests.search.test_blocks import options
+from tests.helpers.searching import options
 
 
 def run(model: str, speech: Path, out: Path, *more: str) -> dict[str, Any]:

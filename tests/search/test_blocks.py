@@ -19,12 +19,7 @@ from compress.search.blocks import SearchConfig, search_blocks
 from compress.search.settings import MatrixConfig
 from tests.helpers import tiny
 from tests.helpers.browser import find_chromium, visit
-
-QUICK = ["--batch.workers", "0", "--batch.seconds", "4", "--bootstrap.resamples", "100", "--jobs", "1"]
-
-
-def options(speech: Path, out: Path, *more: str) -> list[str]:
-    return ["--data", str(speech), "--data.cache_dir", str(speech / "cache"), "--out", str(out), *QUICK, *more]
+from tests.helpers.searching import options
 
 
 def run(model: str, speech: Path, out: Path, *more: str) -> dict[str, Any]:

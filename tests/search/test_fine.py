@@ -18,8 +18,8 @@ from compress.evaluation.transcribe import transcribe
 from compress.search import reuse, structure_without
 from compress.search.fine import FineConfig, FineSearch
 from tests.helpers import tiny
+from tests.helpers.launching import RATE
 from tests.helpers.processors import processor_of
-from tests.search.conftest import RATE
 
 PROPOSALS = [(), (1,), (3,), (1, 2), (2, 3)]
 BATCH = BatchConfig(seconds=3.0, workers=0)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.helpers.launching import REPOSITORY
+from tests.helpers import forked
 from tools.experiments import depths, inspect_public, public_configs, searches, skipping, supernets
 from tools.experiments.comparing import ONE_SEED, Contender, over_seeds, verdict
 from tools.experiments.experiment import TableConfig
@@ -55,10 +53,7 @@ def compared(tmp_path: Path) -> Path:
 def test_the_comparison_is_made_from_reports_and_transcripts(compared: Path) -> None:
     results = compared / "RESULTS.md"
     words = ["table", "--out", str(compared), "--title", "T", "--data", "D", "--results", str(results)]
-    done = subprocess.run(
-        [sys.executable, "-m", "tools.experiments.rivals", *words],
-        cwd=REPOSITORY, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = forked.run(["-m", "tools.experiments.rivals", *words])
     assert done.returncode == 0, done.stderr
     text = results.read_text()
     assert "commit abc1234" in text

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -28,26 +27,12 @@ from compress.training.preparation import prepare_for_training
 from compress.training.supernet import SCORES, JointConfig, JointNet, SelectionNet, divided
 from compress.training.supernet_results import rates_as_metrics
 from compress.training.supervised import OptimizerConfig
-from tests.helpers.launching import LAUNCH_SECONDS, REPOSITORY, TORCHRUN, environment
+from tests.helpers import forked
+from tests.helpers.stages import joint, selecting
 from tests.helpers.tiny import CTC_MODELS, batch, parakeet, random_structure
 
 LABELS = torch.tensor([[3, 4, 5], [6, 7, -100]])
 FAMILIES = pytest.mark.parametrize("name", {name.partition("-")[0]: name for name in CTC_MODELS}.values())
-
-
-def selecting(model: Any, config: SelectionConfig, parts: tuple[int, ...] = (8, 5, 2)) -> SelectionNet:
-    prepare_for_training(model, dropout=0.0)
-    asked = SizesConfig(parts=parts)
-    sizes = make_subnets(asked, parts_of(model, PartsConfig("module"), asked.table(model.config)))
-    return SelectionNet(model.train(), make_selection(config, sizes, 10, seed=0), config)
-
-
-def joint(model: Any, config: JointConfig, parts: tuple[int, ...] = (8, 5, 2)) -> JointNet:
-    asked = SizesConfig(parts=parts)
-    sizes = make_subnets(asked, parts_of(model, PartsConfig("module"), asked.table(model.config)))
-    elastic = make_elastic(model, sizes.structures(list(range(len(sizes.parts)))), own=config.own)
-    prepare_for_training(elastic, dropout=0.0)
-    return JointNet(elastic.train(), config, seed=0)
 
 
 def losses_of(net: SelectionNet | JointNet) -> Losses:
@@ -288,10 +273,7 @@ def test_wrong_settings_are_refused_by_name(settings: dict[str, Any], message: s
 
 def test_two_processes_train_as_one_would(tmp_path: Path) -> None:
     out = tmp_path / "found.json"
-    ended = subprocess.run(
-        [*TORCHRUN, "-m", "tests.helpers.two_supernets", str(out)],
-        cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=LAUNCH_SECONDS, check=False,
-    )  # fmt: skip
+    ended = forked.run_two(["-m", "tests.helpers.two_supernets", str(out)])
     assert ended.returncode == 0, ended.stderr
     for stage in json.loads(out.read_text()).values():
         assert stage["averaged_minus_mean"] < 1e-6

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from compress.conformers import NEW_MODELS
 from compress.data import vocabulary_of
 from compress.training.new_models import ModelConfig, build_model
 from compress.training.tokens import TokensConfig, build_processor
+from tests.helpers import forked
 from tests.helpers.tiny import SETTINGS
 
 TEXTS = [
@@ -78,7 +77,7 @@ import numpy as np
 import compress
 from transformers import AutoModelForCTC, AutoProcessor, pipeline
 results = {}
-for folder, frames in json.load(sys.stdin).items():
+for folder, frames in json.loads(sys.argv[1]).items():
     processor = AutoProcessor.from_pretrained(folder)
     transcriber = pipeline("automatic-speech-recognition", model=folder)
     noise = np.random.default_rng(0).standard_normal(16000).astype(np.float32)
@@ -101,9 +100,7 @@ def test_processors_and_models_work_in_a_fresh_process(tmp_path: Path) -> None:
         processor.save_pretrained(folder)
         frames[str(folder)] = as_ctc(tokenizer(text).input_ids, tokenizer.pad_token_id)
         texts[str(folder)] = [type(processor).__name__, text]
-    done = subprocess.run(
-        [sys.executable, "-c", RELOAD], input=json.dumps(frames), capture_output=True, text=True, check=False
-    )
+    done = forked.run(["-c", RELOAD, json.dumps(frames)])
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout.splitlines()[-1])
     assert {folder: result[:2] for folder, result in results.items()} == texts

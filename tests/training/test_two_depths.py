@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
-from tests.helpers.launching import LAUNCH_SECONDS, REPOSITORY, TORCHRUN, environment
+from tests.helpers import forked
 
 
 def test_two_processes_train_as_one_would(tmp_path: Path) -> None:
     out = tmp_path / "found.json"
-    ended = subprocess.run(
-        [*TORCHRUN, "-m", "tests.helpers.two_depths", str(out)],
-        cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=LAUNCH_SECONDS, check=False,
-    )  # fmt: skip
+    ended = forked.run_two(["-m", "tests.helpers.two_depths", str(out)])
     assert ended.returncode == 0, ended.stderr
     found = json.loads(out.read_text())
     assert all(one == other for one, other in found["drops"])

@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from compress.files.writing import WriteError
 from compress.training.loop.best import Best
 from compress.training.loop.checkpoints import Checkpoints
 from compress.training.loop.same_run import SettingsChangedError
+from tests.helpers import forked
 
 
 def make_model() -> nn.Sequential:
@@ -175,37 +175,31 @@ except WriteError as error:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files as Linux does")
 def test_a_write_that_really_fails(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", FILL, str(tmp_path)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.getcwd()},
-        check=False,
-    )
+    done = forked.run(["-c", FILL, str(tmp_path)])
     assert "step-00000002 (" in done.stdout, done.stderr
     assert "MiB are free there. Free some space" in done.stdout
     assert "left: step-00000001 1" in done.stdout
 
 
+ENDLESS = """
+import itertools, sys
+from torch import nn
+from compress.training.loop.checkpoints import Checkpoints
+checkpoints, model = Checkpoints(sys.argv[1]), nn.Linear(500, 500)
+for step in itertools.count(1):
+    checkpoints.save(step, {}, model)
+"""
+
+
 def test_a_killed_process_leaves_no_torn_checkpoint(tmp_path: Path) -> None:
-    script = (
-        "import itertools, sys\nfrom torch import nn\nfrom compress.training.loop.checkpoints import Checkpoints\n"
-        "checkpoints, model = Checkpoints(sys.argv[1]), nn.Linear(500, 500)\n"
-        "for step in itertools.count(1):\n    checkpoints.save(step, {}, model)\n    print(step, flush=True)\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.getcwd()},
-    )
-    assert process.stdout is not None
-    last = [int(process.stdout.readline()) for _ in range(5)][-1]
-    process.kill()
-    process.wait()
+    program = forked.Program(["-c", ENDLESS, str(tmp_path)])
+    while not (written := sorted(path.name for path in tmp_path.glob("step-*[0-9]"))) or written[-1] < "step-00000005":
+        assert program.is_running
+        time.sleep(0.001)
+    program.kill()
     restored = Checkpoints(tmp_path).restore({}, nn.Linear(500, 500))
     assert restored is not None
-    assert restored.step >= last
+    assert restored.step >= 5
 
 
 def test_a_checkpoint_of_another_version_is_refused(saved: Checkpoints) -> None:

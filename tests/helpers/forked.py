@@ -1,0 +1,115 @@
+"""Programs in processes of their own that begin at once: forks of a process that has imported what they all need.
+
+Starting Python and importing torch and transformers takes a processor five seconds, and is no part of what is tested.
+Where it is (the launchers, a machine without the package), tests start programs by `subprocess`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import importlib
+import multiprocessing
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+from torch.distributed import TCPStore
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+LONGEST_SECONDS = 240
+IMPORTED = ("tests.helpers.tiny", "compress.training.run", "compress.evaluation.evaluate", "torch.utils.tensorboard")
+STREAMS = ("stdout", "stderr")
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(list(IMPORTED))
+
+
+class Program:
+    """`python WORDS...` at work: a file of this repository, `-m` and a module, or `-c` and code, with arguments."""
+
+    def __init__(self, words: Sequence[str], **environment: str) -> None:
+        self.words = list(words)
+        self._texts = tempfile.TemporaryDirectory()
+        for name in STREAMS:
+            Path(self._texts.name, name).touch()
+        self._process = _FORKS.Process(target=_become, args=(self.words, self._texts.name, environment))
+        with pytest.MonkeyPatch.context() as patch:  # the first start also starts the process that is forked
+            patch.setenv("PYTHONPATH", str(REPOSITORY))
+            self._process.start()
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.is_alive()
+
+    def kill(self, by: signal.Signals = signal.SIGKILL) -> None:
+        """Sends it a signal, and waits for its end."""
+        assert self._process.pid
+        os.kill(self._process.pid, by)
+        self._process.join()
+
+    def ended(self) -> subprocess.CompletedProcess[str]:
+        """Waits for its end, and gives what it returned and wrote."""
+        self._process.join(LONGEST_SECONDS)
+        if self.is_running:
+            self.kill()
+        code, (out, err) = self._process.exitcode, (Path(self._texts.name, name).read_text() for name in STREAMS)
+        assert code is not None
+        return subprocess.CompletedProcess(self.words, code, out, err)
+
+
+def run(words: Sequence[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs `python WORDS...` to its end."""
+    return Program(words, **environment).ended()
+
+
+def run_two(words: Sequence[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs a program on two processes that train together, in the environment that torchrun gives them."""
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    group = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"} | meeting | environment
+    ranks = [Program(words, **group, RANK=rank, LOCAL_RANK=rank) for rank in "01"]
+    ends = [rank.ended() for rank in ranks]
+    out, err = "".join(end.stdout for end in ends), "".join(end.stderr for end in ends)
+    return subprocess.CompletedProcess(list(words), max((end.returncode for end in ends), key=abs), out, err)
+
+
+def _become(words: list[str], texts: str, environment: dict[str, str]) -> None:
+    """Does in this process what `python WORDS...` does, and ends it as Python does."""
+    for name in STREAMS:
+        text = os.open(Path(texts, name), os.O_WRONLY | os.O_APPEND)
+        os.dup2(text, getattr(sys, name).fileno())
+    os.environ |= environment
+    importlib.reload(constants)  # of the Hub, which are read from the environment
+    os.chdir(REPOSITORY)
+    code = _exit_code(words)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    gc.freeze()  # what was imported need not be looked through once more
+    ctypes.pythonapi.Py_Exit(code)
+
+
+def _exit_code(words: list[str]) -> int:
+    option = words.pop(0) if words[0] in ("-c", "-m") else None
+    sys.argv = words
+    try:
+        if option == "-c":
+            exec(compile(words[0], "-c", "exec"), {"__name__": "__main__"})
+        elif option == "-m":
+            runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+        else:
+            sys.path.insert(0, str(Path(words[0]).resolve().parent))
+            runpy.run_path(words[0], run_name="__main__")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
