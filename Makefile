@@ -14,7 +14,7 @@ demo: setup
 	$(BIN)/compress demo
 
 test: setup
-	$(BIN)/python -m pytest --numprocesses logical --dist loadfile
+	$(BIN)/python -m pytest --numprocesses logical --dist worksteal
 
 check: setup
 	$(BIN)/ruff check .

@@ -114,7 +114,7 @@ def _kill(command: Sequence[str], output: Path, step: int, delay: float, with_si
 
 def _steps_done(output: Path) -> int:
     """Steps reported by all phases."""
-    files = output.rglob("metrics.jsonl") if output.exists() else ()
+    files = (*output.glob("metrics.jsonl"), *output.glob("*/metrics.jsonl"))
     return sum(line.count('"learning_rate"') for file in files for line in file.read_text().splitlines())
 
 

@@ -1,28 +1,66 @@
-"""What the tests of several files share: a tiny teacher with its speech, and a whole compression of it."""
+"""The jobs of the recipes and what they leave, made once for the tests of all files."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.launching import ACCELERATE, launch
-from tests.helpers.pruning import RECIPE, make_teacher
+from tests.helpers.jobs import JOBS, LOG
+from tests.helpers.launching import ACCELERATE, TORCHRUN, launch, run_alone, run_on_two, speech_and_config
+from tests.helpers.pruning import make_teacher
 from tests.helpers.sharing import shared
 
+ByName = Callable[[str], Path]
+
 
 @pytest.fixture(scope="session")
-def pruning(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def configs(tmp_path_factory: pytest.TempPathFactory) -> ByName:
+    """The config of a job, beside the speech that it is about."""
+
+    def config(name: str) -> Path:
+        if name == "prune":
+            return shared(tmp_path_factory, name, make_teacher) / "prune.yaml"
+        return shared(tmp_path_factory, name, partial(speech_and_config, text=JOBS[name].text)) / "tones.yaml"
+
+    return config
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory, configs: ByName) -> ByName:
+    """The output of a whole run of a job; that of the first as `accelerate launch --cpu` leaves it."""
+
+    def fill(output: Path, name: str) -> None:
+        recipe, config = JOBS[name].recipe, configs(name)
+        ended = launch(recipe, ACCELERATE, config, output) if name == "train" else run_alone(recipe, config, output)
+        assert ended.returncode == 0, ended.stderr
+        (output / LOG).write_text(ended.stderr)
+
+    return lambda name: shared(tmp_path_factory, f"{name}-run", partial(fill, name=name))
+
+
+@pytest.fixture(scope="session")
+def runs_on_two(tmp_path_factory: pytest.TempPathFactory, configs: ByName) -> ByName:
+    """The output of a whole run of a job on two processes; that of the first as `torchrun` leaves it."""
+
+    def fill(output: Path, name: str) -> None:
+        recipe, config = JOBS[name].recipe, configs(name)
+        ended = launch(recipe, TORCHRUN, config, output) if name == "train" else run_on_two(recipe, config, output)
+        assert ended.returncode == 0, ended.stderr
+        (output / LOG).write_text(ended.stderr)
+
+    return lambda name: shared(tmp_path_factory, f"{name}-on-two", partial(fill, name=name))
+
+
+@pytest.fixture(scope="session")
+def pruning(configs: ByName) -> Path:
     """Speech, a teacher, and the config of its compression."""
-    return shared(tmp_path_factory, "pruning", make_teacher)
+    return configs("prune").parent
 
 
 @pytest.fixture(scope="session")
-def pruned(tmp_path_factory: pytest.TempPathFactory, pruning: Path) -> Path:
-    """The output of a whole compression, as `accelerate launch --cpu` leaves it."""
-
-    def run(output: Path) -> None:
-        result = launch(RECIPE, ACCELERATE, pruning / "prune.yaml", output)
-        assert result.returncode == 0, result.stderr
-
-    return shared(tmp_path_factory, "pruned", run)
+def pruned(runs: ByName) -> Path:
+    """The output of a whole compression."""
+    return runs("prune")

@@ -16,11 +16,11 @@ from compress.training.loop.finite import NotFiniteError
 from compress.training.student import GatedStudent
 from tests.helpers.launching import (
     done,
-    load_recipe,
     metrics,
     run_alone,
 )
 from tests.helpers.pruning import LEARN, RECIPE, RECOVER, prune_here
+from tools.kill_and_resume import differences
 
 SMALL_MIB = 4
 
@@ -58,7 +58,7 @@ def test_a_corrupt_checkpoint_is_named_and_the_one_before_goes_on(
     log = capsys.readouterr().err
     assert f"{newest} is damaged ({file}" in log
     assert "is passed over" in log
-    assert list(load_recipe("tools/kill_and_resume.py").differences(pruned, output)) == []
+    assert list(differences(pruned, output)) == []
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_corrupt_model_is_named_left_alone_and_made_anew_once_deleted(
     assert (output / "final" / "model.safetensors").read_bytes() == final
     shutil.rmtree(removed)
     prune_here(pruning, output)
-    assert list(load_recipe("tools/kill_and_resume.py").differences(pruned, output)) == []
+    assert list(differences(pruned, output)) == []
 
 
 def edit(path: Path, old: str, new: str) -> None:
@@ -185,4 +185,4 @@ def test_a_full_disk_stops_the_run_and_room_lets_it_go_on(pruning: Path, pruned:
     result = run_alone(RECIPE, pruning / "prune.yaml", output)
     assert result.returncode == 0, result.stderr
     assert "passed over" not in result.stderr
-    assert list(load_recipe("tools/kill_and_resume.py").differences(pruned, output)) == []
+    assert list(differences(pruned, output)) == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,55 +10,30 @@ import torch
 from safetensors.torch import load_file
 
 from compress.checkpoint import load_model
+from tests.helpers.jobs import TRAIN_STEPS
 from tests.helpers.launching import (
-    TINY,
     done,
     metrics,
     run_here,
-    run_on_two,
-    speech_and_config,
 )
 
 RECIPE = "recipes/train.py"
-STEPS = 6
-
-CONFIG = (
-    TINY.replace("BLOCKS", "4")
-    + f"""
-batch:
-  seconds: 12
-  workers: 0
-inter_ctc:
-  blocks: [1, 2]
-  heads: separate
-stochastic_depth: 0.6
-elastic:
-  depths: [2]
-max_steps: {STEPS}
-optimizer:
-  warmup_steps: 2
-evaluate_every_steps: 3
-checkpoint_every_steps: 3
-log_every_steps: 1
-threads: 1
-"""
-)
 
 
-@pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return speech_and_config(tmp_path_factory.mktemp("tones"), CONFIG)
+@pytest.fixture
+def config(configs: Callable[[str], Path]) -> Path:
+    return configs("depths")
 
 
-@pytest.fixture(scope="module")
-def finished(config: Path) -> Path:
-    return run_here(RECIPE, config, config.parent / "finished")
+@pytest.fixture
+def finished(runs: Callable[[str], Path]) -> Path:
+    return runs("depths")
 
 
 def test_all_losses_are_reported_and_finite(finished: Path) -> None:
     for name in ("ctc", "inter_ctc", "total"):
         values = metrics(finished, f"loss/{name}")
-        assert len(values) == STEPS
+        assert len(values) == TRAIN_STEPS
         assert all(value == value for value in values)
     rows = zip(*(metrics(finished, f"loss/{name}") for name in ("ctc", "inter_ctc", "total")), strict=True)
     assert all(total == pytest.approx(0.5 * last + 0.5 * inner, rel=1e-5) for last, inner, total in rows)
@@ -73,26 +48,6 @@ def test_the_models_are_elastic_and_each_depth_has_its_head(finished: Path) -> N
     assert set(load_file(finished / "last" / "model.safetensors")) == set(model.state_dict())
     inside = load_file(finished / "checkpoints" / "step-00000006" / "model.safetensors")
     assert torch.equal(inside["inter_ctc.heads.0.bias"], model.state_dict()["ctc_head.per_size.0.bias"])
-
-
-def test_resumed_equals_uninterrupted(config: Path, finished: Path) -> None:
-    output = config.parent / "resumed"
-    shutil.copytree(finished, output)
-    (output / "done.json").unlink()
-    shutil.rmtree(output / "checkpoints" / "step-00000006")
-    shutil.rmtree(output / "last")
-    run_here(RECIPE, config, output)
-    whole, resumed = (load_file(folder / "last" / "model.safetensors") for folder in (finished, output))
-    assert all(torch.equal(resumed[key], tensor) for key, tensor in whole.items())
-    assert metrics(output, "loss/total") == metrics(finished, "loss/total")
-
-
-def test_two_processes_train(config: Path) -> None:
-    output = config.parent / "two"
-    result = run_on_two(RECIPE, config, output)
-    assert result.returncode == 0, result.stderr
-    assert len(metrics(output, "loss/total")) == STEPS
-    assert done(output)["skipped_steps"] == 0
 
 
 @pytest.mark.parametrize("heads", ["shared", "separate"])

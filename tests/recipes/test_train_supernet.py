@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,49 +17,25 @@ from compress.elastic import standalone
 from compress.model.skipping import able_to_skip
 from compress.running.skipping import Skipping
 from compress.structure import Structure
+from tests.helpers.jobs import JOINT_STEPS, SELECT_STEPS
 from tests.helpers.launching import (
-    TINY,
     done,
     metrics,
     run_here,
-    run_on_two,
-    speech_and_config,
 )
 from tests.helpers.tiny import SETTINGS
 
 RECIPE = "recipes/train_supernet.py"
-SELECT_STEPS, JOINT_STEPS = 6, 4
-
-CONFIG = (
-    TINY.replace("BLOCKS", "2")
-    + f"""
-batch:
-  seconds: 12
-  workers: 0
-sizes:
-  parts: [8, 5, 2]
-max_steps: {SELECT_STEPS + JOINT_STEPS}
-optimizer:
-  warmup_steps: 2
-joint:
-  warmup_steps: 2
-evaluate_every_steps: 2
-checkpoint_every_steps: 2
-log_every_steps: 1
-trackers: []
-threads: 1
-"""
-)
 
 
-@pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return speech_and_config(tmp_path_factory.mktemp("tones"), CONFIG)
+@pytest.fixture
+def config(configs: Callable[[str], Path]) -> Path:
+    return configs("supernet")
 
 
-@pytest.fixture(scope="module")
-def finished(config: Path) -> Path:
-    return run_here(RECIPE, config, config.parent / "finished")
+@pytest.fixture
+def finished(runs: Callable[[str], Path]) -> Path:
+    return runs("supernet")
 
 
 def result_of(output: Path) -> dict[str, Any]:
@@ -133,23 +110,6 @@ def test_the_decision_is_written_down(finished: Path) -> None:
     assert "blocks.1.conv" in page
     assert "achieved size count parts;" in page
     assert "keeps 2 of 8 parts" in (finished / "supernet.md").read_text()
-
-
-@pytest.mark.parametrize("stage", ["select", "joint"])
-def test_resumed_equals_uninterrupted(config: Path, finished: Path, stage: str) -> None:
-    output = config.parent / f"resumed-{stage}"
-    shutil.copytree(finished, output)
-    (output / "done.json").unlink()
-    steps = {"select": SELECT_STEPS, "joint": JOINT_STEPS}
-    shutil.rmtree(output / "checkpoints" / stage / f"step-{steps[stage]:08d}")
-    for name in ("last", "best", *(("selected", "joint", "checkpoints/joint") if stage == "select" else ())):
-        shutil.rmtree(output / name)
-    run_here(RECIPE, config, output)
-    assert same(finished, output)
-    for one in steps:
-        assert metrics(output / one, "loss/total") == metrics(finished / one, "loss/total")
-    assert result_of(output) == result_of(finished)
-    assert done(output)["sizes"] == done(finished)["sizes"]
 
 
 def test_started_again_after_the_decision_it_goes_on_with_it(config: Path, finished: Path, tmp_path: Path) -> None:
@@ -241,14 +201,6 @@ def test_a_checkpoint_that_skips_is_refused(config: Path, finished: Path, tmp_pa
     path = with_model(config, tmp_path, checkpoint=str(tmp_path / "skips"))
     with pytest.raises(ValueError, match="skips can skip frames, which would be unlearned here"):
         run_here(RECIPE, path, tmp_path / "run")
-
-
-def test_two_processes_train(config: Path) -> None:
-    output = config.parent / "two"
-    result = run_on_two(RECIPE, config, output, "--max_steps", "5")
-    assert result.returncode == 0, result.stderr
-    assert len(metrics(output / "joint", "loss/total")) == 2
-    assert done(output)["joint"]["skipped_steps"] == 0
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import random
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from tools.experiments import depths, inspect_public, public_configs, searches, 
 from tools.experiments.comparing import ONE_SEED, Contender, over_seeds, verdict
 from tools.experiments.experiment import TableConfig
 from tools.experiments.measure_screening import rank_correlation
+from tools.kill_and_resume import in_pieces
 
 
 def entry(out: Path, title: str) -> TableConfig:
@@ -217,6 +220,26 @@ def test_skipping_is_compared_with_the_teacher(tmp_path: Path) -> None:
     assert "| teacher | 1,000 |  |  |  | 2.00 | 0.0 | 100.0 | 0.2000 | 0.1000 | 100.0 | 100.0 |" in text
     assert "| skips | 1,000 | 2 | 0.95 | 1 | 2.10 | 40.0 | 75.0 | 0.1500 | 0.0500 | 75.0 | 50.0 |" in text
     assert "| 16 | factorised | 70 | 1.50 | 1.40 |" in text
+
+
+JOB = """
+import json, pathlib, sys, time
+file = pathlib.Path(sys.argv[1], "phase", "metrics.jsonl")
+file.parent.mkdir(parents=True, exist_ok=True)
+file.touch()
+for step in range(len(file.read_text().splitlines()), 100):
+    with file.open("a") as lines:
+        lines.write(json.dumps({"step": step, "learning_rate": 0.1}) + "\\n")
+    time.sleep(0.01)
+"""
+
+
+def test_a_job_is_killed_in_pieces_and_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    in_pieces([sys.executable, "-c", JOB, str(tmp_path)], tmp_path, 100, 3, random.Random(0))
+    said = capsys.readouterr().out
+    assert [line.split()[2] for line in said.splitlines()] == ["SIGKILL", "SIGTERM", "SIGKILL"]
+    lines = (tmp_path / "phase" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(100))
 
 
 SIZES = {
