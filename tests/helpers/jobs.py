@@ -47,7 +47,7 @@ class Job:
 
 def _training(blocks: int, text: str) -> Job:
     text = TINY.replace("BLOCKS", str(blocks)) + text + f"max_steps: {TRAIN_STEPS}" + ENDING
-    return Job("recipes/train.py", text, {"": TRAIN_STEPS}, "loss/ctc", ("--max_steps", "1"))
+    return Job("recipes/train.py", text, {"": TRAIN_STEPS}, "loss/ctc", ("--max_steps", "2"))
 
 
 PLAIN = """
@@ -95,7 +95,7 @@ JOBS = {
         TINY.replace("BLOCKS", "2") + SUPERNET + ENDING,
         {"select": SELECT_STEPS, "joint": JOINT_STEPS},
         "loss/ctc/sub",
-        ("--max_steps", "2"),
+        ("--max_steps", "4"),
     ),
     "prune": Job(
         pruning.RECIPE,
