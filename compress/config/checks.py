@@ -36,7 +36,8 @@ def check_choice(name: str, value: Any, known: Collection[str], error: type[Valu
     Raises:
         ValueError: If the word is unknown; or `error`, a kind of it.
     """
-    check(value in known, name, value, f"choose one of {', '.join(known)}", error)
+    if value not in known:
+        raise error(f"{name}={value!r} is unknown; choose one of {', '.join(known)}.")
 
 
 def check_at_least(

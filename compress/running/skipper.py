@@ -78,7 +78,7 @@ class Skipper:
         self.last = self._pass.seen
 
     def _where(self, model: PreTrainedModel) -> tuple[int | None, int | None]:
-        """Which intermediate head decides in this forward pass, and behind how many blocks; None: none.
+        """Which intermediate head decides in this forward pass, and behind how many first blocks; None: none.
 
         At a size that passes blocks over it is what `skipping_left` leaves of the settings there.
         """

@@ -42,10 +42,10 @@ Analysis = dict[str, Any]
 """What analysis.json holds; `ANALYSIS_ABOUT` explains it."""
 
 ANALYSIS_ABOUT = (
-    "Blocks are numbered from 1; index 0 of a matrix is the input of the first block, index b the output of block b. "
-    "Error rates are fractions, pooled over the corpus. removals: the model without one block. heads: the model's own "
-    "CTC head on the output of a block, by way of whatever stands between the last block and the head; its CTC loss is "
-    "per target token, averaged over utterances."
+    "Blocks are numbered from 0; index 0 of a matrix is the input of the first block, index b + 1 the output of block "
+    "b. Error rates are fractions, pooled over the corpus. removals: the model without one block. heads: the model's "
+    "own CTC head on the output of a block, by way of whatever stands between the last block and the head; its CTC "
+    "loss is per target token, averaged over utterances."
 )
 
 
@@ -172,7 +172,7 @@ def _head(heard: _Heard, block: int, references: Sequence[str], config: DevConfi
     hypotheses = [normalise(text, config.normalise) for text in heard.written[block]]
     losses = heard.losses[block]
     mean = sum(loss * count for loss, count in losses) / sum(count for _, count in losses)
-    return _rates(scored((), references, hypotheses, config.bootstrap)) | {"block": block + 1, "ctc_loss": mean}
+    return _rates(scored((), references, hypotheses, config.bootstrap)) | {"block": block, "ctc_loss": mean}
 
 
 def _rates(trial: ProposalTrial) -> Analysis:

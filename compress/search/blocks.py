@@ -35,13 +35,12 @@ Search = dict[str, Any]
 """What search.json holds; `SEARCH_ABOUT` explains it."""
 
 SEARCH_ABOUT = (
-    "Blocks are numbered from 1. Error rates are fractions, pooled over the corpus; times are wall-clock seconds. A "
-    "score is the mean, over the runs of removed blocks, of matrix[input of the run][output of the run]. block_runs "
-    "counts blocks run per batch of speech, block_runs_alone what it would be without reuse. A route says what it "
-    "takes to load the model without the blocks that a method removes."
+    "Blocks are numbered from 0; index 0 of the matrix is the input of the first block, index b + 1 the output of "
+    "block b. Error rates are fractions, pooled over the corpus; times are wall-clock seconds. A score is the mean, "
+    "over the runs of removed blocks, of matrix[input of the run][output of the run]. block_runs counts blocks run "
+    "per batch of speech, block_runs_alone what it would be without reuse. A route says what it takes to load the "
+    "model without the blocks that a method removes."
 )
-
-
 ALL = "all"
 """Stands for every method."""
 
@@ -122,7 +121,7 @@ def _check_before(config: SearchConfig) -> None:
     if Path(config.out).is_file():
         raise ValueError(f"out is {config.out!r}, which is a file; give a folder.")
     shape = skeleton(load_config(config.model), original=False)
-    check_remove(config.remove, len(blocks_of(shape)), [index + 1 for index in fixed_blocks(shape)])
+    check_remove(config.remove, len(blocks_of(shape)), fixed_blocks(shape))
 
 
 def _correlate(

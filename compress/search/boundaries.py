@@ -1,8 +1,8 @@
 """What a model's blocks make of speech: a sample of bounded size at every boundary, from one pass over utterances.
 
-Boundary 0 is the input of the first block, boundary b the output of block b. A row of the sample is one utterance (the
-mean over its frames, as in CoMFLP's published code, which lets padding in) or one frame. Padding never counts. Where
-blocks change the frame rate, the rows of one frame are those that become it.
+Boundary 0 is the input of the first block, boundary b + 1 the output of block b. A row of the sample is one utterance
+(the mean over its frames, as in CoMFLP's published code, which lets padding in) or one frame. Padding never counts.
+Where blocks change the frame rate, the rows of one frame are those that become it.
 """
 
 from __future__ import annotations

@@ -18,9 +18,9 @@ from compress.surgery.stock import Route, route_of
 
 
 def removable(model: PreTrainedModel) -> list[int]:
-    """The numbers, from 1, of the model's blocks that can be dropped."""
+    """The numbers of the model's blocks that can be dropped."""
     fixed = fixed_blocks(model)
-    return [index + 1 for index in range(len(numbered_blocks(model))) if index not in fixed]
+    return [block for block in range(len(numbered_blocks(model))) if block not in fixed]
 
 
 def structure_without(model: PreTrainedModel, proposal: Proposal) -> Structure:
@@ -28,15 +28,15 @@ def structure_without(model: PreTrainedModel, proposal: Proposal) -> Structure:
 
     Args:
         model: of any family, also one that is compressed already: the Structure is for the model as it is.
-        proposal: numbers of blocks from 1.
+        proposal: numbers of blocks.
 
     Raises:
         StructureError: if the family cannot do without one of them.
         ValueError: if there is no such block, or none would stay.
     """
-    blocks = len(numbered_blocks(model))
     _check(model, proposal)
-    return Structure(family_of(model).name, tuple(None if b in proposal else Block() for b in range(1, blocks + 1)))
+    blocks = range(len(numbered_blocks(model)))
+    return Structure(family_of(model).name, tuple(None if b in proposal else Block() for b in blocks))
 
 
 def route_without(model: PreTrainedModel, proposal: Proposal) -> Route:
@@ -53,7 +53,7 @@ def without_blocks(model: PreTrainedModel, proposal: Collection[int]) -> Iterato
 
     Args:
         model: of any family.
-        proposal: numbers of blocks from 1; none is fine.
+        proposal: numbers of blocks; none is fine.
 
     Raises:
         StructureError: if the family cannot do without one of them.
@@ -70,7 +70,7 @@ def leaving_out(model: PreTrainedModel, numbers: Collection[int]) -> Iterator[No
     """As `without_blocks`, but unchecked: for a run of which only the later blocks are wanted."""
     family, numbered = family_of(model), numbered_blocks(model)
     blocks: nn.ModuleList = part(model, family.blocks)
-    gone = {position for number, position in enumerate(numbered, start=1) if number in numbers}
+    gone = {position for number, position in enumerate(numbered) if number in numbers}
     kept = [
         AbsentBlock() if position in gone else block
         for position, block in enumerate(blocks)
@@ -88,9 +88,9 @@ def leaving_out(model: PreTrainedModel, numbers: Collection[int]) -> Iterator[No
 
 def _check(model: PreTrainedModel, proposal: Collection[int]) -> None:
     blocks, free = len(numbered_blocks(model)), removable(model)
-    unknown = [number for number in proposal if not 1 <= number <= blocks]
+    unknown = [number for number in proposal if not 0 <= number < blocks]
     if unknown:
-        raise ValueError(f"There is no block {unknown[0]}: the model has blocks 1 to {blocks}.")
+        raise ValueError(f"There is no block {unknown[0]}: the model has blocks 0 to {blocks - 1}.")
     if held := sorted(set(proposal) - set(free)):
         raise StructureError(
             f"Block {held[0]} of a {family_of(model).name} changes the frame rate and cannot be dropped; "

@@ -1,9 +1,9 @@
 """Coarse search: which blocks a correlation matrix proposes to remove (CoMFLP, Liu, Peng, Lee 2023, arXiv 2309.11768).
 
-Blocks are numbered from 1 here: block b lies between boundaries b - 1 and b, and boundary 0 is the input of the first
-block. A proposal is scored by the mean, over its runs of adjacent blocks, of the correlation between the input and the
-output of the run: what hardly changes the representation is the first to go. The correlation only screens; the fine
-search by word error rate decides (in the authors' logs the two disagree badly at times).
+Block b, from 0, lies between boundaries b and b + 1; boundary 0 is the input of the first block. A proposal is scored
+by the mean, over its runs of adjacent blocks, of the correlation between the input and the output of the run: what
+hardly changes the representation is the first to go. The correlation only screens; the fine search by word error rate
+decides (in the authors' logs the two disagree badly at times). Only `coarse_search` numbers blocks from 1.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ import heapq
 import math
 from collections.abc import Collection, Iterator, Sequence
 from itertools import combinations
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from compress.config import check_at_least, check_choice
+
 Proposal = tuple[int, ...]
-"""Numbers of removed blocks, from 1, sorted."""
+"""Numbers of removed blocks, sorted."""
 Strategy = Literal["auto", "exhaustive", "beam"]
 
 MOST_EXHAUSTIVE = 20_000
@@ -28,6 +30,38 @@ BEAM = 10
 
 
 def coarse_search(
+    matrix: ArrayLike,
+    remove: int,
+    top_k: int,
+    *,
+    fixed: Collection[int] = (),
+    strategy: Strategy = "auto",
+    beam: int = BEAM,
+) -> list[Proposal]:
+    """The best proposals, best first, with blocks numbered from 1, as in the paper and its code.
+
+    Everything else here numbers blocks from 0; `best_proposals` gives the same proposals so numbered.
+
+    Args:
+        matrix: `(blocks + 1, blocks + 1)`, correlation of boundary i (row) with boundary j (column).
+        remove: how many blocks go.
+        top_k: how many proposals are wanted; all there are, if there are fewer.
+        fixed: numbers, from 1, of blocks that have to stay.
+        strategy: see `best_proposals`.
+        beam: see `best_proposals`.
+
+    Returns:
+        Tuples of sorted block numbers, from 1.
+
+    Raises:
+        ValueError: if the matrix is not square or not finite, or the numbers do not fit.
+    """
+    held = [number - 1 for number in fixed]
+    proposals = best_proposals(matrix, remove, top_k, fixed=held, strategy=strategy, beam=beam)
+    return [tuple(block + 1 for block in proposal) for proposal in proposals]
+
+
+def best_proposals(
     matrix: ArrayLike,
     remove: int,
     top_k: int,
@@ -55,11 +89,10 @@ def coarse_search(
         ValueError: if the matrix is not square or not finite, or the numbers do not fit.
     """
     values, free = _read(matrix, remove, top_k, fixed)
-    if strategy not in ("auto", "exhaustive", "beam"):
-        raise ValueError(f"strategy={strategy!r} is unknown; choose auto, exhaustive or beam.")
+    check_choice("strategy", strategy, get_args(Strategy))
     every = strategy == "exhaustive" or (strategy == "auto" and math.comb(len(free), remove) <= MOST_EXHAUSTIVE)
-    found = combinations(free, remove) if every else _beam(values, remove, free, max(beam, top_k))
-    return heapq.nsmallest(top_k, found, key=lambda proposal: (-proposal_score(values, proposal), proposal))
+    proposals = combinations(free, remove) if every else _beam(values, remove, free, max(beam, top_k))
+    return heapq.nsmallest(top_k, proposals, key=lambda proposal: (-proposal_score(values, proposal), proposal))
 
 
 def proposal_score(matrix: ArrayLike, proposal: Sequence[int]) -> float:
@@ -67,11 +100,11 @@ def proposal_score(matrix: ArrayLike, proposal: Sequence[int]) -> float:
 
     Args:
         matrix: see `coarse_search`.
-        proposal: sorted block numbers from 1, at least one.
+        proposal: sorted block numbers, at least one.
     """
     values = np.asarray(matrix)
     runs = segments(proposal)
-    return float(sum(float(values[first - 1, last]) for first, last in runs) / len(runs))
+    return float(sum(float(values[first, last + 1]) for first, last in runs) / len(runs))
 
 
 def segments(proposal: Sequence[int]) -> list[tuple[int, int]]:
@@ -96,7 +129,7 @@ def check_remove(remove: int, blocks: int, fixed: Collection[int] = ()) -> list[
     Raises:
         ValueError: if nothing, everything, or more than possible is to go.
     """
-    free = [block for block in range(1, blocks + 1) if block not in fixed]
+    free = [block for block in range(blocks) if block not in fixed]
     most = min(len(free), blocks - 1)
     if not 1 <= remove <= most:
         held = f", of which {len(fixed)} cannot be dropped" if fixed else ""
@@ -114,28 +147,29 @@ def _read(matrix: ArrayLike, remove: int, top_k: int, fixed: Collection[int]) ->
         raise ValueError(f"The matrix must be square with one row more than there are blocks, got {values.shape}.")
     if not np.isfinite(values).all():
         raise ValueError("The matrix holds values that are not finite.")
-    if top_k < 1:
-        raise ValueError(f"top_k is {top_k}; ask for at least 1 proposal.")
+    check_at_least("top_k", top_k, 1, "proposal")
     return values, check_remove(remove, len(values) - 1, fixed)
 
 
-_State = tuple[int, int, int]  # blocks removed, runs ended, block where the run that goes on began (0: none does)
+_NONE = -1
+_State = tuple[int, int, int]  # blocks removed, runs ended, block where the run that goes on began (_NONE: none does)
 _Partial = tuple[float, Proposal]  # minus the sum over ended runs; removed blocks
 
 
 def _beam(matrix: NDArray[np.float64], remove: int, free: Sequence[int], width: int) -> Iterator[Proposal]:
     """Block by block, the best partial proposals of each state. A run counts when it ends."""
-    states: dict[_State, list[_Partial]] = {(0, 0, 0): [(0.0, ())]}
+    states: dict[_State, list[_Partial]] = {(0, 0, _NONE): [(0.0, ())]}
     allowed, blocks = set(free), len(matrix) - 1
-    for block in range(1, blocks + 1):
+    for block in range(blocks):
         grown: dict[_State, list[_Partial]] = {}
         for (removed, runs, start), partials in states.items():
             ended = _ended(matrix, partials, start, block - 1)
-            grown.setdefault((removed, runs + bool(start), 0), []).extend(ended)
+            grown.setdefault((removed, runs + (start != _NONE), _NONE), []).extend(ended)
             if block in allowed and removed < remove:
-                longer = [(loss, (*one, block)) for loss, one in partials]
-                grown.setdefault((removed + 1, runs, start or block), []).extend(longer)
-        left = sum(later in allowed for later in range(block + 1, blocks + 1))
+                longer = [(loss, (*proposal, block)) for loss, proposal in partials]
+                began = block if start == _NONE else start
+                grown.setdefault((removed + 1, runs, began), []).extend(longer)
+        left = sum(later in allowed for later in range(block + 1, blocks))
         states = {
             state: heapq.nsmallest(width, partials) for state, partials in grown.items() if state[0] + left >= remove
         }
@@ -145,5 +179,5 @@ def _beam(matrix: NDArray[np.float64], remove: int, free: Sequence[int], width: 
 
 def _ended(matrix: NDArray[np.float64], partials: list[_Partial], start: int, last: int) -> list[_Partial]:
     """Partial proposals whose run, if one goes on since block `start`, ended with block `last`."""
-    gain = float(matrix[start - 1, last]) if start else 0.0
-    return [(loss - gain, one) for loss, one in partials]
+    gain = 0.0 if start == _NONE else float(matrix[start, last + 1])
+    return [(loss - gain, proposal) for loss, proposal in partials]

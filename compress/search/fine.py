@@ -34,7 +34,7 @@ class ProposalTrial:
     """The error rates of the model without some blocks.
 
     Attributes:
-        proposal: numbers of the removed blocks, from 1.
+        proposal: numbers of the removed blocks.
         wer: word error rate, pooled, as a fraction.
         wer_ci95: its 95 % bootstrap interval.
         cer: character error rate; of equal WER the lower one wins.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from compress.search.coarse import BEAM, Proposal, Strategy, coarse_search
+from compress.search.coarse import BEAM, Proposal, Strategy, best_proposals
 from compress.search.fine import FineSearch, ProposalTrial
 from compress.search.similarity import Matrix
 
@@ -41,7 +41,7 @@ class Task:
 
     Attributes:
         blocks: of the model.
-        free: numbers, from 1, of those that can be dropped.
+        free: numbers of those that can be dropped.
         remove: how many have to go.
         fine: measures proposals.
         correlate: makes the matrix when a method asks for it.
@@ -65,7 +65,7 @@ class Task:
     @property
     def fixed(self) -> list[int]:
         """Numbers of the blocks that have to stay."""
-        return [block for block in range(1, self.blocks + 1) if block not in self.free]
+        return [block for block in range(self.blocks) if block not in self.free]
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def ranking(trial: ProposalTrial) -> tuple[float, float]:
 
 def comflp(task: Task) -> tuple[list[ProposalTrial], Proposal]:
     """The `top_k` best proposals of the coarse search, measured (CoMFLP). So many evaluations at any depth."""
-    proposals = coarse_search(
+    proposals = best_proposals(
         task.matrix, task.remove, task.top_k, fixed=task.fixed, strategy=task.coarse.strategy, beam=task.coarse.beam
     )
     return task.fine.measure(proposals), ()

@@ -46,14 +46,14 @@ def plan_runs(proposals: Collection[Proposal], blocks: int) -> list[Run]:
     """Puts proposals in an order in which each can go on from a state that an earlier one passes through.
 
     Args:
-        proposals: numbers of blocks from 1; the empty one is the whole model.
+        proposals: numbers of blocks; the empty one is the whole model.
         blocks: how many the model has.
     """
-    ordered = sorted(set(proposals), key=lambda proposal: [block in proposal for block in range(1, blocks + 1)])
+    ordered = sorted(set(proposals), key=lambda proposal: [block in proposal for block in range(blocks)])
     runs = [Run(proposal, None) for proposal in ordered[:1]]
     for before, proposal in pairwise(ordered):
         differing = min(set(before) ^ set(proposal))
-        last_kept = max(block for block in range(1, blocks + 1) if block not in proposal)
+        last_kept = max(block for block in range(blocks) if block not in proposal)
         start = min(differing, last_kept)
         runs.append(Run(proposal, (start, tuple(block for block in proposal if block < start))))
     return runs
@@ -61,10 +61,9 @@ def plan_runs(proposals: Collection[Proposal], blocks: int) -> list[Run]:
 
 def block_runs(runs: Sequence[Run], blocks: int) -> int:
     """How many blocks the runs compute, when every state they start from could be kept."""
-    first = [(run.start[0] if run.start else 1) for run in runs]
+    first = [(run.start[0] if run.start else 0) for run in runs]
     return sum(
-        sum(block not in run.proposal for block in range(start, blocks + 1))
-        for run, start in zip(runs, first, strict=True)
+        sum(block not in run.proposal for block in range(start, blocks)) for run, start in zip(runs, first, strict=True)
     )
 
 
@@ -73,7 +72,7 @@ class SharedRuns:
 
     Args:
         model: a CTC model in eval mode.
-        proposals: numbers of blocks from 1.
+        proposals: numbers of blocks.
         most_bytes: of hidden states that are kept at a time; a proposal whose state does not fit any more is run
             from the front. 0 shares nothing but what runs before the blocks.
     """
@@ -95,16 +94,16 @@ class SharedRuns:
 
     def _run(self, run: Run, inputs: dict[str, Tensor], front: Front) -> Tensor:
         state = self._states.get(run.start) if run.start else None
-        first = run.start[0] if run.start and state is not None else 1
-        left_out = {*run.proposal, *range(1, first)}
+        first = run.start[0] if run.start and state is not None else 0
+        left_out = {*run.proposal, *range(first)}
         with leaving_out(self.model, left_out), ExitStack() as hooks:
             hooks.enter_context(front.recorded() if run is self.runs[0] else front.replayed())
             if state is not None:  # before the recorders: they have to see what is put in
                 hooks.enter_context(_hooked(self._entrance(first), _replacer(state)))
-            for number in range(first, len(self.blocks) + 1):
+            for number in range(first, len(self.blocks)):
                 key = number, tuple(block for block in run.proposal if block < number)
                 if number not in left_out and self._awaited[key] and key not in self._states:
-                    hooks.enter_context(_hooked(self.blocks[number - 1], self._recorder(key)))
+                    hooks.enter_context(_hooked(self.blocks[number], self._recorder(key)))
             tokens = best_tokens(self.model, inputs)
         if run.start:
             self._awaited[run.start] -= 1
@@ -116,7 +115,7 @@ class SharedRuns:
         """What stands in the place of block `first`, or the first block after it where none stands there."""
         family = family_of(self.model)
         present: nn.ModuleList = part(self.model, family.blocks)
-        return present[self.positions[first - 1] if family.numbered_blocks else 0]
+        return present[self.positions[first] if family.numbered_blocks else 0]
 
     def _recorder(self, key: State) -> Any:
         def record(hidden: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from compress.training.loop.noise import Noise
 
 
 class StochasticDepth:
-    """Drops block l of L, counted from 1, with probability `p = rate * l / L` in every training batch.
+    """Drops block b of L, from 0, with probability `p = rate * (b + 1) / L` in every training batch.
 
     The four branches of a block that runs in training are scaled by 1 / (1 - p), so that the expected branch is the
     branch itself. A dropped block is left out as a whole, its final norm too, and its weights get no gradient. Blocks

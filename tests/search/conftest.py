@@ -62,7 +62,7 @@ def parakeet(checkpoint: Callable[[str, Any], str]) -> str:
 
 @pytest.fixture(scope="session")
 def skips(checkpoint: Callable[[str, Any], str], parakeet: str, speech: Path) -> str:
-    """A Parakeet with heads behind blocks 1 and 2, each of which is sure that half of the frames are blank."""
+    """A Parakeet with heads behind one block and two blocks; each is sure that half of the frames are blank."""
     model = able_to_skip(tiny.parakeet(), Skipping(2, 1.0, 0, heads=(1, 2), factorised=True))
     samples, rate = soundfile.read(speech / "dev" / "9.wav", dtype="float32")
     outputs, blank = BlockOutputs(model, [0, 1]), int(model.config.pad_token_id)

@@ -31,15 +31,15 @@ def run(model: str, speech: Path, out: Path, *more: str) -> dict[str, Any]:
 def test_every_block_and_every_file(parakeet: str, speech: Path, tmp_path: Path) -> None:
     found = run(parakeet, speech, tmp_path / "out", "--measures", "[svcca,cka,distance_correlation]")
     assert found["blocks"] == 3
-    assert [one["block"] for one in found["removals"]] == [one["block"] for one in found["heads"]] == [1, 2, 3]
+    assert [one["block"] for one in found["removals"]] == [one["block"] for one in found["heads"]] == [0, 1, 2]
     assert set(found["matrices"]) == {"svcca", "cka", "distance_correlation"}
     for values in found["matrices"].values():
         assert np.array(values).shape == (4, 4)
     assert all(np.isfinite(one["ctc_loss"]) for one in found["heads"])
     page = (tmp_path / "out" / "analysis.html").read_text()
     assert page.count('class="shade') == 3 * 16
-    assert "without 2" in page
-    assert "after 2" in page
+    assert "without 0" in page
+    assert "after 0" in page
     assert "<script" not in page
     text = (tmp_path / "out" / "analysis.md").read_text()
     assert "## Without one block" in text
@@ -89,8 +89,8 @@ def test_blocks_that_change_the_frame_rate_are_left_out(
 ) -> None:
     model = checkpoint("granite_speech5", tiny.granite_speech5())
     found = run(model, speech, tmp_path / "out", "--utterances", "4")
-    assert [one["block"] for one in found["removals"]] == [2, 3]
-    assert [one["block"] for one in found["heads"]] == [1, 2, 3]
+    assert [one["block"] for one in found["removals"]] == [1, 2]
+    assert [one["block"] for one in found["heads"]] == [0, 1, 2]
 
 
 def test_nothing_about_the_model_changes(parakeet: str, speech: Path, tmp_path: Path) -> None:

@@ -47,9 +47,9 @@ def test_all_methods_and_every_file(measure: str, parakeet: str, speech: Path, t
     assert best["wer"] == min(one["wer"] for one in found["proposals"])
     for one in found["methods"]:
         blocks = Structure.load(out / "structures" / f"{one['method']}.json").blocks
-        assert [index + 1 for index, block in enumerate(blocks) if block is None] == one["removed"]
+        assert [index for index, block in enumerate(blocks) if block is None] == one["removed"]
     blocks = Structure.load(out / "structure.json").blocks
-    assert [index + 1 for index, block in enumerate(blocks) if block is None] == best["removed"]
+    assert [index for index, block in enumerate(blocks) if block is None] == best["removed"]
     page = (out / "search.html").read_text()
     assert page.count('class="shade') == 16
     assert page.count('class="shade marked"') == 1
@@ -89,7 +89,7 @@ def test_what_is_found_becomes_the_depths_of_an_elastic_model(parakeet: str, spe
     assert sorted(model.depths) == [1, 2, 3]
     inputs = tiny.batch(original)
     for depth, numbers in removed.items():
-        assert {number - 1 for number in numbers} == {0, 1, 2} - set(model.depths[depth])
+        assert set(numbers) == {0, 1, 2} - set(model.depths[depth])
         model.set_depth(depth)
         with torch.no_grad(), without_blocks(original, numbers):
             torch.testing.assert_close(frame_outputs(model, inputs), frame_outputs(original, inputs))
@@ -101,7 +101,7 @@ def test_a_model_that_has_lost_blocks_is_searched_as_it_is(parakeet: str, speech
     found = run(str(tmp_path / "two"), speech, tmp_path / "out", "--remove", "1", "--methods", "[last]")
     assert found["blocks"] == 2
     assert found["matrix"] is None
-    assert found["best"]["removed"] == [2]
+    assert found["best"]["removed"] == [1]
     assert found["best"]["score"] is None
     assert len(Structure.load(tmp_path / "out/structure.json").blocks) == 2
 
@@ -109,11 +109,11 @@ def test_a_model_that_has_lost_blocks_is_searched_as_it_is(parakeet: str, speech
 def test_blocks_that_change_the_frame_rate_stay(
     checkpoint: Any, speech: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Granite's encoder: the matrix spans the change of rate, and no method touches block 1."""
+    """Granite's encoder: the matrix spans the change of rate, and no method touches block 0."""
     name = checkpoint("granite_speech5", tiny.granite_speech5())
     found = run(name, speech, tmp_path / "out", "--remove", "2", "--methods", "[all]")
-    assert found["removable"] == [2, 3]
-    assert {tuple(one["removed"]) for one in found["proposals"]} == {(2, 3)}
+    assert found["removable"] == [1, 2]
+    assert {tuple(one["removed"]) for one in found["proposals"]} == {(1, 2)}
     assert {one["route"] for one in found["methods"]} == {"code"}  # nothing is left after the feedback
     assert "not with transformers alone" in caplog.text
     with pytest.raises(SystemExit):
@@ -137,7 +137,7 @@ def test_48_blocks(checkpoint: Any, speech: Path, tmp_path: Path, monkeypatch: p
     [
         (["--remove", "0"], "remove is 0, but the model has 3 blocks: at least one must stay, so give 1 to 2."),
         (["--remove", "3"], "remove is 3, but the model has 3 blocks"),
-        (["--remove", "1", "--methods", "[best]"], "methods is 'best'; choose one of comflp, greedy"),
+        (["--remove", "1", "--methods", "[best]"], "methods='best' is unknown; choose one of comflp, greedy"),
         (["--remove", "1", "--measure", "cosine"], "measure"),
         (["--remove", "1", "--top_k", "0"], "top_k is 0"),
         (["--remove", "1", "--data.streaming", "true"], "set data.streaming to false"),

@@ -77,13 +77,13 @@ def test_shared_runs_of_six_blocks(monkeypatch: Any) -> None:
 def test_shared_runs_work_on_a_model_that_has_lost_blocks(monkeypatch: Any) -> None:
     monkeypatch.setattr(reuse, "best_tokens", frame_outputs)
     model = tiny.granite_speech5()
-    small = compress.remove(model, structure_without(model, (2,)))
+    small = compress.remove(model, structure_without(model, (1,)))
     inputs = tiny.batch(model)
     with torch.no_grad():
-        assert removable(small) == [2]
-        found = dict(SharedRuns(small, [(), (2,)], PLENTY).tokens(inputs))
-        with without_blocks(model, (2, 3)):
-            torch.testing.assert_close(found[(2,)], frame_outputs(model, inputs), rtol=0, atol=0)
+        assert removable(small) == [1]
+        found = dict(SharedRuns(small, [(), (1,)], PLENTY).tokens(inputs))
+        with without_blocks(model, (1, 2)):
+            torch.testing.assert_close(found[(1,)], frame_outputs(model, inputs), rtol=0, atol=0)
 
 
 class Counting:
@@ -113,25 +113,25 @@ class Counting:
 def test_nothing_before_the_first_removed_block_runs_twice() -> None:
     model = tiny.parakeet()
     count = Counting(model, "encoder.subsampling")
-    proposals = [(3,), (2,), (2, 3)]
+    proposals = [(2,), (1,), (1, 2)]
     list(SharedRuns(model, proposals, PLENTY).tokens(tiny.batch(model)))
     assert count.linears == 1
     assert count.blocks == block_runs(plan_runs(proposals, 3), 3)
-    # 1 2 of (3,), 3 of (2,); (2, 3) ends with its last kept block, which has to run for the head
+    # 0 1 of (2,), 2 of (1,); (1, 2) ends with its last kept block, which has to run for the head
     assert count.blocks == 2 + 1 + 1
 
 
 @pytest.mark.parametrize("blocks", [4, 7])
 def test_every_run_starts_where_an_earlier_one_passed(blocks: int) -> None:
     for size in range(1, blocks):
-        proposals = list(itertools.combinations(range(1, blocks + 1), size))
+        proposals = list(itertools.combinations(range(blocks), size))
         passed: set[Any] = set()
         runs = plan_runs(proposals, blocks)
         assert {run.proposal for run in runs} == set(proposals)
         for run in runs:
             assert run.start is None or run.start in passed
-            start = run.start[0] if run.start else 1
-            for block in range(start, blocks + 1):
+            start = run.start[0] if run.start else 0
+            for block in range(start, blocks):
                 if block not in run.proposal:
                     passed.add((block, tuple(b for b in run.proposal if b < block)))
         assert block_runs(runs, blocks) <= len(proposals) * (blocks - size)
@@ -151,13 +151,15 @@ def test_route_says_what_it_takes_to_load_the_result() -> None:
 def test_what_cannot_go_is_refused() -> None:
     model = tiny.granite_speech5()
     assert fixed_blocks(model) == {0}
-    with pytest.raises(StructureError, match="Block 1 of a granite_speech5 changes the frame rate"):
-        structure_without(model, (1, 2))
-    with pytest.raises(ValueError, match="no block 4: the model has blocks 1 to 3"), without_blocks(model, (4,)):
+    with pytest.raises(StructureError, match="Block 0 of a granite_speech5 changes the frame rate"):
+        structure_without(model, (0, 1))
+    with pytest.raises(ValueError, match="no block 3: the model has blocks 0 to 2"), without_blocks(model, (3,)):
+        pass
+    with pytest.raises(ValueError, match="no block -1: the model has blocks 0 to 2"), without_blocks(model, (-1,)):
         pass
     with pytest.raises(ValueError, match="at least one must stay, so give 1 to 2"):
-        structure_without(tiny.parakeet(), (1, 2, 3))
-    assert structure_without(tiny.parakeet(), (2,)).blocks[1] is None
+        structure_without(tiny.parakeet(), (0, 1, 2))
+    assert structure_without(tiny.parakeet(), (1,)).blocks[1] is None
 
 
 def test_the_model_is_put_back_after_an_error() -> None:
@@ -167,7 +169,7 @@ def test_the_model_is_put_back_after_an_error() -> None:
     def fail() -> Tensor:
         raise RuntimeError("inside")
 
-    with pytest.raises(RuntimeError, match="inside"), without_blocks(model, (1,)):
+    with pytest.raises(RuntimeError, match="inside"), without_blocks(model, (0,)):
         fail()
     assert blocks_of(model) == blocks
 
@@ -176,7 +178,7 @@ def test_a_model_that_skips_does_not_skip_while_blocks_are_left_out() -> None:
     """Whatever stands before and behind the gap: what comes out is what the plain model without the block gives."""
     plain = tiny.parakeet()
     model, inputs = able_to_skip(plain, Skipping(1, 0.0, heads=(1,))), tiny.batch(plain)
-    for number in (1, 2, 3):
+    for number in (0, 1, 2):
         with without_blocks(model, (number,)), without_blocks(plain, (number,)), torch.no_grad():
             assert torch.equal(model(**inputs).logits, plain(**inputs).logits)
     assert model.skipper.settings.threshold == 0.0

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compress.search import coarse_search, proposal_score, segments
+from compress.layers import coarse_search
+from compress.search import best_proposals, proposal_score, segments
 
 
 def planted(blocks: int, pairs: dict[tuple[int, int], float]) -> np.ndarray:
@@ -20,18 +21,21 @@ def planted(blocks: int, pairs: dict[tuple[int, int], float]) -> np.ndarray:
 
 
 def test_a_known_matrix() -> None:
-    """Blocks 2 and 5 change little by themselves; blocks 3 and 4 change little together."""
+    """The second and the fifth block change little by themselves, the third and the fourth together."""
     matrix = planted(6, {(1, 2): 0.8, (4, 5): 0.7, (2, 4): 0.9})
+    assert best_proposals(matrix, 1, 2) == [(1,), (4,)]
+    assert best_proposals(matrix, 2, 2) == [(2, 3), (1, 4)]
     assert coarse_search(matrix, 1, 2) == [(2,), (5,)]
     assert coarse_search(matrix, 2, 2) == [(3, 4), (2, 5)]
     assert all(isinstance(block, int) for block in coarse_search(matrix, 2, 1)[0])
-    assert proposal_score(matrix, (2, 3, 5)) == pytest.approx((0.1 + 0.7) / 2)
+    assert proposal_score(matrix, (1, 2, 4)) == pytest.approx((0.1 + 0.7) / 2)
     assert segments((1, 2, 3, 5, 7, 8)) == [(1, 3), (5, 5), (7, 8)]
 
 
 def test_rows_are_inputs_and_columns_are_outputs() -> None:
     matrix = np.zeros((4, 4))
     matrix[1, 2], matrix[3, 2] = 0.5, 0.9
+    assert best_proposals(matrix, 1, 1) == [(1,)]
     assert coarse_search(matrix, 1, 1) == [(2,)]
 
 
@@ -57,8 +61,10 @@ def test_beam_is_exhaustive(data: st.DataObject) -> None:
     every = coarse_search(matrix, remove, top_k, fixed=fixed, strategy="exhaustive")
     assert every == coarse_search(matrix, remove, top_k, fixed=fixed, strategy="beam", beam=1)
     free = [block for block in range(1, blocks + 1) if block not in fixed]
-    ranked = sorted(itertools.combinations(free, remove), key=lambda one: -proposal_score(matrix, one))
+    ranked = sorted(itertools.combinations(free, remove), key=lambda one: -proposal_score(matrix, [b - 1 for b in one]))
     assert every == ranked[:top_k]
+    from_zero = best_proposals(matrix, remove, top_k, fixed=[block - 1 for block in fixed])
+    assert [tuple(block + 1 for block in proposal) for proposal in from_zero] == every
 
 
 def test_a_planted_proposal_is_found_in_48_blocks() -> None:

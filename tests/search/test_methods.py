@@ -26,7 +26,7 @@ class Known:
 
 def task(blocks: int, remove: int, cost: Callable[[Proposal], float] = lambda one: 0.0, **more: Any) -> Task:
     generator = np.random.default_rng(blocks)
-    free = more.pop("free", range(1, blocks + 1))
+    free = more.pop("free", range(blocks))
     matrix = generator.random((blocks + 1, blocks + 1))
     return Task(blocks, list(free), remove, Known(cost), lambda: matrix, **more)  # type: ignore[arg-type]
 
@@ -44,7 +44,7 @@ def test_comflp_measures_as_many_at_any_depth(blocks: int) -> None:
 
 def test_comflp_measures_every_proposal_when_there_are_few() -> None:
     outcome = run_method("comflp", task(4, 1))
-    assert sorted(one.proposal for one in outcome.trials) == [(1,), (2,), (3,), (4,)]
+    assert sorted(one.proposal for one in outcome.trials) == [(0,), (1,), (2,), (3,)]
 
 
 def test_comflp_chooses_by_error_rate() -> None:
@@ -54,34 +54,34 @@ def test_comflp_chooses_by_error_rate() -> None:
 
 
 def test_greedy_removes_what_costs_least() -> None:
-    """Block 2 alone is cheapest, though 3 and 4 together would be cheaper still."""
-    costs = {(2,): 0.1, (2, 5): 0.2, (3, 4): 0.15, (2, 5, 6): 0.3}
+    """Block 1 alone is cheapest, though 2 and 3 together would be cheaper still."""
+    costs = {(1,): 0.1, (1, 4): 0.2, (2, 3): 0.15, (1, 4, 5): 0.3}
     outcome = run_method("greedy", task(6, 3, lambda one: costs.get(one, 0.9)))
-    assert outcome.order == (2, 5, 6)
-    assert outcome.best.proposal == (2, 5, 6)
+    assert outcome.order == (1, 4, 5)
+    assert outcome.best.proposal == (1, 4, 5)
     assert outcome.evaluations == 6 + 5 + 4
 
 
 def test_greedy_takes_the_last_of_equals() -> None:
-    assert run_method("greedy", task(5, 2)).order == (5, 4)
+    assert run_method("greedy", task(5, 2)).order == (4, 3)
 
 
 def test_blocks_that_have_to_stay_are_never_asked_about() -> None:
     for name in METHODS:
-        outcome = run_method(name, task(6, 3, free=[2, 4, 5, 6]))
-        assert all(set(one.proposal) <= {2, 4, 5, 6} and len(one.proposal) == 3 for one in outcome.trials)
+        outcome = run_method(name, task(6, 3, free=[1, 3, 4, 5]))
+        assert all(set(one.proposal) <= {1, 3, 4, 5} and len(one.proposal) == 3 for one in outcome.trials)
 
 
 @pytest.mark.parametrize(
     ("remove", "wanted"),
-    [(6, (2, 4, 6, 8, 10, 12)), (3, (4, 8, 12)), (8, (1, 3, 4, 6, 7, 9, 10, 12)), (1, (12,))],
+    [(6, (1, 3, 5, 7, 9, 11)), (3, (3, 7, 11)), (8, (0, 2, 3, 5, 6, 8, 9, 11)), (1, (11,))],
 )
 def test_every_other(remove: int, wanted: Proposal) -> None:
-    assert evenly_spaced(range(1, 13), remove) == wanted
+    assert evenly_spaced(range(12), remove) == wanted
     assert run_method("every-other", task(12, remove)).best.proposal == wanted
 
 
 def test_last() -> None:
     outcome = run_method("last", task(12, 4))
-    assert outcome.best.proposal == (9, 10, 11, 12)
+    assert outcome.best.proposal == (8, 9, 10, 11)
     assert outcome.evaluations == 1
