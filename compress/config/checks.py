@@ -59,17 +59,19 @@ def check_at_least(
     check(holds, name, value, f"give at least {least:g}{what and ' '}{what}", error)
 
 
-def check_positive(name: str, value: float | None, what: str = "", error: type[ValueError] = ValueError) -> None:
+def check_positive(
+    name: str, value: float | None, what: str = "a number", error: type[ValueError] = ValueError
+) -> None:
     """Refuses what is not a finite number above 0; None, where nothing was given, passes.
 
     Args:
         name: The key.
         value: What was given.
-        what: What is measured, with an example, for example `seconds, such as 10`.
+        what: What is to be given, for example `a number of seconds`.
         error: What is raised.
 
     Raises:
         ValueError: If the number is not positive; or `error`, a kind of it.
     """
     holds = value is None or (value > 0 and math.isfinite(value))
-    check(holds, name, value, f"give a number {what and 'of '}{what}{what and ' '}above 0", error)
+    check(holds, name, value, f"give {what} above 0", error)

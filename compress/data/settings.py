@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal, get_args
+
+from compress.config import check, check_at_least, check_choice, check_positive
+
+Grammar = Literal["commands", "digits"]
+Case = Literal["keep", "lower", "upper"]
 
 SYNTHETIC = "synthetic"
 """The `source` that stands for the built-in corpus."""
-
-
-def require(condition: bool, owner: object, key: str, remedy: str) -> None:
-    """Raises a `ValueError` that names the class, the key, its value and the remedy unless `condition` holds."""
-    if not condition:
-        value: Any = getattr(owner, key)
-        raise ValueError(f"{type(owner).__name__}.{key} is {value!r}: {remedy}")
 
 
 @dataclass(frozen=True)
@@ -34,16 +32,17 @@ class SyntheticConfig:
     seed: int = 0
     dev_utterances: int = 200
     test_utterances: int = 400
-    grammar: Literal["commands", "digits"] = "commands"
+    grammar: Grammar = "commands"
     min_snr_db: float = 15.0
     max_snr_db: float = 40.0
 
     def __post_init__(self) -> None:
-        require(self.hours > 0, self, "hours", "give a positive number of hours")
-        require(self.dev_utterances > 0, self, "dev_utterances", "give at least 1")
-        require(self.test_utterances > 0, self, "test_utterances", "give at least 1")
-        require(self.grammar in ("commands", "digits"), self, "grammar", "choose 'commands' or 'digits'")
-        require(self.max_snr_db >= self.min_snr_db, self, "max_snr_db", f"give at least min_snr_db {self.min_snr_db:g}")
+        check_positive("data.synthetic.hours", self.hours, "a number of hours")
+        check_at_least("data.synthetic.dev_utterances", self.dev_utterances, 1)
+        check_at_least("data.synthetic.test_utterances", self.test_utterances, 1)
+        check_choice("data.synthetic.grammar", self.grammar, get_args(Grammar))
+        remedy = f"give at least min_snr_db {self.min_snr_db:g}"
+        check(self.max_snr_db >= self.min_snr_db, "data.synthetic.max_snr_db", self.max_snr_db, remedy)
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class SpeechConfig:
     audio_column: str = "audio"
     text_column: str = "transcription"
     streaming: bool = False
-    case: Literal["keep", "lower", "upper"] = "keep"
+    case: Case = "keep"
     max_seconds: float = 30.0
     min_seconds: float = 0.1
     silence_dbfs: float = -60.0
@@ -93,14 +92,17 @@ class SpeechConfig:
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
 
     def __post_init__(self) -> None:
-        require(bool(self.source), self, "source", "give a folder, a file, a Hub name or 'synthetic'")
-        require(self.case in ("keep", "lower", "upper"), self, "case", "choose 'keep', 'lower' or 'upper'")
-        require(self.min_seconds >= 0, self, "min_seconds", "give 0 or more")
-        require(self.max_seconds > self.min_seconds, self, "max_seconds", f"give more than {self.min_seconds:g}")
-        require(self.silence_dbfs < 0, self, "silence_dbfs", "give a level below 0 dBFS, such as -60")
-        require(0 <= self.max_bad_fraction <= 1, self, "max_bad_fraction", "give a fraction from 0 to 1")
-        require(self.limit is None or self.limit > 0, self, "limit", "give at least 1, or leave it out")
-        require(self.cache_max_gib >= 0, self, "cache_max_gib", "give 0 (no cache) or more")
+        check(bool(self.source), "data.source", self.source, "give a folder, a file, a Hub name or 'synthetic'")
+        check_choice("data.case", self.case, get_args(Case))
+        check_at_least("data.min_seconds", self.min_seconds, 0)
+        longer = self.max_seconds > self.min_seconds
+        check(longer, "data.max_seconds", self.max_seconds, f"give more than {self.min_seconds:g}")
+        check(self.silence_dbfs < 0, "data.silence_dbfs", self.silence_dbfs, "give a level below 0 dBFS, such as -60")
+        fraction = 0 <= self.max_bad_fraction <= 1
+        check(fraction, "data.max_bad_fraction", self.max_bad_fraction, "give a fraction from 0 to 1")
+        some = self.limit is None or self.limit > 0
+        check(some, "data.limit", self.limit, "give at least 1, or leave it out")
+        check(self.cache_max_gib >= 0, "data.cache_max_gib", self.cache_max_gib, "give 0 (no cache) or more")
 
 
 @dataclass(frozen=True)
@@ -125,12 +127,12 @@ class BatchConfig:
     buffer_utterances: int = 500
 
     def __post_init__(self) -> None:
-        require(self.seconds > 0, self, "seconds", "give a positive number of seconds")
-        require(self.max_utterances is None or self.max_utterances > 0, self, "max_utterances", "give at least 1")
-        require(self.length_jitter >= 0, self, "length_jitter", "give 0 or more, such as 0.1")
-        require(self.workers >= 0, self, "workers", "give 0 or more")
-        require(self.prefetch_batches > 0, self, "prefetch_batches", "give at least 1")
-        require(self.buffer_utterances > 0, self, "buffer_utterances", "give at least 1")
+        check_positive("batch.seconds", self.seconds, "a number of seconds")
+        check_at_least("batch.max_utterances", self.max_utterances, 1)
+        check(self.length_jitter >= 0, "batch.length_jitter", self.length_jitter, "give 0 or more, such as 0.1")
+        check_at_least("batch.workers", self.workers, 0)
+        check_at_least("batch.prefetch_batches", self.prefetch_batches, 1)
+        check_at_least("batch.buffer_utterances", self.buffer_utterances, 1)
 
 
 @dataclass(frozen=True)
@@ -155,12 +157,14 @@ class AugmentConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "speed", tuple(self.speed))
-        require(all(0.5 <= factor <= 2 for factor in self.speed), self, "speed", "give factors from 0.5 to 2")
-        require(self.time_masks >= 0, self, "time_masks", "give 0 or more")
-        require(self.max_time_mask_seconds > 0, self, "max_time_mask_seconds", "give a positive number of seconds")
-        require(0 < self.max_time_mask_fraction <= 1, self, "max_time_mask_fraction", "give a fraction up to 1")
-        require(self.freq_masks >= 0, self, "freq_masks", "give 0 or more")
-        require(self.max_freq_bins > 0, self, "max_freq_bins", "give at least 1")
+        audible = all(0.5 <= factor <= 2 for factor in self.speed)
+        check(audible, "augment.speed", self.speed, "give factors from 0.5 to 2")
+        check_at_least("augment.time_masks", self.time_masks, 0)
+        check_positive("augment.max_time_mask_seconds", self.max_time_mask_seconds, "a number of seconds")
+        fraction, name = self.max_time_mask_fraction, "augment.max_time_mask_fraction"
+        check(0 < fraction <= 1, name, fraction, "give a fraction above 0 and up to 1")
+        check_at_least("augment.freq_masks", self.freq_masks, 0)
+        check_at_least("augment.max_freq_bins", self.max_freq_bins, 1)
 
     @property
     def masks_features(self) -> bool:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
+from compress.config import check_at_least, check_positive
 from compress.cost import DEFAULT_SECONDS, CostTable, Denominator, Metric, cost_table
 from compress.deciding.gates import Gates
 from compress.deciding.selection import Scores, UnitSelection
@@ -59,10 +60,8 @@ class BudgetConfig:
                 f"Give one of budget.params and budget.macs, e.g. --budget.params 50%; "
                 f"got params={self.params!r}, macs={self.macs!r}."
             )
-        if self.round_to < 1:
-            raise BudgetError(f"budget.round_to must be at least 1, got {self.round_to}.")
-        if self.seconds <= 0:
-            raise BudgetError(f"budget.seconds is the length of an utterance and must be above 0, got {self.seconds}.")
+        check_at_least("budget.round_to", self.round_to, 1, error=BudgetError)
+        check_positive("budget.seconds", self.seconds, "the length of an utterance", error=BudgetError)
         read_amount(self.params or self.macs or "", full=1)
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from transformers import PreTrainedModel
 
+from compress.config import check, check_choice
 from compress.conformers import blocks_of, family_of, fixed_blocks
 from compress.running.subnets import SizeError
 from compress.structure import Block, Structure
@@ -30,10 +31,10 @@ class ElasticConfig:
     rule: Rule | None = None
 
     def __post_init__(self) -> None:
-        if not self.depths or min(self.depths) < 1:
-            raise ValueError(f"depths must name numbers of blocks from 1, got {list(self.depths)}.")
-        if self.rule not in (None, *RULES):
-            raise ValueError(f"The rule is one of {', '.join(RULES)}, got {self.rule!r}.")
+        given = bool(self.depths) and min(self.depths) >= 1
+        check(given, "depths", list(self.depths), "give numbers of blocks from 1, such as [4,6]")
+        if self.rule is not None:
+            check_choice("rule", self.rule, RULES)
 
     def resolved(self, *, inter_ctc: bool) -> ElasticConfig:
         """The same with a rule: `last_first` for a model trained with intermediate CTC, else `every_other`."""

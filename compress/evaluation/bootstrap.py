@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from compress.config import check
+
 _DRAWS_PER_CHUNK = 4_000_000  # bounds the memory of the index table, 32 MB
 _FEWEST_RESAMPLES = 100
 _TAIL = 0.025  # on either side of a 95 % interval
@@ -29,10 +31,8 @@ class BootstrapConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.resamples < _FEWEST_RESAMPLES:
-            raise ValueError(
-                f"bootstrap.resamples is {self.resamples}; take at least {_FEWEST_RESAMPLES}, better 1000 or more."
-            )
+        enough = self.resamples >= _FEWEST_RESAMPLES
+        check(enough, "bootstrap.resamples", self.resamples, f"take at least {_FEWEST_RESAMPLES}, better 1000 or more")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from compress.checkpoint import read_compression
+from compress.config import check, check_at_least, check_choice
 from compress.conformers import family_of, kept_units, skeleton
 from compress.cost import size_of
 from compress.data import BatchConfig, SpeechConfig, SpeechDataset, open_speech
@@ -70,14 +71,11 @@ class EvaluateConfig:
     worst: int = 20
 
     def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise ValueError(f"dtype={self.dtype!r} is unknown; choose one of {', '.join(DTYPES)}.")
-        if self.normalise not in IGNORED:
-            raise ValueError(f"normalise={self.normalise!r} is unknown; choose one of {', '.join(IGNORED)}.")
-        if self.macs_seconds <= 0:
-            raise ValueError(f"macs_seconds is {self.macs_seconds}; give the length of an utterance, for example 10.")
-        if self.worst < 0:
-            raise ValueError(f"worst is {self.worst}; give 0 or more utterances.")
+        check_choice("dtype", self.dtype, DTYPES)
+        check_choice("normalise", self.normalise, IGNORED)
+        length = "give the length of an utterance, for example 10"
+        check(self.macs_seconds > 0, "macs_seconds", self.macs_seconds, length)
+        check_at_least("worst", self.worst, 0, "utterances")
 
 
 def evaluate_models(config: EvaluateConfig, *, console: Console | None = None) -> Report:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from compress.config import check_at_least
 from compress.conformers import family_of, frame_lengths
 from compress.data import feature_extractor_of
 
@@ -34,8 +35,7 @@ class GenerateConfig:
     max_new_tokens: int = 256
 
     def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
-            raise ValueError(f"generate.max_new_tokens must be at least 1, got {self.max_new_tokens}.")
+        check_at_least("generate.max_new_tokens", self.max_new_tokens, 1)
 
 
 def generate(model: PreTrainedModel, inputs: Mapping[str, Tensor], processor: Any, config: GenerateConfig) -> list[str]:

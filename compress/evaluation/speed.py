@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from compress.config import check, check_at_least
 from compress.conformers import frame_outputs
 from compress.data import extract_features, feature_extractor_of
 from compress.evaluation.memory import memory_method, peak_growth_bytes
@@ -52,13 +53,11 @@ class SpeedConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.seconds <= 0:
-            raise ValueError(f"speed.seconds is {self.seconds}; give the length of the timed audio, for example 10.")
+        check(self.seconds > 0, "speed.seconds", self.seconds, "give the length of the timed audio, for example 10")
         for name, least in (("batch", 1), ("warmup", 0), ("repetitions", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"speed.{name} is {getattr(self, name)}; it must be at least {least}.")
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"speed.threads is {self.threads}; give at least 1, or leave it out for torch's choice.")
+            check_at_least(f"speed.{name}", getattr(self, name), least)
+        enough = self.threads is None or self.threads >= 1
+        check(enough, "speed.threads", self.threads, "give at least 1, or leave it out for torch's choice")
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from compress.machine import DTYPES, find_device
 from compress.search.analysis_report import write_analysis
 from compress.search.bypass import removable
 from compress.search.fine import FineSearch, ProposalTrial, scored
-from compress.search.settings import DevConfig, boundary_sample
+from compress.search.settings import BlocksConfig, boundary_sample
 from compress.search.similarity import MEASURES, Measure
 from compress.training.ctc import ctc_loss
 
@@ -50,8 +50,8 @@ ANALYSIS_ABOUT = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnalyzeConfig(DevConfig):
-    """What is analysed of a model; the rest is that of `DevConfig`.
+class AnalyzeConfig(BlocksConfig):
+    """What is analysed of a model; the rest is that of `BlocksConfig`.
 
     Attributes:
         measures: correlations between boundaries: any of `distance_correlation`, `svcca` and `cka`.
@@ -110,7 +110,7 @@ def analyze_blocks(config: AnalyzeConfig) -> Analysis:
 
 
 def intermediate_heads(
-    model: PreTrainedModel, processor: Any, dataset: SpeechDataset, config: DevConfig
+    model: PreTrainedModel, processor: Any, dataset: SpeechDataset, config: BlocksConfig
 ) -> tuple[list[Analysis], str | None]:
     """What the CTC head makes of every block's output behind the last change of the frame rate.
 
@@ -168,7 +168,7 @@ class _Heard:
         self.outputs.close()
 
 
-def _head(heard: _Heard, block: int, references: Sequence[str], config: DevConfig) -> Analysis:
+def _head(heard: _Heard, block: int, references: Sequence[str], config: BlocksConfig) -> Analysis:
     hypotheses = [normalise(text, config.normalise) for text in heard.written[block]]
     losses = heard.losses[block]
     mean = sum(loss * count for loss, count in losses) / sum(count for _, count in losses)

@@ -14,7 +14,7 @@ import torch
 from transformers import PreTrainedModel
 
 from compress.checkpoint import load_config, load_model, load_processor
-from compress.config import check_choice
+from compress.config import check_at_least, check_choice
 from compress.conformers import blocks_of, family_of, fixed_blocks, skeleton
 from compress.data import SpeechDataset
 from compress.evaluation.speed import device_name
@@ -25,7 +25,7 @@ from compress.search.coarse import check_remove, proposal_score
 from compress.search.fine import FineSearch, ProposalTrial
 from compress.search.methods import METHODS, CoarseConfig, Outcome, Task, ranking, run_method
 from compress.search.report import write_result
-from compress.search.settings import DevConfig, boundary_sample
+from compress.search.settings import BlocksConfig, boundary_sample
 from compress.search.similarity import MEASURES, Matrix, Measure
 from compress.surgery.stock import ROUTES, route_of
 
@@ -46,8 +46,8 @@ ALL = "all"
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchConfig(DevConfig):
-    """Which model loses how many blocks, and how they are searched for; the rest is that of `DevConfig`.
+class SearchConfig(BlocksConfig):
+    """Which model loses how many blocks, and how they are searched for; the rest is that of `BlocksConfig`.
 
     Attributes:
         remove: how many blocks go.
@@ -70,8 +70,7 @@ class SearchConfig(DevConfig):
         check_choice("measure", self.measure, MEASURES)
         for method in self.methods:
             check_choice("methods", method, (*METHODS, ALL))
-        if self.top_k < 1:
-            raise ValueError(f"top_k is {self.top_k}; give at least 1.")
+        check_at_least("top_k", self.top_k, 1)
 
     @property
     def chosen_methods(self) -> list[str]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from compress.config import check, check_positive
 from compress.conformers import blocks_of, family_of, frame_lengths, frame_outputs, part
 from compress.evaluation.transcribe import to_model
 from compress.files.writing import MEBIBYTE
@@ -45,10 +46,8 @@ class SampleConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.rows < 2:
-            raise ValueError(f"rows is {self.rows}; a sample needs at least 2 frames, and some thousands to be good.")
-        if self.max_mib <= 0:
-            raise ValueError(f"max_mib is {self.max_mib}; give a positive number of mebibytes.")
+        check(self.rows >= 2, "rows", self.rows, "a sample needs at least 2 frames, and some thousands to be good")
+        check_positive("max_mib", self.max_mib, "a number of mebibytes")
 
 
 def sample_boundaries(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from compress.config import check_at_least
 from compress.conformers import blocks_of, family_of
 from compress.data import Batch, BatchConfig, SpeechDataset, SpeechLoader
 from compress.evaluation.bootstrap import BootstrapConfig, rate_interval
@@ -69,10 +70,8 @@ class FineConfig:
     bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
 
     def __post_init__(self) -> None:
-        if self.jobs < 1:
-            raise ValueError(f"jobs is {self.jobs}; at least one process has to work.")
-        if self.reuse_mib < 0:
-            raise ValueError(f"reuse_mib is {self.reuse_mib}; give 0 or more mebibytes.")
+        check_at_least("jobs", self.jobs, 1, "process")
+        check_at_least("reuse_mib", self.reuse_mib, 0, "mebibytes")
 
 
 class FineSearch:

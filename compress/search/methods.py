@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import get_args
 
+from compress.config import check_at_least, check_choice
 from compress.search.coarse import BEAM, Proposal, Strategy, best_proposals
 from compress.search.fine import FineSearch, ProposalTrial
 from compress.search.similarity import Matrix
@@ -29,10 +31,8 @@ class CoarseConfig:
     beam: int = BEAM
 
     def __post_init__(self) -> None:
-        if self.strategy not in ("auto", "exhaustive", "beam"):
-            raise ValueError(f"coarse.strategy={self.strategy!r} is unknown; choose auto, exhaustive or beam.")
-        if self.beam < 1:
-            raise ValueError(f"coarse.beam is {self.beam}; give 1 or more.")
+        check_choice("coarse.strategy", self.strategy, get_args(Strategy))
+        check_at_least("coarse.beam", self.beam, 1)
 
 
 @dataclass

@@ -134,7 +134,7 @@ def _matrix(result: Mapping[str, Any]) -> list[Section]:
     matrix = result["matrix"]
     if not matrix:
         return []
-    heat = heat_map(matrix["values"], [(first - 1, last) for first, last in segments(result["best"]["removed"])])
+    heat = heat_map(matrix["values"], [(first, last + 1) for first, last in segments(result["best"]["removed"])])
     name = MEASURE_NAMES[matrix["measure"]]
     note = (
         f"{name} between the boundaries of blocks, from {heat.low:.3f} (faintest) to {heat.high:.3f}. Boundary 0 is "

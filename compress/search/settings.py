@@ -1,15 +1,14 @@
-"""What `compress search` and `compress analyze` are told alike: model, dev set, matrix, how error rates are found."""
+"""What the verbs that look at a model on a dev set are told alike: model, speech, matrix, how error rates are found."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from compress.config import check_choice
+from compress.config import check, check_at_least, check_choice
 from compress.data import BatchConfig, SpeechConfig, SpeechDataset, SpeechLoader, feature_extractor_of, open_speech
 from compress.data.settings import SYNTHETIC
 from compress.evaluation.bootstrap import BootstrapConfig
@@ -49,12 +48,10 @@ class MatrixConfig:
     max_mib: float = 1024.0
 
     def __post_init__(self) -> None:
-        if self.feature not in ("mean", "frames"):
-            raise ValueError(f"matrix.feature={self.feature!r} is unknown; choose mean or frames.")
-        if not 2 <= self.group <= MOST_IN_GROUP:
-            raise ValueError(f"matrix.group is {self.group}; give 2 to {MOST_IN_GROUP} rows.")
-        if not 0 < self.svcca_share <= 1:
-            raise ValueError(f"matrix.svcca_share is {self.svcca_share}; give a share above 0 and up to 1.")
+        check_choice("matrix.feature", self.feature, get_args(Feature))
+        check(2 <= self.group <= MOST_IN_GROUP, "matrix.group", self.group, f"give 2 to {MOST_IN_GROUP} rows")
+        share = "give a share above 0 and up to 1"
+        check(0 < self.svcca_share <= 1, "matrix.svcca_share", self.svcca_share, share)
 
     def options(self, measure: Measure) -> dict[str, Any]:
         """What the matrix of this measure takes beside the sample."""
@@ -73,58 +70,31 @@ def _dev_split() -> SpeechConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DevConfig:
-    """Which model is looked at, on which speech, and how error rates are measured.
+    """Which model is looked at, and on which speech.
 
     Attributes:
         model: folder or Hub id of the model.
         data: speech with transcripts; the dev split, never the one that results are reported on.
-        utterances: of the dev set that are used, drawn at random; for the matrix and for the error rates.
+        utterances: how many utterances of the dev set are used, drawn at random.
         seed: of everything random.
-        matrix: what the matrix is computed from.
         batch: how utterances are put together; families whose output depends on padding run one by one.
-        jobs: processes that share the error rates, each with one thread; null: one for each core. On a GPU one.
-        reuse_mib: hidden states kept for proposals that share them, per process; beyond it they are computed again.
         device: "cpu", "cuda", "cuda:1", or "auto" for a GPU if there is one.
-        dtype: "float32", "bfloat16" or "float16".
         normalise: what scoring ignores on both sides: "none", "lower" (case), "words" (case and punctuation).
-        generate: how models without a CTC head write.
-        bootstrap: how intervals are computed.
     """
 
     model: str
     data: SpeechConfig = field(default_factory=_dev_split)
     utterances: int = 320
     seed: int = 0
-    matrix: MatrixConfig = field(default_factory=MatrixConfig)
     batch: BatchConfig = field(default_factory=BatchConfig)
-    jobs: int | None = None
-    reuse_mib: float = 512.0
     device: str = "auto"
-    dtype: str = "float32"
     normalise: Normaliser = "lower"
-    generate: GenerateConfig = field(default_factory=GenerateConfig)
-    bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
 
     def __post_init__(self) -> None:
-        known_here: dict[str, Collection[str]] = {"dtype": DTYPES, "normalise": IGNORED}
-        for name, known in known_here.items():
-            check_choice(name, getattr(self, name), known)
-        if self.utterances < 1:
-            raise ValueError(f"utterances is {self.utterances}; give at least 1.")
+        check_choice("normalise", self.normalise, IGNORED)
+        check_at_least("utterances", self.utterances, 1)
         if self.data.streaming:
             raise ValueError("A dev set is read several times here: set data.streaming to false.")
-        self.fine()  # refuses what does not fit
-
-    def fine(self) -> FineConfig:
-        """How error rates are measured."""
-        return FineConfig(
-            batch=self.batch,
-            jobs=usable_cores() if self.jobs is None else self.jobs,
-            reuse_mib=self.reuse_mib,
-            normalise=self.normalise,
-            generate=self.generate,
-            bootstrap=self.bootstrap,
-        )
 
     def open(self, processor: Any) -> SpeechDataset:
         """The utterances that are used.
@@ -144,7 +114,46 @@ class DevConfig:
         }
 
 
-def boundary_sample(model: PreTrainedModel, processor: Any, dataset: SpeechDataset, config: DevConfig) -> list[Tensor]:
+@dataclass(frozen=True, kw_only=True)
+class BlocksConfig(DevConfig):
+    """How blocks are compared and their error rates measured; the rest is that of `DevConfig`.
+
+    Attributes:
+        matrix: what the matrix is computed from.
+        jobs: processes that share the error rates, each with one thread; null: one for each core. On a GPU one.
+        reuse_mib: hidden states kept for proposals that share them, per process; beyond it they are computed again.
+        dtype: "float32", "bfloat16" or "float16".
+        generate: how models without a CTC head write.
+        bootstrap: how intervals are computed.
+    """
+
+    matrix: MatrixConfig = field(default_factory=MatrixConfig)
+    jobs: int | None = None
+    reuse_mib: float = 512.0
+    dtype: str = "float32"
+    generate: GenerateConfig = field(default_factory=GenerateConfig)
+    bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("dtype", self.dtype, DTYPES)
+        self.fine()  # refuses what does not fit
+
+    def fine(self) -> FineConfig:
+        """How error rates are measured."""
+        return FineConfig(
+            batch=self.batch,
+            jobs=usable_cores() if self.jobs is None else self.jobs,
+            reuse_mib=self.reuse_mib,
+            normalise=self.normalise,
+            generate=self.generate,
+            bootstrap=self.bootstrap,
+        )
+
+
+def boundary_sample(
+    model: PreTrainedModel, processor: Any, dataset: SpeechDataset, config: BlocksConfig
+) -> list[Tensor]:
     """What passes the boundaries of a model's blocks, from one pass over a data set.
 
     Args:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,12 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from compress.checkpoint import CheckpointError, describe, load_model, load_processor, save
-from compress.config import check_choice
+from compress.config import check, check_at_least
 from compress.conformers import frame_mask
 from compress.conformers.recording import BlockOutputs
 from compress.cost import size_of
-from compress.data import Batch, BatchConfig, SpeechConfig, SpeechLoader, feature_extractor_of, open_speech
-from compress.data.settings import SYNTHETIC
-from compress.evaluation.errors import IGNORED, Normaliser, error_rates, normalise, shared_vocabulary
+from compress.data import Batch, SpeechLoader
+from compress.evaluation.errors import error_rates, normalise
 from compress.evaluation.transcribe import batching_for, transcribe
 from compress.evaluation.usage import Frames, SkippingMacs, skipped_share
 from compress.machine import find_device
@@ -33,6 +32,7 @@ from compress.running.frames import kept_frames
 from compress.running.skipper import required_skipper, without_skipping
 from compress.running.skipping import Skipping, SkippingError, write_skipping
 from compress.running.skipping_pass import blank_behind
+from compress.search.settings import DevConfig
 from compress.search.skipping_report import HEADER, row
 
 logger = logging.getLogger(__name__)
@@ -40,56 +40,34 @@ logger = logging.getLogger(__name__)
 PERCENT = 100
 
 
-def _dev_split() -> SpeechConfig:
-    return SpeechConfig(source=SYNTHETIC, split="dev")
-
-
 @dataclass(frozen=True, kw_only=True)
-class CalibrateConfig:
-    """Which settings are tried on which speech.
+class CalibrateConfig(DevConfig):
+    """Which settings are tried; the rest is that of `DevConfig`.
 
     Attributes:
-        model: folder or Hub id of a checkpoint with intermediate CTC outputs.
         out: folder for the checkpoint with the settings that were chosen.
-        data: speech with transcripts; the dev split, never the one that results are reported on.
         max_wer_increase: by how many percentage points, absolute, the word error rate may rise: 0.1 allows 2.0 % to
             become 2.1 %.
         baseline: folder or Hub id of the model whose word error rate is meant, such as the one from which this one
             learned to skip; null: the same model, when it skips nothing.
-        thresholds: of the blank's probability, above which a frame skips.
+        thresholds: probabilities of the blank above which a frame skips.
         extensions: numbers of neighbours of a kept frame that are kept, too.
-        utterances: of the dev set that are used, drawn at random.
-        seed: of that draw.
-        batch: how utterances are put together; families whose output depends on padding run one by one.
-        device: "cpu", "cuda", "cuda:1", or "auto" for a GPU if there is one.
-        normalise: what scoring ignores on both sides: "none", "lower" (case), "words" (case and punctuation).
     """
 
-    model: str
     out: str
-    data: SpeechConfig = field(default_factory=_dev_split)
     max_wer_increase: float = 0.1
     baseline: str | None = None
     thresholds: tuple[float, ...] = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999)
     extensions: tuple[int, ...] = (0, 1, 2)
     utterances: int = 400
-    seed: int = 0
-    batch: BatchConfig = field(default_factory=BatchConfig)
-    device: str = "auto"
-    normalise: Normaliser = "lower"
 
     def __post_init__(self) -> None:
-        check_choice("normalise", self.normalise, IGNORED)
-        if not self.thresholds or not all(0 <= one < 1 for one in self.thresholds):
-            raise ValueError(f"thresholds must be probabilities from 0 to below 1, got {list(self.thresholds)}.")
-        if not self.extensions or min(self.extensions) < 0:
-            raise ValueError(f"extensions must be numbers of neighbours from 0, got {list(self.extensions)}.")
-        if self.max_wer_increase < 0:
-            raise ValueError(f"max_wer_increase is {self.max_wer_increase}; give 0 or more percentage points.")
-        if self.utterances < 1:
-            raise ValueError(f"utterances is {self.utterances}; give at least 1.")
-        if self.data.streaming:
-            raise ValueError("A dev set is read several times here: set data.streaming to false.")
+        super().__post_init__()
+        probabilities = bool(self.thresholds) and all(0 <= threshold < 1 for threshold in self.thresholds)
+        check(probabilities, "thresholds", list(self.thresholds), "give probabilities from 0 to below 1")
+        neighbours = bool(self.extensions) and min(self.extensions) >= 0
+        check(neighbours, "extensions", list(self.extensions), "give numbers of neighbours from 0")
+        check_at_least("max_wer_increase", self.max_wer_increase, 0, "percentage points")
 
 
 @dataclass(frozen=True)
@@ -107,10 +85,7 @@ class Dev:
 
     def __init__(self, config: CalibrateConfig, model: PreTrainedModel, processor: Any) -> None:
         self.model, self.processor, self.normalise = model, processor, config.normalise
-        rate = int(feature_extractor_of(processor).sampling_rate)
-        vocabulary = shared_vocabulary([processor], config.normalise)
-        dataset = open_speech(config.data, sampling_rate=rate, vocabulary=vocabulary)
-        dataset = dataset.sample(config.utterances, config.seed)
+        dataset = config.open(processor)
         loader = SpeechLoader(dataset, processor, batching_for(model, config.batch), shuffle=False)
         self.batches: list[Batch] = list(loader.epoch(0))
         loader.close()

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from compress.config import check_at_least, check_positive
 from compress.conformers import family_of, fixed_blocks, frame_outputs, structure_of
 from compress.conformers.recording import BlockOutputs
 from compress.running.aspects import ASPECTS
@@ -50,15 +51,11 @@ class DistillConfig:
     def __post_init__(self) -> None:
         weights = {"layers": self.layers, "output": self.output, "ctc": self.ctc}
         for name, weight in weights.items():
-            if weight < 0:
-                raise ValueError(f"distill.{name} is a loss weight and must be 0 or more, got {weight}.")
+            check_at_least(f"distill.{name}", weight, 0, "as the weight of a loss")
         if not any(weights.values()):
             raise ValueError("distill.layers, distill.output and distill.ctc are all 0: nothing would be learned.")
-        if self.blocks < 1 or self.temperature <= 0:
-            raise ValueError(
-                f"distill.blocks must be at least 1 and distill.temperature above 0, "
-                f"got {self.blocks} and {self.temperature}."
-            )
+        check_at_least("distill.blocks", self.blocks, 1)
+        check_positive("distill.temperature", self.temperature)
 
 
 def matched_blocks(student: PreTrainedModel, teacher: PreTrainedModel, count: int) -> list[tuple[int, int]]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from compress.config import check
 from compress.conformers import blocks_of, ctc_head, fixed_blocks, head_logits
 from compress.conformers.recording import BlockOutputs
 from compress.running.slimmable import own_layer
@@ -44,10 +45,10 @@ class InterCtcConfig:
     heads: Literal["shared", "separate"] = "shared"
 
     def __post_init__(self) -> None:
-        if self.weight is not None and not 0 < self.weight < 1:
-            raise ValueError(f"inter_ctc.weight must be above 0 and below 1, got {self.weight}; without it set null.")
-        if self.blocks is not None and (not self.blocks or len(set(self.blocks)) < len(self.blocks)):
-            raise ValueError(f"inter_ctc.blocks must name blocks, each once, got {list(self.blocks)}.")
+        within = self.weight is None or 0 < self.weight < 1
+        check(within, "inter_ctc.weight", self.weight, "give a number above 0 and below 1, or null for the usual one")
+        named = self.blocks is None or len(self.blocks) == len(set(self.blocks)) > 0
+        check(named, "inter_ctc.blocks", self.blocks and list(self.blocks), "name blocks, each once")
 
 
 class InterCtc(nn.Module):

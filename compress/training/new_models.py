@@ -13,6 +13,7 @@ from torch.nn.utils import parametrize
 from transformers import PreTrainedModel
 
 from compress.checkpoint import load_model
+from compress.config import check_choice
 from compress.conformers import NEW_MODELS, NewModel
 from compress.conformers.new_model import ENCODER_CONFIG
 from compress.training.preparation import prepare_for_training
@@ -43,8 +44,8 @@ class ModelConfig:
             raise ValueError(
                 "model.settings describes a new model, and a checkpoint brings its own: remove one of them."
             )
-        if self.family is not None and self.family not in NEW_MODELS:
-            raise ValueError(f"model.family is {self.family!r}; choose one of {', '.join(NEW_MODELS)}.")
+        if self.family is not None:
+            check_choice("model.family", self.family, NEW_MODELS)
 
 
 def build_model(config: ModelConfig, *, vocabulary_size: int, blank: int) -> PreTrainedModel:

@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
 from transformers import PreTrainedModel
 
-from compress.config import to_dict
+from compress.config import check_at_least, to_dict
 from compress.data import (
     AugmentConfig,
     BadDataError,
@@ -93,9 +93,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         counts = ("evaluate_every_steps", "checkpoint_every_steps", "keep_checkpoints", "log_every_steps")
         for name in (*counts, "max_skipped_steps", "threads", "dev_limit"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}.")
+            check_at_least(name, getattr(self, name), 1)
 
 
 def open_checkpoints(config: RunConfig, *parts: str, harmless: Sequence[str] = ()) -> Checkpoints:

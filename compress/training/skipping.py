@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from compress.config import check, check_at_least
 from compress.conformers import skeleton
 from compress.model.skipping import able_to_skip, config_able_to_skip
 from compress.running.skipper import Skipper, skipper_of
@@ -53,14 +54,12 @@ class SkippingConfig:
     simulated: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0 < self.weight < 1:
-            raise ValueError(f"skipping.weight must be above 0 and below 1, got {self.weight}.")
-        if self.distillation < 0:
-            raise ValueError(f"skipping.distillation is a loss weight and must be 0 or more, got {self.distillation}.")
-        if not 0 <= self.simulated <= 1:
-            raise ValueError(f"skipping.simulated is a share of batches from 0 to 1, got {self.simulated}.")
-        if self.first_blocks is not None and not self.first_blocks:
-            raise ValueError("skipping.first_blocks must name a number of blocks; null chooses half of them.")
+        check(0 < self.weight < 1, "skipping.weight", self.weight, "give a number above 0 and below 1")
+        check_at_least("skipping.distillation", self.distillation, 0, "as the weight of a loss")
+        share = "give a share of batches from 0 to 1"
+        check(0 <= self.simulated <= 1, "skipping.simulated", self.simulated, share)
+        named = self.first_blocks is None or bool(self.first_blocks)
+        check(named, "skipping.first_blocks", [], "name a number of blocks; null chooses half of them")
 
     def settings(self, model: PreTrainedModel) -> Skipping:
         """What the config of the model will say of its skipping.

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from compress.config import check
 from compress.conformers import family_of, fixed_blocks, submodule
 from compress.running.slimmable import make_skippable
 from compress.training.loop.noise import Noise
@@ -62,10 +63,8 @@ def check_rate(rate: float) -> None:
     Raises:
         ValueError: naming the key.
     """
-    if not 0 <= rate < 1:
-        raise ValueError(
-            f"stochastic_depth is the probability to drop the last block and must be from 0 to below 1, got {rate}."
-        )
+    remedy = "give the probability to drop the last block, from 0 to below 1"
+    check(0 <= rate < 1, "stochastic_depth", rate, remedy)
 
 
 def _scaling(factor: float) -> Any:

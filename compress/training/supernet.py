@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from compress.config import check, check_at_least
 from compress.elastic import standalone
 from compress.elastic.supernet import History, PartMasks, PartSelection, SelectionConfig, unchanged_statistics
 from compress.running.subnets import activate, subnet_names, subnets_of
@@ -57,12 +58,9 @@ class JointConfig:
 
     def __post_init__(self) -> None:
         for name in ("full", "smallest", "middle", "distill", "warmup_steps"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"joint.{name} must be at least 0, got {getattr(self, name)}.")
-        if not 0 <= self.stochastic_depth < 1:
-            raise ValueError(
-                f"joint.stochastic_depth is a probability and must be from 0 to below 1, got {self.stochastic_depth}."
-            )
+            check_at_least(f"joint.{name}", getattr(self, name), 0)
+        probability = "give a probability from 0 to below 1"
+        check(0 <= self.stochastic_depth < 1, "joint.stochastic_depth", self.stochastic_depth, probability)
 
     @property
     def own(self) -> tuple[str, ...]:

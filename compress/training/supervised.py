@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from transformers import AutoProcessor, PreTrainedModel
 
 from compress.checkpoint import load_processor
+from compress.config import check_at_least
 from compress.data import SpeechLoader, open_speech
 from compress.files.writing import replaced_folder
 from compress.training.loop import processes
@@ -68,8 +69,8 @@ class SupervisedConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.epochs < 1 or (self.max_steps is not None and self.max_steps < 1):
-            raise ValueError(f"Give at least 1 epoch or step, got epochs={self.epochs} and max_steps={self.max_steps}.")
+        check_at_least("epochs", self.epochs, 1)
+        check_at_least("max_steps", self.max_steps, 1)
         if self.dev is None and self.dev_split is None:
             raise ValueError("The best model is the one that errs least on the dev set: set dev_split, or dev.")
         if self.data.streaming and self.max_steps is None:

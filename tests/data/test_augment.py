@@ -86,9 +86,9 @@ def test_masks_follow_from_the_seed_and_leave_the_input_alone() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"speed": (0.1,)}, "AugmentConfig.speed is .*: give factors from 0.5 to 2"),
-        ({"time_masks": -1}, "AugmentConfig.time_masks is -1: give 0 or more"),
-        ({"max_time_mask_fraction": 1.5}, "AugmentConfig.max_time_mask_fraction is 1.5: give a fraction up to 1"),
+        ({"speed": (0.1,)}, "augment.speed is .*; give factors from 0.5 to 2"),
+        ({"time_masks": -1}, "augment.time_masks is -1; give at least 0"),
+        ({"max_time_mask_fraction": 1.5}, "augment.max_time_mask_fraction is 1.5; give a fraction above 0 and up to 1"),
     ],
 )
 def test_impossible_augmentation_is_refused(options: dict[str, object], message: str) -> None:

@@ -90,9 +90,9 @@ def test_too_few_utterances_for_the_ranks() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"seconds": 0}, "BatchConfig.seconds is 0: give a positive number of seconds"),
-        ({"workers": -1}, "BatchConfig.workers is -1: give 0 or more"),
-        ({"max_utterances": 0}, "BatchConfig.max_utterances is 0: give at least 1"),
+        ({"seconds": 0}, "batch.seconds is 0; give a number of seconds above 0"),
+        ({"workers": -1}, "batch.workers is -1; give at least 0"),
+        ({"max_utterances": 0}, "batch.max_utterances is 0; give at least 1"),
     ],
 )
 def test_impossible_sizes_are_refused(options: dict[str, int], message: str) -> None:

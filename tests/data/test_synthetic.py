@@ -182,9 +182,9 @@ def test_the_grammar_is_small_and_its_sentences_are_many() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"hours": 0}, "SyntheticConfig.hours is 0: give a positive number of hours"),
-        ({"grammar": "poems"}, "SyntheticConfig.grammar is 'poems': choose 'commands' or 'digits'"),
-        ({"min_snr_db": 50}, "SyntheticConfig.max_snr_db is 40.0: give at least min_snr_db 50"),
+        ({"hours": 0}, "synthetic.hours is 0; give a number of hours above 0"),
+        ({"grammar": "poems"}, "synthetic.grammar='poems' is unknown; choose one of commands, digits"),
+        ({"min_snr_db": 50}, "synthetic.max_snr_db is 40.0; give at least min_snr_db 50"),
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, Any], message: str) -> None:

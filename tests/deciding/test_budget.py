@@ -40,7 +40,7 @@ def test_exactly_one_target_is_wanted():
     for wrong in ({}, {"params": "50%", "macs": "50%"}):
         with pytest.raises(BudgetError, match=r"one of budget.params and budget.macs"):
             BudgetConfig(**wrong)
-    with pytest.raises(BudgetError, match="round_to must be at least 1, got 0"):
+    with pytest.raises(BudgetError, match="round_to is 0; give at least 1"):
         BudgetConfig(params="50%", round_to=0)
 
 

@@ -58,7 +58,7 @@ _WHOLE = {"ffn1": "all", "attention": "all", "conv": "all", "ffn2": "all"}
     [
         (["--depths", "[4]"], "has 3 blocks and can run at depth 1 to 3, not at 4"),
         (["--depths", "[0]"], "numbers of blocks from 1"),
-        (["--depths", "[2]", "--rule", "odd"], "rule is one of every_other, last_first"),
+        (["--depths", "[2]", "--rule", "odd"], "rule='odd' is unknown; choose one of every_other, last_first"),
         ([], "at least one size"),
     ],
 )

@@ -146,10 +146,10 @@ def test_a_compressed_teacher_can_be_compressed_again(pruning: Path, pruned: Pat
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (("--log_every_steps", "0"), "log_every_steps must be at least 1, got 0"),
+        (("--log_every_steps", "0"), "log_every_steps is 0; give at least 1"),
         (("--learn.warmup_steps", "9"), "steps=8 and warmup_steps=9"),
         (("--recover.steps", "0"), "got steps=0"),
-        (("--learn.budget_warmup", "3"), "learn.budget_warmup is a share of the phase"),
+        (("--learn.budget_warmup", "3"), "learn.budget_warmup is 3.0; give a share of the phase from 0 to 1"),
     ],
 )
 def test_senseless_numbers_are_refused(pruning: Path, tmp_path: Path, overrides, message: str, capsys) -> None:

@@ -139,7 +139,7 @@ def test_a_checkpoint_without_an_intermediate_head_says_how_to_train_one(
     [
         ({"thresholds": (1.0,)}, "from 0 to below 1"),
         ({"extensions": (-1,)}, "numbers of neighbours"),
-        ({"max_wer_increase": -0.1}, "0 or more percentage points"),
+        ({"max_wer_increase": -0.1}, "max_wer_increase is -0.1; give at least 0 percentage points"),
         ({"utterances": 0}, "at least 1"),
         ({"normalise": "loudly"}, "is unknown"),
     ],

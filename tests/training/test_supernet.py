@@ -264,7 +264,10 @@ def test_a_pruned_model_becomes_a_supernet() -> None:
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"smallest": -0.1}, "joint.smallest must be at least 0"), ({"stochastic_depth": 1.0}, "joint.stochastic_depth")],
+    [
+        ({"smallest": -0.1}, "joint.smallest is -0.1; give at least 0"),
+        ({"stochastic_depth": 1.0}, "joint.stochastic_depth"),
+    ],
 )
 def test_wrong_settings_are_refused_by_name(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from compress.config import check, check_at_least, check_choice, check_positive
 from compress.elastic.supernet.orders import every_other_block, random_order
 from compress.elastic.supernet.ortho_softmax import OrthoSoftmax, OrthoSoftmaxConfig
 from compress.elastic.supernet.parts import Parts
@@ -52,16 +53,11 @@ class SelectionConfig:
     ortho_softmax: OrthoSoftmaxConfig = field(default_factory=OrthoSoftmaxConfig)
 
     def __post_init__(self) -> None:
-        if self.method not in get_args(Method):
-            raise ValueError(f"selection.method is {self.method!r}; choose one of {', '.join(get_args(Method))}.")
-        if not 0 < self.share < 1:
-            raise ValueError(f"selection.share is a share of the steps, above 0 and below 1, got {self.share}.")
-        if self.full < 0 or (self.sub is not None and self.sub <= 0):
-            raise ValueError(
-                f"selection.full must be at least 0 and selection.sub above 0, got {self.full} and {self.sub}."
-            )
-        if self.learning_rate is not None and self.learning_rate < 0:
-            raise ValueError(f"selection.learning_rate must be at least 0, got {self.learning_rate}.")
+        check_choice("selection.method", self.method, get_args(Method))
+        check(0 < self.share < 1, "selection.share", self.share, "give a share of the steps above 0 and below 1")
+        check_at_least("selection.full", self.full, 0)
+        check_positive("selection.sub", self.sub)
+        check_at_least("selection.learning_rate", self.learning_rate, 0)
 
     @property
     def weight_of_sub(self) -> float:

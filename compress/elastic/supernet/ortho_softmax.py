@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from compress.config import check, check_at_least
 from compress.elastic.supernet.selection import PartSelection
 from compress.elastic.supernet.subnets import Subnets
 
@@ -40,16 +41,13 @@ class OrthoSoftmaxConfig:
     focal: bool = True
 
     def __post_init__(self) -> None:
-        if not 0 < self.decay <= 1 or not 0 < self.lowest_temperature <= self.temperature:
-            raise ValueError(
-                "ortho_softmax.decay must be above 0 and at most 1, and lowest_temperature above 0 and at most "
-                f"temperature; got {self.decay}, {self.lowest_temperature} and {self.temperature}."
-            )
-        if self.penalty < 0 or not 0 <= self.penalty_warmup <= 1:
-            raise ValueError(
-                "ortho_softmax.penalty must be at least 0 and penalty_warmup from 0 to 1, "
-                f"got {self.penalty} and {self.penalty_warmup}."
-            )
+        check(0 < self.decay <= 1, "ortho_softmax.decay", self.decay, "give a factor above 0 and at most 1")
+        lowest, name = self.lowest_temperature, "ortho_softmax.lowest_temperature"
+        between = f"give a temperature above 0 and at most temperature, {self.temperature:g}"
+        check(0 < lowest <= self.temperature, name, lowest, between)
+        check_at_least("ortho_softmax.penalty", self.penalty, 0)
+        share = "give a share of the steps from 0 to 1"
+        check(0 <= self.penalty_warmup <= 1, "ortho_softmax.penalty_warmup", self.penalty_warmup, share)
 
 
 class OrthoSoftmax(PartSelection):

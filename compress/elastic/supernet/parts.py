@@ -14,6 +14,7 @@ from typing import Literal
 
 from transformers import PreTrainedModel
 
+from compress.config import check_at_least
 from compress.conformers import Attention, FeedForward, block_units, family_of
 from compress.cost import CostTable
 from compress.structure import MODULES, Block, Place, Structure
@@ -35,8 +36,7 @@ class PartsConfig:
     ffn_chunks: int = 4
 
     def __post_init__(self) -> None:
-        if self.ffn_chunks < 1:
-            raise ValueError(f"parts.ffn_chunks must be at least 1, got {self.ffn_chunks}.")
+        check_at_least("parts.ffn_chunks", self.ffn_chunks, 1)
 
 
 @dataclass(frozen=True)

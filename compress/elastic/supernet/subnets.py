@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from transformers import PreTrainedConfig
 
+from compress.config import check_positive
 from compress.cost import DEFAULT_SECONDS, CostTable, Denominator, cost_table
 from compress.deciding.budget import BudgetError, read_amount
 from compress.elastic.supernet.parts import Parts
@@ -47,8 +48,7 @@ class SizesConfig:
                 "Give the sizes in one of sizes.params, sizes.macs and sizes.parts, largest first, e.g. "
                 f"--sizes.params [100%,66%,33%]; got {given or 'none'}."
             )
-        if self.seconds <= 0:
-            raise BudgetError(f"sizes.seconds is the length of an utterance and must be above 0, got {self.seconds}.")
+        check_positive("sizes.seconds", self.seconds, "the length of an utterance", error=BudgetError)
         for text in self.names:
             read_amount(text, full=1)
 

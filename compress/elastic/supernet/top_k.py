@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from compress.config import check, check_at_least, check_positive
 from compress.elastic.supernet.selection import Descent, PartSelection, descending, k_hot, straight_through
 from compress.elastic.supernet.subnets import Subnets
 
@@ -36,13 +37,9 @@ class TopKConfig:
     jumps: int | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.descent <= 1:
-            raise ValueError(f"top_k.descent is a share of the steps, from 0 to 1, got {self.descent}.")
-        if self.temperature <= 0 or (self.jumps is not None and self.jumps < 1):
-            raise ValueError(
-                "top_k.temperature must be above 0 and top_k.jumps at least 1, "
-                f"got {self.temperature} and {self.jumps}."
-            )
+        check(0 <= self.descent <= 1, "top_k.descent", self.descent, "give a share of the steps from 0 to 1")
+        check_positive("top_k.temperature", self.temperature)
+        check_at_least("top_k.jumps", self.jumps, 1)
 
 
 class Shrinking(PartSelection):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from compress.config import check_at_least, check_positive
 from compress.elastic.supernet.selection import Descent, PartSelection, descending
 from compress.elastic.supernet.subnets import Subnets
 
@@ -34,11 +35,8 @@ class ZeroOutConfig:
     first: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.iterations < 1 or self.first <= 0:
-            raise ValueError(
-                "zero_out.iterations must be at least 1 and zero_out.first above 0, "
-                f"got {self.iterations} and {self.first}."
-            )
+        check_at_least("zero_out.iterations", self.iterations, 1)
+        check_positive("zero_out.first", self.first)
 
 
 class ZeroOut(PartSelection):

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from torch.optim import Optimizer
 
+from compress.config import check
+
 
 def warmup_cosine(step: int, total_steps: int, warmup_steps: int, floor: float = 0.0) -> float:
     """The factor on the peak learning rate: a linear rise, then half a cosine down to `floor`.
@@ -84,8 +86,8 @@ class LearnConfig(PhaseConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.budget_warmup <= 1:
-            raise ValueError(f"learn.budget_warmup is a share of the phase, from 0 to 1, got {self.budget_warmup}.")
+        share = "give a share of the phase from 0 to 1"
+        check(0 <= self.budget_warmup <= 1, "learn.budget_warmup", self.budget_warmup, share)
 
 
 def set_learning_rates(optimizer: Optimizer, rates: Mapping[str, float]) -> None:

@@ -169,7 +169,7 @@ def test_statistics_can_be_left_alone(name: str) -> None:
 
 
 def test_wrong_settings_are_refused() -> None:
-    with pytest.raises(ValueError, match="ffn_chunks must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="ffn_chunks is 0; give at least 1"):
         PartsConfig(ffn_chunks=0)
     empty = parts_of(parakeet(), PartsConfig()).structure([])
     with pytest.raises(ValueError, match="No module is left in this parakeet"):

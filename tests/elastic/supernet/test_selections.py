@@ -293,9 +293,9 @@ def test_history_gives_the_spans_of_parts() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: SelectionConfig(method="best"), "selection.method is 'best'; choose one of top_k, zero_out"),  # type: ignore[arg-type]
+        (lambda: SelectionConfig(method="best"), "selection.method='best' is unknown; choose one of top_k, zero_out"),  # type: ignore[arg-type]
         (lambda: SelectionConfig(share=1.0), "selection.share"),
-        (lambda: SelectionConfig(sub=0.0), "selection.sub above 0"),
+        (lambda: SelectionConfig(sub=0.0), "selection.sub is 0.0; give a number above 0"),
         (lambda: TopKConfig(descent=1.5), "top_k.descent"),
         (lambda: TopKConfig(temperature=0.0), "top_k.temperature"),
         (lambda: ZeroOutConfig(iterations=0), "zero_out.iterations"),
