@@ -159,5 +159,5 @@ def _check_complete(model: str, loaded: PreTrainedModel, info: dict[str, Any]) -
         for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")
     }
     if any(problems.values()):
-        found = "; ".join(f"{kind.replace('_', ' ')}: {keys[:5]}" for kind, keys in problems.items() if keys)
-        raise CheckpointError(f"The checkpoint {model!r} does not fit its config: {found}.")
+        listed = "; ".join(f"{kind.replace('_', ' ')}: {keys[:5]}" for kind, keys in problems.items() if keys)
+        raise CheckpointError(f"The checkpoint {model!r} does not fit its config: {listed}.")

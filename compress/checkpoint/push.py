@@ -173,7 +173,7 @@ def check_push(config: HubConfig) -> None:
     with _explained(config.repo_id, api.endpoint):
         _require_user_and_name(config.repo_id)
         account = api.whoami()
-        names = {str(one.get("name")) for one in (account, *account.get("orgs", ()))}
+        names = {str(owner.get("name")) for owner in (account, *account.get("orgs", ()))}
         role = account.get("auth", {}).get("accessToken", {}).get("role")
         if role == "read" or (role == "write" and config.repo_id.split("/")[0] not in names):
             raise PushError(_no_permission(config.repo_id))

@@ -146,13 +146,13 @@ def _build(source: Source, limits: AudioLimits, audio: Path, index: Path, max_gi
     try:
         with explained(audio):
             with partial.open("wb") as file:
-                found = _scan(source, limits, file, max_bytes)
-            _report_size(source, found, partial.stat().st_size, max_gib)
+                entries = _scan(source, limits, file, max_bytes)
+            _report_size(source, entries, partial.stat().st_size, max_gib)
             for stale in audio.parent.glob("*.i16"):
                 stale.with_suffix(".json").unlink(missing_ok=True)
                 stale.unlink()
             os.replace(partial, audio)
-        write_text(index, json.dumps(asdict(found)))
+        write_text(index, json.dumps(asdict(entries)))
     finally:
         partial.unlink(missing_ok=True)
 

@@ -255,7 +255,7 @@ def extract_features(feature_extractor: Any, waves: Sequence[NDArray[np.float32]
 
 def _padded(features: Sequence[Tensor]) -> dict[str, Tensor]:
     """Features of single utterances, `(frames, bins)` each, padded with zeros, and their mask."""
-    lengths = torch.tensor([len(one) for one in features])
+    lengths = torch.tensor([len(frames) for frames in features])
     mask = (torch.arange(int(lengths.max())) < lengths[:, None]).long()
     return {SPECTRAL: pad_sequence(list(features), batch_first=True), "attention_mask": mask}
 

@@ -166,7 +166,7 @@ class StreamBatches(IterableDataset[Any]):
 
     @staticmethod
     def _flush(state: StreamReport) -> StreamReport:
-        found = replace(state, problems=list(state.problems))
+        flushed = replace(state, problems=list(state.problems))
         state.problems.clear()
         state.first = False
-        return found
+        return flushed

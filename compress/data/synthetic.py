@@ -194,12 +194,12 @@ def _is_made(folder: Path, description: dict[str, Any]) -> bool:
     if not folder.exists():
         return False
     try:
-        found = json.loads((folder / DESCRIPTION_NAME).read_text())
+        present = json.loads((folder / DESCRIPTION_NAME).read_text())
     except (OSError, json.JSONDecodeError):
         raise ValueError(f"{folder}: exists and is no synthetic corpus; choose another folder, or remove it") from None
-    differing = [key for key in description if found.get(key) != description[key]]
+    differing = [key for key in description if present.get(key) != description[key]]
     if differing:
-        changes = ", ".join(f"{key} {found.get(key)} (asked for {description[key]})" for key in differing)
+        changes = ", ".join(f"{key} {present.get(key)} (asked for {description[key]})" for key in differing)
         raise ValueError(f"{folder}: holds a synthetic corpus with {changes}; choose another folder, or remove it")
     return True
 

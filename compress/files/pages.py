@@ -34,13 +34,13 @@ def _mapped_files() -> list[tuple[int, int]]:
     """`(start, end)` of every mapping of a file, in order of address."""
     if not _MAPS.exists():
         return []
-    found = []
+    mappings = []
     for line in _MAPS.read_text().splitlines():
         places, _, _, _, inode, *_ = line.split()
         if inode != "0":
             start, end = (int(place, 16) for place in places.split("-"))
-            found.append((start, end))
-    return sorted(found)
+            mappings.append((start, end))
+    return sorted(mappings)
 
 
 def _give_back(address: int, length: int) -> None:

@@ -41,14 +41,14 @@ class Resource:
 
 def resources() -> list[Resource]:
     """Lists every recipe and every config, each kind sorted by name."""
-    found = []
+    shelf = []
     for kind, suffix in _KINDS.items():
         folder = _folder(kind)
-        found += [
+        shelf += [
             Resource(f"{kind}/{path.relative_to(folder).as_posix()}", path)
             for path in sorted(folder.rglob(f"*{suffix}"))
         ]
-    return found
+    return shelf
 
 
 def find(name: str) -> Resource:

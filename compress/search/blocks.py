@@ -110,7 +110,7 @@ def search_blocks(config: SearchConfig) -> Search:
     outcomes = [_run(name, task) for name in config.chosen_methods]
     _warn_of_routes(model, outcomes)
     result = _result(config, model, dataset, whole, outcomes, task, took)
-    structures = {one.method: structure_without(model, one.best.proposal) for one in outcomes}
+    structures = {outcome.method: structure_without(model, outcome.best.proposal) for outcome in outcomes}
     write_result(result, structures, Path(config.out))
     return result
 
@@ -145,10 +145,10 @@ def _run(name: str, task: Task) -> Outcome:
 
 def _warn_of_routes(model: PreTrainedModel, outcomes: Sequence[Outcome]) -> None:
     """Says so where the original class cannot hold what a method leaves, though it could hold other choices."""
-    for one in outcomes:
-        route = route_without(model, one.best.proposal)
+    for outcome in outcomes:
+        route = route_without(model, outcome.best.proposal)
         if route != route_of(model.config):
-            logger.warning("%s: its result %s, not with transformers alone", one.method, ROUTES[route])
+            logger.warning("%s: its result %s, not with transformers alone", outcome.method, ROUTES[route])
 
 
 def _result(
@@ -161,7 +161,7 @@ def _result(
     took: Mapping[str, float],
 ) -> Search:
     matrix = task.matrix if took else None
-    best = min((one.best for one in outcomes), key=ranking)
+    best = min((outcome.best for outcome in outcomes), key=ranking)
     return {
         "about": SEARCH_ABOUT,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -176,8 +176,10 @@ def _result(
         "machine": device_name(model.device),
         "whole": _trial_entry(whole, None),
         "matrix": None if matrix is None else _matrix_entry(config, matrix, took),
-        "methods": [_method_entry(one) | {"route": route_without(model, one.best.proposal)} for one in outcomes],
-        "proposals": [{"method": one.method} | _trial_entry(trial, matrix) for one in outcomes for trial in one.trials],
+        "methods": [_method_entry(outcome, model) for outcome in outcomes],
+        "proposals": [
+            {"method": outcome.method} | _trial_entry(trial, matrix) for outcome in outcomes for trial in outcome.trials
+        ],
         "best": _trial_entry(best, matrix),
     }
 
@@ -194,17 +196,19 @@ def _matrix_entry(config: SearchConfig, matrix: Matrix, took: Mapping[str, float
     )
 
 
-def _method_entry(one: Outcome) -> Search:
-    return {
-        "method": one.method,
-        "removed": list(one.best.proposal),
-        "wer": one.best.wer,
-        "wer_ci95": list(one.best.wer_ci95),
-        "evaluations": one.evaluations,
-        "seconds": one.seconds,
-        "block_runs": one.block_runs,
-        "block_runs_alone": one.block_runs_alone,
-    } | ({"order": list(one.order)} if one.order else {})
+def _method_entry(outcome: Outcome, model: PreTrainedModel) -> Search:
+    entry = {
+        "method": outcome.method,
+        "removed": list(outcome.best.proposal),
+        "wer": outcome.best.wer,
+        "wer_ci95": list(outcome.best.wer_ci95),
+        "evaluations": outcome.evaluations,
+        "seconds": outcome.seconds,
+        "block_runs": outcome.block_runs,
+        "block_runs_alone": outcome.block_runs_alone,
+    }
+    order = {"order": list(outcome.order)} if outcome.order else {}
+    return entry | order | {"route": route_without(model, outcome.best.proposal)}
 
 
 def _trial_entry(trial: ProposalTrial, matrix: Matrix | None) -> Search:

@@ -99,7 +99,7 @@ class _Recorder:
         self.model, self.config, self.frames = model, config, frames
         self.random = torch.Generator().manual_seed(config.seed)
         blocks = blocks_of(model)
-        self.kept: list[list[Tensor]] = [[] for _ in range(len(blocks) + 1)]
+        self.rows: list[list[Tensor]] = [[] for _ in range(len(blocks) + 1)]
         self._handles = [blocks[0].register_forward_pre_hook(self._entering, with_kwargs=True)]
         self._handles += [block.register_forward_hook(self._leaving(b)) for b, block in enumerate(blocks, start=1)]
 
@@ -116,14 +116,14 @@ class _Recorder:
 
     def sample(self) -> list[Tensor]:
         """The rows of all batches, in one random order."""
-        if not self.kept[0]:
+        if not self.rows[0]:
             raise ValueError("There is no speech to compare the blocks on: the data set is empty.")
-        order = torch.randperm(sum(map(len, self.kept[0])), generator=self.random)
-        found = []
-        for rows in self.kept:
-            found.append(torch.cat(rows)[order])
+        order = torch.randperm(sum(map(len, self.rows[0])), generator=self.random)
+        sample = []
+        for rows in self.rows:
+            sample.append(torch.cat(rows)[order])
             rows.clear()
-        return found
+        return sample
 
     def close(self) -> None:
         """Removes the hooks."""
@@ -145,14 +145,14 @@ class _Recorder:
         if self.config.feature == "mean":
             valid = torch.arange(hidden.shape[1]) < lengths[:, None]
             masked = hidden.float().masked_fill(~valid[..., None].to(hidden.device), 0.0)
-            self.kept[boundary].append(masked.sum(1).cpu() / lengths[:, None])
+            self.rows[boundary].append(masked.sum(1).cpu() / lengths[:, None])
             return
         if self.chosen is None:
             counts = ((lengths - 1) // rate + 1).tolist()
             self.chosen = [torch.randperm(n, generator=self.random)[: self.frames] for n in counts]
-        places = [(one * rate).to(hidden.device) for one in self.chosen]
-        found = [row[place].float().cpu() for row, place in zip(hidden, places, strict=True)]
-        self.kept[boundary].append(torch.cat(found))
+        places = [(frames * rate).to(hidden.device) for frames in self.chosen]
+        rows = [row[place].float().cpu() for row, place in zip(hidden, places, strict=True)]
+        self.rows[boundary].append(torch.cat(rows))
 
     def _valid(self, hidden: Tensor) -> tuple[Tensor, int]:
         """How many frames of each utterance are surely speech here, and how many of them become one at the end."""

@@ -71,13 +71,13 @@ def leaving_out(model: PreTrainedModel, numbers: Collection[int]) -> Iterator[No
     family, numbered = family_of(model), numbered_blocks(model)
     blocks: nn.ModuleList = part(model, family.blocks)
     gone = {position for number, position in enumerate(numbered) if number in numbers}
-    kept = [
+    standing = [
         AbsentBlock() if position in gone else block
         for position, block in enumerate(blocks)
         if family.numbered_blocks or position not in gone
     ]
     try:
-        assign(model, family.blocks, nn.ModuleList(kept))
+        assign(model, family.blocks, nn.ModuleList(standing))
         renumber_caches(family, model)
         with without_skipping(model):
             yield

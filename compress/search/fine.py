@@ -142,12 +142,12 @@ class FineSearch:
     def _texts(self, batch: Batch, proposals: tuple[Proposal, ...]) -> dict[Proposal, list[str]]:
         if family_of(self.model).has_ctc:
             shared = SharedRuns(self.model, proposals, int(self.config.reuse_mib * MEBIBYTE))
-            return {one: self.processor.batch_decode(tokens) for one, tokens in shared.tokens(batch.inputs)}
-        found = {}
+            return {proposal: self.processor.batch_decode(tokens) for proposal, tokens in shared.tokens(batch.inputs)}
+        texts = {}
         for proposal in proposals:
             with without_blocks(self.model, proposal):
-                found[proposal] = transcribe(self.model, _Once(batch), self.processor, config=self.config.generate)[2]
-        return found
+                texts[proposal] = transcribe(self.model, _Once(batch), self.processor, config=self.config.generate)[2]
+        return texts
 
 
 def scored(

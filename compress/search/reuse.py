@@ -199,7 +199,7 @@ def _beside(model: nn.Module, path: str) -> Iterator[nn.Module]:
     names = path.split(".")
     for depth, name in enumerate(names):
         owner = part(model, ".".join(names[:depth]))
-        yield from (child for other, child in owner.named_children() if other != name)
+        yield from (child for child_name, child in owner.named_children() if child_name != name)
 
 
 def _copied(output: Any) -> Any:

@@ -84,8 +84,10 @@ def distance_matrix(sample: Sequence[Tensor], *, group: int = 512, unit_length: 
         raise ValueError(f"Distance correlation needs at least 2 utterances or frames, but the sample has {rows}.")
     total = np.zeros((len(sample), len(sample)))
     for start in range(0, rows - group + 1, group):
-        chosen = [one[start : start + group] for one in sample]
-        total += _distance_correlations([F.normalize(one.double(), dim=1) if unit_length else one for one in chosen])
+        grouped = [boundary[start : start + group] for boundary in sample]
+        if unit_length:
+            grouped = [F.normalize(boundary.double(), dim=1) for boundary in grouped]
+        total += _distance_correlations(grouped)
     return total / (rows // group)
 
 
@@ -108,7 +110,7 @@ def svcca_matrix(sample: Sequence[Tensor], *, share: float = SVCCA_SHARE) -> Mat
             f"SVCCA of {rows} rows of width {width} says nothing, since as many directions always correlate: use more "
             "speech, frames instead of means (matrix.feature), or another measure."
         )
-    return _symmetric([_basis(one, share) for one in sample], _mean_cca)
+    return _symmetric([_basis(boundary, share) for boundary in sample], _mean_cca)
 
 
 def cka_matrix(sample: Sequence[Tensor]) -> Matrix:
@@ -120,9 +122,9 @@ def cka_matrix(sample: Sequence[Tensor]) -> Matrix:
     Returns:
         `(boundaries, boundaries)`.
     """
-    centred = [_centred(one) for one in sample]
-    norms = [_self_norm(one) for one in centred]
-    scaled = [one / norm**0.5 if norm else one for one, norm in zip(centred, norms, strict=True)]
+    centred = [_centred(boundary) for boundary in sample]
+    norms = [_self_norm(boundary) for boundary in centred]
+    scaled = [boundary / norm**0.5 if norm else boundary for boundary, norm in zip(centred, norms, strict=True)]
     return _symmetric(scaled, _cross_norm)
 
 
@@ -141,12 +143,12 @@ def _check_rows(x: Tensor, y: Tensor) -> None:
 
 def _distance_correlations(sample: Sequence[Tensor]) -> Matrix:
     """Of every pair; all centred distance matrices of one group are held at once."""
-    centred = torch.stack([_centred_distances(one) for one in sample]).flatten(1)
+    centred = torch.stack([_centred_distances(boundary) for boundary in sample]).flatten(1)
     covariances = (centred @ centred.T).clamp_min(0)
     variances = covariances.diagonal()
     scale = (variances[:, None] * variances).sqrt()
-    found = torch.where(scale > 0, covariances / scale.clamp_min(torch.finfo(scale.dtype).tiny), 0.0)
-    return found.clamp_max(1).sqrt().numpy()
+    correlations = torch.where(scale > 0, covariances / scale.clamp_min(torch.finfo(scale.dtype).tiny), 0.0)
+    return correlations.clamp_max(1).sqrt().numpy()
 
 
 def _centred_distances(x: Tensor) -> Tensor:
@@ -166,8 +168,8 @@ def _basis(x: Tensor, share: float) -> Tensor:
     tiny = values[0] * max(x.shape) * torch.finfo(values.dtype).eps
     values = torch.where(values > tiny, values, 0.0).double()
     reached = values.cumsum(0) / values.sum()  # nan where nothing varies, and then no value is above 0
-    kept = int((reached < share).sum()) + 1
-    leading: Tensor = left[:, : min(kept, int((values > 0).sum()))].contiguous()
+    directions = int((reached < share).sum()) + 1
+    leading: Tensor = left[:, : min(directions, int((values > 0).sum()))].contiguous()
     return leading
 
 
@@ -188,7 +190,7 @@ def _cross_norm(x: Tensor, y: Tensor) -> float:
 
 
 def _symmetric(parts: Sequence[Tensor], measure: Callable[[Tensor, Tensor], float]) -> Matrix:
-    found = np.eye(len(parts))
+    matrix = np.eye(len(parts))
     for left, right in combinations_with_replacement(range(len(parts)), 2):
-        found[left, right] = found[right, left] = measure(parts[left], parts[right])
-    return found
+        matrix[left, right] = matrix[right, left] = measure(parts[left], parts[right])
+    return matrix

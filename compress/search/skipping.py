@@ -133,13 +133,13 @@ def calibrate(config: CalibrateConfig) -> dict[str, Any]:
         )  # fmt: skip
     model.config.skipping = write_skipping(chosen.settings)
     size = size_of(model)
-    found = {
+    skipping = {
         "wer_without": without,
         "wer_to_hold": before,
         "trials": [_entry(trial) for trial in measured],
         "chosen": _entry(chosen),
     }
-    facts = describe("skip", config.model, size, size) | {"skipping": found}
+    facts = describe("skip", config.model, size, size) | {"skipping": skipping}
     save(model, processor, config.out, facts)
     return facts
 
@@ -168,7 +168,7 @@ def _without(dev: Dev, known: Skipping, config: CalibrateConfig) -> tuple[float,
     macs = SkippingMacs(dev.model)
     trials = [_trial(macs, replace(known, first_blocks=k, threshold=t, extension=e), seen[k], valid)
               for k, t, e in product(known.heads, config.thresholds, config.extensions)]  # fmt: skip
-    return before, sorted((one for one in trials if one.skipped), key=lambda one: one.macs_share)
+    return before, sorted((trial for trial in trials if trial.skipped), key=lambda trial: trial.macs_share)
 
 
 def _measured(dev: Dev, candidates: Sequence[SettingTrial], before: float, increase: float) -> Iterator[SettingTrial]:
@@ -177,7 +177,7 @@ def _measured(dev: Dev, candidates: Sequence[SettingTrial], before: float, incre
     Where one does not hold, the highest threshold with the same first blocks and extension is measured at once; if that
     does not hold either, the others between them are left out.
     """
-    careful = {_kind(trial): trial for trial in sorted(candidates, key=lambda one: one.settings.threshold)}
+    careful = {_kind(trial): trial for trial in sorted(candidates, key=lambda trial: trial.settings.threshold)}
     known: dict[tuple[int, int], SettingTrial] = {}
     for trial in candidates:
         last = known.get(_kind(trial))
@@ -185,9 +185,9 @@ def _measured(dev: Dev, candidates: Sequence[SettingTrial], before: float, incre
             continue
         if last and last.settings == trial.settings:
             return
-        found = _with_rate(dev, trial, before)
-        yield found
-        if _rise(found, before) <= increase:
+        measured = _with_rate(dev, trial, before)
+        yield measured
+        if _rise(measured, before) <= increase:
             return
         if last is None and trial is not careful[_kind(trial)]:
             known[_kind(trial)] = _with_rate(dev, careful[_kind(trial)], before)
@@ -200,10 +200,10 @@ def _kind(trial: SettingTrial) -> tuple[int, int]:
 
 def _with_rate(dev: Dev, trial: SettingTrial, before: float) -> SettingTrial:
     required_skipper(dev.model).use(dev.model, trial.settings)
-    found = replace(trial, wer=dev.wer())
-    cells = zip(HEADER, row(_entry(found), before), strict=True)
+    measured = replace(trial, wer=dev.wer())
+    cells = zip(HEADER, row(_entry(measured), before), strict=True)
     logger.info("%s", "  ".join(f"{name} {cell}" for name, cell in cells))
-    return found
+    return measured
 
 
 def _trial(macs: SkippingMacs, settings: Skipping, blank: Sequence[Tensor], valid: Sequence[Tensor]) -> SettingTrial:
@@ -214,7 +214,7 @@ def _trial(macs: SkippingMacs, settings: Skipping, blank: Sequence[Tensor], vali
 def _frames(settings: Skipping, blank: Sequence[Tensor], valid: Sequence[Tensor]) -> Iterator[Frames]:
     for probabilities, mask in zip(blank, valid, strict=True):
         kept = kept_frames(probabilities, mask, settings.threshold, settings.extension)
-        yield from (Frames(*one) for one in zip(mask.sum(1).tolist(), kept.sum(1).tolist(), strict=True))
+        yield from (Frames(*counts) for counts in zip(mask.sum(1).tolist(), kept.sum(1).tolist(), strict=True))
 
 
 def _rise(trial: SettingTrial, before: float) -> float:
