@@ -173,7 +173,7 @@ def _check_splits(folder: Path) -> None:
 
 
 def _has_split(folder: Path, split: str) -> bool:
-    """Whether the split is there by itself; `open_speech` alone would read all of a folder without splits for each."""
+    """Says whether the split is there by itself; `open_speech` alone would read a folder without splits for each."""
     if any((folder / split / name).is_file() for name in METADATA_NAMES):
         return True
     tables = (file.relative_to(folder) for suffix in TABLE_SUFFIXES for file in folder.rglob(f"*{suffix}"))
@@ -216,7 +216,7 @@ def _stages(config: DemoConfig) -> list[Stage]:
 
 
 def _launch(recipe: str, config: str, *overrides: str) -> tuple[str, ...]:
-    """The command `accelerate launch recipes/NAME.py --config CONFIG ...`, with accelerate's own defaults spelt out."""
+    """Returns the command `accelerate launch recipes/NAME.py --config CONFIG ...`, accelerate's defaults spelt out."""
     launcher = ("-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1")
     silent = ("--quiet", "--mixed_precision", "no", "--dynamo_backend", "no")
     return (
@@ -311,7 +311,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """The environment of a stage, in which it finds this very package even where that is not installed."""
+    """Returns the environment of a stage, in which it finds this very package even where that is not installed."""
     environment = dict(os.environ)
     checkout = Path(__file__).resolve().parent.parent
     if (checkout / "pyproject.toml").is_file():
@@ -333,7 +333,7 @@ def _write_evaluation(config: DemoConfig) -> None:
 
 
 def _identity(config: DemoConfig) -> dict[str, Any]:
-    """What makes a demo this demo: its settings and the text of its configs, as `demo.json` holds them."""
+    """Says what makes a demo this demo: its settings and the text of its configs, as `demo.json` holds them."""
     settings = {key: value for key, value in to_dict(config).items() if key != "out"}
     files = (_config_file(config.train), _config_file(config.prune))
     digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
@@ -363,7 +363,7 @@ def _times(out: Path, identity: dict[str, Any]) -> dict[str, float]:
 
 
 def _summary(out: Path, seconds: float) -> str:
-    """What the demo found, in two lines: error rates and sizes; the time of all stages and where the report is."""
+    """Says what the demo found, in two lines: error rates and sizes; the time of all stages and where the report is."""
     report = json.loads((out / SHOWN_FILES[1]).read_text(encoding="utf-8"))
     teacher, compressed = (_model_summary(report[role]) for role in ("baseline", "model"))
     time_taken = formats.duration(seconds)

@@ -8,7 +8,7 @@ import torch
 
 
 def usable_cores() -> int:
-    """How many CPU cores this process may use, which can be fewer than the machine has."""
+    """Says how many CPU cores this process may use, which can be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -16,7 +16,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def find_device(name: str) -> torch.device:
-    """The device a user names; "auto" is a GPU if there is one.
+    """Finds the device a user names; "auto" is a GPU if there is one.
 
     Raises:
         ValueError: if there is no such device.

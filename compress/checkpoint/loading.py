@@ -24,7 +24,7 @@ class CheckpointError(ValueError):
 
 
 def load_config(model: str) -> PreTrainedConfig:
-    """The config of a checkpoint; no weights are read or downloaded.
+    """Loads the config of a checkpoint; no weights are read or downloaded.
 
     Raises:
         CheckpointError: naming the checkpoint, if there is none.
@@ -79,7 +79,7 @@ def load_model(
 
 
 def obstacle(config: PreTrainedConfig) -> str | None:
-    """Why a checkpoint of a supported class can be inspected but not compressed; None if it can."""
+    """Says why a checkpoint of a supported class can be inspected but not compressed; None if it can."""
     if getattr(config, "has_lora_adapter", False):
         return (
             "its language model has a LoRA adapter, which would be lost; merge it (merge_and_unload of peft), set "
@@ -89,7 +89,7 @@ def obstacle(config: PreTrainedConfig) -> str | None:
 
 
 def load_processor(model: str) -> Any:
-    """The processor (feature extractor and tokenizer) of a checkpoint.
+    """Loads the processor (feature extractor and tokenizer) of a checkpoint.
 
     Raises:
         CheckpointError: naming the checkpoint, if it has none.
@@ -104,7 +104,7 @@ def load_processor(model: str) -> Any:
 
 
 def read_compression(model: str) -> dict[str, Any] | None:
-    """What `compression.json` in a checkpoint folder says of how it was made; None if there is none."""
+    """Reads what `compression.json` in a checkpoint folder says of how it was made; None if there is none."""
     path = Path(model) / COMPRESSION_FILE
     if not path.is_file():
         return None

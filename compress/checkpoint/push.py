@@ -88,7 +88,7 @@ class PushConfig(HubConfig):
 
 @contextmanager
 def staged(config: PushConfig) -> Iterator[Path]:
-    """A temporary folder with the very files that go to the Hub; no text in it names a local folder.
+    """Makes a temporary folder with the very files that go to the Hub; no text in it names a local folder.
 
     Raises:
         CheckpointError: if the checkpoint is not complete.
@@ -146,7 +146,7 @@ def _make_public(stage: Path, folders: list[str]) -> None:
 
 
 def _named_places(content: Any) -> dict[str, Any]:
-    """What a config of transformers says of where it was loaded from."""
+    """Picks out what a config of transformers says of where it was loaded from."""
     return {key: value for key, value in content.items() if key in PLACES} if isinstance(content, dict) else {}
 
 
@@ -158,7 +158,7 @@ def _card(config: PushConfig, report: dict[str, Any] | None) -> str:
 
 
 def files_of(stage: Path) -> dict[str, int]:
-    """The files of a stage by name, with their sizes in bytes."""
+    """Lists the files of a stage by name, with their sizes in bytes."""
     return {str(path.relative_to(stage)): path.stat().st_size for path in sorted(stage.rglob("*")) if path.is_file()}
 
 
@@ -199,7 +199,7 @@ def push(config: HubConfig, stage: Path) -> str:
 
 
 def push_command(config: HubConfig, model: str) -> str:
-    """The `compress push` by which a checkpoint can be pushed with these settings at any time."""
+    """Writes the `compress push` by which a checkpoint can be pushed with these settings at any time."""
     words = ["compress", "push", model, config.repo_id]
     for field in fields(HubConfig):
         value = getattr(config, field.name)
@@ -215,7 +215,7 @@ def _require_user_and_name(repo_id: str) -> None:
 
 
 def _exists(api: HfApi, config: HubConfig) -> bool:
-    """Whether the repository exists; one that holds files is refused unless it is to be updated."""
+    """Says whether the repository exists; one that holds files is refused unless it is to be updated."""
     try:
         files = {file.rfilename for file in api.model_info(config.repo_id).siblings or ()}
     except RepositoryNotFoundError:

@@ -52,7 +52,7 @@ def save(
 
 
 def describe(method: str, teacher: str, before: Size, after: Size, budget: Budget | None = None) -> dict[str, Any]:
-    """What `compression.json` says of a compression.
+    """Builds what `compression.json` says of a compression.
 
     Args:
         method: what was done, e.g. `prune`.

@@ -108,7 +108,7 @@ def unknown_keys(values: Any, config_class: type[Any], prefix: str = "") -> Iter
 
 
 def fields_of(config_class: type[Any]) -> dict[str, Any]:
-    """The fields of a config class that can be given, with the annotations of what they hold."""
+    """Returns the fields of a config class that can be given, with the annotations of what they hold."""
     hints = typing.get_type_hints(config_class)
     return {field.name: hints[field.name] for field in dataclasses.fields(config_class) if field.init}
 
@@ -123,7 +123,7 @@ def nested_class(annotation: Any) -> type[Any] | None:
 
 
 def holds_mapping(annotation: Any) -> bool:
-    """Whether what is annotated is a mapping, or can be one."""
+    """Says whether what is annotated is a mapping, or can be one."""
     origin = typing.get_origin(annotation) or annotation
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return True
@@ -131,7 +131,7 @@ def holds_mapping(annotation: Any) -> bool:
 
 
 def alternatives(annotation: Any) -> tuple[Any, ...]:
-    """The members of a union but None; the annotation itself where it is no union."""
+    """Returns the members of a union but None; the annotation itself where it is no union."""
     if typing.get_origin(annotation) not in (typing.Union, types.UnionType):
         return (annotation,)
     return tuple(member for member in typing.get_args(annotation) if member is not type(None))

@@ -99,7 +99,7 @@ class _CommandLine:
         self._add(key, kind, value)
 
     def _read_own(self, name: str, value: str) -> None:
-        """An option of every config: `--config FILE`, `--print_config`."""
+        """Reads an option that every config has: `--config FILE`, `--print_config`."""
         if name == CONFIG:
             self.given[CONFIG] = value.removeprefix("=") or self._value(CONFIG)
             value = f"={self.given[CONFIG]}"
@@ -115,7 +115,7 @@ class _CommandLine:
         self.options.append(f"{_OPTION}{key}={value}")
 
     def _flag_value(self, key: str) -> str:
-        """The next word if it is true or false; else true."""
+        """Takes the next word if it is true or false; else the flag is true."""
         if self._words and self._words[0].lower() in _BOOLEANS:
             return self._words.popleft()
         self._flag = key
@@ -127,13 +127,13 @@ class _CommandLine:
         return self._words.popleft()
 
     def _list(self, key: str, element: Any, value: str) -> str:
-        """A list in brackets; of text, each entry in quotes, so that `[33%,*]` and `[1,2]` are text."""
+        """Checks for brackets, and quotes each entry of a list of text, so that `[33%,*]` and `[1,2]` are text."""
         if not (value.startswith("[") and value.endswith("]")):
             raise ValueError(_in_brackets(key, [value, *self._entries(key, element)]))
         return _quoted(value) if element is str else value
 
     def _entries(self, key: str, element: Any) -> Iterator[str]:
-        """The next words that somebody may have meant as entries of the same list."""
+        """Yields the next words that somebody may have meant as entries of the same list."""
         for word in self._words:
             option, _, value = word.removeprefix(_OPTION).partition("=")
             if word.startswith(_OPTION) and option.replace("-", "_") != key:
@@ -148,7 +148,7 @@ def _is_flag(kind: Any) -> bool:
 
 
 def _elements(kind: Any) -> Any:
-    """What a list holds; None where no list is annotated."""
+    """Returns what a list holds; None where no list is annotated."""
     for member in alternatives(kind):
         if typing.get_origin(member) in (tuple, list):
             return typing.get_args(member)[0]

@@ -71,12 +71,12 @@ def decode(payload: bytes | Path, limits: AudioLimits) -> Samples:
 
 
 def to_float(samples: Samples) -> NDArray[np.float32]:
-    """int16 samples as float32 in [-1, 1)."""
+    """Turns int16 samples into float32 in [-1, 1)."""
     return np.divide(samples, INT16_SCALE, dtype=np.float32)
 
 
 def to_int16(samples: NDArray[np.float32]) -> Samples:
-    """float32 samples as int16; a signal beyond full scale is scaled down, never clipped."""
+    """Turns float32 samples into int16; a signal beyond full scale is scaled down, never clipped."""
     scaled = samples * np.float32(INT16_SCALE)
     peak = float(np.abs(scaled).max())
     if peak > INT16_SCALE - 1:

@@ -32,12 +32,12 @@ class BatchPlan:
 
 
 def random_numbers(seed: int, stream: int, *parts: int) -> np.random.Generator:
-    """A generator that follows from its arguments only."""
+    """Makes a generator that follows from its arguments only."""
     return np.random.default_rng([seed, stream, *parts])
 
 
 def draw_speeds(speeds: Sequence[float], count: int, seed: int, *parts: int) -> NDArray[np.float64]:
-    """One speed factor for each of `count` utterances, `(count,)`; ones if `speeds` is empty.
+    """Draws one speed factor for each of `count` utterances, `(count,)`; ones if `speeds` is empty.
 
     Args:
         speeds: factors to draw from.
@@ -60,7 +60,7 @@ def plan_epoch(
     epoch: int,
     world_size: int = 1,
 ) -> list[BatchPlan]:
-    """All batches of an epoch, for all ranks: rank r takes every `world_size`-th from r on.
+    """Plans all batches of an epoch, for all ranks: rank r takes every `world_size`-th from r on.
 
     Every utterance is in exactly one batch. The number of batches is a multiple of `world_size`, and batches of the
     same step have utterances of similar length. Without `shuffle` the longest utterances come first.

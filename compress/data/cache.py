@@ -84,7 +84,7 @@ class AudioStore:
         self._audio = _open_audio(self.path)
 
     def __getitem__(self, entry: int) -> Samples:
-        """One entry's audio, int16, `(samples,)`.
+        """Returns one entry's audio, int16, `(samples,)`.
 
         Raises:
             ValueError: if a file that was usable in the pass over the data set no longer is.
@@ -100,7 +100,7 @@ class AudioStore:
 
 
 def cache_root(config: SpeechConfig) -> Path:
-    """The folder for decoded audio and the synthetic corpus."""
+    """Returns the folder for decoded audio and the synthetic corpus."""
     if config.cache_dir:
         return Path(config.cache_dir).expanduser()
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -133,7 +133,7 @@ def scan(source: Source, limits: AudioLimits, config: SpeechConfig) -> AudioStor
 
 
 def _open_audio(path: Path | None) -> Samples | None:
-    """The memory-mapped file; `None` where there is none, or nothing in it."""
+    """Opens the memory-mapped file; `None` where there is none, or nothing in it."""
     if path is None or not path.is_file() or path.stat().st_size == 0:
         return None
     return np.memmap(str(path), dtype=np.int16, mode="r")

@@ -55,7 +55,7 @@ def clean_transcript(text: object, case: str) -> str | None:
 
 
 def transcript_problem(text: str | None, vocabulary: Collection[str] | None) -> str | None:
-    """Why a transcript cannot be used, or `None`.
+    """Says why a transcript cannot be used; `None` if it can.
 
     Args:
         text: the transcript as `clean_transcript` gives it.
@@ -109,7 +109,7 @@ def write_problems(problems: Sequence[Problem], path: str | Path) -> None:
 
 
 def listing(problems: Sequence[Problem], limit: int) -> str:
-    """The first `limit` problems, one in a line, and how many more there are."""
+    """Lists the first `limit` problems, one in a line, and says how many more there are."""
     lines = [f"  {problem}" for problem in problems[:limit]]
     if len(problems) > limit:
         lines.append(f"  ... and {len(problems) - limit} more")

@@ -89,7 +89,7 @@ class SpeechDataset(Dataset[Utterance]):
         return Utterance(self.ids[index], samples, self.texts[index], self.seconds[index])
 
     def sample(self, utterances: int, seed: int = 0) -> SpeechDataset:
-        """So many utterances drawn at random, in their order; this very data set, if it has no more.
+        """Draws so many utterances at random, in their order; returns this very data set if it has no more.
 
         Args:
             utterances: how many.

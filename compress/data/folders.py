@@ -31,11 +31,11 @@ class FolderSource:
     texts: list[object]
 
     def payload(self, index: int) -> Payload:
-        """The path of one entry's audio file."""
+        """Returns the path of one entry's audio file."""
         return self.root / self.ids[index]
 
     def stamps(self) -> list[str]:
-        """Name, size and time of change of every file."""
+        """Returns name, size and time of change of every file."""
         return [stamp(self.root, name) for name in self.ids]
 
 
@@ -94,7 +94,7 @@ def read_folder(root: Path, metadata: Path, config: SpeechConfig, *, labels: boo
 
 
 def find_metadata(folder: Path) -> Path | None:
-    """The metadata file of a folder, if it has one.
+    """Finds the metadata file of a folder, if it has one.
 
     Raises:
         ValueError: if it has two.

@@ -47,7 +47,7 @@ class Grammar:
         raise ValueError(f"the grammar has no sentence for split {split!r} among {ATTEMPTS} drawn")
 
     def words(self) -> set[str]:
-        """All words that a sentence can hold."""
+        """Returns all words that a sentence can hold."""
         texts = [*self.start, *(filler for fillers in self.slots.values() for filler in fillers)]
         return {word for text in texts for word in _SLOT.sub(" ", text).split()}
 
@@ -60,7 +60,7 @@ class Grammar:
 
 
 def split_of(sentence: str) -> str:
-    """The split a sentence belongs to: a property of its text, whatever the seed."""
+    """Returns the split a sentence belongs to: a property of its text, whatever the seed."""
     draw = int.from_bytes(hashlib.sha256(sentence.encode()).digest()[:8], "big") % SHARE_TOTAL
     for split, share in SHARES.items():
         if draw < share:

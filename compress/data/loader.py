@@ -47,12 +47,12 @@ class Batch:
     seconds: float
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch with its tensors on `device`."""
+        """Returns the same batch with its tensors on `device`."""
         inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in self.inputs.items()}
         return replace(self, inputs=inputs, labels=self.labels.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
-        """The same batch in page-locked memory; called by torch's DataLoader."""
+        """Returns the same batch in page-locked memory; called by torch's DataLoader."""
         inputs = {name: tensor.pin_memory() for name, tensor in self.inputs.items()}
         return replace(self, inputs=inputs, labels=self.labels.pin_memory())
 
@@ -77,7 +77,7 @@ class BatchBuilder(Dataset[Batch]):
         return self.build([self.dataset[index] for index in plan.indices], plan)
 
     def build(self, utterances: Sequence[Utterance], plan: BatchPlan) -> Batch:
-        """Augmentation, features and labels of the utterances of a plan."""
+        """Augments the utterances of a plan, and computes their features and labels."""
         rate = self.dataset.sampling_rate
         with single_thread():
             waves = [
@@ -157,7 +157,7 @@ class SpeechLoader:
         return len(self._plan(epoch))
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch for this rank.
+        """Yields the batches of one epoch for this rank.
 
         Args:
             epoch: number of the epoch.
@@ -228,7 +228,7 @@ class SpeechLoader:
 
 
 def extract_features(feature_extractor: Any, waves: Sequence[NDArray[np.float32]], rate: int) -> dict[str, Tensor]:
-    """The model's inputs, padded to the longest, always with an attention mask.
+    """Computes the model's inputs, padded to the longest, always with an attention mask.
 
     Args:
         feature_extractor: a `transformers` feature extractor.
@@ -261,12 +261,12 @@ def _padded(features: Sequence[Tensor]) -> dict[str, Tensor]:
 
 
 def feature_extractor_of(processor: Any) -> Any:
-    """The feature extractor of a `transformers` processor, under whatever name it has it."""
+    """Returns the feature extractor of a `transformers` processor, under whatever name it has it."""
     return getattr(processor, "feature_extractor", None) or processor.audio_processor
 
 
 def encode(tokenizer: Any, texts: Sequence[str]) -> Tensor:
-    """Token ids, int64, `(batch, max_tokens)`, padded with -100; at least one column."""
+    """Encodes transcripts as token ids, int64, `(batch, max_tokens)`, padded with -100; at least one column."""
     rows = [tokenizer(text, add_special_tokens=False).input_ids if text else [] for text in texts]
     labels = torch.full((len(rows), max(1, *map(len, rows))), IGNORED_LABEL, dtype=torch.long)
     for row, tokens in enumerate(rows):

@@ -25,7 +25,7 @@ Result = TypeVar("Result")
 def process_pool(
     *, initializer: Callable[..., None] | None = None, initargs: tuple[Any, ...] = ()
 ) -> Iterator[ProcessPoolExecutor]:
-    """A pool over all usable cores, forked where the system can; work that has not begun is dropped at the end.
+    """Opens a pool over all usable cores, forked where possible; work that has not begun is dropped at the end.
 
     Args:
         initializer: called in each process.

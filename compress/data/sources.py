@@ -27,7 +27,7 @@ class Origin:
 
     @classmethod
     def of(cls, files: Iterable[Path], *, whole: bool) -> Origin:
-        """An origin that compares equal however its paths are written."""
+        """Makes an origin that compares equal however its paths are written."""
         return cls(frozenset(file.resolve() for file in files), whole)
 
 
@@ -40,10 +40,10 @@ class Source(Protocol):
     texts: list[object]
 
     def payload(self, index: int) -> Payload:
-        """The bytes or the path of one entry's audio."""
+        """Returns the bytes or the path of one entry's audio."""
 
     def stamps(self) -> list[str]:
-        """What identifies the audio's present content: names, sizes and times of change, or a fingerprint."""
+        """Identifies the audio's present content by names, sizes and times of change, or by a fingerprint."""
 
 
 class Row(NamedTuple):
@@ -63,7 +63,7 @@ class Row(NamedTuple):
 
 
 def audio_payload(cell: object, root: Path) -> Payload:
-    """The bytes of an audio cell if it has them, else its path (a relative one under `root`)."""
+    """Returns the bytes of an audio cell if it has them, else its path (a relative one under `root`)."""
     if isinstance(cell, dict):
         return cell["bytes"] if cell.get("bytes") else audio_payload(cell.get("path"), root)
     if isinstance(cell, bytes):
@@ -78,7 +78,7 @@ def unique(names: Iterable[str]) -> list[str]:
 
 
 def numbered(name: str, seen: Counter[str]) -> str:
-    """The name itself if `seen` does not hold it, else with a number; `seen` holds it afterwards."""
+    """Returns the name itself if `seen` does not hold it, else with a number; `seen` holds it afterwards."""
     seen[name] += 1
     return name if seen[name] == 1 else numbered(f"{name}#{seen[name]}", seen)
 
@@ -91,7 +91,7 @@ def require_column(column: str, row: dict[str, Any], where: str, key: str | None
 
 
 def stamp(root: Path, name: str) -> str:
-    """Name, size and time of change of a file, or that it is missing."""
+    """Returns name, size and time of change of a file, or that it is missing."""
     try:
         status = (root / name).stat()
     except OSError:

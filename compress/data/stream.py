@@ -131,7 +131,7 @@ class StreamBatches(IterableDataset[Any]):
         return Utterance(row.id, samples, transcript, len(samples) / self.stream.sampling_rate)
 
     def _batches(self, buffer: list[Utterance], number: int) -> Generator[Any, None, int]:
-        """This rank's share of a buffer's batches, which are counted from `number`; returns the next number."""
+        """Yields this rank's share of a buffer's batches, counted from `number`, and returns the next number."""
         for step in self._steps(buffer, number):
             if number // self.world_size >= self.start:
                 plan, members = step[self.rank]

@@ -130,14 +130,14 @@ def make_corpus(
 
 
 def ensure_corpus(cache: Path, config: SyntheticConfig, sampling_rate: int) -> Path:
-    """The folder of the corpus that `config` describes, made on first use under `cache`."""
+    """Returns the folder of the corpus that `config` describes, which is made on first use under `cache`."""
     described = json.dumps(_description(config, sampling_rate), sort_keys=True)
     name = f"{config.grammar}-{hashlib.sha256(described.encode()).hexdigest()[:16]}"
     return make_corpus(cache / "synthetic" / name, sampling_rate=sampling_rate, **asdict(config))
 
 
 def draw(config: SyntheticConfig, split: str, number: int) -> Spoken:
-    """What the `number`-th utterance of a split is; it follows from the seed alone."""
+    """Draws what the `number`-th utterance of a split is; it follows from the seed alone."""
     random = np.random.default_rng([config.seed, SPLITS.index(split), number])
     variant = str(random.choice(VARIANTS[split]))
     return Spoken(
@@ -170,7 +170,7 @@ def render(spoken: Spoken, sampling_rate: int) -> NDArray[np.float32]:
 
 
 def make_noise(colour: str, length: int, random: np.random.Generator) -> NDArray[np.float64]:
-    """White or pink (power falling with frequency) noise of unit power, `(length,)`."""
+    """Makes white or pink (power falling with frequency) noise of unit power, `(length,)`."""
     white = random.standard_normal(length)
     if colour == "white":
         return white
@@ -249,7 +249,7 @@ def _wanted(config: SyntheticConfig, split: str) -> float:
 def _rows(
     folder: Path, config: SyntheticConfig, split: str, sampling_rate: int
 ) -> Generator[dict[str, Any], None, None]:
-    """The metadata of one utterance after another, spoken and written in chunks, without end."""
+    """Yields the metadata of one utterance after another, spoken and written in chunks, without end."""
     with process_pool() as pool:
         jobs = ((folder, config, split, sampling_rate, number) for number in count())
         for chunk in in_order(pool, _make_chunk, jobs):

@@ -39,11 +39,11 @@ class TableSource:
     texts: list[object]
 
     def payload(self, index: int) -> Payload:
-        """The bytes of one row's audio, else its path."""
+        """Returns the bytes of one row's audio, else its path."""
         return audio_payload(self.table[index][self.audio_column], self.root)
 
     def stamps(self) -> list[str]:
-        """The table's fingerprint, and the stamps of the files it points to."""
+        """Returns the table's fingerprint, and the stamps of the files it points to."""
         return [str(self.table._fingerprint), *(stamp(self.root, name) for name in self.ids)]
 
 
@@ -86,7 +86,7 @@ class StreamSource:
 
 
 def is_table_folder(path: Path) -> bool:
-    """Whether a folder is a saved data set, or holds tables and no metadata file."""
+    """Says whether a folder is a saved data set, or holds tables and no metadata file."""
     if any((path / name).is_file() for name in SAVED_MARKERS):
         return True
     return find_metadata(path) is None and bool(_table_files(path))
@@ -171,7 +171,7 @@ def _load_saved(path: Path, config: SpeechConfig) -> tuple[Any, Origin]:
 
 
 def _files_of_split(files: Sequence[Path], path: Path, split: str) -> list[Path]:
-    """The files of a folder that are named after a split; none if the folder does not tell splits apart."""
+    """Returns the files of a folder that are named after a split; none if the folder does not tell splits apart."""
     if path.is_file():
         return []
     return [file for file in files if file.name.startswith(split) or split in file.relative_to(path).parts[:-1]]

@@ -9,7 +9,7 @@ OUTSIDER = "\u2603"
 
 
 def vocabulary_of(processor: Any) -> set[str] | None:
-    """The characters that a processor's tokenizer can spell, found by asking it.
+    """Returns the characters that a processor's tokenizer can spell, found by asking it.
 
     Args:
         processor: a `transformers` processor with a `tokenizer`, or a tokenizer.

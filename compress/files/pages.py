@@ -31,7 +31,7 @@ def give_back_when_gone(tensors: Iterable[Tensor]) -> None:
 
 
 def _mapped_files() -> list[tuple[int, int]]:
-    """`(start, end)` of every mapping of a file, in order of address."""
+    """Returns `(start, end)` of every mapping of a file, in order of address."""
     if not _MAPS.exists():
         return []
     mappings = []

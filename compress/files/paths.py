@@ -22,20 +22,20 @@ _ABSOLUTE = re.compile(
 
 
 def is_local(place: str) -> bool:
-    """Whether a user's word for a model or a data set is a path of this machine rather than a Hub name."""
+    """Says whether a user's word for a model or a data set is a path of this machine rather than a Hub name."""
     if place in (".", "..") or _is_path(place) or place.count("/") > 1:
         return True
     return bool(place) and Path(place).exists()
 
 
 def last_part(path: str) -> str:
-    """The last component of a path of any system."""
+    """Returns the last component of a path of any system."""
     kind = PureWindowsPath if PureWindowsPath(path).drive or "/" not in path else PurePosixPath
     return kind(path).name
 
 
 def local_paths(content: Any, key: str = "") -> Iterator[str]:
-    """Every local path in the content of a JSON file, also those within sentences.
+    """Finds every local path in the content of a JSON file, also those within sentences.
 
     Args:
         content: dicts, lists, strings and numbers.
@@ -55,7 +55,7 @@ def local_paths(content: Any, key: str = "") -> Iterator[str]:
 
 
 def public_text(text: str, paths: Iterable[str]) -> str:
-    """A text file (JSON, Markdown, HTML) in which the last component stands for each of the paths.
+    """Rewrites a text file (JSON, Markdown, HTML) so that the last component stands for each of the paths.
 
     Args:
         text: the whole file.
@@ -70,7 +70,7 @@ def public_text(text: str, paths: Iterable[str]) -> str:
 
 
 def _is_path(text: str) -> bool:
-    """Whether a string as a whole looks like a path: absolute, or relative to here or home."""
+    """Says whether a string as a whole looks like a path: absolute, or relative to here or home."""
     absolute = PureWindowsPath(text).is_absolute() or (PurePosixPath(text).is_absolute() and text.count("/") > 1)
     return "\n" not in text and (absolute or text.startswith(_LOCAL_STARTS))
 

@@ -71,7 +71,7 @@ def analyze_blocks(config: AnalyzeConfig) -> Analysis:
     """Measures how the blocks of a model behave, and writes what was found.
 
     Args:
-        config: see `AnalyzeConfig`.
+        config: the model, the speech, and what is analysed.
 
     Returns:
         What is written to analysis.json; `ANALYSIS_ABOUT` explains it.
@@ -112,7 +112,7 @@ def analyze_blocks(config: AnalyzeConfig) -> Analysis:
 def intermediate_heads(
     model: PreTrainedModel, processor: Any, dataset: SpeechDataset, config: BlocksConfig
 ) -> tuple[list[Analysis], str | None]:
-    """What the CTC head makes of every block's output behind the last change of the frame rate.
+    """Measures what the CTC head makes of every block's output behind the last change of the frame rate.
 
     Returns:
         For each such block its number, CTC loss, WER with its interval, and CER; none where the outputs of blocks have
@@ -149,7 +149,7 @@ class _Heard:
 
     @torch.no_grad()
     def add(self, batch: Batch) -> None:
-        """One batch."""
+        """Runs the model over one batch."""
         inputs = to_model(self.model, batch.inputs)
         self.model(**inputs)
         self.said += [text or "" for text in batch.texts]

@@ -82,7 +82,7 @@ def search_blocks(config: SearchConfig) -> Search:
     """Searches for the blocks to drop and writes what was found.
 
     Args:
-        config: see `SearchConfig`.
+        config: the model, the speech, and how blocks are searched for.
 
     Returns:
         What is written to search.json; `SEARCH_ABOUT` explains it.

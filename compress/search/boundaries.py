@@ -104,7 +104,7 @@ class _Recorder:
         self._handles += [block.register_forward_hook(self._leaving(b)) for b, block in enumerate(blocks, start=1)]
 
     def run(self, inputs: dict[str, Tensor]) -> None:
-        """One forward pass; the hooks do the rest."""
+        """Runs one forward pass; the hooks do the rest."""
         self.lengths: Tensor | None = None
         self.out_frames = 0
         mask = inputs.get("attention_mask")
@@ -115,7 +115,7 @@ class _Recorder:
         frame_outputs(self.model, inputs)
 
     def sample(self) -> list[Tensor]:
-        """The rows of all batches, in one random order."""
+        """Returns the rows of all batches, in one random order."""
         if not self.rows[0]:
             raise ValueError("There is no speech to compare the blocks on: the data set is empty.")
         order = torch.randperm(sum(map(len, self.rows[0])), generator=self.random)
@@ -155,7 +155,7 @@ class _Recorder:
         self.rows[boundary].append(torch.cat(rows))
 
     def _valid(self, hidden: Tensor) -> tuple[Tensor, int]:
-        """How many frames of each utterance are surely speech here, and how many of them become one at the end."""
+        """Says how many frames of each utterance are surely speech here, and how many of them become one at the end."""
         batch, frames, _ = hidden.shape
         if self.lengths is None:
             return torch.full((batch,), frames), 1

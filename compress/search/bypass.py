@@ -18,13 +18,13 @@ from compress.surgery.stock import Route, route_of
 
 
 def removable(model: PreTrainedModel) -> list[int]:
-    """The numbers of the model's blocks that can be dropped."""
+    """Returns the numbers of the model's blocks that can be dropped."""
     fixed = fixed_blocks(model)
     return [block for block in range(len(numbered_blocks(model))) if block not in fixed]
 
 
 def structure_without(model: PreTrainedModel, proposal: Proposal) -> Structure:
-    """The Structure that drops these blocks whole and keeps everything else; for `remove` and `compress apply`.
+    """Makes the Structure that drops these blocks whole and keeps everything else, for `remove` and `apply`.
 
     Args:
         model: of any family, also one that is compressed already: the Structure is for the model as it is.
@@ -40,7 +40,7 @@ def structure_without(model: PreTrainedModel, proposal: Proposal) -> Structure:
 
 
 def route_without(model: PreTrainedModel, proposal: Proposal) -> Route:
-    """What it takes to load the model once these blocks are removed; where it is not `stock`, other ones may be."""
+    """Says what it takes to load the model once these blocks are removed; where not `stock`, others may be."""
     left = structure_of(model).then(structure_without(model, proposal))
     return route_of(compressed_config(model.config, left))
 
@@ -67,7 +67,7 @@ def without_blocks(model: PreTrainedModel, proposal: Collection[int]) -> Iterato
 
 @contextmanager
 def leaving_out(model: PreTrainedModel, numbers: Collection[int]) -> Iterator[None]:
-    """As `without_blocks`, but unchecked: for a run of which only the later blocks are wanted."""
+    """Does as `without_blocks`, but unchecked: for a run of which only the later blocks are wanted."""
     family, numbered = family_of(model), numbered_blocks(model)
     blocks: nn.ModuleList = part(model, family.blocks)
     gone = {position for number, position in enumerate(numbered) if number in numbers}

@@ -38,7 +38,7 @@ def coarse_search(
     strategy: Strategy = "auto",
     beam: int = BEAM,
 ) -> list[Proposal]:
-    """The best proposals, best first, with blocks numbered from 1, as in the paper and its code.
+    """Finds the best proposals, best first, with blocks numbered from 1, as in the paper and its code.
 
     Everything else here numbers blocks from 0; `best_proposals` gives the same proposals so numbered.
 
@@ -47,8 +47,8 @@ def coarse_search(
         remove: how many blocks go.
         top_k: how many proposals are wanted; all there are, if there are fewer.
         fixed: numbers, from 1, of blocks that have to stay.
-        strategy: see `best_proposals`.
-        beam: see `best_proposals`.
+        strategy: `exhaustive`, `beam`, or `auto`: exhaustive up to `MOST_EXHAUSTIVE` proposals.
+        beam: width of the beam; raised to `top_k`.
 
     Returns:
         Tuples of sorted block numbers, from 1.
@@ -70,7 +70,7 @@ def best_proposals(
     strategy: Strategy = "auto",
     beam: int = BEAM,
 ) -> list[Proposal]:
-    """The best proposals, best first; of equal ones the first in lexical order comes first.
+    """Finds the best proposals, best first; of equal ones the first in lexical order comes first.
 
     The beam goes through the blocks in order and keeps the best partial proposals of each state (blocks removed, number
     of runs, where a run that still goes on began). Within a state, what is better stays better, so a beam that is
@@ -96,10 +96,10 @@ def best_proposals(
 
 
 def proposal_score(matrix: ArrayLike, proposal: Sequence[int]) -> float:
-    """The mean over runs of removed blocks of the correlation between the run's input and its output.
+    """Averages, over runs of removed blocks, the correlation between the run's input and its output.
 
     Args:
-        matrix: see `coarse_search`.
+        matrix: `(blocks + 1, blocks + 1)`, correlation of boundary i (row) with boundary j (column).
         proposal: sorted block numbers, at least one.
     """
     values = np.asarray(matrix)
@@ -108,7 +108,7 @@ def proposal_score(matrix: ArrayLike, proposal: Sequence[int]) -> float:
 
 
 def segments(proposal: Sequence[int]) -> list[tuple[int, int]]:
-    """The runs of adjacent blocks, `(first, last)`: (2, 3, 7) gives [(2, 3), (7, 7)]."""
+    """Finds the runs of adjacent blocks, `(first, last)`: (2, 3, 7) gives [(2, 3), (7, 7)]."""
     runs: list[tuple[int, int]] = []
     for block in proposal:
         if runs and runs[-1][1] == block - 1:
@@ -119,7 +119,7 @@ def segments(proposal: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def check_remove(remove: int, blocks: int, fixed: Collection[int] = ()) -> list[int]:
-    """The numbers of the blocks that may go, once it is clear that so many can.
+    """Returns the numbers of the blocks that may go, once it is clear that so many can.
 
     Args:
         remove: how many blocks go.
@@ -157,7 +157,7 @@ _Partial = tuple[float, Proposal]  # minus the sum over ended runs; removed bloc
 
 
 def _beam(matrix: NDArray[np.float64], remove: int, free: Sequence[int], width: int) -> Iterator[Proposal]:
-    """Block by block, the best partial proposals of each state. A run counts when it ends."""
+    """Yields, block by block, the best partial proposals of each state. A run counts when it ends."""
     states: dict[_State, list[_Partial]] = {(0, 0, _NONE): [(0.0, ())]}
     allowed, blocks = set(free), len(matrix) - 1
     for block in range(blocks):
@@ -178,6 +178,6 @@ def _beam(matrix: NDArray[np.float64], remove: int, free: Sequence[int], width: 
 
 
 def _ended(matrix: NDArray[np.float64], partials: list[_Partial], start: int, last: int) -> list[_Partial]:
-    """Partial proposals whose run, if one goes on since block `start`, ended with block `last`."""
+    """Returns partial proposals whose run, if one goes on since block `start`, ended with block `last`."""
     gain = 0.0 if start == _NONE else float(matrix[start, last + 1])
     return [(loss - gain, proposal) for loss, proposal in partials]

@@ -81,7 +81,7 @@ class FineSearch:
         model: of any family, in eval mode.
         processor: the model's own.
         dataset: the dev set, with transcripts.
-        config: see `FineConfig`.
+        config: how proposals are measured.
 
     Attributes:
         evaluations: word error rates measured so far.
@@ -96,7 +96,7 @@ class FineSearch:
         self.evaluations = self.block_runs = self.block_runs_alone = 0
 
     def measure(self, proposals: Collection[Proposal]) -> list[ProposalTrial]:
-        """The error rates under each proposal, in the order given; the empty proposal is the whole model."""
+        """Measures the error rates under each proposal, in the order given; the empty proposal is the whole model."""
         self._count(proposals)
         written = self._written(tuple(proposals))
         references = [normalise(said, self.config.normalise) for _, said, _ in written]
@@ -115,7 +115,7 @@ class FineSearch:
         return scored(proposal, references, hypotheses, self.config.bootstrap)
 
     def _written(self, proposals: tuple[Proposal, ...]) -> list[Written]:
-        """What the model writes, in an order that does not depend on the number of processes."""
+        """Transcribes under every proposal, in an order that does not depend on the number of processes."""
         if self.jobs == 1:
             return sorted(self.share(0, 1, proposals, self.config.batch.workers), key=_name)
         with ProcessPoolExecutor(
@@ -126,7 +126,7 @@ class FineSearch:
 
     @torch.no_grad()
     def share(self, rank: int, world_size: int, proposals: tuple[Proposal, ...], workers: int) -> list[Written]:
-        """One process's share of the dev set, under every proposal."""
+        """Transcribes one process's share of the dev set, under every proposal."""
         batching = replace(batching_for(self.model, self.config.batch), workers=workers)
         loader = SpeechLoader(self.dataset, self.processor, batching, shuffle=False, rank=rank, world_size=world_size)
         rows: list[Written] = []
@@ -153,7 +153,7 @@ class FineSearch:
 def scored(
     proposal: Proposal, references: Sequence[str], hypotheses: Sequence[str], bootstrap: BootstrapConfig
 ) -> ProposalTrial:
-    """The error rates of what was written under a proposal."""
+    """Computes the error rates of what was written under a proposal."""
     rates, counts = error_rates(references, hypotheses), count_errors(references, hypotheses)
     interval = rate_interval(counts.errors, counts.words, bootstrap)
     return ProposalTrial(proposal, rates.wer, (interval.low, interval.high), rates.cer)
@@ -166,7 +166,7 @@ class _Once:
         self.batch = batch
 
     def epoch(self, epoch: int) -> list[Batch]:
-        """The batch."""
+        """Returns the batch, whichever epoch it is."""
         return [self.batch]
 
 

@@ -97,12 +97,12 @@ class Outcome:
 
 
 def ranking(trial: ProposalTrial) -> tuple[float, float]:
-    """Lower is better: word error rate, then character error rate."""
+    """Ranks a trial by word error rate, then by character error rate; lower is better."""
     return trial.wer, trial.cer
 
 
 def comflp(task: Task) -> tuple[list[ProposalTrial], Proposal]:
-    """The `top_k` best proposals of the coarse search, measured (CoMFLP). So many evaluations at any depth."""
+    """Measures the `top_k` best proposals of the coarse search (CoMFLP): so many evaluations at any depth."""
     proposals = best_proposals(
         task.matrix, task.remove, task.top_k, fixed=task.fixed, strategy=task.coarse.strategy, beam=task.coarse.beam
     )
@@ -110,7 +110,7 @@ def comflp(task: Task) -> tuple[list[ProposalTrial], Proposal]:
 
 
 def greedy(task: Task) -> tuple[list[ProposalTrial], Proposal]:
-    """Again and again the block whose removal costs least (Lee et al. 2021, as CoMFLP's code does it).
+    """Removes, again and again, the block that costs least (Lee et al. 2021, as CoMFLP's code does it).
 
     About `remove * blocks` evaluations. Of equal candidates the last block goes: later ones change least.
     """
@@ -126,17 +126,17 @@ def greedy(task: Task) -> tuple[list[ProposalTrial], Proposal]:
 
 
 def without_every_other(task: Task) -> tuple[list[ProposalTrial], Proposal]:
-    """Evenly spaced blocks, the last one among them: every second one when half of them go (Fan et al. 2020)."""
+    """Removes evenly spaced blocks, the last one among them: every second when half of them go (Fan et al. 2020)."""
     return task.fine.measure([evenly_spaced(task.free, task.remove)]), ()
 
 
 def last(task: Task) -> tuple[list[ProposalTrial], Proposal]:
-    """The last blocks."""
+    """Removes the last blocks."""
     return task.fine.measure([tuple(task.free[-task.remove :])]), ()
 
 
 def evenly_spaced(free: Sequence[int], remove: int) -> Proposal:
-    """Every second block if half of them go, every third if a third does, and so on."""
+    """Chooses every second block if half of them go, every third if a third does, and so on."""
     return tuple(free[(index + 1) * len(free) // remove - 1] for index in range(remove))
 
 
@@ -146,7 +146,7 @@ METHODS: Mapping[str, Callable[[Task], tuple[list[ProposalTrial], Proposal]]] = 
     "every-other": without_every_other,
     "last": last,
 }
-"""By name."""
+"""The methods by name."""
 
 
 def run_method(name: str, task: Task) -> Outcome:

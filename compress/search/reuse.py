@@ -60,7 +60,7 @@ def plan_runs(proposals: Collection[Proposal], blocks: int) -> list[Run]:
 
 
 def block_runs(runs: Sequence[Run], blocks: int) -> int:
-    """How many blocks the runs compute, when every state they start from could be kept."""
+    """Counts the blocks that the runs compute when every state they start from can be kept."""
     first = [(run.start[0] if run.start else 0) for run in runs]
     return sum(
         sum(block not in run.proposal for block in range(start, blocks)) for run, start in zip(runs, first, strict=True)
@@ -85,7 +85,7 @@ class SharedRuns:
         self._awaited: Counter[State] = Counter()
 
     def tokens(self, inputs: dict[str, Tensor]) -> Iterator[tuple[Proposal, Tensor]]:
-        """The greedy tokens `(batch, frames)` of each proposal; see `best_tokens`."""
+        """Yields the greedy tokens `(batch, frames)` of each proposal, as `best_tokens` finds them."""
         self._states = {}
         self._awaited = Counter(run.start for run in self.runs if run.start)
         front = Front(self.model)
@@ -112,7 +112,7 @@ class SharedRuns:
         return tokens
 
     def _entrance(self, first: int) -> nn.Module:
-        """What stands in the place of block `first`, or the first block after it where none stands there."""
+        """Returns what stands in the place of block `first`, or the first block after it where none stands there."""
         family = family_of(self.model)
         present: nn.ModuleList = part(self.model, family.blocks)
         return present[self.positions[first] if family.numbered_blocks else 0]
@@ -195,7 +195,7 @@ def _answering(module: nn.Module, outputs: list[Any]) -> Iterator[None]:
 
 
 def _beside(model: nn.Module, path: str) -> Iterator[nn.Module]:
-    """The modules beside the way from a model to its blocks, none of which holds a block."""
+    """Yields the modules beside the way from a model to its blocks, none of which holds a block."""
     names = path.split(".")
     for depth, name in enumerate(names):
         owner = part(model, ".".join(names[:depth]))
@@ -203,7 +203,7 @@ def _beside(model: nn.Module, path: str) -> Iterator[nn.Module]:
 
 
 def _copied(output: Any) -> Any:
-    """A copy, since some models change in place what they were given."""
+    """Copies an output, since some models change in place what they were given."""
     return tree_map(lambda value: value.clone() if isinstance(value, Tensor) else value, output)
 
 

@@ -54,7 +54,7 @@ class MatrixConfig:
         check(0 < self.svcca_share <= 1, "matrix.svcca_share", self.svcca_share, share)
 
     def options(self, measure: Measure) -> dict[str, Any]:
-        """What the matrix of this measure takes beside the sample."""
+        """Returns the options of this measure."""
         if measure == "distance_correlation":
             return {"group": self.group, "unit_length": self.unit_length}
         return {"share": self.svcca_share} if measure == "svcca" else {}
@@ -97,7 +97,7 @@ class DevConfig:
             raise ValueError("A dev set is read several times here: set data.streaming to false.")
 
     def open(self, processor: Any) -> SpeechDataset:
-        """The utterances that are used.
+        """Opens the utterances that are used.
 
         Args:
             processor: of the model.
@@ -107,7 +107,7 @@ class DevConfig:
         return open_speech(self.data, sampling_rate=rate, vocabulary=vocabulary).sample(self.utterances, self.seed)
 
     def described(self, dataset: SpeechDataset) -> dict[str, Any]:
-        """What a result says of the speech."""
+        """Describes the speech as results do."""
         return {"source": self.data.source, "split": self.data.split, "ignores": IGNORED[self.normalise]} | {
             "utterances": len(dataset),
             "seconds": sum(dataset.seconds),
@@ -140,7 +140,7 @@ class BlocksConfig(DevConfig):
         self.fine()  # refuses what does not fit
 
     def fine(self) -> FineConfig:
-        """How error rates are measured."""
+        """Returns how error rates are measured."""
         return FineConfig(
             batch=self.batch,
             jobs=usable_cores() if self.jobs is None else self.jobs,
@@ -154,7 +154,7 @@ class BlocksConfig(DevConfig):
 def boundary_sample(
     model: PreTrainedModel, processor: Any, dataset: SpeechDataset, config: BlocksConfig
 ) -> list[Tensor]:
-    """What passes the boundaries of a model's blocks, from one pass over a data set.
+    """Samples what passes the boundaries of a model's blocks, in one pass over a data set.
 
     Args:
         model: of any family, in eval mode.

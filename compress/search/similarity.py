@@ -26,7 +26,7 @@ SVCCA_SHARE = 0.99
 
 
 def distance_correlation(x: Tensor, y: Tensor) -> float:
-    """Distance correlation (Szekely, Rizzo, Bakirov 2007, definition 3 and equations 2.8 to 2.10; the V-statistic).
+    """Computes distance correlation (Szekely, Rizzo, Bakirov 2007, definition 3, equations 2.8 to 2.10; V-statistic).
 
     0 where one side does not vary. CoMFLP's published code leaves the final square root out.
 
@@ -39,7 +39,7 @@ def distance_correlation(x: Tensor, y: Tensor) -> float:
 
 
 def svcca(x: Tensor, y: Tensor, share: float = SVCCA_SHARE) -> float:
-    """Mean canonical correlation of the leading singular directions (SVCCA, Raghu et al. 2017, section 2).
+    """Computes the mean canonical correlation of the leading singular directions (SVCCA, Raghu et al. 2017, section 2).
 
     Args:
         x: `(rows, width)`, with many more rows than columns: with fewer, everything correlates with everything.
@@ -51,7 +51,7 @@ def svcca(x: Tensor, y: Tensor, share: float = SVCCA_SHARE) -> float:
 
 
 def linear_cka(x: Tensor, y: Tensor) -> float:
-    """Linear centred kernel alignment (Kornblith et al. 2019, section 3, "linear CKA").
+    """Computes linear centred kernel alignment (Kornblith et al. 2019, section 3, "linear CKA").
 
     Args:
         x: `(rows, width)`.
@@ -64,7 +64,7 @@ def linear_cka(x: Tensor, y: Tensor) -> float:
 
 
 def distance_matrix(sample: Sequence[Tensor], *, group: int = 512, unit_length: bool = True) -> Matrix:
-    """Distance correlation between all boundaries: the mean over groups of rows, as CoMFLP's published code takes it.
+    """Computes distance correlation between all boundaries, as the mean over groups of rows that CoMFLP's code takes.
 
     Args:
         sample: per boundary `(rows, width)`.
@@ -92,11 +92,11 @@ def distance_matrix(sample: Sequence[Tensor], *, group: int = 512, unit_length: 
 
 
 def svcca_matrix(sample: Sequence[Tensor], *, share: float = SVCCA_SHARE) -> Matrix:
-    """SVCCA between all boundaries.
+    """Computes SVCCA between all boundaries.
 
     Args:
         sample: per boundary `(rows, width)`.
-        share: see `svcca`.
+        share: of the sum of singular values that the kept directions hold.
 
     Returns:
         `(boundaries, boundaries)`.
@@ -114,7 +114,7 @@ def svcca_matrix(sample: Sequence[Tensor], *, share: float = SVCCA_SHARE) -> Mat
 
 
 def cka_matrix(sample: Sequence[Tensor]) -> Matrix:
-    """Linear CKA between all boundaries.
+    """Computes linear CKA between all boundaries.
 
     Args:
         sample: per boundary `(rows, width)`.
@@ -142,7 +142,7 @@ def _check_rows(x: Tensor, y: Tensor) -> None:
 
 
 def _distance_correlations(sample: Sequence[Tensor]) -> Matrix:
-    """Of every pair; all centred distance matrices of one group are held at once."""
+    """Correlates every pair of boundaries; all centred distance matrices of one group are held at once."""
     centred = torch.stack([_centred_distances(boundary) for boundary in sample]).flatten(1)
     covariances = (centred @ centred.T).clamp_min(0)
     variances = covariances.diagonal()
@@ -157,13 +157,13 @@ def _centred_distances(x: Tensor) -> Tensor:
 
 
 def _centred(x: Tensor) -> Tensor:
-    """In float32: the largest matrices are those of the sample itself."""
+    """Centres in float32: the largest matrices are those of the sample itself."""
     centred: Tensor = x.float() - x.double().mean(0).float()
     return centred
 
 
 def _basis(x: Tensor, share: float) -> Tensor:
-    """Orthonormal columns `(rows, kept)` that span the leading directions; none if nothing varies."""
+    """Returns orthonormal columns `(rows, kept)` that span the leading directions; none if nothing varies."""
     left, values, _ = torch.linalg.svd(_centred(x), full_matrices=False)
     tiny = values[0] * max(x.shape) * torch.finfo(values.dtype).eps
     values = torch.where(values > tiny, values, 0.0).double()
@@ -180,12 +180,12 @@ def _mean_cca(x: Tensor, y: Tensor) -> float:
 
 
 def _self_norm(x: Tensor) -> float:
-    """The Frobenius norm of `x.T @ x`."""
+    """Returns the Frobenius norm of `x.T @ x`."""
     return math.sqrt(_cross_norm(x, x))
 
 
 def _cross_norm(x: Tensor, y: Tensor) -> float:
-    """The squared Frobenius norm of `x.T @ y`."""
+    """Returns the squared Frobenius norm of `x.T @ y`."""
     return float((x.T @ y).double().square().sum())
 
 

@@ -91,11 +91,11 @@ class Dev:
         loader.close()
 
     def epoch(self, epoch: int) -> Iterable[Batch]:
-        """Every batch once."""
+        """Returns every batch once."""
         return self.batches
 
     def wer(self, on_batch: Any = None) -> float:
-        """The word error rate of the model as it is set at present."""
+        """Measures the word error rate of the model as it is set at present."""
         _, references, written = transcribe(self.model, self, self.processor, on_batch=on_batch)
         tidy = ([normalise(text, self.normalise) for text in texts] for texts in (references, written))
         return error_rates(*tidy).wer
@@ -105,7 +105,7 @@ def calibrate(config: CalibrateConfig) -> dict[str, Any]:
     """Chooses first blocks, threshold and extension on a dev set, and writes the checkpoint that skips so.
 
     Args:
-        config: see `CalibrateConfig`.
+        config: the model, the speech, and which settings are tried.
 
     Returns:
         What `compression.json` says of the result: `skipping` has the settings, the trials, the error rate without
@@ -151,7 +151,7 @@ def _baseline_wer(config: CalibrateConfig) -> float:
 
 
 def _without(dev: Dev, known: Skipping, config: CalibrateConfig) -> tuple[float, list[SettingTrial]]:
-    """The error rate without skipping, and all settings that skip something, the cheapest first."""
+    """Measures the error rate without skipping, and lists all settings that skip something, the cheapest first."""
     seen: dict[int, list[Tensor]] = {number: [] for number in known.heads}
     valid: list[Tensor] = []
     outputs = BlockOutputs(dev.model, [number - 1 for number in known.heads])
@@ -218,7 +218,7 @@ def _frames(settings: Skipping, blank: Sequence[Tensor], valid: Sequence[Tensor]
 
 
 def _rise(trial: SettingTrial, before: float) -> float:
-    """Percentage points, absolute; free of the rounding of fractions."""
+    """Returns percentage points, absolute and free of the rounding of fractions."""
     assert trial.wer is not None
     return round(PERCENT * (trial.wer - before), 9)
 
