@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import re
 import shlex
 import sys
@@ -13,7 +14,7 @@ from typing import Any, ClassVar, Literal
 import pytest
 import yaml
 
-from compress.config import known_keys, nearest, parse, to_dict
+from compress.config import check, check_at_least, check_choice, check_positive, known_keys, nearest, parse, to_dict
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 COMMITTED_CONFIGS = 13  # update when a YAML is added to configs
@@ -307,6 +308,37 @@ def test_known_keys_and_nearest() -> None:
     keys = known_keys(Config)
     assert {"model", "budget", "budget.params", "recover.denominator", "phases.betas"} <= set(keys)
     assert nearest("steps", keys) == "phases.steps"
+
+
+@pytest.mark.parametrize(
+    ("refuse", "message"),
+    [
+        (lambda: check(False, "speed.seconds", 0.0, "give a length"), "speed.seconds is 0.0; give a length."),
+        (
+            lambda: check_choice("case", "title", ("lower", "upper")),
+            "case='title' is unknown; choose one of lower, upper.",
+        ),
+        (lambda: check_at_least("jobs", 0, 1, "process"), "jobs is 0; give at least 1 process."),
+        (lambda: check_at_least("sub", -0.5, 0), "sub is -0.5; give at least 0."),
+        (lambda: check_positive("hours", 0, "a number of hours"), "hours is 0; give a number of hours above 0."),
+        (lambda: check_positive("rate", math.inf), "rate is inf; give a number above 0."),
+        (lambda: check_positive("rate", math.nan), "rate is nan; give a number above 0."),
+    ],
+)
+def test_checks_name_key_value_and_remedy(refuse: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        refuse()
+
+
+def test_checks_let_pass_what_fits_or_was_not_given() -> None:
+    check(True, "key", 1, "give more")
+    check_choice("case", "lower", ("lower", "upper"))
+    check_at_least("jobs", 1, 1)
+    check_at_least("jobs", None, 1)
+    check_positive("hours", 0.1)
+    check_positive("hours", None)
+    with pytest.raises(UnicodeError, match="jobs is 0"):
+        check_at_least("jobs", 0, 1, error=UnicodeError)
 
 
 # The committed configs ------------------------------------------------------------------------------------------------
