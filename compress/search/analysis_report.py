@@ -69,7 +69,7 @@ def _headline(result: Mapping[str, Any]) -> str:
 
 def _removals(result: Mapping[str, Any]) -> Section:
     note = (
-        "Blocks are numbered from 1. Word error rate of the model without each single block, with 95 % bootstrap "
+        "Blocks are numbered from 0. Word error rate of the model without each single block, with 95 % bootstrap "
         "intervals, before any recovery training."
     )
     whole, removals = result["whole"], result["removals"]
@@ -86,7 +86,7 @@ def _matrix(name: str, values: Sequence[Sequence[float]]) -> Section:
     heat = heat_map(values)
     note = (
         f"Between the boundaries of blocks, from {heat.low:.3f} (faintest) to {heat.high:.3f}. Boundary 0 is the "
-        "input of the first block, boundary b the output of block b."
+        "input of the first block, boundary b + 1 the output of block b."
     )
     figure = Figure(heat, f"{name} between the boundaries of blocks", note)
     return Section(f"How alike the blocks are: {name}", [figure])

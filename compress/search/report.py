@@ -51,7 +51,7 @@ def page_of(result: Mapping[str, Any]) -> Page:
         result: from `search_blocks`, or read from search.json.
     """
     methods = Text(
-        "Blocks are block_list from 1. What each method chooses, and what the choice took. Error rates before any "
+        "Blocks are numbered from 0. What each method chooses, and what the choice took. Error rates before any "
         "recovery training, with 95 % bootstrap intervals."
     )
     proposals = Text(
@@ -138,8 +138,8 @@ def _matrix(result: Mapping[str, Any]) -> list[Section]:
     name = MEASURE_NAMES[matrix["measure"]]
     note = (
         f"{name} between the boundaries of blocks, from {heat.low:.3f} (faintest) to {heat.high:.3f}. Boundary 0 is "
-        "the input of the first block, boundary b the output of block b. Outlined: input (row) and output (column) of "
-        "each run of blocks that the best proposal removes; their mean is its score."
+        "the input of the first block, boundary b + 1 the output of block b. Outlined: input (row) and output (column) "
+        "of each run of blocks that the best proposal removes; their mean is its score."
     )
     return [Section("Correlation between blocks", [Figure(heat, f"{name} between the boundaries of blocks", note)])]
 
