@@ -22,9 +22,9 @@ from compress.checkpoint import load_model, load_processor
 from compress.conformers import blocks_of
 from compress.data import SpeechConfig
 from compress.search.bypass import removable
-from compress.search.coarse import Proposal, coarse_search, proposal_score
+from compress.search.coarse import Proposal, best_proposals, proposal_score
 from compress.search.fine import FineSearch
-from compress.search.settings import DevConfig, MatrixConfig, boundary_sample
+from compress.search.settings import BlocksConfig, MatrixConfig, boundary_sample
 from compress.search.similarity import MEASURES, Matrix, Measure
 from tools.commands import main, typed
 from tools.experiments.comparing import PERCENT
@@ -67,7 +67,7 @@ class ScreeningConfig(EntryConfig):
 def measure_screening(config: ScreeningConfig) -> None:
     """Prints a row for each way, and appends the table to a file of results."""
     speech = SpeechConfig(source=config.data, split="dev")
-    dev = DevConfig(model=config.teacher, data=speech, utterances=config.utterances, seed=config.seed)
+    dev = BlocksConfig(model=config.teacher, data=speech, utterances=config.utterances, seed=config.seed)
     model, processor = load_model(config.teacher).eval(), load_processor(config.teacher)
     dataset = dev.open(processor)
     matrices: dict[str, Matrix] = {}
@@ -105,7 +105,7 @@ def _column(
 ) -> dict[str, tuple[str, str]]:
     """Of each way: the rank correlation over the random proposals, and the best error rate among its own."""
     drawn = _draw(free, remove, config.proposals, config.seed)
-    chosen = {name: coarse_search(matrix, remove, config.top_k) for name, matrix in matrices.items()}
+    chosen = {name: best_proposals(matrix, remove, config.top_k) for name, matrix in matrices.items()}
     trials = search.measure(sorted({*drawn, *chain.from_iterable(chosen.values())}))
     rates = {trial.proposal: trial.wer for trial in trials}
     column = {}
