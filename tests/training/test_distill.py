@@ -118,7 +118,7 @@ def test_matching_follows_dropped_blocks_in_order():
         ({"layers": -1.0}, "distill.layers is -1.0; give at least 0 as the weight of a loss"),
         ({"layers": 0.0, "output": 0.0, "ctc": 0.0}, "nothing would be learned"),
         ({"blocks": 0}, "distill.blocks is 0; give at least 1"),
-        ({"temperature": 0.0}, "distill.temperature above 0"),
+        ({"temperature": 0.0}, "distill.temperature is 0.0; give a number above 0"),
     ],
 )
 def test_senseless_settings_are_refused(values, message):

@@ -204,7 +204,7 @@ def test_what_is_refused() -> None:
         SkippingConfig(first_blocks=(3,)).settings(parakeet())
     for wrong, message in (
         ({"weight": 1.0}, "above 0 and below 1"),
-        ({"distillation": -1.0}, "must be 0 or more"),
+        ({"distillation": -1.0}, "skipping.distillation is -1.0; give at least 0"),
         ({"simulated": 1.5}, "share of batches"),
         ({"first_blocks": ()}, "name a number of blocks"),
     ):

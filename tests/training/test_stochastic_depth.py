@@ -121,7 +121,7 @@ def test_draws_go_on_where_a_checkpoint_left_them() -> None:
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0, 2.0])
 def test_a_rate_is_a_probability(rate: float) -> None:
-    with pytest.raises(ValueError, match="stochastic_depth is the probability"):
+    with pytest.raises(ValueError, match="give the probability to drop the last block"):
         StochasticDepth(parakeet(), rate, seed=0)
 
 
