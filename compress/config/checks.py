@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
 from typing import Any
 
@@ -62,7 +61,7 @@ def check_at_least(
 def check_positive(
     name: str, value: float | None, what: str = "a number", error: type[ValueError] = ValueError
 ) -> None:
-    """Refuses what is not a finite number above 0; None, where nothing was given, passes.
+    """Refuses what is not a number above 0; None, where nothing was given, passes.
 
     Args:
         name: The key.
@@ -73,5 +72,4 @@ def check_positive(
     Raises:
         ValueError: If the number is not positive; or `error`, a kind of it.
     """
-    holds = value is None or (value > 0 and math.isfinite(value))
-    check(holds, name, value, f"give {what} above 0", error)
+    check(value is None or value > 0, name, value, f"give {what} above 0", error)
