@@ -37,7 +37,7 @@ class ElasticConfig:
             check_choice("rule", self.rule, RULES)
 
     def resolved(self, *, inter_ctc: bool) -> ElasticConfig:
-        """The same with a rule: `last_first` for a model trained with intermediate CTC, else `every_other`."""
+        """This config with a rule: `last_first` for a model trained with intermediate CTC, else `every_other`."""
         return replace(self, rule=self.rule or ("last_first" if inter_ctc else "every_other"))
 
 

@@ -25,7 +25,7 @@ from compress.structure import Structure
 
 
 class RunsAtSizes:
-    """What a model's class gains; see `Aspect.methods`."""
+    """What a model's class gains by running at sizes: which there are, at which it is, and switching."""
 
     @property
     def sizes(self: Any) -> dict[str, Structure]:
@@ -76,39 +76,43 @@ class SizesAspect(Aspect):
     methods = RunsAtSizes
 
     def read(self, model: PreTrainedModel) -> dict[str, Structure] | None:
-        """What runs at each size; see `Aspect.read`."""
+        """What runs at each size, the smallest first; None if the model has one size only."""
         return subnets_of(model) if getattr(model.config, "sizes", None) else None
 
     def check(self, model: PreTrainedModel, settings: dict[str, Structure]) -> None:
-        """See `Aspect.check`."""
+        """Checks that the model can run at these sizes.
+
+        Raises:
+            StructureError: naming the size that does not fit.
+        """
         check_subnets(model, settings)
 
     def prepare(self, model: PreTrainedModel, settings: dict[str, Structure]) -> None:
-        """See `Aspect.prepare`; the model starts at the full size."""
+        """Lets the parts of the model run at these sizes, in place; it starts at the full one."""
         prepare_subnets_(model, settings)
 
     def take_off(self, model: PreTrainedModel, after: PreTrainedConfig, size: str | None) -> None:
-        """See `Aspect.take_off`; what each size has of its own stays where the smaller model has the same sizes."""
+        """Takes the sizes away, in place; what each has of its own stays where the smaller model has the same sizes."""
         fields = [[getattr(config, name, None) for name in self.fields] for config in (model.config, after)]
         place = None if size is None else subnet_names(model).index(size)
         make_plain_(model, place, keep_own=size is None and fields[0] == fields[1])
 
     def hand_over(self, model: PreTrainedModel, before: PreTrainedConfig, after: PreTrainedConfig) -> None:
-        """See `Aspect.hand_over`; what each size gets of its own begins as a copy of what the full one has."""
+        """Gives each size the layers that it wants of its own, in place; they begin as copies of the full one's."""
         layers = list(own_layers(model, after))
         for layer in [] if any(hasattr(layer, PER_SIZE) for layer in layers) else layers:
             setattr(layer, PER_SIZE, nn.ModuleList(copy.deepcopy(layer) for _ in after.sizes[:-1]))
 
     def describe(self, model: PreTrainedModel) -> list[str]:
-        """The names of the sizes; see `Aspect.describe`."""
+        """The names of the sizes, the smallest first; of a model that is not elastic, its number of blocks alone."""
         return subnet_names(model)
 
     def row(self, described: list[str]) -> tuple[str, str] | None:
-        """See `Aspect.row`."""
+        """The line that lists the sizes; None if there is one only."""
         return ("runs at size", ", ".join(described)) if len(described) > 1 else None
 
     def paragraph(self, described: list[str]) -> str | None:
-        """See `Aspect.paragraph`."""
+        """What the card says of the sizes; None if there is one only."""
         if len(described) < 2:
             return None
         return (

@@ -25,7 +25,7 @@ from compress.structure import Structure
 
 
 class SkipsFrames:
-    """What a model's class gains; see `Aspect.methods`."""
+    """What a model's class gains by skipping: its skipper, if it can skip, and other settings for it."""
 
     skipper: Skipper | None = None
 
@@ -49,19 +49,27 @@ class SkippingAspect(Aspect):
     methods = SkipsFrames
 
     def read(self, model: PreTrainedModel) -> Skipping | None:
-        """See `Aspect.read`."""
+        """The settings in the model's config; None if it cannot skip.
+
+        Raises:
+            SkippingError: naming what is malformed.
+        """
         return _settings_in(model.config)
 
     def check(self, model: PreTrainedModel, settings: Skipping) -> None:
-        """See `Aspect.check`."""
+        """Checks that the model can skip by these settings.
+
+        Raises:
+            SkippingError: naming the number of first blocks that does not fit.
+        """
         check_skipping(model, settings)
 
     def prepare(self, model: PreTrainedModel, settings: Skipping) -> None:
-        """See `Aspect.prepare`."""
+        """Lets the model skip by these settings, in place."""
         prepare_skipping_(model, settings)
 
     def follow(self, config: PreTrainedConfig, structure: Structure) -> dict[str, Any]:
-        """See `Aspect.follow`; warns where nothing is left to skip."""
+        """The settings for the blocks that are left. Where nothing is left to skip, a warning says so."""
         before = _settings_in(config)
         if before is None:
             return {}
@@ -73,7 +81,7 @@ class SkippingAspect(Aspect):
         return {"skipping": write_skipping(left)} if left else {}
 
     def hand_over(self, model: PreTrainedModel, before: PreTrainedConfig, after: PreTrainedConfig) -> None:
-        """See `Aspect.hand_over`: the intermediate heads.
+        """Gives the model the intermediate heads that it wants, in place, and takes the others away.
 
         A head that the model has at the same place among its blocks stays; another one begins as a copy of its CTC
         head.
@@ -90,7 +98,7 @@ class SkippingAspect(Aspect):
             setattr(model, HEADS, nn.ModuleList(own))
 
     def as_seen(self, model: PreTrainedModel, output: Tensor, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Aspect.as_seen`; blocks behind the first ones see the gathered frames only."""
+        """Gathers the frames that blocks behind the first ones have seen, if any frame was skipped."""
         skipper = skipper_of(model)
         places = skipper and skipper.last.places
         if not places or output.shape[1] >= mask.shape[1]:
@@ -98,12 +106,12 @@ class SkippingAspect(Aspect):
         return places.gather(states), places.gather(mask & places.kept)
 
     def describe(self, model: PreTrainedModel) -> dict[str, Any] | None:
-        """The settings in the config; see `Aspect.describe`."""
+        """The settings as the config has them; None if the model cannot skip."""
         described: dict[str, Any] | None = getattr(model.config, "skipping", None)
         return described
 
     def row(self, described: dict[str, Any] | None) -> tuple[str, str] | None:
-        """See `Aspect.row`."""
+        """The line that says which frames skip which blocks; None if none can."""
         if not described:
             return None
         heads = ", ".join(map(str, described["heads"]))
@@ -114,7 +122,7 @@ class SkippingAspect(Aspect):
         )
 
     def paragraph(self, described: dict[str, Any] | None) -> str | None:
-        """See `Aspect.paragraph`."""
+        """What the card says of skipping; None if no block can be skipped."""
         if not described or not described["heads"]:
             return None
         return (

@@ -90,7 +90,7 @@ class SizedModule(SizedPart):
 
 
 class SizedAttention(SizedModule):
-    """The same for attention that returns its weights, too."""
+    """A `SizedModule` whose class returns the attention weights beside its output."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Output and attention weights, of which a removed module has none."""

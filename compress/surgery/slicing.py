@@ -37,7 +37,7 @@ class Absent(nn.Module):
     is_absent = True
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """See `nothing`."""
+        """A zero, `(1, 1, 1)`, whatever it is given."""
         return nothing(*args, **kwargs)
 
 

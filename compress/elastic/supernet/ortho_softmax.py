@@ -81,7 +81,7 @@ class OrthoSoftmax(PartSelection):
         return (self.scores / max(lowest, self.config.temperature * self.config.decay**step)).softmax(1)
 
     def values(self, step: int) -> Tensor:
-        """See `PartSelection`: the sum of the rows in use."""
+        """The values of all parts in the sub-net of a step, `(parts,)`: the sum of the rows in use."""
         return self.rows(step)[: self.used(step)].sum(0)
 
     def used(self, step: int) -> int:
@@ -91,22 +91,22 @@ class OrthoSoftmax(PartSelection):
         return int((expected - limit).abs().argmin()) + 1
 
     def penalties(self, step: int) -> dict[str, Tensor]:
-        """See `PartSelection`: how far the rows in use are from being orthogonal and decided."""
+        """How far the rows in use are from being orthogonal and decided, weighted."""
         warmup = self.config.penalty_warmup * self.steps
         weight = self.config.penalty * (min(1.0, step / warmup) if warmup else 1.0)
         return {"orthogonality": weight * orthogonality(self.rows(step)[: self.used(step)])}
 
     def scale(self, loss: Tensor) -> Tensor | float:
-        """See `PartSelection`."""
+        """The factor on the loss of the sub-net beside its weight."""
         return 1 - (-loss.detach()).exp() if self.config.focal else 1.0
 
     def kept(self, step: int) -> list[int]:
-        """See `PartSelection`: the smallest size, as the rows have it now."""
+        """The parts that count as kept at a step, most wanted first: the smallest size, as the rows have it now."""
         ranking = self.ranking()
         return ranking[: self.parts.fitting(ranking, self.sizes.smallest)]
 
     def ranking(self) -> list[int]:
-        """See `PartSelection`: the most likely part of each row, among those that no row before it has."""
+        """All parts, most wanted first: the most likely part of each row, among those that no row before it has."""
         scores, order = self.scores.detach().cpu().clone(), list[int]()
         for row in scores:
             row[order] = -torch.inf

@@ -62,7 +62,7 @@ class Shrinking(PartSelection):
         self.descent = Descent(whole, end, round(config.descent * steps), jumps)
 
     def kept(self, step: int) -> list[int]:
-        """See `PartSelection`."""
+        """The parts that count as kept at a step, most wanted first."""
         ranking = self.ranking()
         return ranking[: self.parts.fitting(ranking, self.descent.limit(step))]
 
@@ -84,13 +84,13 @@ class TopK(Shrinking):
         self.scores = nn.Parameter(torch.full((len(self.parts),), config.start))
 
     def values(self, step: int) -> Tensor:
-        """See `PartSelection`."""
+        """The values of all parts in the sub-net of a step, `(parts,)`."""
         kept = self.kept(step)
         relaxed = relaxed_top_k(self.scores, len(kept), self.config.temperature)
         return straight_through(k_hot(kept, relaxed), relaxed) if self.config.hard else relaxed
 
     def ranking(self) -> list[int]:
-        """See `PartSelection`."""
+        """All parts, most wanted first, as the scores have them now."""
         return descending(self.scores)
 
 
@@ -111,11 +111,11 @@ class FixedOrder(Shrinking):
         self.register_buffer("order", torch.tensor(order))
 
     def values(self, step: int) -> Tensor:
-        """See `PartSelection`."""
+        """The values of all parts in the sub-net of a step, `(parts,)`."""
         return k_hot(self.kept(step), self.order.float())
 
     def ranking(self) -> list[int]:
-        """See `PartSelection`."""
+        """All parts, most wanted first, as the scores have them now."""
         ranking: list[int] = self.order.tolist()
         return ranking
 

@@ -69,11 +69,11 @@ class ZeroOut(PartSelection):
         self.ends = [round(unit * (config.first + number)) for number in range(config.iterations)]
 
     def values(self, step: int) -> Tensor:
-        """See `PartSelection`."""
+        """The values of all parts in the sub-net of a step, `(parts,)`."""
         return self.scores.sigmoid()
 
     def penalties(self, step: int) -> dict[str, Tensor]:
-        """See `PartSelection`."""
+        """The losses of the selection's own, weighted, by name."""
         gone = 1 - (self.values(step) * self.shares).sum()
         return {"sparsity": self.config.weight * (gone - self.target(step)).abs()}
 
@@ -87,7 +87,7 @@ class ZeroOut(PartSelection):
         return (whole - self.descent.limit(self.iteration(step) + 1)) / (whole - self.parts.fixed)
 
     def kept(self, step: int) -> list[int]:
-        """See `PartSelection`: those that the cuts so far have left."""
+        """The parts that count as kept at a step, most wanted first: those that the cuts so far have left."""
         ranking = descending(self.scores)
         return ranking[: self.parts.fitting(ranking, self.descent.limit(self._cuts(step)))]
 
@@ -96,7 +96,7 @@ class ZeroOut(PartSelection):
 
     @torch.no_grad()
     def after_step(self, step: int) -> None:
-        """See `PartSelection`: the cut, at the end of every iteration but the last."""
+        """Does what follows a step of the optimizer: the cut, at the end of every iteration but the last."""
         if step + 1 not in self.ends[:-1]:
             return
         ranking = descending(self.scores)
@@ -105,7 +105,7 @@ class ZeroOut(PartSelection):
         self.scores[lowest] = self.config.zeroed
 
     def ranking(self) -> list[int]:
-        """See `PartSelection`."""
+        """All parts, most wanted first, as the scores have them now."""
         now = descending(self.scores)
         earlier = descending(self.before_last_cut) if self.config.iterations > 1 else now
         kept = now[: self.parts.fitting(now, self.sizes.smallest)]
