@@ -1,20 +1,18 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import re
 import shlex
-import sys
 from dataclasses import FrozenInstanceError, dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any, ClassVar, Literal
 
 import pytest
 import yaml
 
 from compress.config import check, check_at_least, check_choice, check_positive, known_keys, nearest, parse, to_dict
+from tests.helpers.launching import load_recipe
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 COMMITTED_CONFIGS = 13  # update when a YAML is added to configs
@@ -348,18 +346,6 @@ def committed_configs() -> list[Path]:
     return sorted((REPOSITORY / "configs").rglob("*.y*ml"))
 
 
-def recipe(path: str) -> ModuleType:
-    """Loads a recipe the way `python recipes/NAME.py` would, without running it."""
-    name = f"recipe_{Path(path).stem}"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, REPOSITORY / path)
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
 def test_every_config_is_found() -> None:
     assert len(committed_configs()) == COMMITTED_CONFIGS
 
@@ -371,7 +357,7 @@ def test_launch_line_builds_the_config(config: Path, capsys: pytest.CaptureFixtu
     assert launch, f"line {LAUNCH_LINE} must be '# accelerate launch recipes/NAME.py --config {config}'"
     assert launch[3] == config.relative_to(REPOSITORY).as_posix()
     arguments = ["--config", str(config), *shlex.split(launch[4] or "")]
-    config_class = recipe(launch[2]).Config
+    config_class = load_recipe(launch[2]).Config
     built = parse(config_class, arguments, prog=launch[2])
     with pytest.raises(SystemExit) as stop:
         parse(config_class, [*arguments, "--print_config"], prog=launch[2])

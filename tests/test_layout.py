@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tools.house import PACKAGE, arrows, room_of_file, rooms
@@ -52,3 +54,14 @@ def test_files_are_short(folder: str) -> None:
         if "fixtures" not in file.parts
     }
     assert {name: lines for name, lines in lengths.items() if lines >= LONGEST_FILE} == {}
+
+
+def test_tests_share_helpers_and_import_no_other_test() -> None:
+    tests = PACKAGE.parent / "tests"
+    named = [
+        (file.relative_to(tests).as_posix(), line)
+        for file in tests.rglob("*.py")
+        for line in file.read_text(encoding="utf-8").splitlines()
+        if re.match(r"\s*(from|import) tests\b(?!\.helpers| import helpers)", line)
+    ]
+    assert not named

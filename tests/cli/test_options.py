@@ -12,7 +12,7 @@ from compress.cli import VERBS, main
 from compress.config import known_keys, nearest, parse
 from compress.config.keys import alternatives, find_key, holds_mapping
 from compress.config.options import spelt_out
-from tests.test_config import recipe
+from tests.helpers.launching import load_recipe
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECIPES = sorted(path.stem for path in (REPOSITORY / "recipes").glob("*.py"))
@@ -29,7 +29,7 @@ class Program(NamedTuple):
 @pytest.fixture(params=[*VERBS, *RECIPES])
 def program(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Program:
     if request.param in RECIPES:
-        config_class = recipe(f"recipes/{request.param}.py").Config
+        config_class = load_recipe(f"recipes/{request.param}.py").Config
         return Program(lambda words: parse(config_class, words, prog=request.param), config_class, [])
     declared: list[Any] = []
 
