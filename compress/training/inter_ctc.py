@@ -33,8 +33,8 @@ class InterCtcConfig:
     LibriSpeech config with 18 blocks; a checkpoint is disturbed less: blocks at a third, half and two thirds, and 0.3.
 
     Attributes:
-        blocks: numbers of the tapped blocks, counted from 0 among those that the model has; null: see above.
-        weight: share w of the mean intermediate loss: (1 - w) last + w mean(intermediate); null: see above.
+        blocks: numbers of the tapped blocks, counted from 0 among those that the model has; null: as said above.
+        weight: share w of the mean intermediate loss: (1 - w) last + w mean(intermediate); null: as said above.
         heads: `shared`: the model's own CTC head, behind whatever stands before it, as a model cut short there would
             use it; `separate`: a head for each block, which begins as a copy of the model's. Of the models that
             the run leaves, elastic ones have it at sizes that end in this block, or in one nearest to it.

@@ -91,7 +91,7 @@ class GatedStudent(Student):
         budget: the target.
         lagrangian: leads the expected size to it.
         seed: of the gates' noise.
-        skipping: see `Student`.
+        skipping: draws which batches skip, if the model can.
     """
 
     def __init__(

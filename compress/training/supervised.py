@@ -56,7 +56,7 @@ class SupervisedConfig(RunConfig):
     Attributes:
         model: what to train.
         tokens: what a new model spells with; a checkpoint brings its own.
-        optimizer: see there.
+        optimizer: how fast it learns, and how the rates rise and fall.
         epochs: passes over the training set.
         max_steps: length of the run in steps, instead of `epochs`.
     """
