@@ -19,7 +19,7 @@ from compress.config import parse
 
 
 @dataclass(frozen=True, kw_only=True)
-class ElasticVerbConfig:
+class MakeElasticConfig:
     """What is made elastic, and which sizes it gets.
 
     Attributes:
@@ -46,7 +46,7 @@ def run(arguments: Sequence[str]) -> None:
     Raises:
         ValueError: If the model cannot run at such a depth, or the output folder exists.
     """
-    config = parse(ElasticVerbConfig, arguments, prog="compress elastic", description=__doc__, positional=["model"])
+    config = parse(MakeElasticConfig, arguments, prog="compress elastic", description=__doc__, positional=["model"])
 
     from compress.elastic.make import make_checkpoint
 

@@ -7,8 +7,8 @@ from typing import ClassVar, Literal, get_args
 
 from compress.config import check, check_at_least, check_choice, check_positive
 
-Grammar = Literal["commands", "digits"]
-Case = Literal["keep", "lower", "upper"]
+GrammarName = Literal["commands", "digits"]
+LetterCase = Literal["keep", "lower", "upper"]
 
 SYNTHETIC = "synthetic"
 """The `source` that stands for the built-in corpus."""
@@ -32,7 +32,7 @@ class SyntheticConfig:
     seed: int = 0
     dev_utterances: int = 200
     test_utterances: int = 400
-    grammar: Grammar = "commands"
+    grammar: GrammarName = "commands"
     min_snr_db: float = 15.0
     max_snr_db: float = 40.0
 
@@ -40,7 +40,7 @@ class SyntheticConfig:
         check_positive("data.synthetic.hours", self.hours, "a number of hours")
         check_at_least("data.synthetic.dev_utterances", self.dev_utterances, 1)
         check_at_least("data.synthetic.test_utterances", self.test_utterances, 1)
-        check_choice("data.synthetic.grammar", self.grammar, get_args(Grammar))
+        check_choice("data.synthetic.grammar", self.grammar, get_args(GrammarName))
         remedy = f"give at least min_snr_db {self.min_snr_db:g}"
         check(self.max_snr_db >= self.min_snr_db, "data.synthetic.max_snr_db", self.max_snr_db, remedy)
 
@@ -81,7 +81,7 @@ class SpeechConfig:
     audio_column: str = "audio"
     text_column: str = "transcription"
     streaming: bool = False
-    case: Case = "keep"
+    case: LetterCase = "keep"
     max_seconds: float = 30.0
     min_seconds: float = 0.1
     silence_dbfs: float = -60.0
@@ -93,7 +93,7 @@ class SpeechConfig:
 
     def __post_init__(self) -> None:
         check(bool(self.source), "data.source", self.source, "give a folder, a file, a Hub name or 'synthetic'")
-        check_choice("data.case", self.case, get_args(Case))
+        check_choice("data.case", self.case, get_args(LetterCase))
         check_at_least("data.min_seconds", self.min_seconds, 0)
         longer = self.max_seconds > self.min_seconds
         check(longer, "data.max_seconds", self.max_seconds, f"give more than {self.min_seconds:g}")
