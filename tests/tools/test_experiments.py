@@ -76,9 +76,9 @@ def test_the_comparison_is_made_from_reports_and_transcripts(compared: Path) -> 
 def contender(folder: Path, hypotheses: list[list[str]]) -> Contender:
     for seed, written in enumerate(hypotheses):
         leave(folder / f"seed-{seed}" / "report", written, 0.0)
-    found = Contender.read(folder.glob("seed-*/report/report.json"))
-    assert found
-    return found
+    made = Contender.read(folder.glob("seed-*/report/report.json"))
+    assert made
+    return made
 
 
 def test_a_row_is_better_only_where_the_seeds_agree(tmp_path: Path) -> None:
