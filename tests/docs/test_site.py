@@ -79,9 +79,12 @@ BESIDE = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "RESULTS.md")
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors that headings of a page have where Markdown is shown as it is."""
-    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    """The anchors of a page where Markdown is shown as it is: those that it names, and those of its headings."""
+    text = page.read_text(encoding="utf-8")
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return set(re.findall(r'<a id="([^"]+)"', text)) | {
+        re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings
+    }
 
 
 @pytest.mark.parametrize("name", BESIDE)
