@@ -53,15 +53,19 @@ def test_all_methods_and_every_file(measure: str, parakeet: str, speech: Path, t
     page = (out / "search.html").read_text()
     assert page.count('class="shade') == 16
     assert page.count('class="shade marked"') == 1
+    (block,) = best["removed"]
+    marked = page[page.index('class="shade marked"') :]
+    assert f"<title>boundaries {block} and {block + 1}: " in marked[: marked.index("</rect>")]
     assert "<script" not in page
     assert "http" not in page.replace("http://www.w3.org", "")
     text = (out / "search.md").read_text()
     assert "| greedy |" in text
     assert "| comflp |" in text
+    machine = f"{found['machine']}; processes that shared the error rates: 1"  # for which the seconds hold
     for words in (page, text):
-        assert (
-            f"{found['machine']}; processes that shared the error rates: 1" in words
-        )  # the machine that the seconds hold for
+        assert "numbered from 0" in words
+        assert f"Without block {block} of 3" in words
+        assert machine in words
 
 
 def test_the_structure_becomes_a_checkpoint(parakeet: str, speech: Path, tmp_path: Path) -> None:
