@@ -7,6 +7,8 @@ of a class derived from `Aspect`, and its name in that tuple.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
@@ -73,6 +75,11 @@ class Aspect:
             before: the config of the model before.
             after: the config of the smaller model.
         """
+
+    @contextmanager
+    def in_full(self, model: PreTrainedModel) -> Iterator[None]:
+        """Inside, a model runs in full; afterwards it runs as before. It need not have the aspect."""
+        yield
 
     def as_seen(self, model: PreTrainedModel, output: Tensor, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Reduces whole sequences to the frames on which a block ran, for comparison with what it gave.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
@@ -102,6 +104,16 @@ class SizesAspect(Aspect):
         layers = list(own_layers(model, after))
         for layer in [] if any(hasattr(layer, PER_SIZE) for layer in layers) else layers:
             setattr(layer, PER_SIZE, nn.ModuleList(copy.deepcopy(layer) for _ in after.sizes[:-1]))
+
+    @contextmanager
+    def in_full(self, model: PreTrainedModel) -> Iterator[None]:
+        """Inside, the model is at its full size."""
+        before = subnet_at_present(model)
+        activate(model, subnet_names(model)[-1])
+        try:
+            yield
+        finally:
+            activate(model, before)
 
     def describe(self, model: PreTrainedModel) -> list[str]:
         """The names of the sizes, the smallest first; of a model that is not elastic, its number of blocks alone."""

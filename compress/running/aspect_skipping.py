@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,7 +12,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from compress.conformers import ctc_head, structure_of
 from compress.running.aspect import Aspect
-from compress.running.skipper import Skipper, prepare_skipping_, set_skipping, skipper_of
+from compress.running.skipper import Skipper, prepare_skipping_, set_skipping, skipper_of, without_skipping
 from compress.running.skipping import (
     Skipping,
     check_skipping,
@@ -96,6 +98,12 @@ class SkippingAspect(Aspect):
         if wanted and wanted.own_heads:
             own = (heads.get(number) or own_layer(ctc_head(model), None) for number in wanted.heads)
             setattr(model, HEADS, nn.ModuleList(own))
+
+    @contextmanager
+    def in_full(self, model: PreTrainedModel) -> Iterator[None]:
+        """Inside, no frame skips."""
+        with without_skipping(model):
+            yield
 
     def as_seen(self, model: PreTrainedModel, output: Tensor, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Gathers the frames that blocks behind the first ones have seen, if any frame was skipped."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -28,6 +30,15 @@ def prepare_aspects_(model: PreTrainedModel) -> None:
         if settings is not None:
             aspect.check(model, settings)
             aspect.prepare(model, settings)
+
+
+@contextmanager
+def in_full(model: PreTrainedModel) -> Iterator[None]:
+    """Inside, a model runs in full, with every block on every frame; afterwards it runs as before."""
+    with ExitStack() as stack:
+        for aspect in ASPECTS:
+            stack.enter_context(aspect.in_full(model))
+        yield
 
 
 def aspect_fields(config: PreTrainedConfig) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from compress.config import check, check_positive
 from compress.conformers import blocks_of, family_of, frame_lengths, frame_outputs, part
 from compress.evaluation.transcribe import to_model
 from compress.files.writing import MEBIBYTE
-from compress.running.skipper import without_skipping
+from compress.running.aspects import in_full
 
 if TYPE_CHECKING:
     from compress.data import Batch
@@ -73,7 +73,7 @@ def sample_boundaries(
     _check_memory(model, rows, config)
     recorder = _Recorder(model, config, frames)
     try:
-        with torch.no_grad(), without_skipping(model):
+        with torch.no_grad(), in_full(model):
             for batch in batches:
                 recorder.run(to_model(model, batch.inputs))
     finally:

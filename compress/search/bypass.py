@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from compress.conformers import family_of, fixed_blocks, numbered_blocks, part, structure_of
 from compress.model.registration import compressed_config
-from compress.running.skipper import without_skipping
+from compress.running.aspects import in_full
 from compress.search.coarse import Proposal, check_remove
 from compress.structure import Block, Structure, StructureError
 from compress.surgery.slicing import AbsentBlock, assign, renumber_caches
@@ -49,7 +49,7 @@ def route_without(model: PreTrainedModel, proposal: Proposal) -> Route:
 def without_blocks(model: PreTrainedModel, proposal: Collection[int]) -> Iterator[None]:
     """Inside, the model computes what `compress.remove` would make of it; afterwards it is as before.
 
-    A model whose blank frames can skip blocks does not skip inside.
+    All other blocks run in full inside, also those of a model that could run in part.
 
     Args:
         model: of any family.
@@ -79,7 +79,7 @@ def leaving_out(model: PreTrainedModel, numbers: Collection[int]) -> Iterator[No
     try:
         assign(model, family.blocks, nn.ModuleList(standing))
         renumber_caches(family, model)
-        with without_skipping(model):
+        with in_full(model):
             yield
     finally:
         assign(model, family.blocks, blocks)

@@ -20,8 +20,7 @@ from transformers import PreTrainedModel
 from compress.config import check_at_least, check_positive
 from compress.conformers import family_of, fixed_blocks, frame_outputs, structure_of
 from compress.conformers.recording import BlockOutputs
-from compress.running.aspects import ASPECTS
-from compress.running.skipper import without_skipping
+from compress.running.aspects import ASPECTS, in_full
 from compress.training.ctc import ctc_loss
 
 Distance = Literal["l1_cosine", "mse"]
@@ -155,8 +154,8 @@ class Distillation:
 
     @torch.no_grad()
     def target(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """What the teacher makes of a batch (see `frame_outputs`); it skips nothing, also if it can."""
-        with without_skipping(self.teacher):
+        """What the teacher makes of a batch (see `frame_outputs`); it runs in full, whatever else it can."""
+        with in_full(self.teacher):
             return frame_outputs(self.teacher, inputs)
 
     def losses(

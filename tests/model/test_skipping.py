@@ -18,6 +18,7 @@ from compress.elastic import make_elastic, rule_structures
 from compress.elastic.rules import ElasticConfig
 from compress.model.removal import remove
 from compress.model.skipping import able_to_skip
+from compress.running.aspects import in_full
 from compress.running.skipper import skipper_of
 from compress.running.skipping import Skipping, SkippingError, possible_first_blocks, read_skipping, skipping_left
 from compress.running.skipping_pass import HEADS
@@ -135,6 +136,21 @@ def test_skipping_added_to_an_elastic_model_keeps_what_each_size_has_of_its_own(
     for size in elastic.sizes:
         shared.activate(size)
         assert logits(shared, inputs).isfinite().all()
+
+
+def test_in_full_it_computes_what_the_model_without_aspects_does_and_afterwards_as_before() -> None:
+    plain = parakeet()
+    elastic = make_elastic(plain, rule_structures(plain, ElasticConfig((1, 2))))
+    both, inputs = able_to_skip(elastic, Skipping(1, 0.0, heads=(1,))), batch(plain)
+    both.activate("2")
+    before = logits(both, inputs)
+    with in_full(both):
+        assert torch.equal(logits(both, inputs), logits(plain, inputs))
+    assert both.size == "2"
+    assert torch.equal(logits(both, inputs), before)
+    assert not torch.equal(before, logits(plain, inputs))
+    with in_full(plain):
+        assert logits(plain, inputs).isfinite().all()
 
 
 def test_one_more_head_leaves_those_that_there_are() -> None:
