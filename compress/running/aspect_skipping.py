@@ -108,10 +108,10 @@ class SkippingAspect(Aspect):
     def as_seen(self, model: PreTrainedModel, output: Tensor, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Gathers the frames that blocks behind the first ones have seen, if any frame was skipped."""
         skipper = skipper_of(model)
-        places = skipper and skipper.last.places
-        if not places or output.shape[1] >= mask.shape[1]:
+        slots = skipper and skipper.last.slots
+        if not slots or output.shape[1] >= mask.shape[1]:
             return states, mask
-        return places.gather(states), places.gather(mask & places.kept)
+        return slots.gather(states), slots.gather(mask & slots.kept)
 
     def describe(self, model: PreTrainedModel) -> dict[str, Any] | None:
         """The settings as the config has them; None if the model cannot skip."""

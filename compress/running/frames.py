@@ -34,7 +34,7 @@ def kept_frames(blank: Tensor, valid: Tensor, threshold: float, extension: int) 
 
 
 @dataclass(frozen=True)
-class Places:
+class Slots:
     """Where the kept frames of a batch stand in its gathered sequences.
 
     A sequence from which nothing is kept has one slot all the same, so that attention has something to look at; what
@@ -51,8 +51,8 @@ class Places:
     filled: Tensor | None
 
     @classmethod
-    def of(cls, kept: Tensor, counts: list[int]) -> Places:
-        """The places of some kept frames.
+    def of(cls, kept: Tensor, counts: list[int]) -> Slots:
+        """The slots of some kept frames.
 
         Args:
             kept: `(batch, frames)`, bool.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from compress.conformers import ctc_head, family_of, frame_lengths, head_logits, part
-from compress.running.frames import Places, kept_frames
+from compress.running.frames import Slots, kept_frames
 from compress.running.heads import Factorised, blank_probability
 from compress.running.skipping import Skipping
 from compress.running.slimmable import OwnBySize
@@ -27,20 +27,20 @@ class Seen:
         blank: the probability of the blank behind the first blocks, `(batch, frames)`; None if nothing could be
             skipped.
         valid: which frames are no padding, `(batch, frames)`; None if nothing could be skipped.
-        places: where the kept frames were; None if all were kept.
+        slots: where the kept frames were; None if all were kept.
         logits: of a pass in training mode, the intermediate outputs by number of first blocks, `(batch, frames,
             vocabulary)`.
     """
 
     blank: Tensor | None = None
     valid: Tensor | None = None
-    places: Places | None = None
+    slots: Slots | None = None
     logits: dict[int, Tensor] = field(default_factory=dict)
 
     @property
     def kept(self) -> Tensor | None:
         """Which frames went through all blocks, `(batch, frames)`."""
-        return self.places.kept if self.places else self.valid
+        return self.slots.kept if self.slots else self.valid
 
 
 class Pass:
@@ -77,10 +77,10 @@ class Pass:
 
     def enter(self, args: Any, kwargs: Any) -> Any:
         """Before a block: behind the first ones, masks and positions for the gathered sequences."""
-        if self.seen.places is None:
+        if self.seen.slots is None:
             return None
         if self._arguments is None:
-            self._arguments = self.seen.places.fitted(self._model, args[0], kwargs)
+            self._arguments = self.seen.slots.fitted(self._model, args[0], kwargs)
         return args, self._arguments
 
     def leave(self, number: int, output: Tensor) -> Tensor:
@@ -94,21 +94,21 @@ class Pass:
 
     def _whole(self, states: Tensor) -> Tensor:
         """A block's output with all frames: gathered ones are put back over the output of the first blocks."""
-        if self.seen.places is None or self._before is None:
+        if self.seen.slots is None or self._before is None:
             return states
-        return self.seen.places.scatter(states, self._before)
+        return self.seen.slots.scatter(states, self._before)
 
     def _gathered(self, output: Tensor) -> Tensor:
         if self._head is None or self._settings.threshold >= 1 or output.is_meta:
             return output
-        self.seen.places = self._decide(self._head, output)
-        if self.seen.places is None:
+        self.seen.slots = self._decide(self._head, output)
+        if self.seen.slots is None:
             return output
         self._before = output
-        return self.seen.places.gather(output)
+        return self.seen.slots.gather(output)
 
     @torch.no_grad()
-    def _decide(self, head: int, output: Tensor) -> Places | None:
+    def _decide(self, head: int, output: Tensor) -> Slots | None:
         model, settings, logits = self._model, self._settings, self.seen.logits.get(head)
         self.seen.blank = (
             blank_behind(model, settings, head, output)
@@ -121,7 +121,7 @@ class Pass:
             kept = kept | (self.seen.valid & ~kept.any(1, keepdim=True))
         skipped = (self.seen.valid & ~kept).sum()
         counts = torch.cat([kept.sum(1), skipped[None]]).tolist()  # the one time that the host waits for the device
-        return Places.of(kept, counts[:-1]) if counts[-1] else None
+        return Slots.of(kept, counts[:-1]) if counts[-1] else None
 
 
 def valid_frames(model: PreTrainedModel, output: Tensor, attention_mask: Tensor | None) -> Tensor:

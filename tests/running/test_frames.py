@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from compress.running.frames import Places, kept_frames
+from compress.running.frames import Slots, kept_frames
 from compress.running.heads import blank_probability, factorised_log_probabilities
 
 MASKS = st.integers(1, 4).flatmap(
@@ -20,8 +20,8 @@ MASKS = st.integers(1, 4).flatmap(
 )
 
 
-def places_of(mask: Tensor) -> Places:
-    return Places.of(mask, mask.sum(1).tolist())
+def slots_of(mask: Tensor) -> Slots:
+    return Slots.of(mask, mask.sum(1).tolist())
 
 
 @settings(max_examples=200, deadline=None)
@@ -29,18 +29,18 @@ def places_of(mask: Tensor) -> Places:
 def test_what_is_gathered_is_put_back_and_nothing_else_changes(rows: list[list[bool]]) -> None:
     mask = torch.tensor(rows)
     frames = torch.arange(1.0, 1 + mask.numel() * 3).reshape(*mask.shape, 3)
-    places = places_of(mask)
-    gathered = places.gather(frames)
+    slots = slots_of(mask)
+    gathered = slots.gather(frames)
     counts = mask.sum(1)
     assert gathered.shape == (len(mask), max(1, int(counts.max())), 3)
     for row, count in enumerate(counts.tolist()):
         assert torch.equal(gathered[row, :count], frames[row][mask[row]])
         assert not gathered[row, max(1, count) :].any()
-        if places.filled is not None:
-            assert places.filled[row].sum() == max(1, count)
-    assert places.filled is not None or (counts == counts[0]).all()
+        if slots.filled is not None:
+            assert slots.filled[row].sum() == max(1, count)
+    assert slots.filled is not None or (counts == counts[0]).all()
     expected = torch.where(mask[..., None], -frames, frames)
-    assert torch.equal(places.scatter(-gathered, frames), expected)
+    assert torch.equal(slots.scatter(-gathered, frames), expected)
 
 
 @given(MASKS)
@@ -48,8 +48,8 @@ def test_what_is_gathered_is_put_back_and_nothing_else_changes(rows: list[list[b
 def test_gradients_pass_by_either_way_once(rows: list[list[bool]]) -> None:
     mask = torch.tensor(rows)
     before = torch.ones(*mask.shape, 2, requires_grad=True)
-    places = places_of(mask)
-    places.scatter(3 * places.gather(before), before).sum().backward()
+    slots = slots_of(mask)
+    slots.scatter(3 * slots.gather(before), before).sum().backward()
     assert before.grad is not None
     assert torch.equal(before.grad, torch.where(mask[..., None], 3.0, 1.0).expand_as(before))
 

@@ -104,9 +104,9 @@ def test_what_it_computes_is_the_blocks_on_the_kept_frames(name: str, monkeypatc
 
 
 def _places(kept: Tensor) -> Any:
-    from compress.running.frames import Places
+    from compress.running.frames import Slots
 
-    return Places.of(kept, kept.sum(1).tolist())
+    return Slots.of(kept, kept.sum(1).tolist())
 
 
 @pytest.mark.parametrize("name", CTC_MODELS)
@@ -210,7 +210,7 @@ def test_nothing_of_a_pass_outlives_it_but_what_it_has_seen() -> None:
     assert vars(skipper(model)).keys() == before == {"settings", "in_training", "last", "_pass"}
     assert vars(skipper(model))["_pass"] is None
     assert skipper(model).last is not first
-    assert vars(first).keys() == {"blank", "valid", "places", "logits"}
+    assert vars(first).keys() == {"blank", "valid", "slots", "logits"}
 
 
 def test_layers_of_a_student_that_skips_are_compared_on_the_kept_frames() -> None:
