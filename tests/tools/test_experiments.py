@@ -114,12 +114,14 @@ def test_searches_are_compared_before_and_after_recovery(tmp_path: Path) -> None
         (report / "report.json").write_text(json.dumps({"model": {"wer": wer, "wer_ci95": [wer / 2, 2 * wer]}}))
         spoken = {"id": "a", "reference": "one two", "model": "one"}
         (report / "transcripts.jsonl").write_text(json.dumps(spoken))
+    (tmp_path / "searches.json").write_text(json.dumps({"seeds": [0]}))
     searches.table(entry(tmp_path, "Blocks"))
     text = (tmp_path / "R.md").read_text()
     row = "1, 4 | 20.00 | 19.00 (9.50 to 38.00) | 7.00 (3.50 to 14.00) |"
     assert f"| 2 of 6 | comflp | {row} +0.00 (+0.00 to +0.00) | 10 | 1.2 |" in text
     assert f"| 2 of 6 | greedy | {row}  | 10 | 1.2 |" in text
     assert "| 48 | 24 | greedy | 10 | 30 | 60 | 1.2 |" in text
+    assert "- data: digits; one seed (0)\n" in text
 
 
 def test_depths_are_compared_with_models_trained_there(tmp_path: Path) -> None:
@@ -215,11 +217,14 @@ def test_skipping_is_compared_with_the_teacher(tmp_path: Path) -> None:
     (tmp_path / "speed.json").write_text(
         json.dumps({"hidden_size": 512, "blocks": 8, "first_blocks": 4, "rows": [row]})
     )
+    (tmp_path / "skips").mkdir()
+    (tmp_path / "skips" / "config.json").write_text(json.dumps({"seed": 0}))
     skipping.table(entry(tmp_path, "Skipping"))
     text = (tmp_path / "R.md").read_text()
     assert "| teacher | 1,000 |  |  |  | 2.00 | 0.0 | 100.0 | 0.2000 | 0.1000 | 100.0 | 100.0 |" in text
     assert "| skips | 1,000 | 2 | 0.95 | 1 | 2.10 | 40.0 | 75.0 | 0.1500 | 0.0500 | 75.0 | 50.0 |" in text
     assert "| 16 | factorised | 70 | 1.50 | 1.40 |" in text
+    assert "- data: digits; one seed (0)\n" in text
 
 
 JOB = """

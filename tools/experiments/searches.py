@@ -113,7 +113,7 @@ class DepthConfig:
 def run(config: RunConfig) -> None:
     """Makes every search, model and report that is not there yet."""
     experiment = Experiment(config.out, NAME)
-    experiment.note("run", recover_steps=config.recover_steps)
+    experiment.note("run", recover_steps=config.recover_steps, seeds=list(range(config.seeds)))
     teacher = config.teacher or _train_teacher(experiment.folder, config)
     options = ("--measure", config.measure, "--top_k", str(config.top_k), "--utterances", str(config.utterances))
     for remove in config.removes:
@@ -159,8 +159,9 @@ def depth(config: DepthConfig) -> None:
 def table(config: TableConfig) -> None:
     """Appends the comparison to RESULTS.md."""
     experiment = Experiment(config.out, NAME)
-    folder = experiment.folder
-    experiment.enter(config, [*_comparison(folder), *_depths(folder), *_remarks(experiment.settings)])
+    folder, settings = experiment.folder, experiment.settings
+    lines = [*_comparison(folder), *_depths(folder), *_remarks(settings)]
+    experiment.enter(config, lines, settings.get("seeds", ()))
 
 
 def _new_model(folder: Path, blocks: int) -> None:

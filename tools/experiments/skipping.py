@@ -187,7 +187,8 @@ def table(config: TableConfig) -> None:
     for name, tables in ((SWEEP, _sweep_lines), (SPEED, _speed_lines)):
         if (experiment.folder / name).exists():
             lines += tables(read(experiment.folder / name))
-    experiment.enter(config, lines)
+    trained = experiment.folder / "skips" / "config.json"
+    experiment.enter(config, lines, [read(trained)["seed"]] if trained.exists() else ())
 
 
 def _sweep_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
