@@ -269,8 +269,10 @@ pathlib.Path(sys.argv[1]).write_text(f"{child.pid}\\n")
 child.wait()
 """
 EXECUTED = f"""
-import sys
+import signal, sys
 from compress.demo import _execute
+signal.signal(signal.SIGINT, signal.default_int_handler)  # where the tests run in the background both may be ignored
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 _execute([sys.executable, "-c", {GRANDCHILD!r}, sys.argv[1]], {{}})
 """
 
