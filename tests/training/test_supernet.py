@@ -19,6 +19,7 @@ from compress.elastic.supernet import PartsConfig, SelectionConfig, SizesConfig,
 from compress.elastic.supernet.ortho_softmax import OrthoSoftmaxConfig
 from compress.elastic.supernet.top_k import TopKConfig
 from compress.running.subnets import subnets_of
+from compress.structure import Place
 from compress.training.ctc import ctc_loss
 from compress.training.loop.finite import FiniteGuard
 from compress.training.loop.losses import Losses
@@ -135,7 +136,8 @@ def test_the_second_stage_runs_each_size_as_the_elastic_model_does(name: str) ->
 def test_what_the_smallest_size_lacks_is_left_out_now_and_then() -> None:
     net = joint(parakeet(), JointConfig(stochastic_depth=0.5))
     smallest = subnets_of(net.model)[net.names[0]]
-    absent = [(b, name) for b, block in enumerate(smallest.blocks) if block for name, kept in block.items() if not kept]
+    blocks = [(number, block) for number, block in enumerate(smallest.blocks) if block]
+    absent = [Place.of(number, name) for number, block in blocks for name, kept in block.items() if not kept]
     assert net.stochastic.always == dict.fromkeys(absent, 0)
     assert len(absent) == 12 - 2
     state = net.noise.state_dict()
