@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -62,6 +63,7 @@ def serve(path: str) -> None:
     for name in (*ours, "accelerate.commands.launch", "evaluate", "jiwer", "transformers.models.parakeet"):
         if not name.endswith("__main__"):
             importlib.import_module(name)
+    gc.freeze()  # what has been imported is not looked through again in every fork
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(path)
         server.listen()
