@@ -12,6 +12,7 @@ is hidden even where it is installed. `results.json` says of every case and chec
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from collections.abc import Callable
@@ -187,6 +188,7 @@ def outcome(check: Callable[[Case], None], case: dict[str, Any]) -> str:
 
 
 def main(cases_file: str, results_file: str) -> None:
+    gc.freeze()  # what is imported stays: compiling would look for garbage among it again and again
     cases = json.loads(Path(cases_file).read_text())
     results = {
         case["name"]: {name: outcome(check, case) for name, check in CHECKS.items() if applies(name, case)}
