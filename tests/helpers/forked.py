@@ -89,6 +89,7 @@ def _become(words: list[str], texts: str, environment: dict[str, str]) -> None:
     os.environ |= environment
     importlib.reload(constants)  # of the Hub, which are read from the environment
     os.chdir(REPOSITORY)
+    multiprocessing.set_start_method(None, force=True)  # Python's own: its children are not to be forked from elsewhere
     code = _exit_code(words)
     sys.stdout.flush()
     sys.stderr.flush()
