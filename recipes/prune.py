@@ -60,7 +60,7 @@ from compress.training.new_models import fresh_model
 from compress.training.preparation import prepare_for_training
 from compress.training.results import FINAL, GATED, REMOVED, Results
 from compress.training.run import RunConfig, make_accelerator, open_checkpoints, open_data, open_loader, start_trackers
-from compress.training.skipping import SkippingConfig, objective_of, skipping_config, skipping_model
+from compress.training.skipping_objective import SkippingConfig, objective_of, skipping_config, skipping_model
 from compress.training.student import GatedStudent, Student
 
 logger = logging.getLogger("compress.prune")

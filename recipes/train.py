@@ -52,7 +52,7 @@ from compress.training.run import (
     save_model,
     start_trackers,
 )
-from compress.training.skipping import SkippingConfig, skipping_model
+from compress.training.skipping_objective import SkippingConfig, skipping_model
 from compress.training.stochastic_depth import check_rate
 from compress.training.supervised import PROCESSOR, SupervisedConfig, announce, find_processor
 

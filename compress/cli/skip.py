@@ -27,8 +27,8 @@ def run(arguments: Sequence[str]) -> None:
     """
     from compress.config import parse
     from compress.reports.console import show
-    from compress.search.skipping import CalibrateConfig, calibrate
-    from compress.search.skipping_report import page_of
+    from compress.search.skip_report import page_of
+    from compress.search.skip_settings import CalibrateConfig, calibrate
 
     config = parse(CalibrateConfig, arguments, prog="compress skip", description=__doc__, positional=["model"])
     show(page_of(calibrate(config)), written=config.out)

@@ -16,12 +16,12 @@ from compress.conformers import family_of, kept_units, skeleton
 from compress.cost import size_of
 from compress.data import BatchConfig, SpeechConfig, SpeechDataset, open_speech
 from compress.data.settings import SYNTHETIC
-from compress.evaluation.aspects import MEASURED_ASPECTS
 from compress.evaluation.bootstrap import BootstrapConfig
 from compress.evaluation.contenders import Contender, Evaluation
 from compress.evaluation.errors import IGNORED, Normaliser, shared_vocabulary
 from compress.evaluation.files import write_report
 from compress.evaluation.generate import GenerateConfig
+from compress.evaluation.measured_aspects import MEASURED_ASPECTS
 from compress.evaluation.memory import weights_in_memory
 from compress.evaluation.report import Measurements, Report, build
 from compress.evaluation.speed import Speed, SpeedConfig, conditions, measure, speed_inputs

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from compress.evaluation.aspects import MEASURED_ASPECTS
 from compress.evaluation.figures import blocks_figure, difference_figure, rates_figure
+from compress.evaluation.measured_aspects import MEASURED_ASPECTS
 from compress.evaluation.report import ROLES, Report
 from compress.evaluation.rows import comparison_rows, compression_line, condition_line, headline, verdict
 from compress.evaluation.tiles import tiles

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from compress.training.ctc import ctc_loss
 from compress.training.inter_ctc import InterCtc, InterCtcConfig, mean_loss
 from compress.training.loop.losses import Losses
-from compress.training.skipping import SkippingConfig, last_skipped_share, objective_of
+from compress.training.skipping_objective import SkippingConfig, last_skipped_share, objective_of
 from compress.training.stochastic_depth import StochasticDepth
 
 

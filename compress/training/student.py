@@ -20,7 +20,7 @@ from compress.structure import Structure
 from compress.training.loop.noise import Noise
 from compress.training.loop.optimizer import ParameterGroup, weight_groups
 from compress.training.loop.schedule import LearnConfig, PhaseConfig
-from compress.training.skipping import SkippingConfig, SkippingObjective, objective_of
+from compress.training.skipping_objective import SkippingConfig, SkippingObjective, objective_of
 
 GATES, MULTIPLIERS = "gates", "multipliers"
 

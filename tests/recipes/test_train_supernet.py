@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from compress.checkpoint import load_model, load_processor, save
 from compress.elastic import standalone
-from compress.model.skipping import able_to_skip
+from compress.model.able_to_skip import able_to_skip
 from compress.running.skipping import Skipping
 from compress.structure import Structure
 from tests.helpers.jobs import JOINT_STEPS, SELECT_STEPS

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from compress.conformers import blocks_of, family_of, frame_lengths, head_logits
 from compress.conformers.recording import BlockOutputs
-from compress.model.skipping import able_to_skip
+from compress.model.able_to_skip import able_to_skip
 from compress.running.skipper import without_skipping
 from compress.running.skipping import Skipping, SkippingError, possible_first_blocks
 from compress.running.skipping_pass import Pass, intermediate_logits

@@ -14,7 +14,7 @@ import torch
 from compress.checkpoint import load_processor, save
 from compress.conformers.recording import BlockOutputs
 from compress.data import extract_features, feature_extractor_of
-from compress.model.skipping import able_to_skip
+from compress.model.able_to_skip import able_to_skip
 from compress.running.skipping import Skipping
 from compress.training.tokens import TokensConfig, build_processor
 from tests.helpers import tiny

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import compress
 from compress.conformers import blocks_of, fixed_blocks, frame_outputs
-from compress.model.skipping import able_to_skip
+from compress.model.able_to_skip import able_to_skip
 from compress.running.skipping import Skipping
 from compress.search import removable, reuse, structure_without, without_blocks
 from compress.search.bypass import route_without

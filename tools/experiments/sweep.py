@@ -18,11 +18,11 @@ from compress.checkpoint import load_model, load_processor
 from compress.cost import dummy_input
 from compress.data import Batch, BatchConfig, SpeechConfig, SpeechLoader, open_speech
 from compress.evaluation import SpeedConfig, error_rates, transcribe
-from compress.evaluation.skipping import FrameCounter, speech_batches
+from compress.evaluation.measured_skipping import FrameCounter, speech_batches
 from compress.evaluation.speed import measure
 from compress.evaluation.transcribe import batching_for
 from compress.evaluation.usage import Frames, SkippingMacs, skipped_share
-from compress.model.skipping import able_to_skip
+from compress.model.able_to_skip import able_to_skip
 from compress.running.skipper import required_skipper, skipper_of
 from compress.running.skipping import Skipping
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from compress.config import check, check_at_least, check_choice, check_positive
+from compress.elastic.supernet.limits import Subnets
 from compress.elastic.supernet.orders import every_other_block, random_order
 from compress.elastic.supernet.ortho_softmax import OrthoSoftmax, OrthoSoftmaxConfig
 from compress.elastic.supernet.parts import Parts
 from compress.elastic.supernet.selection import PartSelection
-from compress.elastic.supernet.subnets import Subnets
 from compress.elastic.supernet.top_k import FixedOrder, TopK, TopKConfig
 from compress.elastic.supernet.zero_out import ZeroOut, ZeroOutConfig
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from compress.config import check, check_at_least
+from compress.elastic.supernet.limits import Subnets
 from compress.elastic.supernet.selection import PartSelection
-from compress.elastic.supernet.subnets import Subnets
 
 SPREAD = 0.01
 """Deviation of the scores at the start: rows that began alike would stay alike."""

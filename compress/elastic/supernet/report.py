@@ -11,7 +11,7 @@ from transformers import PreTrainedConfig
 
 from compress.cost import DEFAULT_SECONDS, cost_table
 from compress.elastic.supernet.history import History
-from compress.elastic.supernet.subnets import Subnets
+from compress.elastic.supernet.limits import Subnets
 from compress.files.shipped import __version__
 from compress.files.writing import write_json
 from compress.reports import formats

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from compress.elastic.supernet.subnets import Subnets
+from compress.elastic.supernet.limits import Subnets
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from compress.config import check_at_least, check_positive
+from compress.elastic.supernet.limits import Subnets
 from compress.elastic.supernet.selection import Descent, PartSelection, descending
-from compress.elastic.supernet.subnets import Subnets
 
 
 @dataclass(frozen=True)

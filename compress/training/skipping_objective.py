@@ -15,7 +15,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from compress.config import check, check_at_least
 from compress.conformers import skeleton
-from compress.model.skipping import able_to_skip, config_able_to_skip
+from compress.model.able_to_skip import able_to_skip, config_able_to_skip
 from compress.running.skipper import Skipper, skipper_of
 from compress.running.skipping import Skipping, SkippingError, check_skipping, possible_first_blocks, read_skipping
 from compress.training.ctc import ctc_loss

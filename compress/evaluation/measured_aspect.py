@@ -1,8 +1,8 @@
 """Measuring an aspect: how an evaluation deals with one way in which a model runs in part.
 
-`compress.evaluation.aspects.MEASURED_ASPECTS` has one object for each of `compress.running.aspects.ASPECTS`, under the
-same name; evaluation, report and page go through that tuple. A new one is a file that defines an object of a class
-derived from `MeasuredAspect`, and its name in the tuple.
+`compress.evaluation.measured_aspects.MEASURED_ASPECTS` has one object for each of `compress.running.aspects.ASPECTS`,
+under the same name; evaluation, report and page go through that tuple. A new one is a file that defines an object of a
+class derived from `MeasuredAspect`, and its name in the tuple.
 """
 
 from __future__ import annotations

@@ -15,9 +15,9 @@ from compress.conformers import blocks_of
 from compress.cost import size_of
 from compress.data import BatchConfig, SpeechConfig
 from compress.evaluation.usage import Frames, SkippingMacs, frames_of_last_pass, skipped_share
-from compress.model.skipping import able_to_skip
+from compress.model.able_to_skip import able_to_skip
 from compress.running.skipping import Skipping, SkippingError, read_skipping
-from compress.search.skipping import CalibrateConfig, Dev, calibrate
+from compress.search.skip_settings import CalibrateConfig, Dev, calibrate
 from tests.helpers import tiny
 from tests.helpers.browser import find_chromium, visit
 

@@ -10,8 +10,8 @@ from transformers import PreTrainedModel
 from compress.conformers import blocks_of, frame_mask, structure_of
 from compress.elastic import make_elastic, rule_structures
 from compress.elastic.rules import ElasticConfig
+from compress.model.able_to_skip import able_to_skip
 from compress.model.removal import remove
-from compress.model.skipping import able_to_skip
 from compress.running.skipper import skipper_of
 from compress.running.skipping import Skipping, SkippingError, read_skipping
 from compress.running.skipping_pass import HEADS
@@ -21,7 +21,7 @@ from compress.training.inter_ctc import InterCtcConfig
 from compress.training.loop.losses import Losses
 from compress.training.preparation import prepare_for_training
 from compress.training.recogniser import Recogniser
-from compress.training.skipping import SkippingConfig, SkippingObjective, skipping_config, skipping_model
+from compress.training.skipping_objective import SkippingConfig, SkippingObjective, skipping_config, skipping_model
 from tests.helpers.tiny import CTC_MODELS, batch, parakeet, random_structure
 
 LABELS = torch.tensor([[3, 4, 5], [6, 7, -100]])

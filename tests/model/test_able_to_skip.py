@@ -16,8 +16,8 @@ from compress.checkpoint import load_model, save
 from compress.conformers import block_units, ctc_head, family_of, fixed_blocks
 from compress.elastic import make_elastic, rule_structures
 from compress.elastic.rules import ElasticConfig
+from compress.model.able_to_skip import able_to_skip
 from compress.model.removal import remove
-from compress.model.skipping import able_to_skip
 from compress.running.aspects import in_full
 from compress.running.skipper import skipper_of
 from compress.running.skipping import Skipping, SkippingError, possible_first_blocks, read_skipping, skipping_left

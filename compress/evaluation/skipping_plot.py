@@ -41,7 +41,12 @@ class UtteranceFigure:
 
 
 def utterance_figure(example: dict[str, Any]) -> UtteranceFigure:
-    """The figure of `report["skipping"]["example"]`."""
+    """The figure of one utterance.
+
+    Args:
+        example: what skipping did with it: `seconds`; `wave`, pairs of lowest and highest samples; per frame `blank`,
+            its probability, and `kept`, 1 where the frame ran deep; `threshold`; `words`, each with its second.
+    """
     seconds, blank = float(example["seconds"]), example["blank"]
     step = (FIGURE_WIDTH - _LEFT - _RIGHT) / max(1, len(blank))
 

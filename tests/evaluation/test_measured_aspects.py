@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from compress.evaluation import aspects
-from compress.evaluation.aspects import MEASURED_ASPECTS
+from compress.evaluation import measured_aspects
+from compress.evaluation.measured_aspects import MEASURED_ASPECTS
 from compress.running.aspects import ASPECTS
 
-OWN_FILES = {"skipping.py", "subnets.py", "usage.py", "utterance_plot.py", "aspects.py"}
-FOLDER = Path(aspects.__file__).parent
+OWN_FILES = {"measured_skipping.py", "measured_sizes.py", "usage.py", "skipping_plot.py", "measured_aspects.py"}
+FOLDER = Path(measured_aspects.__file__).parent
 
 
 def test_every_aspect_is_measured_under_its_name() -> None:

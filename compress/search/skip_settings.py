@@ -33,7 +33,7 @@ from compress.running.skipper import required_skipper, without_skipping
 from compress.running.skipping import Skipping, SkippingError, write_skipping
 from compress.running.skipping_pass import blank_behind
 from compress.search.settings import DevConfig
-from compress.search.skipping_report import HEADER, row
+from compress.search.skip_report import HEADER, row
 
 logger = logging.getLogger(__name__)
 

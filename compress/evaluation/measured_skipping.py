@@ -15,15 +15,15 @@ from torch import Tensor
 
 from compress.conformers import blocks_of
 from compress.data import Batch, BatchConfig, SpeechDataset, SpeechLoader, extract_features, feature_extractor_of
-from compress.evaluation.aspect import MeasuredAspect
 from compress.evaluation.bootstrap import BootstrapConfig, rate_interval
 from compress.evaluation.contenders import Evaluation
 from compress.evaluation.errors import count_errors, error_rates
+from compress.evaluation.measured_aspect import MeasuredAspect
 from compress.evaluation.report import Report, Transcripts
+from compress.evaluation.skipping_plot import utterance_figure
 from compress.evaluation.speed import SpeedConfig, measure
 from compress.evaluation.transcribe import to_model
 from compress.evaluation.usage import Frames, SkippingMacs, frames_of_last_pass, skipped_share
-from compress.evaluation.utterance_plot import utterance_figure
 from compress.reports import formats
 from compress.reports.page import Figure, Panel, Section, Table, Text, code
 from compress.running.skipper import Skipper, skipper_of, without_skipping
