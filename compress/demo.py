@@ -1,4 +1,4 @@
-"""The whole story in one command: train a teacher, compress it to half its size, measure what that cost.
+"""Everything in one command: train a teacher, compress it to half its size, measure what that cost.
 
 Nothing here trains or prunes. The demo launches the recipes a user launches, with the configs a user can read
 (`configs/demo/`), and then `compress evaluate`. What it adds is the order, the folders, and the time that is left.

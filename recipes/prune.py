@@ -85,7 +85,7 @@ class Config(RunConfig):
         distill: the losses that hold the student to its teacher.
         learn: the phase with gates.
         recover: the phase after removal; only here the dev set is looked at.
-        skipping: intermediate outputs that learn to tell which frames can pass the last blocks by, from the CTC losses
+        skipping: intermediate outputs that learn to tell which frames can bypass the last blocks, from the CTC losses
             beside them; null: none, or those that the teacher has.
         dropout: every dropout probability of the student; null keeps those of the teacher's config.
         weight_decay: of matrices and kernels.

@@ -69,7 +69,7 @@ class Config(SupervisedConfig):
         stochastic_depth: probability of the last block to be left out of a training batch, with those before it in
             proportion to their depth; 0: none. 0.3 together with `inter_ctc` prepares a model for running at several
             depths.
-        skipping: intermediate outputs that learn to tell which frames are blank and can pass the last blocks by;
+        skipping: intermediate outputs that learn to tell which frames are blank and can bypass the last blocks;
             null: none, or those that the checkpoint has.
         elastic: the depths at which the saved models can run; null: one depth, as it is trained.
     """

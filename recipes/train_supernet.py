@@ -17,7 +17,7 @@ It leaves in the output folder
     best/, last/     the elastic model with the lowest mean dev WER over its sizes and the final one, with the processor
     selected/        the whole model after the first stage
     structures/      the Structure of each size; refers to selected/
-    supernet.html    what each size keeps, what it costs and how it errs, and how parts left; supernet.md, supernet.json
+    supernet.html    what each size keeps, its cost and its error rate, and how parts left; supernet.md, supernet.json
     history.json     how parts have left so far, at every checkpoint of the first stage
     checkpoints/, select/, joint/   what a resumed run needs, and every number over time
     done.json        the final numbers, once the run has ended
@@ -240,7 +240,7 @@ class Supernet:
         return stage
 
     def finish(self, stage: Stage) -> None:
-        """The last model, and the final numbers: what each size has and costs, and how it errs."""
+        """The last model, and the final numbers: parameters, MACs and error rate of each size."""
         last, best = stage.evaluate(), stage.best
         self.results.note(best.details)
         save_model(stage.net.model, self.processor, self.output / LAST)

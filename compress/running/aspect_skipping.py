@@ -44,7 +44,7 @@ class SkipsFrames:
 
 
 class SkippingAspect(Aspect):
-    """Letting what is surely blank pass the last blocks by. Removal leaves it as long as there are blocks to pass."""
+    """Letting frames that are surely blank bypass the last blocks. Removal keeps it while there are any."""
 
     name = "skipping"
     fields = ("skipping",)
@@ -78,7 +78,7 @@ class SkippingAspect(Aspect):
         left = skipping_left(before, structure_of(config), structure)
         if before.heads and not (left and left.heads):
             logging.getLogger(__name__).warning(
-                "No block is left that frames could skip, or none that runs before: the model skips no more."
+                "No block is left that frames could skip, or none that runs before: the model no longer skips frames."
             )
         return {"skipping": write_skipping(left)} if left else {}
 
@@ -135,7 +135,7 @@ class SkippingAspect(Aspect):
             return None
         return (
             f"Frames that are surely blank (probability above {described['threshold']} behind the first "
-            f"{described['first_blocks']} blocks) pass the other blocks by,\nwhich makes the model faster on pauses. "
+            f"{described['first_blocks']} blocks) bypass the other blocks,\nwhich makes the model faster on pauses. "
             "`model.set_skipping(threshold=1)` switches that off."
         )
 

@@ -18,7 +18,7 @@ class SkippingError(ValueError):
 
 @dataclass(frozen=True)
 class Skipping:
-    """Which frames pass which blocks by.
+    """Which frames bypass which blocks.
 
     Attributes:
         first_blocks: how many blocks always run (K); the others run on the kept frames only. One of `heads`, or 0 where

@@ -33,7 +33,7 @@ def row(trial: Mapping[str, Any], wer_to_hold: float) -> list[str]:
 
     Args:
         trial: an entry of `trials`.
-        wer_to_hold: the error rate that it is held against.
+        wer_to_hold: the error rate that it is compared with.
     """
     settings, wer = trial["settings"], trial["wer"]
     return [

@@ -1,4 +1,4 @@
-"""`compress skip`: which frames a trained model can let skip without erring more, found on a dev set.
+"""`compress skip`: which frames a trained model can let skip without more errors, found on a dev set.
 
 One pass without skipping gives the error rate to hold and what every intermediate output says of the blank. From that
 follows, without running anything, how many frames each setting skips and so what it costs. The settings are then
@@ -127,8 +127,8 @@ def calibrate(config: CalibrateConfig) -> dict[str, Any]:
     chosen = _chosen(measured, before, config)
     if config.baseline is None and _rise(chosen, without) < 0:
         logger.warning(
-            "This model errs less when it skips (%s) than when it does not (%s). Hold it against the one that it was "
-            "made from, --baseline MODEL, or train it with less skipping, --skipping.simulated 0.5.",
+            "This model makes fewer errors when it skips (%s) than when it does not (%s). Compare it with the one that "
+            "it was made from, --baseline MODEL, or train it with less skipping, --skipping.simulated 0.5.",
             formats.percent(chosen.wer or 0.0, 2), formats.percent(without, 2),
         )  # fmt: skip
     model.config.skipping = write_skipping(chosen.settings)

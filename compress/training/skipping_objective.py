@@ -27,7 +27,7 @@ from compress.training.preparation import prepare_for_training
 
 @dataclass(frozen=True)
 class SkippingConfig:
-    """How a model learns to let blank frames pass its last blocks by.
+    """How a model learns to let blank frames bypass its last blocks.
 
     What is null is as the checkpoint has it, or else, in a model that cannot skip yet, as in brackets.
 

@@ -73,6 +73,6 @@ class SupernetResults:
             write_json(self.output / HISTORY_FILE, dict(history))
 
     def numbers(self) -> dict[str, Any]:
-        """What each size has and costs, and how it errs."""
+        """Parameters, MACs and error rate of each size."""
         sizes = read_decided(self.output)["sizes"]
         return {"sizes": {entry["size"]: {key: entry[key] for key in SHOWN} for entry in sizes}}

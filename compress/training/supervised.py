@@ -72,7 +72,7 @@ class SupervisedConfig(RunConfig):
         check_at_least("epochs", self.epochs, 1)
         check_at_least("max_steps", self.max_steps, 1)
         if self.dev is None and self.dev_split is None:
-            raise ValueError("The best model is the one that errs least on the dev set: set dev_split, or dev.")
+            raise ValueError("The best model is the one with the fewest errors on the dev set: set dev_split, or dev.")
         if self.data.streaming and self.max_steps is None:
             raise ValueError("A stream has no known length: set max_steps, or data.streaming to false.")
         if self.data.streaming and self.model.checkpoint is None:

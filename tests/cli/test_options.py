@@ -1,4 +1,4 @@
-"""The one rule for options, held against every verb and every recipe."""
+"""The one rule for options, tested on every verb and every recipe."""
 
 from __future__ import annotations
 

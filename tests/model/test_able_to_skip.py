@@ -90,12 +90,12 @@ def test_heads_stay_with_their_blocks_when_others_are_dropped() -> None:
     assert route_without(parakeet(), (1,)) == "stock"
 
 
-def test_what_has_nothing_left_to_skip_skips_no_more(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_has_nothing_left_to_skip_no_longer_skips(caplog: pytest.LogCaptureFixture) -> None:
     model = skipping("parakeet")
     small = remove(model, Structure("parakeet", (None, None, Block())))
     assert skipper_of(small) is None
     assert not any(name.startswith(HEADS) for name in small.state_dict())
-    assert "the model skips no more" in caplog.text
+    assert "the model no longer skips frames" in caplog.text
     inputs = batch(model)
     plain = remove(parakeet(), Structure("parakeet", (None, None, Block())))
     assert torch.equal(logits(small, inputs), logits(plain, inputs))

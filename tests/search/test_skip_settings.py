@@ -50,7 +50,7 @@ def test_the_cheapest_setting_that_holds_is_stored(calibrated: Path, skips: str)
 
 
 def patched(monkeypatch: pytest.MonkeyPatch, rises: list[float]) -> None:
-    """Every setting that is measured errs by so much more than the model without skipping, one after the other."""
+    """By how much the error rates of the measured settings exceed the one without skipping, one after the other."""
     measure, before = Dev.wer, []
 
     def wer(self: Dev, on_batch: Any = None) -> float:
@@ -109,7 +109,7 @@ def test_a_model_that_has_learned_nothing_but_skipping_is_named(
 ) -> None:
     patched(monkeypatch, [-0.01])
     calibrate(config(skips, speech, tmp_path / "out"))
-    assert "errs less when it skips" in caplog.text
+    assert "makes fewer errors when it skips" in caplog.text
     assert "--baseline MODEL" in caplog.text
 
 

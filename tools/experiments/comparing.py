@@ -130,7 +130,7 @@ class Contender:
         return total
 
 
-ONE_SEED, UNDECIDED, BETTER, WORSE = "one seed", "not told apart", "better", "worse"
+ONE_SEED, UNDECIDED, BETTER, WORSE = "one seed", "no significant difference", "better", "worse"
 
 
 def verdict(mine: Contender, other: Contender) -> str:

@@ -6,8 +6,8 @@
 `run` trains models of every depth for the same number of steps, and the deepest one also with intermediate CTC, whose
 heads are shared or not, with stochastic depth, and with both. Each deep one is made elastic in three ways: by both
 rules, and by `compress search` with SVCCA; where tapped blocks have heads of their own, only as it was trained. Every
-depth is evaluated on dev and on test. At each depth the elastic model that errs least on dev is compared with the one
-trained at that depth, on test, utterance by utterance. What is there already is not made again.
+depth is evaluated on dev and on test. At each depth the elastic model with the lowest error rate on dev is compared
+with the one trained at that depth, on test, utterance by utterance. What is there already is not made again.
 `table` appends an entry to RESULTS.md. tools/experiments/measure_depths.py measures the speed.
 """
 
@@ -170,7 +170,7 @@ def _searched(folder: Path, name: str, depth: int, data: str, utterances: int) -
 
 
 def _paired(folder: Path, depth: int, data: str) -> dict[str, Any]:
-    """The elastic model that errs least on dev at a depth, extracted, against the one that was trained there."""
+    """The elastic model with the fewest errors on dev at a depth, extracted, against the one that was trained there."""
     name, choice = _best(folder, depth)
     output = folder / "extracted" / f"{name}-{choice}-{depth}"
     run_verb("extract", output / "model", str(_place(folder, name, choice) / "model"), "--depth", str(depth))

@@ -51,7 +51,7 @@ class Sweep:
         self.speed = speed
 
     def rows(self, settings: Sequence[tuple[float, int]], batches: Sequence[int]) -> list[dict[str, Any]]:
-        """One entry per model and setting: what it skips, what it costs by its MACs and by the clock, how it errs.
+        """One entry per model and setting: what it skips, what it costs by its MACs and by the clock, its error rate.
 
         Args:
             settings: pairs of threshold and extension.
