@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, get_type_hints
 
 from compress.config import fail, parse
@@ -13,11 +13,12 @@ Command = Callable[[Any], None]
 """A function of one frozen dataclass; its fields are the options."""
 
 
-def main(*commands: Command) -> None:
+def main(*commands: Command, positional: Sequence[str] = ()) -> None:
     """Runs the command that the words after the program's name ask for; a mistake ends the process with one message.
 
     Args:
         commands: what the tool can do. Of several, the first word names one.
+        positional: the options that can be given without their names, in order.
     """
     description = sys.modules["__main__"].__doc__ or ""
     program, words = shlex.join(_program()), sys.argv[1:]
@@ -26,7 +27,7 @@ def main(*commands: Command) -> None:
         command = _named(commands, words[:1], program, description)
         program, words = f"{program} {words[0]}", words[1:]
     (config_class,) = (hint for name, hint in get_type_hints(command).items() if name != "return")
-    config = parse(config_class, words, prog=program, description=description)
+    config = parse(config_class, words, prog=program, description=description, positional=positional)
     try:
         command(config)
     except (ValueError, OSError) as error:

@@ -5,10 +5,12 @@ python -m tools.family_table
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from compress.conformers import FAMILIES, Family, skeleton
 from compress.deciding.gates import Gates
+from tools.commands import main
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "faq.md"
 VOCABULARY_SIZE = 32
@@ -23,6 +25,17 @@ HEAD = (
     "`gated/` computes what `removed/` computes",
     "stock checkpoints hold",
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableConfig:
+    """Where the table goes.
+
+    Attributes:
+        page: A page with the marks between which the table stands.
+    """
+
+    page: str = str(PAGE)
 
 
 def table() -> str:
@@ -68,5 +81,11 @@ def written(text: str) -> str:
     return f"{before}{BEGIN}\n{table()}\n{END}{after}"
 
 
+def write_table(config: TableConfig) -> None:
+    """Writes the table into its page."""
+    page = Path(config.page)
+    page.write_text(written(page.read_text()))
+
+
 if __name__ == "__main__":
-    PAGE.write_text(written(PAGE.read_text()))
+    main(write_table)

@@ -14,8 +14,10 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
+from tools.commands import main
 from tools.docs import reference, site
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -26,6 +28,11 @@ COPIED = {"CHANGELOG.md": "changelog.md", "RESULTS.md": "results/index.md"}
 _DOCS_LINK = re.compile(r"\]\(docs/")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _EXPECTED = re.compile(r"Build started|No issues found|Build finished in [0-9.]+m?s")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildConfig:
+    """The documentation of this checkout; there is nothing to choose."""
 
 
 def put_together(pages: Path) -> None:
@@ -55,13 +62,14 @@ def build(config: Path) -> list[str]:
     return said or ([f"The builder ended with {result.returncode}."] if result.returncode else [])
 
 
-def main() -> int:
-    """Builds and checks; returns the exit code."""
+def build_and_check(_: BuildConfig) -> None:
+    """Builds and checks, and ends with an exit code of 1 if something is wrong."""
     put_together(BUILD / PAGES)
     complaints = [*build(REPOSITORY / "zensical.toml"), *site.problems(BUILD / SITE)]
     print("\n".join(complaints) or f"Built and checked: {BUILD / SITE / 'index.html'}")
-    return int(bool(complaints))
+    if complaints:
+        sys.exit(1)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main(build_and_check)

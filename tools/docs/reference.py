@@ -33,6 +33,7 @@ import compress
 from compress.cli import VERBS, main, overview
 from compress.config import parse, parsing
 from compress.config.keys import fields_of, nested_class
+from tools import commands
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECIPES = ("prune", "train", "train_supernet")
@@ -275,5 +276,21 @@ def write(folder: Path) -> None:
         (folder / name).write_text(text, encoding="utf-8")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReferenceConfig:
+    """Where the reference goes.
+
+    Attributes:
+        folder: Gets the pages; those of the same names are replaced.
+    """
+
+    folder: str
+
+
+def write_reference(config: ReferenceConfig) -> None:
+    """Writes the reference into a folder."""
+    write(Path(config.folder))
+
+
 if __name__ == "__main__":
-    write(Path(sys.argv[1]))
+    commands.main(write_reference, positional=("folder",))

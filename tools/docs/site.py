@@ -15,6 +15,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from tools.commands import main
+
 CODE = frozenset({"code", "pre", "script", "style"})
 EMPTY = frozenset(
     {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
@@ -23,6 +25,17 @@ FETCHED = {"img": "src", "script": "src", "iframe": "src", "source": "src", "aud
 FETCHED_LINKS = frozenset({"stylesheet", "icon", "preload", "preconnect", "dns-prefetch", "modulepreload"})
 _REFERENCE = re.compile(r"\[[^\[\]\n]+\]\[[^\[\]\n]*\]")
 _NOT_FOUND_PAGE = "404.html"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckConfig:
+    """What is checked.
+
+    Attributes:
+        site: Folder of a built site.
+    """
+
+    site: str
 
 
 @dataclass
@@ -114,7 +127,13 @@ def target(link: str, path: Path) -> Path:
     return file / "index.html" if file.is_dir() else file
 
 
+def check(config: CheckConfig) -> None:
+    """Prints what is wrong with a site, and ends with an exit code of 1 if something is."""
+    complaints = problems(Path(config.site))
+    print("\n".join(complaints) or "Everything leads somewhere.")
+    if complaints:
+        sys.exit(1)
+
+
 if __name__ == "__main__":
-    found = problems(Path(sys.argv[1]))
-    print("\n".join(found) or "Everything leads somewhere.")
-    sys.exit(bool(found))
+    main(check, positional=("site",))
