@@ -1,6 +1,6 @@
 """Kills a training job again and again at random steps, and compares what it leaves with a run that never was.
 
-    python -m tools.kill_and_resume --config configs/demo/prune.yaml --out runs/kills --kills 10 -- --learn.steps 40 ...
+    python -m tools.kill_and_resume --recipe_config configs/demo/prune.yaml --out runs/kills -- --learn.steps 40 ...
 
 What follows `--` goes to the recipe. Losses, multipliers and gate statistics of every step, error rates on the dev set,
 every model, gates included, and the final numbers must be the same to the last bit (on a CPU); times may differ.
@@ -37,14 +37,14 @@ class KillConfig:
     """A job that runs twice.
 
     Attributes:
-        config: Of the recipe.
+        recipe_config: Config file of the recipe.
         out: Folder for both runs.
         recipe: The job.
         kills: How often; the first by SIGKILL, then by SIGTERM and SIGKILL in turn.
         seed: Of the steps at which it is killed.
     """
 
-    config: str
+    recipe_config: str
     out: str
     recipe: str = "recipes/prune.py"
     kills: int = 10
@@ -58,7 +58,7 @@ def kill_and_resume(config: KillConfig, options: Sequence[str]) -> None:
         config: the job.
         options: more options of the recipe.
     """
-    command = [sys.executable, config.recipe, "--config", config.config, "--log_every_steps", "1", *options]
+    command = [sys.executable, config.recipe, "--config", config.recipe_config, "--log_every_steps", "1", *options]
     whole, pieces = Path(config.out).absolute() / "whole", Path(config.out).absolute() / "pieces"
     _finish([*command, "--output", str(whole)])
     resumed = [*command, "--output", str(pieces)]

@@ -5,6 +5,9 @@ from __future__ import annotations
 import ast
 import importlib
 import re
+import runpy
+import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -14,6 +17,15 @@ from tools import family_table
 
 FILES = sorted(path.relative_to(REPOSITORY) for path in (REPOSITORY / "tools").rglob("*.py"))
 NAMES = [path.with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__") for path in FILES]
+
+
+def command_lines() -> Iterator[tuple[str, ...]]:
+    """Every program of tools/, and each command of those that have several."""
+    for path, name in zip(FILES, NAMES, strict=True):
+        _, is_program, last = (REPOSITORY / path).read_text().partition('__main__":')
+        if is_program:
+            commands = re.findall(r"\w+", "".join(re.findall(r"^ +main\(([\w, ]*)\)", last, re.MULTILINE)))
+            yield from [(name,), *((name, command) for command in commands if len(commands) > 1)]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -28,6 +40,18 @@ def test_a_program_says_how_it_is_started(path) -> None:
     if '__main__":' in text:
         line = (ast.get_docstring(ast.parse(text)) or "").split("\n")[2]
         assert re.match(rf" *python (-m {path.with_suffix('').as_posix().replace('/', '.')}|{path})\b", line), line
+
+
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
+@pytest.mark.parametrize("words", list(command_lines()), ids=" ".join)
+def test_every_command_has_help(
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["tool.py", *words[1:], "--help"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+    assert not end.value.code
+    assert words[0].rpartition(".")[2] in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)
