@@ -64,10 +64,18 @@ def rooms() -> set[str]:
 
 
 def imported(node: ast.AST) -> Iterator[str]:
-    """The modules that a statement imports, each as far as it is a module."""
+    """The modules that a statement imports, each as far as it is a module.
+
+    Raises:
+        ValueError: if the import is relative: imports here name their module from the top.
+    """
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
-    elif isinstance(node, ast.ImportFrom) and node.module:
+    elif isinstance(node, ast.ImportFrom):
+        if node.level or not node.module:
+            raise ValueError(
+                f"Line {node.lineno} imports relatively; name the module from the top: {ast.unparse(node)}."
+            )
         for alias in node.names:
             inner = REPOSITORY.joinpath(*node.module.split("."), alias.name)
             yield f"{node.module}.{alias.name}" if inner.is_dir() or inner.with_suffix(".py").exists() else node.module

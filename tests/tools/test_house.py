@@ -23,6 +23,12 @@ def test_an_import_is_followed_as_far_as_it_is_a_module(statement: str, modules:
     assert list(house.imported(ast.parse(statement).body[0])) == modules
 
 
+@pytest.mark.parametrize("statement", ["from . import card", "from .card import write", "from ..cost import size_of"])
+def test_a_relative_import_is_refused(statement: str) -> None:
+    with pytest.raises(ValueError, match="Line 1 imports relatively"):
+        list(house.imported(ast.parse(statement).body[0]))
+
+
 def test_rooms_are_folders_and_the_files_beside_them() -> None:
     assert house.room_of("compress.model.card") == "model"
     assert house.room_of("compress.training.loop.progress") == "training/loop"
