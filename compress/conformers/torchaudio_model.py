@@ -247,8 +247,8 @@ def _renamed(name: str, tensor: Tensor) -> list[tuple[str, Tensor]]:
         if name.endswith(f"in_proj_{kind}"):
             stem = name.removesuffix(f"in_proj_{kind}")
             return [
-                (f"{stem}{part}.{kind}", one)
-                for part, one in zip(("query", "key", "value"), tensor.chunk(3), strict=True)
+                (f"{stem}{part}.{kind}", projection)
+                for part, projection in zip(("query", "key", "value"), tensor.chunk(3), strict=True)
             ]
     return [(name.replace("self_attn.out_proj.", "self_attn.out."), tensor)]
 

@@ -224,19 +224,19 @@ def _report_size(source: Source, index: Index, size: int, max_gib: float) -> Non
     left_out = sum(
         length > 0 and offset == NOT_CACHED for length, offset in zip(index.samples, index.offsets, strict=True)
     )
-    kept = f"{size / BYTES_PER_GIB:.2f} GiB of decoded audio kept"
+    amount = f"{size / BYTES_PER_GIB:.2f} GiB of decoded audio kept"
     if left_out:
         remedy = "raise cache_max_gib to keep it"
         logger.warning(
             "%s: %s; %d entries beyond %g GiB are decoded in every epoch; %s",
             source.name,
-            kept,
+            amount,
             left_out,
             max_gib,
             remedy,
         )
     else:
-        logger.info("%s: %s", source.name, kept)
+        logger.info("%s: %s", source.name, amount)
 
 
 def _make(folder: Path) -> None:

@@ -67,8 +67,8 @@ def transcript_problem(text: str | None, vocabulary: Collection[str] | None) -> 
     if not unknown:
         return None
     shown = " ".join(repr(character) for character in unknown[:CHARACTERS_SHOWN])
-    more = " ..." if len(unknown) > CHARACTERS_SHOWN else ""
-    return f"characters outside the vocabulary: {shown}{more}{_case_hint(unknown, vocabulary or ())}"
+    ellipsis = " ..." if len(unknown) > CHARACTERS_SHOWN else ""
+    return f"characters outside the vocabulary: {shown}{ellipsis}{_case_hint(unknown, vocabulary or ())}"
 
 
 def report(source: str, problems: Sequence[Problem], total: int, max_bad_fraction: float) -> None:

@@ -120,7 +120,7 @@ def make_checkpoint(model: str, depths: Sequence[int], rule: str, structures: Se
     Args:
         model: folder or Hub name.
         depths: those whose blocks the rule chooses.
-        rule: see `ElasticConfig`.
+        rule: which blocks run at a depth; one of those that `ElasticConfig` names.
         structures: files with the Structures of other sizes. The name of a size that only drops blocks is its depth;
             that of another one is the name of its file.
         out: folder to write.

@@ -26,11 +26,11 @@ def kept_frames(blank: Tensor, valid: Tensor, threshold: float, extension: int) 
     Returns:
         `(batch, frames)`, bool.
     """
-    kept = (blank <= threshold) & valid
-    if extension:
-        width = 2 * extension + 1
-        kept = functional.max_pool1d(kept.float(), width, stride=1, padding=extension).bool() & valid
-    return kept
+    spoken = (blank <= threshold) & valid
+    if not extension:
+        return spoken
+    near_spoken = functional.max_pool1d(spoken.float(), 2 * extension + 1, stride=1, padding=extension).bool()
+    return near_spoken & valid
 
 
 @dataclass(frozen=True)

@@ -68,11 +68,11 @@ class PartMasks:
 def unchanged_statistics(model: nn.Module) -> Iterator[None]:
     """Keeps the running statistics of a model from following the forward passes inside."""
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-    kept = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
+    settings = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
         norm.momentum, norm.num_batches_tracked = 0.0, None
     try:
         yield
     finally:
-        for norm, momentum, tracked in kept:
+        for norm, momentum, tracked in settings:
             norm.momentum, norm.num_batches_tracked = momentum, tracked

@@ -110,16 +110,16 @@ class Parts:
     def fitting(self, ranking: Sequence[int], limit: float) -> int:
         """How many of the first parts of a ranking fit into a limit of the cost."""
         cost = self.fixed
-        for count, more in enumerate(self.increments(ranking)):
-            cost += more
+        for count, increment in enumerate(self.increments(ranking)):
+            cost += increment
             if cost > limit:
                 return count
         return len(ranking)
 
     def cost(self, chosen: Iterable[int]) -> int:
         """The exact cost of the model that keeps some parts."""
-        kept = list(chosen)
-        return len(kept) if self.table is None else self.table.of(self.structure(kept))
+        numbers = list(chosen)
+        return len(numbers) if self.table is None else self.table.of(self.structure(numbers))
 
     def shares(self) -> list[float]:
         """The share of each part in the cost of all parts; units bear what their module costs beside them alike."""
@@ -134,13 +134,13 @@ class Parts:
 
     def structure(self, chosen: Iterable[int]) -> Structure:
         """What stays if some parts do. No block is dropped: its final norm stays even without any part."""
-        kept: dict[Place, list[int]] = {}
+        units_at: dict[Place, list[int]] = {}
         for number in chosen:
             part = self.entries[number]
-            kept.setdefault(part.place, []).extend(part.units)
+            units_at.setdefault(part.place, []).extend(part.units)
         blocks = []
         for b, counts in enumerate(self.units):
-            by_module = [sorted(kept.get(Place(b, m), ())) for m in range(len(MODULES))]
+            by_module = [sorted(units_at.get(Place(b, m), ())) for m in range(len(MODULES))]
             blocks.append(Block(*(
                 "all" if units and len(units) == count else tuple(units) or None
                 for units, count in zip(by_module, counts, strict=True)

@@ -252,8 +252,10 @@ class Checkpoints:
         if problems := [text for text in processes.gather(problem) if text]:
             if processes.rank() == 0:
                 self._clear()
-            kept = [path.name for path in self._folders()]
-            raise WriteError(f"{problems[0]} The newest checkpoint is {kept[-1] if kept else 'none yet'}.") from cause
+            complete = [path.name for path in self._folders()]
+            raise WriteError(
+                f"{problems[0]} The newest checkpoint is {complete[-1] if complete else 'none yet'}."
+            ) from cause
 
     def _clear(self) -> None:
         """Deletes what was begun and not finished."""
