@@ -40,7 +40,7 @@ class MeasuredSizes(MeasuredAspect):
     about = "of an elastic model: what it does at each size; parameters and MACs of the extracted model"
 
     def ways(self, model: PreTrainedModel) -> dict[str, Callable[[], None]]:
-        """The sizes but for the full one; see `MeasuredAspect.ways`."""
+        """What sets the model to each size but the full one, by the name under which it is timed."""
         return {role_of(name): partial(activate, model, name) for name in subnet_names(model)[:-1]}
 
     def run_whole(self, model: PreTrainedModel) -> None:
@@ -49,7 +49,7 @@ class MeasuredSizes(MeasuredAspect):
             activate(model, names[-1])
 
     def measure(self, evaluation: Evaluation, watcher: Any) -> list[dict[str, Any]] | None:
-        """One entry for each size, the full one last; see `MeasuredAspect.measure`."""
+        """Transcribes at each size but the full one, which is done; an entry for each size, the full one last."""
         model = evaluation.model.model
         *smaller, full = subnet_names(model)
         if not smaller:
@@ -62,7 +62,7 @@ class MeasuredSizes(MeasuredAspect):
         return [*entries, _entry(evaluation, full, evaluation.transcripts["model"], "model")]
 
     def sections(self, report: Report) -> list[Section]:
-        """One section, with the full size first in its figures; see `MeasuredAspect.sections`."""
+        """One section of the page, with the full size first in its figures; none if the model has one size."""
         if self.name not in report:
             return []
         entries = list(reversed(report[self.name]))

@@ -49,7 +49,7 @@ class MeasuredSkipping(MeasuredAspect):
     )
 
     def watch(self, model: PreTrainedModel) -> FrameCounter:
-        """Counts the frames that skip; see `MeasuredAspect.watch`."""
+        """Gives what counts the frames that skip in every batch that the model transcribes."""
         return FrameCounter(model)
 
     def held_still(self, models: Sequence[PreTrainedModel]) -> AbstractContextManager[None]:
@@ -57,7 +57,7 @@ class MeasuredSkipping(MeasuredAspect):
         return none_skipping(models)
 
     def measure(self, evaluation: Evaluation, watcher: FrameCounter) -> dict[str, Any] | None:
-        """The entry of a model that has skipped frames; see `MeasuredAspect.measure`."""
+        """Transcribes without skipping and times both ways on speech; None for a model that cannot skip."""
         if not watcher.frames:
             return None
         contender, config = evaluation.model, evaluation.config
@@ -77,7 +77,7 @@ class MeasuredSkipping(MeasuredAspect):
         return entry | {"example": example(contender.model, contender.processor, dataset)}
 
     def sections(self, report: Report) -> list[Section]:
-        """One section, with one utterance frame by frame if there is one; see `MeasuredAspect.sections`."""
+        """One section of the page, with an utterance frame by frame if there is one; none if nothing skips."""
         entry = report.get(self.name)
         if entry is None:
             return []

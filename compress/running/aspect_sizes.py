@@ -1,4 +1,4 @@
-"""The aspect of running at sizes; see `compress.running.subnets`."""
+"""The aspect of running at sizes: what a model that `compress.running.subnets` switches must keep, follow and say."""
 
 from __future__ import annotations
 
