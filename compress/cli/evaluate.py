@@ -26,7 +26,8 @@ def run(arguments: Sequence[str]) -> None:
     from rich.console import Console
 
     from compress.config import parse
-    from compress.evaluation.evaluate import EvaluateConfig, evaluate_models
+    from compress.evaluation import EvaluateConfig
+    from compress.evaluation.evaluate import evaluate_models
     from compress.evaluation.files import EVALUATION_FILES
     from compress.evaluation.page import page_of
     from compress.reports.console import show

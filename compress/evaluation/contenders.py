@@ -15,14 +15,13 @@ from compress.checkpoint import load_model, load_processor
 from compress.data import Batch, SpeechDataset, SpeechLoader, feature_extractor_of
 from compress.evaluation.errors import normalise
 from compress.evaluation.report import Transcripts
+from compress.evaluation.settings import EvaluateConfig
 from compress.evaluation.speed import Speed
 from compress.evaluation.transcribe import batching_for, transcribe
 from compress.evaluation.weights import bytes_on_disk
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
-
-    from compress.evaluation.evaluate import EvaluateConfig
 
 
 @dataclass(frozen=True)

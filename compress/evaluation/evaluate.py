@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from compress.checkpoint import read_compression
-from compress.config import check, check_at_least, check_choice
 from compress.conformers import family_of, kept_units, skeleton
 from compress.cost import size_of
-from compress.data import BatchConfig, SpeechConfig, SpeechDataset, open_speech
-from compress.data.settings import SYNTHETIC
-from compress.evaluation.bootstrap import BootstrapConfig
+from compress.data import SpeechDataset, open_speech
 from compress.evaluation.contenders import Contender, Evaluation
-from compress.evaluation.errors import IGNORED, Normaliser, shared_vocabulary
+from compress.evaluation.errors import IGNORED, shared_vocabulary
 from compress.evaluation.files import write_report
-from compress.evaluation.generate import GenerateConfig
 from compress.evaluation.measured_aspects import MEASURED_ASPECTS
 from compress.evaluation.memory import weights_in_memory
 from compress.evaluation.report import Measurements, Report, build
+from compress.evaluation.settings import EvaluateConfig
 from compress.evaluation.speed import Speed, SpeedConfig, conditions, measure, speed_inputs
 from compress.machine import DTYPES, find_device
 
@@ -32,57 +28,11 @@ logger = logging.getLogger(__name__)
 _ONE_BY_ONE = "one utterance at a time, since its output depends on padding"
 
 
-def _test_split() -> SpeechConfig:
-    return SpeechConfig(source=SYNTHETIC, split="test")
-
-
-@dataclass(frozen=True)
-class EvaluateConfig:
-    """What to evaluate, on what, and how.
-
-    Attributes:
-        model: folder or Hub id of the model.
-        data: the speech; the test split of the built-in synthetic corpus unless something else is named.
-        baseline: folder or Hub id of the model to compare with, usually the teacher; None evaluates `model` alone.
-        out: folder for report.json, report.md, report.html and transcripts.jsonl; None writes nothing.
-        batch: how utterances are batched for transcription; families whose output depends on padding run one by one.
-        device: "cpu", "cuda", "cuda:1", or "auto" for a GPU if there is one.
-        dtype: "float32", "bfloat16" or "float16".
-        normalise: what scoring ignores on both sides: "none", "lower" (case), "words" (case and punctuation).
-        macs_seconds: length of the utterance whose MACs are counted.
-        speed: conditions of the timing.
-        bootstrap: how intervals are computed.
-        generate: how models without a CTC head write.
-        worst: how many of the worst utterances the report shows.
-    """
-
-    model: str
-    data: SpeechConfig = field(default_factory=_test_split)
-    baseline: str | None = None
-    out: str | None = None
-    batch: BatchConfig = field(default_factory=BatchConfig)
-    device: str = "auto"
-    dtype: str = "float32"
-    normalise: Normaliser = "lower"
-    macs_seconds: float = 10.0
-    speed: SpeedConfig = field(default_factory=SpeedConfig)
-    bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
-    generate: GenerateConfig = field(default_factory=GenerateConfig)
-    worst: int = 20
-
-    def __post_init__(self) -> None:
-        check_choice("dtype", self.dtype, DTYPES)
-        check_choice("normalise", self.normalise, IGNORED)
-        length = "give the length of an utterance, for example 10"
-        check(self.macs_seconds > 0, "macs_seconds", self.macs_seconds, length)
-        check_at_least("worst", self.worst, 0, "utterances")
-
-
 def evaluate_models(config: EvaluateConfig, *, console: Console | None = None) -> Report:
     """Evaluates a model, and a baseline under the very same conditions.
 
     Args:
-        config: see `EvaluateConfig`.
+        config: the models, the speech, and the conditions.
         console: where progress is drawn; None draws nothing.
 
     Returns:

@@ -21,12 +21,12 @@ from compress import Block, Structure
 from compress.checkpoint import load_model, save
 from compress.conformers import family_of
 from compress.data import Batch, BatchConfig, SpeechConfig, SpeechLoader, open_speech
-from compress.evaluation import contenders, page
+from compress.evaluation import EvaluateConfig, contenders, page
 from compress.evaluation import evaluate as evaluation
 from compress.evaluation.bootstrap import BootstrapConfig
 from compress.evaluation.contenders import Evaluation
 from compress.evaluation.errors import error_rates
-from compress.evaluation.evaluate import EvaluateConfig, evaluate_models
+from compress.evaluation.evaluate import evaluate_models
 from compress.evaluation.measured_aspect import MeasuredAspect
 from compress.evaluation.report import Report
 from compress.evaluation.speed import SpeedConfig

@@ -15,8 +15,9 @@ from rich.console import Console
 from compress.checkpoint import save
 from compress.data import BatchConfig, SpeechConfig
 from compress.elastic import ElasticConfig, extract, make_elastic, rule_structures
+from compress.evaluation import EvaluateConfig
 from compress.evaluation.bootstrap import BootstrapConfig
-from compress.evaluation.evaluate import EvaluateConfig, evaluate_models
+from compress.evaluation.evaluate import evaluate_models
 from compress.evaluation.page import page_of
 from compress.evaluation.speed import SpeedConfig
 from compress.reports.console import show

@@ -16,8 +16,8 @@ from compress.conformers import family_of, frame_outputs
 from compress.cost import dummy_input, size_of
 from compress.data import SpeechConfig
 from compress.deciding.gates import Gates
-from compress.evaluation import GenerateConfig, SpeedConfig
-from compress.evaluation.evaluate import EvaluateConfig, evaluate_models
+from compress.evaluation import EvaluateConfig, GenerateConfig, SpeedConfig
+from compress.evaluation.evaluate import evaluate_models
 from tests.helpers.launching import (
     done,
     load_recipe,

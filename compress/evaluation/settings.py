@@ -1,0 +1,59 @@
+"""What an evaluation is asked for: the models, the speech, and under which conditions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from compress.config import check_at_least, check_choice, check_positive
+from compress.data import BatchConfig, SpeechConfig
+from compress.data.settings import SYNTHETIC
+from compress.evaluation.bootstrap import BootstrapConfig
+from compress.evaluation.errors import IGNORED, Normaliser
+from compress.evaluation.generate import GenerateConfig
+from compress.evaluation.speed import SpeedConfig
+from compress.machine import DTYPES
+
+
+def _test_split() -> SpeechConfig:
+    return SpeechConfig(source=SYNTHETIC, split="test")
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """What to evaluate, on what, and how.
+
+    Attributes:
+        model: folder or Hub id of the model.
+        data: the speech; the test split of the built-in synthetic corpus unless something else is named.
+        baseline: folder or Hub id of the model to compare with, usually the teacher; None evaluates `model` alone.
+        out: folder for report.json, report.md, report.html and transcripts.jsonl; None writes nothing.
+        batch: how utterances are batched for transcription; families whose output depends on padding run one by one.
+        device: "cpu", "cuda", "cuda:1", or "auto" for a GPU if there is one.
+        dtype: "float32", "bfloat16" or "float16".
+        normalise: what scoring ignores on both sides: "none", "lower" (case), "words" (case and punctuation).
+        macs_seconds: length of the utterance whose MACs are counted.
+        speed: conditions of the timing.
+        bootstrap: how intervals are computed.
+        generate: how models without a CTC head write.
+        worst: how many of the worst utterances the report shows.
+    """
+
+    model: str
+    data: SpeechConfig = field(default_factory=_test_split)
+    baseline: str | None = None
+    out: str | None = None
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    device: str = "auto"
+    dtype: str = "float32"
+    normalise: Normaliser = "lower"
+    macs_seconds: float = 10.0
+    speed: SpeedConfig = field(default_factory=SpeedConfig)
+    bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
+    generate: GenerateConfig = field(default_factory=GenerateConfig)
+    worst: int = 20
+
+    def __post_init__(self) -> None:
+        check_choice("dtype", self.dtype, DTYPES)
+        check_choice("normalise", self.normalise, IGNORED)
+        check_positive("macs_seconds", self.macs_seconds, "the length of an utterance, for example 10,")
+        check_at_least("worst", self.worst, 0, "utterances")
