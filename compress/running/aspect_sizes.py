@@ -1,4 +1,4 @@
-"""The aspect of running at sizes: what a model that `compress.running.subnets` switches must keep, follow and say."""
+"""The aspect of running at sizes: how a model that has several is read, prepared, made smaller and described."""
 
 from __future__ import annotations
 

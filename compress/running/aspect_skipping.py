@@ -1,4 +1,4 @@
-"""The aspect of running without frames that hold only blank; see `compress.running`."""
+"""The aspect of skipping: how a model whose blank frames skip blocks is read, prepared, made smaller, described."""
 
 from __future__ import annotations
 

@@ -252,10 +252,8 @@ class Checkpoints:
         if problems := [text for text in processes.gather(problem) if text]:
             if processes.rank() == 0:
                 self._clear()
-            complete = [path.name for path in self._folders()]
-            raise WriteError(
-                f"{problems[0]} The newest checkpoint is {complete[-1] if complete else 'none yet'}."
-            ) from cause
+            newest = next((path.name for path in reversed(self._folders())), "none yet")
+            raise WriteError(f"{problems[0]} The newest checkpoint is {newest}.") from cause
 
     def _clear(self) -> None:
         """Deletes what was begun and not finished."""
