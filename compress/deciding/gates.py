@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from transformers import PreTrainedModel
 
+from compress.config import check, check_choice
 from compress.conformers import (
     UNIT_KINDS,
     Attention,
@@ -68,16 +69,15 @@ class GateConfig:
     high: float = 1.1
 
     def __post_init__(self) -> None:
-        unknown = [kind for kind in self.units if kind not in GATE_KINDS]
-        if unknown or not self.units:
-            raise ValueError(f"gates.units has {unknown or 'no entry'}; choose from {', '.join(GATE_KINDS)}.")
+        check(bool(self.units), "gates.units", list(self.units), f"choose from {', '.join(GATE_KINDS)}")
+        for kind in self.units:
+            check_choice("gates.units", kind, GATE_KINDS)
+        lowest = 1 - float(self.distribution.probability_open(torch.tensor(LOG_ALPHA_LIMIT)))
+        remedy = f"gates can start closed with a probability above {lowest:.4f}"
         for name in ("drop_rate", "ffn_drop_rate"):
             rate = getattr(self, name)
-            if not 0 < rate < 1 or abs(self.distribution.log_alpha_for(rate)) > LOG_ALPHA_LIMIT:
-                lowest = 1 - float(self.distribution.probability_open(torch.tensor(LOG_ALPHA_LIMIT)))
-                raise ValueError(
-                    f"gates.{name} is {rate}; gates can start closed with a probability above {lowest:.4f}."
-                )
+            within = 0 < rate < 1 and abs(self.distribution.log_alpha_for(rate)) <= LOG_ALPHA_LIMIT
+            check(within, f"gates.{name}", rate, remedy)
 
     @property
     def distribution(self) -> HardConcrete:

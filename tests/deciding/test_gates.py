@@ -87,8 +87,10 @@ def test_globs_include_and_exclude():
 
 
 def test_senseless_selections_are_refused():
-    with pytest.raises(ValueError, match=r"gates.units has \['heads'\]; choose from module, head"):
-        GateConfig(units=("heads",))
+    with pytest.raises(ValueError, match=r"gates.units='heads' is unknown; choose one of module, head"):
+        GateConfig(units=("module", "heads"))
+    with pytest.raises(ValueError, match=r"gates.units is \[\]; choose from module, head"):
+        GateConfig(units=())
     for rate in (0.0, 1.0, 0.001):
         with pytest.raises(
             ValueError, match=r"gates.drop_rate is .*; gates can start closed with a probability above 0.0020"

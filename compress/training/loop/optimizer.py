@@ -9,6 +9,8 @@ from typing import Any
 from torch import nn
 from torch.optim import AdamW, Optimizer
 
+from compress.config import check
+
 WEIGHTS = "weights"
 """Name of the groups that `weight_groups` makes; both carry it, so one learning rate serves both."""
 
@@ -38,8 +40,8 @@ class ParameterGroup:
     maximize: bool = False
 
     def __post_init__(self) -> None:
-        if self.maximize and self.weight_decay:
-            raise ValueError(f"Group {self.name!r} ascends; weight_decay must be 0 there, got {self.weight_decay}.")
+        allowed = not (self.maximize and self.weight_decay)
+        check(allowed, f"{self.name}.weight_decay", self.weight_decay, "it must be 0 in a group that ascends")
 
 
 def weight_groups(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch.optim import Optimizer
 
-from compress.config import check
+from compress.config import check, check_at_least
 
 
 def warmup_cosine(step: int, total_steps: int, warmup_steps: int, floor: float = 0.0) -> float:
@@ -53,11 +53,9 @@ class PhaseConfig:
     final_fraction: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or not 0 <= self.warmup_steps <= self.steps:
-            raise ValueError(
-                f"A phase needs at least 1 step and a warm-up that fits into it, "
-                f"got steps={self.steps} and warmup_steps={self.warmup_steps}."
-            )
+        check_at_least("steps", self.steps, 1)
+        fits = 0 <= self.warmup_steps <= self.steps
+        check(fits, "warmup_steps", self.warmup_steps, f"give 0 to {self.steps}, all steps of the phase")
 
     def rate(self, step: int) -> float:
         """The learning rate at a step (see `warmup_cosine`)."""

@@ -40,7 +40,7 @@ def test_a_multiplier_ascends_while_a_weight_descends() -> None:
 
 
 def test_an_ascending_group_must_not_decay() -> None:
-    with pytest.raises(ValueError, match="weight_decay must be 0"):
+    with pytest.raises(ValueError, match=r"weight_decay is 0\.\d+; it must be 0 in a group that ascends"):
         ParameterGroup("multipliers", [], 0.1, weight_decay=0.01, maximize=True)
 
 
