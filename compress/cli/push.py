@@ -22,23 +22,22 @@ def run(arguments: Sequence[str]) -> None:
         ValueError: If the checkpoint is not complete, or the Hub refuses it.
     """
     from rich.console import Console
-    from rich.table import Table
 
     from compress.checkpoint.push import PushConfig, files_of, push, staged
     from compress.config import parse
     from compress.reports import formats
+    from compress.reports.console import show
+    from compress.reports.page import Page, Table
 
     names = ("model", "repo_id")
     config = parse(PushConfig, arguments, prog="compress push", description=__doc__, positional=names)
     console = Console()
     with staged(config) as stage:
         files = files_of(stage)
-        table = Table("file", "size")
-        for name, size in files.items():
-            table.add_row(name, formats.size(size))
-        table.add_row("in all", formats.size(sum(files.values())))
-        console.print(table)
-        if config.dry_run:
-            console.print(f"Nothing was sent. Without --dry-run this goes to {config.repo_id}.", highlight=False)
-        else:
+        sizes = [*files.items(), ("in all", sum(files.values()))]
+        table = Table(("file", "size"), [(name, formats.size(size)) for name, size in sizes])
+        destination = f"Without --dry-run this goes to {config.repo_id}."
+        headline = f"Nothing was sent. {destination}" if config.dry_run else f"This goes to {config.repo_id}."
+        show(Page(config.model, headline, [], [], maker="compress push", numbers=table), console)
+        if not config.dry_run:
             console.print(push(config, stage), highlight=False)
