@@ -123,7 +123,7 @@ class Page:
         headline: the result, in a sentence.
         sections: in order.
         conditions: under which the numbers hold, in order.
-        maker: the command whose report it is.
+        maker: the command or program whose report it is.
         created: when it was made, ISO 8601; "" if nobody knows.
         context: what was measured on what, in one line.
         tiles: the quantities that people look for first, where figures can be drawn.

@@ -109,7 +109,11 @@ def test_the_decision_is_written_down(finished: Path) -> None:
     assert page.count("kept in steps") >= 8
     assert "blocks.1.conv" in page
     assert "achieved size count parts;" in page
-    assert "keeps 2 of 8 parts" in (finished / "supernet.md").read_text()
+    text, decided = (finished / "supernet.md").read_text(), json.loads((finished / "supernet.json").read_text())
+    assert "keeps 2 of 8 parts" in text
+    assert f"- Selection: {decided['method']}, {decided['steps']:,} steps" in text
+    assert f"- Costs: count {decided['counted']}" in text
+    assert "recipes/train_supernet.py</title>" in page
 
 
 def test_started_again_after_the_decision_it_goes_on_with_it(config: Path, finished: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from compress.elastic.supernet.limits import Subnets
 from compress.files.shipped import __version__
 from compress.files.writing import write_json
 from compress.reports import formats
-from compress.reports.page import Figure, Page, Section, Table, Text
+from compress.reports.page import Condition, Figure, Page, Section, Table, Text
 from compress.reports.plots import spans_figure
 from compress.reports.saving import save_page
 from compress.structure import MODULES, Structure, share_kept
@@ -114,8 +114,8 @@ def page_of(result: Mapping[str, Any], name: str) -> Page:
             ),
             Section("How parts left", [_spans(result)]),
         ],
-        conditions=[],
-        maker="supernet",
+        conditions=_conditions(result),
+        maker="recipes/train_supernet.py",
         footer=f"Made by compress {result['versions']['compress']}. "
         f"Every number is in {SUPERNET_JSON} beside this file.",
     )
@@ -133,6 +133,15 @@ def _headline(result: Mapping[str, Any]) -> str:
         f"The smallest of {len(result['sizes'])} sizes keeps {smallest['parts']} of {full['parts']} parts and {share} "
         f"of the parameters{known}. Chosen by {result['method']} in {result['steps']:,} steps."
     )
+
+
+def _conditions(result: Mapping[str, Any]) -> list[Condition]:
+    return [
+        Condition("Selection", f"{result['method']}, {result['steps']:,} steps"),
+        Condition("Parts", f"{len(result['parts'])}, ranked by the selection"),
+        Condition("Costs", f"count {result['counted']}"),
+        Condition("Versions", ", ".join(f"{name} {version}" for name, version in result["versions"].items())),
+    ]
 
 
 def _size_row(entry: Mapping[str, Any]) -> list[str]:
