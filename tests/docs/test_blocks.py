@@ -4,8 +4,8 @@ For who writes a page:
 
 - Fences carry a language. `bash` and `python` blocks run, in the order of their page, in one empty folder per page:
   Python blocks share their names, as in one session; each shell block is `bash -euo pipefail` and starts in the folder.
-- The folder looks like a checkout (`recipes/`, `configs/`, `tools/`) beside which the data sets lie that the configs
-  name. All of them, and `my-speech/` with `train`, `dev` and `test`, are a few seconds of three tones ("low mid high").
+- The folder looks like a checkout (`recipes/`, `configs/`, `tools/`), and `data/` has what the configs name.
+  All of them, and `my-speech/` with `train`, `dev` and `test`, are a few seconds of three tones ("low mid high").
 - The Hub is a server on this machine with tiny models under the names in `HUB`; one can push to it as well.
 - `compress`, `accelerate launch` and `torchrun` run the real programs in one process, quickly: what `SMALL` says is
   appended to commands that it names (two steps, small models), so that pages show what a user would write.
@@ -154,15 +154,15 @@ def environment(folder: Path, hub: str) -> dict[str, str]:
 
 
 def checkout(folder: Path, speech: Path) -> Path:
-    """A folder like a checkout, with `my-speech`, and around it the data sets that configs name."""
+    """A folder like a checkout, with `my-speech` and the data sets that configs name."""
     place = folder / "checkout"
     place.mkdir()
     for name in ("recipes", "configs", "tools"):
         (place / name).symlink_to(REPOSITORY / name)
     (place / "my-speech").symlink_to(speech)
     for config in (REPOSITORY / "configs").rglob("*.yaml"):
-        for source in re.findall(r"source: +(\.\./\S+)", config.read_text()):
-            data = Path(os.path.normpath(place / source))
+        for source in re.findall(r"source: +(data/\S+)", config.read_text()):
+            data = place / source
             data.parent.mkdir(parents=True, exist_ok=True)
             if not data.is_symlink():
                 data.symlink_to(speech)

@@ -1,6 +1,6 @@
 """Compares the depths of elastic models with models that were trained at each depth.
 
-    python -m tools.experiments.depths run --data ../shared/data/digits --steps 1600 --out runs/depth
+    python -m tools.experiments.depths run --data data/digits --steps 1600 --out runs/depth
     python -m tools.experiments.depths table --corpus digits --out runs/depth --title "..." --data "..." --note "..."
 
 `run` trains models of every depth for the same number of steps, and the deepest one also with intermediate CTC, whose

@@ -1,6 +1,6 @@
 """Measures what correlation matrices say of word error rates: which way to compute them screens proposals best?
 
-    python -m tools.experiments.measure_screening --teacher runs/teacher/best --data ../shared/data/digits
+    python -m tools.experiments.measure_screening --teacher runs/teacher/best --data data/digits
 
 For every number of removed blocks, random proposals are measured on the dev split. Each way of computing a matrix
 scores them; the rank correlation of score and error rate should be near -1. And each way's own best are measured, as

@@ -1,6 +1,6 @@
 """Compares ways of making a model smaller: same teacher, same number of update steps, same distillation, several seeds.
 
-    python -m tools.experiments.rivals run --data ../shared/data/digits --out runs/rivals --jobs 2
+    python -m tools.experiments.rivals run --data data/digits --out runs/rivals --jobs 2
     python -m tools.experiments.rivals table --out runs/rivals --title "..." --data "..." --note "..."
 
 `run` trains the teacher, launches `recipes/prune.py` for every row, size and seed, and then, one after another, since

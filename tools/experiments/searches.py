@@ -1,7 +1,7 @@
 """Compares CoMFLP with greedy removal, every other block and the last blocks: the same teacher, the same recovery.
 
-    python -m tools.experiments.searches run --data ../shared/data/digits --out runs/search --removes [3,6,8]
-    python -m tools.experiments.searches depth --data ../shared/data/digits --out runs/search --depths [6,12,24,48]
+    python -m tools.experiments.searches run --data data/digits --out runs/search --removes [3,6,8]
+    python -m tools.experiments.searches depth --data data/digits --out runs/search --depths [6,12,24,48]
     python -m tools.experiments.searches table --out runs/search --title "..." --data "..." --note "..."
 
 `run` trains a teacher of so many blocks (or takes --teacher), searches on the dev split with every method, lets each
@@ -10,7 +10,7 @@ choices of several methods are trained once. `depth` counts word error rates and
 of growing depth; their error rates mean nothing. `table` appends an entry to RESULTS.md. What is there already is not
 made again, so each can be started anew at any time. A small trial, about three minutes on two cores:
 
-    python -m tools.experiments.searches run --data ../shared/data/digits --out runs/search-trial --blocks 4 \\
+    python -m tools.experiments.searches run --data data/digits --out runs/search-trial --blocks 4 \\
         --removes [2] --teacher_steps 120 --recover_steps 20 --utterances 40 --top_k 3
 """
 

@@ -1,6 +1,6 @@
 """Measures skipping: word error rate against real-time factor as the threshold sweeps, and speed at realistic sizes.
 
-    python -m tools.experiments.skipping run --data ../shared/data/digits --teacher runs/teacher/best --out runs/skip
+    python -m tools.experiments.skipping run --data data/digits --teacher runs/teacher/best --out runs/skip
     python -m tools.experiments.skipping speed --out runs/skip --hidden_size 512 --blocks 17
     python -m tools.experiments.skipping table --out runs/skip --title "..." --data "..." --note "..."
 
@@ -11,7 +11,7 @@ models take turns in one process. `speed` times new models of realistic dimensio
 kept; their words mean nothing. `table` appends an entry to RESULTS.md. What is there already is not made again. A small
 trial, about five minutes on two cores:
 
-    python -m tools.experiments.skipping run --data ../shared/data/digits --teacher runs/teacher/best \\
+    python -m tools.experiments.skipping run --data data/digits --teacher runs/teacher/best \\
         --out runs/skip-trial --train_steps 60 --learn_steps 20 --recover_steps 20 --utterances 40 --repetitions 1
 """
 

@@ -1,6 +1,6 @@
 """Compares the sizes of supernets with models trained alone at those sizes, and learned selections with given orders.
 
-    python -m tools.experiments.supernets run --data ../shared/data/digits --out runs/supernet --seeds 3
+    python -m tools.experiments.supernets run --data data/digits --out runs/supernet --seeds 3
     python -m tools.experiments.supernets table --out runs/supernet --title "..." --data "..." --note "..."
 
 For every seed `run` trains a supernet with every selection (`recipes/train_supernet.py`), and with `recipes/train.py`,
@@ -8,7 +8,7 @@ for as many updates under the same settings, the whole model and, from new weigh
 selections in --alone have chosen. Each size and each model is evaluated on the test split. `table` appends an entry to
 RESULTS.md. What is there already is not made again, so each can be started anew at any time. A small trial:
 
-    python -m tools.experiments.supernets run --data ../shared/data/digits --out runs/supernet-trial --seeds 1 \\
+    python -m tools.experiments.supernets run --data data/digits --out runs/supernet-trial --seeds 1 \\
         --methods [top_k,random] --options "--max_steps 20 --dev_limit 20 --batch.seconds 20"
 """
 
