@@ -40,7 +40,8 @@ TEACHER_MODEL, STUDENT_MODEL = "best", "final"
 TEST_SPLIT = "test"
 FOLDERS = ("train", "dev", TEST_SPLIT)
 
-# What each stage takes with the committed configs on 2 cores; only their proportions matter once one stage has ended.
+# What each stage takes with the committed configs on two cores that multiply bf16 in hardware; once a stage has
+# ended, only their proportions matter.
 TYPICAL_SECONDS = {"train": 215.0, "prune": 165.0, "evaluate": 20.0}
 # However long an interrupted stage has taken already, this share of its typical time is still ahead.
 LEAST_SHARE_LEFT = 0.1
