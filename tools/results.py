@@ -32,9 +32,9 @@ NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
 OPENING = """\
 # Results
 
-Every entry is written by a program in `tools/`, from the files that the commands leave; this table is made of the
+Every entry is written by a program of this repository, whose command stands in the entry; this table is made of the
 entries. Names and options are those of an entry's commit: `uniform, from scratch` is the structure that is now called
-`proportional`, and programs have moved within `tools/`."""
+`proportional`, and programs have moved since."""
 ENDING = "Entries that newer ones supersede are in the [archive](docs/results/archive.md)."
 ARCHIVE_OPENING = """\
 # Results that newer ones supersede
