@@ -110,11 +110,6 @@ def cut_batches(
     return _fit(_cut(order, lengths, config), lengths, world_size)
 
 
-def padded_seconds(batch: Sequence[int], lengths: NDArray[np.float64]) -> float:
-    """Seconds of audio in a batch, padding counted."""
-    return float(lengths[list(batch)].max()) * len(batch)
-
-
 def _cut(order: NDArray[np.intp], lengths: NDArray[np.float64], config: BatchConfig) -> list[list[int]]:
     batches: list[list[int]] = []
     longest = 0.0

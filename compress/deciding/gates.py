@@ -217,10 +217,6 @@ class Gates(nn.Module):
         """Draws all gates and puts them to work for the next forward pass."""
         self.use(self.distribution.sample(self.log_alpha, generator))
 
-    def settle(self, structure: Structure) -> None:
-        """Puts the noise-free gates of a decided Structure to work: kept parts at their value, the others closed."""
-        self.use(self.values(structure), self._mask(structure))
-
     def use(self, values: Tensor, kept: Tensor | None = None, *, joint: bool = True) -> None:
         """Puts given gate values to work for the following forward passes.
 
@@ -253,9 +249,9 @@ class Gates(nn.Module):
 
     def values(self, structure: Structure) -> Tensor:
         """The noise-free gate values of a decided Structure: `(gates,)`, 0 for what it does not keep."""
-        return self.distribution.deterministic(self.log_alpha.detach()) * self._mask(structure)
+        return self.distribution.deterministic(self.log_alpha.detach()) * self.mask(structure)
 
-    def _mask(self, structure: Structure) -> Tensor:
+    def mask(self, structure: Structure) -> Tensor:
         """`(gates,)`, 1 for parts that a Structure keeps and 0 for the others."""
         mask = torch.zeros_like(self.log_alpha.detach())
         for group in self.groups:

@@ -15,6 +15,7 @@ from compress.cost import size_of
 from compress.deciding.gates import Gates
 from compress.model import removal
 from compress.structure import MODULES
+from tests.helpers.gating import settle
 from tests.helpers.tiny import BLOCKS, CTC_MODELS, MODELS, batch, parakeet, random_structure
 
 CHANNEL_NORMS = ("wav2vec2_bert", "torchaudio_conformer-group", "seamless_m4t_v2", "nemotron")
@@ -64,7 +65,7 @@ def test_masked_equals_removed(name, seed):
         gates.log_alpha.fill_(4.6)
     masked = copy.deepcopy(model)
     gates.attach(masked)
-    gates.settle(structure)
+    settle(gates, structure)
     small = compress.remove(model, structure)
     torch.testing.assert_close(valid_logits(masked, inputs), valid_logits(small, inputs), rtol=0, atol=EXACT)
     if structure != Structure.full(structure.family, BLOCKS):
@@ -81,7 +82,7 @@ def test_partial_gates_fold_into_the_weights(name, seed):
         gates.log_alpha.copy_(2 * torch.randn(gates.log_alpha.shape, generator=torch.Generator().manual_seed(seed)))
     masked, folded = copy.deepcopy(model), copy.deepcopy(model)
     gates.attach(masked)
-    gates.settle(structure)
+    settle(gates, structure)
     gates.fold_(folded, gates.values(structure))
     expected = valid_logits(masked, inputs)
     assert gates.folds_exactly == (not name.startswith(CHANNEL_NORMS))

@@ -26,6 +26,7 @@ from compress.deciding.gates import Gates
 from compress.evaluation.inspection import inspect_model
 from compress.evaluation.rows import compression_line
 from compress.surgery.stock import check_stock, route_of
+from tests.helpers.gating import settle
 from tests.helpers.routes import processor_for, stock_structure
 from tests.helpers.tiny import MODELS, batch, granite_speech5, parakeet, random_structure
 
@@ -38,7 +39,7 @@ def masked(model, structure: Structure):
     with torch.no_grad():
         gates.log_alpha.fill_(4.6)
     gates.attach(model)
-    gates.settle(Structure(structure.family, tuple(block or Block() for block in structure.blocks)))
+    settle(gates, Structure(structure.family, tuple(block or Block() for block in structure.blocks)))
     for block, what in zip(blocks_of(model), structure.blocks, strict=True):
         if what is None:
             block.forward = lambda hidden_states, *args, **kwargs: hidden_states
