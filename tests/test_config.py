@@ -146,10 +146,11 @@ def given(*words: str) -> Config:
         ("a --depths []", "--model a"),
         ("a --depths [1] --depths [4]", "--model a --depths [4]"),
         ("a --patterns [1,33%,*,x.json]", """--model a --patterns '["1", "33%", "*", "x.json"]'"""),
+        ("""a --patterns '["a,1.json",4,null]'""", """--model a --patterns '["a,1.json", "4", "null"]'"""),
         ("a --budget 50%", "--model a --budget.params 50%"),
         ("a --recover=20M", "--model a --recover.params 20M"),
         ("a --recover null", "--model a"),
-        ("a --weights.my-own 0.5", "--model a --weights.my-own=0.5"),
+        ("a --weights.my-own 0.5", "--model a --weights.my_own=0.5"),
     ],
 )
 def test_options_are_written_by_one_rule(words: str, same: str) -> None:

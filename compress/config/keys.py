@@ -82,7 +82,7 @@ def find_key(config_class: type[Any], written: str) -> tuple[str, Any]:
         key, annotation = f"{key}{PART}{name}" if key else name, fields_of(owner)[name]
         owner = nested_class(annotation)
         if number < len(parts) - 1 and owner is None and holds_mapping(annotation):
-            return PART.join([key, *parts[number + 1 :]]), Any
+            return PART.join([key, *(part.replace("-", "_") for part in parts[number + 1 :])]), Any
     return key, annotation
 
 

@@ -157,7 +157,7 @@ def _elements(kind: Any) -> Any:
 
 def _quoted(value: str) -> str:
     try:
-        items = yaml.safe_load(value)
+        items = yaml.load(value, Loader=yaml.BaseLoader)  # every scalar stays text
     except yaml.YAMLError:
         items = None
     if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
