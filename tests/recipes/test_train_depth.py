@@ -67,7 +67,7 @@ def test_a_checkpoint_is_fine_tuned(config: Path, finished: Path, tmp_path: Path
 def test_a_wrong_rate_is_refused_by_name(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         run_here(RECIPE, config, tmp_path / "run", "--stochastic_depth", "1.5")
-    assert "stochastic_depth is the probability" in capsys.readouterr().err
+    assert "stochastic_depth is 1.5; give the probability" in capsys.readouterr().err
 
 
 def test_a_depth_that_the_model_cannot_have_is_refused(config: Path, tmp_path: Path) -> None:
