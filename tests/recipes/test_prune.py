@@ -89,7 +89,7 @@ def test_two_processes_reach_the_budget(runs_on_two: Callable[[str], Path], prun
         (("--budget.params", "1%"), "cannot be reached: with these gates this model reaches from"),
         (("--budget.parms", "50%"), "params"),
         (("--teacher", "./nowhere"), "There is no folder './nowhere'"),
-        (("--gates.units", "[heads]"), "choose from module, head"),
+        (("--gates.units", "[heads]"), "gates.units='heads' is unknown; choose one of module, head"),
     ],
 )
 def test_mistakes_are_refused_before_anything_is_trained(
@@ -147,8 +147,8 @@ def test_a_compressed_teacher_can_be_compressed_again(pruning: Path, pruned: Pat
     ("overrides", "message"),
     [
         (("--log_every_steps", "0"), "log_every_steps is 0; give at least 1"),
-        (("--learn.warmup_steps", "9"), "steps=8 and warmup_steps=9"),
-        (("--recover.steps", "0"), "got steps=0"),
+        (("--learn.warmup_steps", "9"), "warmup_steps is 9; give 0 to 8"),
+        (("--recover.steps", "0"), "steps is 0; give at least 1 for a phase"),
         (("--learn.budget_warmup", "3"), "learn.budget_warmup is 3.0; give a share of the phase from 0 to 1"),
     ],
 )

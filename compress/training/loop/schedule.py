@@ -53,7 +53,7 @@ class PhaseConfig:
     final_fraction: float = 0.0
 
     def __post_init__(self) -> None:
-        check_at_least("steps", self.steps, 1)
+        check_at_least("steps", self.steps, 1, "for a phase")
         fits = 0 <= self.warmup_steps <= self.steps
         check(fits, "warmup_steps", self.warmup_steps, f"give 0 to {self.steps}, all steps of the phase")
 
