@@ -170,7 +170,7 @@ def test_a_size_equals_closed_gates() -> None:
     with torch.no_grad():
         viewed = made(**batch(model)).logits
         gates.attach(model)
-        gates.use(gates._mask(structure))
+        gates.use(gates.mask(structure))
         masked = model(**batch(model)).logits
     torch.testing.assert_close(viewed, masked, rtol=0, atol=1e-5)
 
