@@ -82,6 +82,12 @@ def seeds_said(seeds: Sequence[Any]) -> str:
     return f"seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"one seed ({seeds[0]})"
 
 
+def environment() -> dict[str, str]:
+    """The variables of this process, with which another one finds the package of this checkout first."""
+    paths = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
 def execute(command: Sequence[str], log: Path, *, stop: bool = True) -> None:
     """Runs a command in the checkout, with the package of this checkout; what it says is appended to a log.
 
@@ -89,9 +95,8 @@ def execute(command: Sequence[str], log: Path, *, stop: bool = True) -> None:
         SystemExit: if it fails, and `stop` does not say that the log will do.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     with log.open("a") as file:
-        done = subprocess.run(command, cwd=REPOSITORY, env=environment, stdout=file, stderr=file, check=False)
+        done = subprocess.run(command, cwd=REPOSITORY, env=environment(), stdout=file, stderr=file, check=False)
     if done.returncode and stop:
         raise SystemExit(f"{' '.join(command)} failed; {log} says why.")
 

@@ -29,7 +29,9 @@ from compress.deciding.gates import GateConfig
 from compress.evaluation.memory import peak_growth_bytes
 from compress.evaluation.speed import SpeedConfig, device_name, measure
 from compress.training.distill import DistillConfig, LayerDistance, output_divergence
+from compress.training.loop.optimizer import build_optimizer
 from compress.training.loop.precision import autocast
+from compress.training.loop.schedule import LearnConfig
 from compress.training.preparation import prepare_for_training
 from compress.training.student import GatedStudent, Student
 from tools.commands import main, typed
@@ -105,7 +107,7 @@ class Step:
         self.student: Student = self._with_gates(model) if self.gated else Student(model)
         self.student.to(DEVICE).train()
         self.layers = LayerDistance(model, teacher, DistillConfig())
-        self.optimizer = torch.optim.AdamW(self.student.parameters(), lr=LEARNING_RATE)
+        self.optimizer = build_optimizer(self.student.groups(LearnConfig(learning_rate=LEARNING_RATE), 0.0))
         torch.manual_seed(0)
         self.inputs = {teacher.main_input_name: dummy_input(teacher, seconds, batch, str(DEVICE))}
 

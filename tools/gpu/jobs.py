@@ -1,0 +1,62 @@
+"""Training and compression on speech, by the recipes, as a user starts them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from tools.experiments.experiment import evaluate, execute, log_of, read
+from tools.gpu.workload import Workload
+
+LAUNCH = (sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1")
+SPLIT = "test"
+TEACHER = "teacher"
+EPOCHS, STEPS = 30, 400
+TINY = ("--model.settings.hidden_size", "32", "--model.settings.num_hidden_layers", "2")
+
+
+def job_rows(work: Workload) -> list[list[str]]:
+    """The teacher, and half and a quarter of it, with learned gates; what there is no time for is left out."""
+    if work.data is None:
+        return [["no speech was given", "", "", "", "", "", ""]]
+    data = ("--data.source", str(Path(work.data).absolute()))
+    config = "configs/{}/parakeet-small_digits.yaml"
+    teacher = work.folder.absolute() / TEACHER
+    epochs = ("--epochs", str(EPOCHS)) if not work.tiny else ("--epochs", "null", "--max_steps", "4", *TINY)
+    _run("train", teacher, "--config", config.format("train"), *data, *epochs)
+    rows = [_row(work, TEACHER, teacher, teacher / "best")]
+    steps = str(work.sized(STEPS, 4))
+    for size in ("50", "25"):
+        if work.seconds_left < work.sized(60, 0):
+            break
+        output = teacher.with_name(size)
+        options = ("--teacher", str(teacher / "best"), "--budget.params", f"{size}%")
+        counts = ("--learn.steps", steps, "--recover.steps", steps)
+        if work.tiny:
+            counts += ("--learn.warmup_steps", "1", "--recover.warmup_steps", "1")
+        _run("prune", output, "--config", config.format("prune"), *data, *options, *counts)
+        rows.append(_row(work, f"{size} %", output, output / "final"))
+    return rows
+
+
+def _run(recipe: str, output: Path, *options: str) -> None:
+    execute((*LAUNCH, f"recipes/{recipe}.py", *options, "--output", str(output)), log_of(output))
+
+
+def _row(work: Workload, name: str, output: Path, model: Path) -> list[str]:
+    report = evaluate(model, str(work.data), work.folder.absolute() / f"report-{output.name}", "--split", SPLIT)
+    measured, done = report["model"], read(output / "done.json")
+    steps, seconds, waiting = _took(done)
+    return [
+        name, f"{measured['parameters']['total']:,}", f"{100 * measured['wer']:.2f}", f"{100 * measured['cer']:.2f}",
+        f"{steps:,}", f"{1e3 * seconds / steps:.1f}", f"{100 * waiting:.0f} %",
+    ]  # fmt: skip
+
+
+def _took(done: dict[str, Any]) -> tuple[int, float, float]:
+    """Steps, seconds in them, and the share of these that was spent waiting for data, over all phases."""
+    phases = [done[name] for name in ("learn", "recover") if name in done] or [done]
+    seconds = sum(phase["seconds"] for phase in phases)
+    waited = sum(phase["wait_share"] * phase["seconds"] for phase in phases)
+    return sum(phase["steps"] for phase in phases), seconds, waited / seconds
