@@ -49,7 +49,8 @@ class CheckConfig(EntryConfig):
         folder: Where logs and models go.
         data: An audiofolder with train, dev and test for the last part; null leaves that part out.
         parts: Which parts run, in this order.
-        minutes: Time for everything; the last part takes what is left.
+        minutes: Time for everything.
+        steps: Update steps of the job's teacher; each phase of a compression has a third of them.
         tiny: Whether everything is small enough for a CPU.
     """
 
@@ -57,6 +58,7 @@ class CheckConfig(EntryConfig):
     data: str | None = None
     parts: tuple[str, ...] = tuple(PARTS)
     minutes: float = 9.0
+    steps: int = 900
     tiny: bool = False
     title: str = "On a GPU: gate learning, speed of pruned models, a job"
 
@@ -68,18 +70,19 @@ class CheckConfig(EntryConfig):
 def gpu_check(config: CheckConfig) -> None:
     """Prints one table for each part, and appends them to a file of results."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
-    work = Workload(Path(config.folder), config.data, time.monotonic() + 60 * config.minutes, config.tiny)
+    work = Workload(Path(config.folder), config.data, time.monotonic() + 60 * config.minutes, config.steps, config.tiny)
     lines, failed = list[str](), list[str]()
     for name in config.parts:
         rows, head = PARTS[name]
         logger.info("%s: %.0f seconds are left", name, work.seconds_left)
         try:
-            lines += grid(head, rows(work))
+            part = grid(head, rows(work))
         except (Exception, SystemExit):  # the other parts still tell something
             failed.append(name)
             logger.exception("%s went wrong", name)
-            lines += [f"{name}: {traceback.format_exc(limit=0).strip()}", ""]
-    print("\n".join(lines), flush=True)
+            part = [f"{name}: {traceback.format_exc(limit=0).strip()}", ""]
+        print("\n".join(part), flush=True)
+        lines += part
     where = f"{device_name(work.device)}, torch {torch.__version__}. {config.note}".strip()
     add(config, [*facts(typed(), config.data or "none: noise", where), *lines])
     if failed:

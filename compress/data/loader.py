@@ -22,8 +22,10 @@ from compress.data.batching import MASKS, BatchPlan, plan_epoch, random_numbers
 from compress.data.dataset import SpeechDataset, SpeechStream, Utterance
 from compress.data.settings import AugmentConfig, BatchConfig
 from compress.data.stream import StreamBatches, StreamReport
+from compress.machine import own_cores
 
 IGNORED_LABEL = -100
+MOST_WORKERS = 8
 SEED_RANGE = 1 << 62
 
 
@@ -201,7 +203,7 @@ class SpeechLoader:
             raise ValueError(f"start {start} is beyond the {len(plans)} batches of epoch {epoch}")
         self._order.plans = plans[start:]
         if self._workers is None:
-            self._workers = _data_loader(self._builder, self.batching, self.batching.workers, self._order)
+            self._workers = _data_loader(self._builder, self.batching, _workers(self.batching), self._order)
         return iter(self._workers)
 
     def _streamed(self, epoch: int, start: int) -> Iterator[Batch]:
@@ -220,7 +222,7 @@ class SpeechLoader:
             rank=self.rank,
             world_size=self.world_size,
         )
-        for item in _data_loader(batches, self.batching, min(1, self.batching.workers), None):
+        for item in _data_loader(batches, self.batching, min(1, _workers(self.batching)), None):
             if isinstance(item, StreamReport):
                 item.record(self.dataset)
             else:
@@ -301,6 +303,13 @@ class _Order:
         return len(self.plans)
 
 
+def _workers(batching: BatchConfig) -> int:
+    """How many processes read ahead: a CPU that trains has no core to spare, one beside a GPU has."""
+    if batching.workers is not None:
+        return batching.workers
+    return max(1, min(MOST_WORKERS, own_cores() - 1)) if torch.accelerator.is_available() else 1
+
+
 def _data_loader(
     source: Dataset[Any], batching: BatchConfig, workers: int, order: Iterable[BatchPlan] | None
 ) -> DataLoader[Any]:
@@ -313,7 +322,7 @@ def _data_loader(
         num_workers=workers,
         persistent_workers=workers > 0 and order is not None,
         prefetch_factor=batching.prefetch_batches if workers else None,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=torch.cuda.is_initialized(),  # not in a fork of a process that has used a GPU
         worker_init_fn=_start_worker,
         generator=torch.Generator(),  # of its own: the global one stays untouched, so a resumed run draws alike
     )

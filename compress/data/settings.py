@@ -114,7 +114,8 @@ class BatchConfig:
         max_utterances: at most so many utterances in one batch, whatever their length.
         length_jitter: how far lengths are blurred before sorting, as a fraction, so that every epoch mixes
             utterances anew; 0 sorts exactly and pads least.
-        workers: worker processes that load audio and compute features; 0 does it in the training process.
+        workers: worker processes that load audio and compute features; 0 does it in the training process; null: one,
+            and beside a GPU as many as there are cores left, up to 8.
         prefetch_batches: batches that each worker keeps ready.
         buffer_utterances: streaming only: utterances that are held, sorted and cut into batches at a time.
     """
@@ -122,7 +123,7 @@ class BatchConfig:
     seconds: float = 80.0
     max_utterances: int | None = None
     length_jitter: float = 0.1
-    workers: int = 1
+    workers: int | None = None
     prefetch_batches: int = 4
     buffer_utterances: int = 500
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -148,6 +149,7 @@ class Gates(nn.Module):
         self.log_alpha = nn.Parameter(torch.cat([self._initial(group) for group in self.groups]))
         self._scales: list[tuple[Place, Scale, Scale | None]] = []
         self._norms: dict[Place, KeptNorm] = {}
+        self._classes: dict[Any, type[nn.Module]] = {}
         self._head_sizes: dict[int, int] = {}
         self._kernels: set[Place] = set()
         self.folds_exactly = True
@@ -194,6 +196,7 @@ class Gates(nn.Module):
             parametrize.register_parametrization(projection, "weight", weight)
             if bias is not None:
                 parametrize.register_parametrization(projection, "bias", bias)
+            self._share_class(projection)
             self._scales.append((place, weight, bias))
             if isinstance(description, Convolution):
                 norm = part(branch, description.inner_norm)
@@ -201,11 +204,18 @@ class Gates(nn.Module):
                     self._norms[place] = KeptNorm(norm)
                     assign(branch, description.inner_norm, self._norms[place])
 
+    def _share_class(self, projection: nn.Module) -> None:
+        """Gives projections that are parametrized alike one class: `torch.compile` compiles anew for each class."""
+        own = type(projection)
+        projection.__class__ = self._classes.setdefault((own.__bases__, projection.bias is None), own)
+
     def detach(self, model: PreTrainedModel) -> None:
         """Takes the gates off a model, in place: the tensors are again what they were, without any gate's effect."""
         for place, _, bias in self._scales:
             description, branch = self._module_at(model, place)
             projection = part(branch, description.last)
+            shared = type(projection)  # torch takes the tensors' properties off the class, which others still need
+            projection.__class__ = type(shared.__name__, shared.__bases__, dict(vars(shared)))
             for name in ("weight", "bias") if bias is not None else ("weight",):
                 parametrize.remove_parametrizations(projection, name, leave_parametrized=False)
         for place, kept_norm in self._norms.items():

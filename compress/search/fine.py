@@ -125,7 +125,7 @@ class FineSearch:
             return sorted((row for rows in shares for row in rows), key=_name)
 
     @torch.no_grad()
-    def share(self, rank: int, world_size: int, proposals: tuple[Proposal, ...], workers: int) -> list[Written]:
+    def share(self, rank: int, world_size: int, proposals: tuple[Proposal, ...], workers: int | None) -> list[Written]:
         """Transcribes one process's share of the dev set, under every proposal."""
         batching = replace(batching_for(self.model, self.config.batch), workers=workers)
         loader = SpeechLoader(self.dataset, self.processor, batching, shuffle=False, rank=rank, world_size=world_size)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,7 +31,7 @@ from compress.data import (
 from compress.evaluation import ErrorRates, GenerateConfig, error_rates, transcribe
 from compress.evaluation.transcribe import batching_for
 from compress.files.writing import replaced_folder, write_json
-from compress.machine import usable_cores
+from compress.machine import own_cores
 from compress.running.subnets import activate, subnet_names
 from compress.training.loop import processes
 from compress.training.loop.checkpoints import Checkpoints
@@ -138,8 +137,7 @@ def make_accelerator(config: RunConfig, *, some_unused: bool = False) -> Acceler
         project_config=ProjectConfiguration(project_dir=config.output, logging_dir=config.output),
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=some_unused)],
     )
-    neighbours = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    torch.set_num_threads(config.threads or max(1, usable_cores() // neighbours))
+    torch.set_num_threads(config.threads or own_cores())
     return accelerator
 
 

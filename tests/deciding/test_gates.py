@@ -149,3 +149,16 @@ def test_gates_of_a_compressed_model_leave_removed_modules_out():
         "blocks.0.conv.conv_channel": 32,
         "blocks.0.ffn2.ffn_unit": 2,
     }
+
+
+def test_gated_projections_of_a_kind_share_one_class_while_gates_are_on():
+    """A compiler keeps one program for each class of modules; blocks that are alike need one, not one each."""
+    model = parakeet()
+    before = [type(module) for module in model.modules()]
+    gates = Gates(model)
+    gates.attach(model)
+    gated = [module for module in model.modules() if hasattr(module, "parametrizations")]
+    assert len(gated) == len(MODULES) * BLOCKS
+    assert len({type(module) for module in gated}) == 2  # linear, and a convolution of one frame
+    gates.detach(model)
+    assert [type(module) for module in model.modules()] == before

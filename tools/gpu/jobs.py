@@ -10,10 +10,12 @@ from tools.experiments.experiment import evaluate, execute, log_of, read
 from tools.gpu.workload import Workload
 
 LAUNCH = (sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1")
-SPLIT = "test"
 TEACHER = "teacher"
-EPOCHS, STEPS = 30, 400
-TINY = ("--model.settings.hidden_size", "32", "--model.settings.num_hidden_layers", "2")
+LEAST_SECONDS = 30
+TINY = (
+    "--model.settings.hidden_size", "32", "--model.settings.num_hidden_layers", "2",
+    "--optimizer.warmup_steps", "1",
+)  # fmt: skip
 
 
 def job_rows(work: Workload) -> list[list[str]]:
@@ -22,20 +24,18 @@ def job_rows(work: Workload) -> list[list[str]]:
         return [["no speech was given", "", "", "", "", "", ""]]
     data = ("--data.source", str(Path(work.data).absolute()))
     config = "configs/{}/parakeet-small_digits.yaml"
-    teacher = work.folder.absolute() / TEACHER
-    epochs = ("--epochs", str(EPOCHS)) if not work.tiny else ("--epochs", "null", "--max_steps", "4", *TINY)
-    _run("train", teacher, "--config", config.format("train"), *data, *epochs)
+    teacher, steps = work.folder.absolute() / TEACHER, str(max(2, work.steps // 3))
+    tiny = TINY if work.tiny else ()
+    _run("train", teacher, "--config", config.format("train"), *data, "--max_steps", str(work.steps), *tiny)
     rows = [_row(work, TEACHER, teacher, teacher / "best")]
-    steps = str(work.sized(STEPS, 4))
     for size in ("50", "25"):
-        if work.seconds_left < work.sized(60, 0):
+        if work.seconds_left < LEAST_SECONDS:
             break
         output = teacher.with_name(size)
-        options = ("--teacher", str(teacher / "best"), "--budget.params", f"{size}%")
         counts = ("--learn.steps", steps, "--recover.steps", steps)
-        if work.tiny:
-            counts += ("--learn.warmup_steps", "1", "--recover.warmup_steps", "1")
-        _run("prune", output, "--config", config.format("prune"), *data, *options, *counts)
+        short = ("--learn.warmup_steps", "1", "--recover.warmup_steps", "1") if work.tiny else ()
+        options = ("--teacher", str(teacher / "best"), "--budget.params", f"{size}%", *counts, *short)
+        _run("prune", output, "--config", config.format("prune"), *data, *options)
         rows.append(_row(work, f"{size} %", output, output / "final"))
     return rows
 
@@ -45,7 +45,7 @@ def _run(recipe: str, output: Path, *options: str) -> None:
 
 
 def _row(work: Workload, name: str, output: Path, model: Path) -> list[str]:
-    report = evaluate(model, str(work.data), work.folder.absolute() / f"report-{output.name}", "--split", SPLIT)
+    report = evaluate(model, str(work.data), work.folder.absolute() / f"report-{output.name}")
     measured, done = report["model"], read(output / "done.json")
     steps, seconds, waiting = _took(done)
     return [

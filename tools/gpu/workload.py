@@ -30,12 +30,14 @@ class Workload:
         folder: for logs and models.
         data: an audiofolder; None: there is none.
         ends: when everything has to be over, on the monotonic clock.
+        steps: of the job's teacher.
         tiny: whether everything is small enough for a CPU.
     """
 
     folder: Path
     data: str | None
     ends: float
+    steps: int
     tiny: bool
 
     @property

@@ -24,7 +24,6 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from accelerate.utils import extract_model_from_parallel
-from safetensors.torch import load_model, save_model
 from torch import nn
 from torch.optim import Optimizer
 
@@ -33,6 +32,7 @@ from compress.files.writing import WriteError, explained, flush, flush_folder
 from compress.training.loop import processes
 from compress.training.loop.random_state import random_state, set_random_state
 from compress.training.loop.same_run import require_same
+from compress.training.loop.weights_file import load_weights, save_weights
 
 logger = logging.getLogger(__name__)
 
@@ -195,7 +195,7 @@ class Checkpoints:
         model: nn.Module,
         optimizer: Optimizer | None,
     ) -> None:
-        save_model(extract_model_from_parallel(model), str(folder / MODEL))
+        save_weights(extract_model_from_parallel(model), folder / MODEL)
         if optimizer is not None:
             torch.save(optimizer.state_dict(), folder / OPTIMIZER)
         torch.save({name: _state_of(state) for name, state in states.items()}, folder / STATES)
@@ -296,6 +296,6 @@ def _load(path: Path) -> Any:
 
 def _load_weights(path: Path, model: nn.Module) -> None:
     try:
-        load_model(model, str(path / MODEL), strict=True)
+        load_weights(model, path / MODEL)
     except RuntimeError as error:
         raise CheckpointError(f"The weights in {path} do not fit the model: {error}") from error

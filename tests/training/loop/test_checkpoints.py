@@ -144,7 +144,7 @@ def test_an_unknown_state_is_refused(saved: Checkpoints) -> None:
         saved.restore({"gates": Best()}, make_model())
 
 
-@pytest.mark.parametrize("writer", ["torch.save", "compress.training.loop.checkpoints.save_model"])
+@pytest.mark.parametrize("writer", ["torch.save", "compress.training.loop.checkpoints.save_weights"])
 def test_a_failed_write_leaves_the_last_good_one(
     saved: Checkpoints, writer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
