@@ -31,7 +31,7 @@ from accelerate.utils import set_seed
 from transformers import PreTrainedModel
 
 import compress
-from compress.checkpoint import load_config, load_model, load_processor
+from compress.checkpoint import load_config, load_model, load_recogniser
 from compress.checkpoint.push import HubConfig
 from compress.config import fail, parse, to_dict
 from compress.conformers import family_of, frame_mask
@@ -223,9 +223,8 @@ class Pruning:
         # A budget that cannot be reached is refused before anything is loaded.
         gates = config.gates if config.structure == LEARNED else None
         self.budget = reachable_budget(config.budget, before, gates) if config.budget else None
-        teacher = skipping_model(load_model(config.teacher, device=accelerator.device), config.skipping)
-        self.teacher = teacher.requires_grad_(False)
-        self.processor = load_processor(config.teacher)
+        loaded, self.processor = load_recogniser(config.teacher, device=accelerator.device)
+        self.teacher = skipping_model(loaded, config.skipping).requires_grad_(False)
         self.train_set, self.dev = open_data(
             config, self.processor, accelerator, labels=config.distill.ctc > 0, generate=config.generate
         )

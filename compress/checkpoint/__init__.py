@@ -9,6 +9,7 @@ from compress.checkpoint.loading import (
     obstacle,
     read_compression,
 )
+from compress.checkpoint.matching import load_recogniser, require_match
 from compress.checkpoint.saving import apply_structure, describe, save
 
 __all__ = [
@@ -19,7 +20,9 @@ __all__ = [
     "load_config",
     "load_model",
     "load_processor",
+    "load_recogniser",
     "obstacle",
     "read_compression",
+    "require_match",
     "save",
 ]

@@ -22,6 +22,7 @@ from compress.data.batching import MASKS, BatchPlan, plan_epoch, random_numbers
 from compress.data.dataset import SpeechDataset, SpeechStream, Utterance
 from compress.data.settings import AugmentConfig, BatchConfig
 from compress.data.stream import StreamBatches, StreamReport
+from compress.data.vocabulary import spell
 from compress.machine import own_cores
 
 IGNORED_LABEL = -100
@@ -268,8 +269,8 @@ def feature_extractor_of(processor: Any) -> Any:
 
 
 def encode(tokenizer: Any, texts: Sequence[str]) -> Tensor:
-    """Encodes transcripts as token ids, int64, `(batch, max_tokens)`, padded with -100; at least one column."""
-    rows = [tokenizer(text, add_special_tokens=False).input_ids if text else [] for text in texts]
+    """Encodes transcripts as token ids (see `spell`): int64, `(batch, max_tokens)`, at least one column, padded with -100."""
+    rows = [spell(tokenizer, text) if text else [] for text in texts]
     labels = torch.full((len(rows), max(1, *map(len, rows))), IGNORED_LABEL, dtype=torch.long)
     for row, tokens in enumerate(rows):
         labels[row, : len(tokens)] = torch.tensor(tokens, dtype=torch.long)

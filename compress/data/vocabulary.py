@@ -33,17 +33,18 @@ def _variants(character: str) -> set[str]:
     return {variant for variant in (character.lower(), character.upper()) if len(variant) == 1}
 
 
-def _tokens(tokenizer: Any, text: str) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False).input_ids)
+def spell(tokenizer: Any, text: str) -> list[int]:
+    """Spells a text with a tokenizer; what looks like a special token, such as `<pad>`, is spelt as the text it is."""
+    return list(tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids)
 
 
 def _spells(tokenizer: Any, character: str) -> bool:
-    tokens = _tokens(tokenizer, character)
+    tokens = spell(tokenizer, character)
     if not tokens or tokenizer.unk_token_id in tokens:
         return False
     return str(tokenizer.decode(tokens)).strip().casefold() == character.casefold()
 
 
 def _keeps_words_apart(tokenizer: Any, character: str) -> bool:
-    tokens = _tokens(tokenizer, f"{character} {character}")
+    tokens = spell(tokenizer, f"{character} {character}")
     return tokenizer.unk_token_id not in tokens and " " in str(tokenizer.decode(tokens)).strip()

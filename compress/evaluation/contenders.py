@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from compress.checkpoint import load_model, load_processor
+from compress.checkpoint import load_recogniser
 from compress.data import Batch, SpeechDataset, SpeechLoader, feature_extractor_of
 from compress.evaluation.errors import normalise
 from compress.evaluation.report import Transcripts
@@ -36,8 +36,8 @@ class Contender:
     @classmethod
     def load(cls, name: str, device: torch.device, dtype: torch.dtype) -> Contender:
         """Loads a model in eval mode, from a folder or the Hub."""
-        model = load_model(name, dtype=dtype, device=str(device)).eval()
-        return cls(name, model, load_processor(name), bytes_on_disk(name))
+        model, processor = load_recogniser(name, dtype=dtype, device=device)
+        return cls(name, model, processor, bytes_on_disk(name))
 
     @property
     def sampling_rate(self) -> int:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from compress.checkpoint import load_model, load_processor
+from compress.checkpoint import load_recogniser
 from compress.config import check_choice
 from compress.conformers import blocks_of, family_of, fixed_blocks, frame_mask
 from compress.conformers.head import ctc_head, head_logits
@@ -82,8 +82,7 @@ def analyze_blocks(config: AnalyzeConfig) -> Analysis:
     if Path(config.out).is_file():
         raise ValueError(f"out is {config.out!r}, which is a file; give a folder.")
     began = time.perf_counter()
-    model = load_model(config.model, dtype=DTYPES[config.dtype], device=find_device(config.device))
-    processor = load_processor(config.model)
+    model, processor = load_recogniser(config.model, dtype=DTYPES[config.dtype], device=find_device(config.device))
     dataset = config.open(processor)
     sample = boundary_sample(model, processor, dataset, config)
     matrices = {name: MEASURES[name](sample, **config.matrix.options(name)).tolist() for name in config.measures}

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from compress.checkpoint import load_config, load_model, load_processor
+from compress.checkpoint import load_config, load_recogniser
 from compress.config import check_at_least, check_choice
 from compress.conformers import blocks_of, family_of, fixed_blocks, skeleton
 from compress.data import SpeechDataset
@@ -91,8 +91,7 @@ def search_blocks(config: SearchConfig) -> Search:
         ValueError: if so many blocks cannot go, or the model or the data are not usable; the message says why.
     """
     _check_before(config)
-    model = load_model(config.model, dtype=DTYPES[config.dtype], device=find_device(config.device))
-    processor = load_processor(config.model)
+    model, processor = load_recogniser(config.model, dtype=DTYPES[config.dtype], device=find_device(config.device))
     dataset = config.open(processor)
     fine = FineSearch(model, processor, dataset, config.fine())
     took: dict[str, float] = {}

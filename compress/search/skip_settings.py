@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from compress.checkpoint import CheckpointError, describe, load_model, load_processor, save
+from compress.checkpoint import CheckpointError, describe, load_recogniser, save
 from compress.config import check, check_at_least
 from compress.conformers import frame_mask
 from compress.conformers.recording import BlockOutputs
@@ -117,9 +117,8 @@ def calibrate(config: CalibrateConfig) -> dict[str, Any]:
     """
     if Path(config.out).exists():
         raise CheckpointError(f"{config.out} exists already; choose another folder or delete it.")
-    model = load_model(config.model, dtype="auto", device=str(find_device(config.device))).eval()
+    model, processor = load_recogniser(config.model, dtype="auto", device=find_device(config.device))
     known = required_skipper(model).settings
-    processor = load_processor(config.model)
     dev = Dev(config, model, processor)
     without, candidates = _without(dev, known, config)
     before = _baseline_wer(config) if config.baseline else without
@@ -146,8 +145,8 @@ def calibrate(config: CalibrateConfig) -> dict[str, Any]:
 
 def _baseline_wer(config: CalibrateConfig) -> float:
     assert config.baseline is not None
-    model = load_model(config.baseline, dtype="auto", device=str(find_device(config.device))).eval()
-    return Dev(config, model, load_processor(config.baseline)).wer()
+    model, processor = load_recogniser(config.baseline, dtype="auto", device=find_device(config.device))
+    return Dev(config, model, processor).wer()
 
 
 def _without(dev: Dev, known: Skipping, config: CalibrateConfig) -> tuple[float, list[SettingTrial]]:

@@ -24,9 +24,13 @@ def ctc_loss(logits: Tensor, frames: Tensor, labels: Tensor, blank: int) -> tupl
         labels: `(batch, tokens)` target ids, padded with -100.
         blank: id of the blank token.
 
+    Raises:
+        ValueError: if a target id has no logit, for which torch would write outside of its memory.
+
     Returns:
         The scalar loss in float32, and `(batch,)` booleans: which utterances could not be aligned.
     """
+    _require_logits(labels, logits.shape[-1])
     lengths = frames.sum(-1) if frames.ndim > 1 else frames
     valid = labels != IGNORED_LABEL
     targets, target_lengths = labels.masked_fill(~valid, 0), valid.sum(-1)
@@ -36,6 +40,15 @@ def ctc_loss(logits: Tensor, frames: Tensor, labels: Tensor, blank: int) -> tupl
             log_probabilities, targets, lengths.long(), target_lengths, blank=blank, zero_infinity=True
         )
     return loss, frames_needed(labels) > lengths
+
+
+def _require_logits(labels: Tensor, vocabulary: int) -> None:
+    largest = int(labels.max()) if labels.numel() else 0
+    if largest >= vocabulary:
+        raise ValueError(
+            f"A transcript holds token {largest}, but the model has outputs for {vocabulary} tokens: the tokenizer is "
+            "not the one that the model was trained with."
+        )
 
 
 def frames_needed(labels: Tensor) -> Tensor:

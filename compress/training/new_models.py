@@ -55,12 +55,11 @@ def build_model(config: ModelConfig, *, vocabulary_size: int, blank: int) -> Pre
 
     Args:
         config: which model.
-        vocabulary_size: number of tokens of the processor.
+        vocabulary_size: number of tokens of a new model.
         blank: id of its blank.
 
     Raises:
-        ValueError: naming a setting the family does not have and the nearest it has; or if the checkpoint has another
-            vocabulary than the processor.
+        ValueError: naming a setting the family does not have and the nearest it has.
     """
     if config.checkpoint is None:
         assert config.family is not None
@@ -68,10 +67,6 @@ def build_model(config: ModelConfig, *, vocabulary_size: int, blank: int) -> Pre
         _draw_weights(model)
     else:
         model = load_model(config.checkpoint)
-        if model.config.pad_token_id != blank:
-            raise ValueError(
-                f"{config.checkpoint}: the processor's blank is {blank}, the model's is {model.config.pad_token_id}."
-            )
     prepare_for_training(model)
     model.train()
     return model

@@ -10,7 +10,7 @@ from typing import Any
 from accelerate import Accelerator
 from transformers import AutoProcessor, PreTrainedModel
 
-from compress.checkpoint import load_processor
+from compress.checkpoint import load_config, load_processor, require_match
 from compress.config import check_at_least
 from compress.data import SpeechLoader, open_speech
 from compress.files.writing import replaced_folder
@@ -88,11 +88,16 @@ def find_processor(config: SupervisedConfig, accelerator: Accelerator, *, resumi
         config: of the run; what is learned is kept in its output folder.
         accelerator: rank 0 learns.
         resuming: whether the run has learned them before.
+
+    Raises:
+        CheckpointError: if a checkpoint's processor does not fit its model.
     """
     folder = Path(config.output, PROCESSOR)
     with accelerator.main_process_first():
         if config.model.checkpoint is not None:
-            return load_processor(config.model.checkpoint)
+            processor = load_processor(config.model.checkpoint)
+            require_match(load_config(config.model.checkpoint), processor, config.model.checkpoint)
+            return processor
         if accelerator.is_main_process and not resuming:
             assert config.model.family is not None
             train_set = open_speech(config.data, sampling_rate=SAMPLING_RATE)

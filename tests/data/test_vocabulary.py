@@ -8,6 +8,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from compress.data import vocabulary_of
+from compress.data.vocabulary import spell
 from tests.helpers.samples import LETTERS
 
 SENTENCES = ["turn on the light", "don't stop the music now", "turn the light off"] * 5
@@ -39,3 +40,8 @@ def test_bytes_spell_anything() -> None:
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["<unk>", "<pad>"], initial_alphabet=alphabet)
     assert vocabulary_of(trained(models.BPE(), trainer, metaspace=False)) is None
+
+
+def test_what_looks_like_a_special_token_is_spelt_as_text(parakeet: Any) -> None:
+    assert spell(parakeet.tokenizer, "a pad") == spell(parakeet.tokenizer, "a ") + spell(parakeet.tokenizer, "pad")
+    assert parakeet.tokenizer.pad_token_id not in spell(parakeet.tokenizer, "a<pad>b")

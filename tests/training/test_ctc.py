@@ -56,3 +56,8 @@ def test_an_unalignable_utterance_is_pointed_out_and_adds_nothing(caplog: pytest
     found.note(unalignable, ["good.wav", "short.wav"])
     assert found.ids == {"short.wav"}
     assert caplog.text.count("short.wav") == 1
+
+
+def test_a_target_without_a_logit_is_refused() -> None:
+    with pytest.raises(ValueError, match="A transcript holds token 7, but the model has outputs for 5 tokens"):
+        ctc_loss(torch.randn(1, 20, 5), torch.tensor([20]), torch.tensor([[1, 7]]), BLANK)

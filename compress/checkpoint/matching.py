@@ -1,0 +1,81 @@
+"""Where a model meets its processor: whether the tokens of one are those of the other."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from compress.checkpoint.loading import CheckpointError, load_model, load_processor
+from compress.conformers import family_of
+
+TOKENS_SHOWN = 10
+
+
+def load_recogniser(
+    name: str, *, dtype: torch.dtype | Literal["auto"] = torch.float32, device: str | torch.device = "cpu"
+) -> tuple[PreTrainedModel, Any]:
+    """Loads a model in eval mode and its processor, which fit each other.
+
+    Args:
+        name: folder or Hub name.
+        dtype: of the weights; `"auto"` leaves it as it was saved.
+        device: where to put the model.
+
+    Raises:
+        CheckpointError: if one of them is not complete, or if they do not fit.
+        UnsupportedModelError: if no family describes the model.
+    """
+    model, processor = load_model(name, dtype=dtype, device=device), load_processor(name)
+    require_match(model.config, processor, name)
+    return model, processor
+
+
+def require_match(config: PreTrainedConfig, processor: Any, name: str) -> None:
+    """Refuses a processor whose tokens are not those of a CTC model.
+
+    A token beyond the model's outputs would make torch's CTC loss write outside of its memory, and with another blank
+    every transcript comes out wrong. Special tokens beyond the outputs are common and do no harm: no transcript is
+    spelt with them. A model without a CTC head brings its own way to write, and passes.
+
+    Args:
+        config: of the model.
+        processor: a `transformers` processor with a `tokenizer`.
+        name: of the checkpoint, for messages.
+
+    Raises:
+        CheckpointError: naming the tokens and the sizes, or both blanks.
+    """
+    if not family_of(config).has_ctc:
+        return
+    _require_blank(config, processor.tokenizer, name)
+    _require_outputs(config, processor.tokenizer, name)
+
+
+def _require_blank(config: PreTrainedConfig, tokenizer: Any, name: str) -> None:
+    blank, outputs = getattr(config, "pad_token_id", None), config.vocab_size
+    if type(blank) is not int or not 0 <= blank < outputs:
+        raise CheckpointError(
+            f"{name}: pad_token_id, the model's CTC blank, is {blank!r} in config.json; set it to the number of one of "
+            f"the model's {outputs} tokens, which is {tokenizer.pad_token_id!r} by the tokenizer."
+        )
+    if tokenizer.pad_token_id != blank:
+        raise CheckpointError(
+            f"{name}: the CTC blank is token {blank} by pad_token_id in config.json, and token "
+            f"{tokenizer.pad_token_id!r} ({tokenizer.pad_token!r}) by the tokenizer; mend the one that is wrong, or "
+            "take the processor that the model was trained with."
+        )
+
+
+def _require_outputs(config: PreTrainedConfig, tokenizer: Any, name: str) -> None:
+    outputs, special = config.vocab_size, set(tokenizer.all_special_tokens)
+    vocabulary = tokenizer.get_vocab()
+    beyond = sorted((number, token) for token, number in vocabulary.items() if number >= outputs)
+    spelt = [repr(token) for _, token in beyond if token not in special]
+    if spelt:
+        shown = ", ".join(spelt[:TOKENS_SHOWN]) + (", ..." if len(spelt) > TOKENS_SHOWN else "")
+        raise CheckpointError(
+            f"{name}: the tokenizer has {len(vocabulary)} tokens, but the model has outputs for {outputs}: there is "
+            f"none for {shown}. Take the tokenizer that the model was trained with, or give the model a larger head."
+        )
