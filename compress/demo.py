@@ -25,7 +25,9 @@ import yaml
 from rich.console import Console
 
 from compress.config import to_dict
-from compress.data.folders import FILE_COLUMN, METADATA_NAMES
+from compress.data.folders import METADATA_NAMES
+from compress.data.metadata import FILE_COLUMN
+from compress.data.splits import splits_of
 from compress.data.tables import TABLE_SUFFIXES
 from compress.files import shipped
 from compress.files.writing import write_json
@@ -177,8 +179,8 @@ def _has_split(folder: Path, split: str) -> bool:
     """Says whether the split is there by itself; `open_speech` alone would read a folder without splits for each."""
     if any((folder / split / name).is_file() for name in METADATA_NAMES):
         return True
-    tables = (file.relative_to(folder) for suffix in TABLE_SUFFIXES for file in folder.rglob(f"*{suffix}"))
-    return any(table.name.startswith(split) or split in table.parts[:-1] for table in tables)
+    tables = [file for suffix in TABLE_SUFFIXES for file in folder.rglob(f"*{suffix}")]
+    return split in splits_of(tables, folder)
 
 
 def _stages(config: DemoConfig) -> list[Stage]:

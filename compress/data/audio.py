@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import numpy as np
 import soundfile
 import soxr
 from numpy.typing import NDArray
+
+from compress.data.containers import defect
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".oga")
 INT16_SCALE = 32768.0
@@ -58,6 +61,7 @@ def decode(payload: bytes | Path, limits: AudioLimits) -> Samples:
         UnusableAudio: with the reason, if the file is missing, unreadable, empty, too long, too short or silent.
     """
     _check_present(payload)
+    _check_whole(payload)
     samples, rate = _read(payload, limits.max_seconds)
     seconds = len(samples) / rate
     if not len(samples):
@@ -97,12 +101,27 @@ def resample(samples: NDArray[np.float32], rate: int, wanted_rate: int) -> NDArr
     return np.asarray(soxr.resample(samples, rate, wanted_rate, quality=RESAMPLER_QUALITY), dtype=np.float32)
 
 
+def _check_whole(payload: bytes | Path) -> None:
+    """Refuses files that end before their containers say they do; libsndfile reads what is left without a word."""
+    with io.BytesIO(payload) if isinstance(payload, bytes) else payload.open("rb") as file:
+        if reason := defect(file):
+            raise UnusableAudio(reason)
+
+
 def _check_present(payload: bytes | Path) -> None:
-    if isinstance(payload, Path) and not payload.is_file():
-        raise UnusableAudio("file not found")
-    size = payload.stat().st_size if isinstance(payload, Path) else len(payload)
+    size = _file_size(payload) if isinstance(payload, Path) else len(payload)
     if size == 0:
         raise UnusableAudio("empty: 0 bytes")
+
+
+def _file_size(path: Path) -> int:
+    try:
+        status = path.stat()
+    except (OSError, ValueError):  # no such file, or none can have such a name
+        raise UnusableAudio("file not found") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise UnusableAudio("no regular file")
+    return status.st_size
 
 
 def _read(payload: bytes | Path, max_seconds: float) -> tuple[NDArray[np.float32], int]:

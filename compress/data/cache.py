@@ -27,7 +27,7 @@ from compress.files.writing import explained, write_text
 
 logger = logging.getLogger(__name__)
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 BYTES_PER_SAMPLE = 2
 BYTES_PER_GIB = 1 << 30
 FREE_DISK_SHARE = 0.9
@@ -122,9 +122,11 @@ def scan(source: Source, limits: AudioLimits, config: SpeechConfig) -> AudioStor
     """
     if config.cache_max_gib == 0:
         return AudioStore(source, limits, _scan(source, limits, None, 0), None)
-    folder = cache_root(config) / "audio" / _digest(source.name, config.split, config.subset, config.limit, limits)
+    place = sorted(map(str, source.origin.files)) or source.name
+    folder = cache_root(config) / "audio" / _digest(place, config.split, config.subset, config.limit, limits)
     _make(folder)
-    stem = folder / _digest(FORMAT_VERSION, source.stamps(), config.audio_column, config.cache_max_gib)
+    content = source.stamps(), sorted(source.faults.items())
+    stem = folder / _digest(FORMAT_VERSION, content, config.audio_column, config.cache_max_gib)
     audio, index = stem.with_suffix(".i16"), stem.with_suffix(".json")
     with FileLock(folder / "lock"):
         if not (index.is_file() and audio.is_file()):
@@ -214,6 +216,8 @@ def _decode_chunk(source: Source, limits: AudioLimits, keep: bool, entries: rang
 
 
 def _decode_entry(source: Source, entry: int, limits: AudioLimits) -> Samples:
+    if fault := source.faults.get(entry):
+        raise UnusableAudio(fault)
     payload = source.payload(entry)
     if payload is None:
         raise UnusableAudio("no audio")

@@ -54,6 +54,15 @@ def clean_transcript(text: object, case: str) -> str | None:
     return changed or None
 
 
+def is_text(text: str) -> bool:
+    """Says whether a string can be written as UTF-8, which lone halves of surrogate pairs cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def transcript_problem(text: str | None, vocabulary: Collection[str] | None) -> str | None:
     """Says why a transcript cannot be used; `None` if it can.
 
@@ -63,6 +72,8 @@ def transcript_problem(text: str | None, vocabulary: Collection[str] | None) -> 
     """
     if text is None:
         return "no transcript"
+    if not is_text(text):
+        return f"the transcript holds halves of characters: {text!r}"
     unknown = sorted(set(text) - set(vocabulary)) if vocabulary is not None else []
     if not unknown:
         return None

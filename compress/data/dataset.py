@@ -53,6 +53,7 @@ class SpeechDataset(Dataset[Utterance]):
         problems: entries that cannot be used, with the reason.
         origin: the files that were read, and whether they are the whole source.
         whole: whether the source has no splits and was read whole.
+        split: the split that was read; None where the whole source was.
         streaming: whether utterances can only be read in turn, through a `SpeechLoader`.
     """
 
@@ -66,10 +67,12 @@ class SpeechDataset(Dataset[Utterance]):
         entries: Sequence[int],
         texts: Sequence[str | None],
         problems: Sequence[Problem],
+        split: str,
     ) -> None:
         self.name = source.name
         self.origin = source.origin
         self.whole = source.origin.whole
+        self.split = None if self.whole else split
         self.sampling_rate = sampling_rate
         self.problems = list(problems)
         self._store = store
@@ -131,7 +134,7 @@ class SpeechStream(SpeechDataset):
         vocabulary: Collection[str] | None,
         labels: bool,
     ) -> None:
-        super().__init__(source, limits.sampling_rate, None, (), (), ())
+        super().__init__(source, limits.sampling_rate, None, (), (), (), config.split)
         self.source = source
         self.config = config
         self.limits = limits
@@ -198,10 +201,23 @@ def _open_source(config: SpeechConfig, *, labels: bool) -> Source | StreamSource
     Raises:
         ValueError: naming what was looked for, what is there, and the remedy.
     """
-    source = _open_place(Path(config.source).expanduser(), config, labels=labels)
+    path = _subset_of(Path(config.source).expanduser(), config)
+    source = _open_place(path, config, labels=labels)
     if source.origin.whole:
         logger.warning("%s has no split %r: the whole of it is read", config.source, config.split)
     return source
+
+
+def _subset_of(path: Path, config: SpeechConfig) -> Path:
+    """Returns the folder of a local data set's subset, if one is asked for; data sets on the Hub know their own."""
+    if config.subset is None or not path.exists():
+        return path
+    folder = path / config.subset
+    if not folder.is_dir():
+        folders = sorted(child.name for child in path.iterdir() if child.is_dir()) if path.is_dir() else []
+        there = f"; it holds {', '.join(folders)}" if folders else ""
+        raise ValueError(f"{path}: no folder {config.subset!r} for the subset{there}. Set subset to null, or to one.")
+    return folder
 
 
 def _open_place(path: Path, config: SpeechConfig, *, labels: bool) -> Source | StreamSource:
@@ -221,7 +237,8 @@ def _checked(
     problems: list[Problem] = []
     for entry, name in enumerate(source.ids):
         reasons = [store.index.reasons[entry]] if store.index.reasons[entry] else []
-        text_reason = transcript_problem(texts[entry], vocabulary) if labels else None
+        checked = labels and entry not in source.faults
+        text_reason = transcript_problem(texts[entry], vocabulary) if checked else None
         reasons += [text_reason] if text_reason else []
         if reasons:
             problems.append(Problem(name, "; ".join(reasons)))
@@ -230,4 +247,5 @@ def _checked(
     report(source.name, problems, len(source.ids), config.max_bad_fraction)
     if not good:
         raise ValueError(f"{source.name}: none of {len(source.ids)} entries can be used; the first: {problems[0]}")
-    return SpeechDataset(source, limits.sampling_rate, store, good, [texts[entry] for entry in good], problems)
+    kept = [texts[entry] for entry in good]
+    return SpeechDataset(source, limits.sampling_rate, store, good, kept, problems, config.split)

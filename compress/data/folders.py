@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from compress.data.audio import AUDIO_SUFFIXES
+from compress.data.checks import is_text
+from compress.data.metadata import FILE_COLUMN, MetadataRow, read_metadata
 from compress.data.settings import SpeechConfig
 from compress.data.sources import Origin, Payload, require_column, stamp
 
 logger = logging.getLogger(__name__)
 
-FILE_COLUMN = "file_name"
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
 
 
@@ -29,14 +27,16 @@ class FolderSource:
     root: Path
     ids: list[str]
     texts: list[object]
+    faults: dict[int, str] = field(default_factory=dict)
 
     def payload(self, index: int) -> Payload:
         """Returns the path of one entry's audio file."""
         return self.root / self.ids[index]
 
     def stamps(self) -> list[str]:
-        """Returns name, size and time of change of every file."""
-        return [stamp(self.root, name) for name in self.ids]
+        """Returns what `stamp` says of every file."""
+        root = self.root.resolve()
+        return [stamp(root, name) for name in self.ids]
 
 
 def open_folder(root: Path, config: SpeechConfig, *, labels: bool) -> FolderSource:
@@ -81,16 +81,18 @@ def read_folder(root: Path, metadata: Path, config: SpeechConfig, *, labels: boo
     Raises:
         ValueError: if it lacks `file_name` or the transcript column, or holds no rows.
     """
-    rows = _read_rows(metadata)[: config.limit]
+    rows = read_metadata(metadata)[: config.limit]
     if not rows:
         raise ValueError(f"{metadata}: holds no rows")
-    require_column(FILE_COLUMN, rows[0], str(metadata))
+    columns = {name: None for row in rows for name in row.values}
+    require_column(FILE_COLUMN, columns, str(metadata))
     if labels:
-        require_column(config.text_column, rows[0], str(metadata), "text_column")
-    names = [str(row.get(FILE_COLUMN) or f"row {number}") for number, row in enumerate(rows)]
+        require_column(config.text_column, columns, str(metadata), "text_column")
+    faults = {number: fault for number, row in enumerate(rows) if (fault := _fault(row))}
+    names = [_name(row) for row in rows]
     _warn_of_unlisted(root, metadata, names, config.limit)
-    texts = [row.get(config.text_column) for row in rows]
-    return FolderSource(str(root), Origin.of([metadata], whole=whole), root, names, texts)
+    texts = [row.values.get(config.text_column) for row in rows]
+    return FolderSource(str(root), Origin.of([metadata], whole=whole), root, names, texts, faults)
 
 
 def find_metadata(folder: Path) -> Path | None:
@@ -112,14 +114,23 @@ def _bare_folder(root: Path, config: SpeechConfig, *, whole: bool) -> FolderSour
     return FolderSource(str(root), Origin.of([root], whole=whole), root, names, [None] * len(names))
 
 
-def _read_rows(metadata: Path) -> list[dict[str, Any]]:
-    try:
-        with metadata.open(encoding="utf-8-sig", newline="") as file:
-            if metadata.suffix == ".csv":
-                return list(csv.DictReader(file))
-            return [json.loads(line) for line in file if line.strip()]
-    except (csv.Error, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{metadata}: cannot be read: {error}") from error
+def _fault(row: MetadataRow) -> str:
+    """Says why a row names no file that can be read; empty where it does."""
+    name = row.values.get(FILE_COLUMN)
+    if row.fault:
+        return row.fault
+    if not isinstance(name, str) or not name:
+        return f"line {row.line} names no file in {FILE_COLUMN}"
+    return "" if _is_file_name(name) else f"line {row.line} names a file as no file can be called: {name!r}"
+
+
+def _name(row: MetadataRow) -> str:
+    name = row.values.get(FILE_COLUMN)
+    return name if isinstance(name, str) and name and _is_file_name(name) else f"line {row.line}"
+
+
+def _is_file_name(name: str) -> bool:
+    return "\0" not in name and is_text(name)
 
 
 def _audio_files(root: Path) -> Iterator[str]:

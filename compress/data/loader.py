@@ -269,7 +269,7 @@ def feature_extractor_of(processor: Any) -> Any:
 
 
 def encode(tokenizer: Any, texts: Sequence[str]) -> Tensor:
-    """Encodes transcripts as token ids (see `spell`): int64, `(batch, max_tokens)`, at least one column, padded with -100."""
+    """Encodes transcripts (see `spell`): int64, `(batch, max_tokens)`, padded with -100; at least one column."""
     rows = [spell(tokenizer, text) if text else [] for text in texts]
     labels = torch.full((len(rows), max(1, *map(len, rows))), IGNORED_LABEL, dtype=torch.long)
     for row, tokens in enumerate(rows):

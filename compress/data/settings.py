@@ -55,9 +55,9 @@ class SpeechConfig:
             file or a folder of them, a folder written by `Dataset.save_to_disk`, a `datasets` name on the Hub,
             or `synthetic`.
         split: the split to read. A source without splits (a folder with one metadata file, such a file, a single
-            table, tables of which none is named after the split, a saved `Dataset`) is read whole whatever this says,
-            with a warning; it cannot be training set and dev set at once.
-        subset: the configuration name of a Hub data set.
+            table, tables that are named after no split, a saved `Dataset`) is read whole whatever this says, with a
+            warning, and reports say so; it cannot be training set and dev set at once.
+        subset: the configuration name of a Hub data set, or a folder in a local one.
         audio_column: audio column of tables and Hub data sets (folders use `file_name`).
         text_column: transcript column.
         streaming: read tables and Hub data sets as they come, without a pass over them first.

@@ -32,18 +32,27 @@ class Origin:
 
 
 class Source(Protocol):
-    """A data set that can be counted and read in any order."""
+    """A data set that can be counted and read in any order.
+
+    Attributes:
+        name: for messages.
+        origin: what is read.
+        ids: of its entries.
+        texts: their transcripts.
+        faults: by number, why entries cannot even be looked for.
+    """
 
     name: str
     origin: Origin
     ids: list[str]
     texts: list[object]
+    faults: dict[int, str]
 
     def payload(self, index: int) -> Payload:
         """Returns the bytes or the path of one entry's audio."""
 
     def stamps(self) -> list[str]:
-        """Identifies the audio's present content by names, sizes and times of change, or by a fingerprint."""
+        """Identifies the audio's present content, see `stamp`, or by a fingerprint."""
 
 
 class Row(NamedTuple):
@@ -91,9 +100,15 @@ def require_column(column: str, row: dict[str, Any], where: str, key: str | None
 
 
 def stamp(root: Path, name: str) -> str:
-    """Returns name, size and time of change of a file, or that it is missing."""
+    """Identifies a file's present content: by path, size, time of change and inode, or as missing.
+
+    Args:
+        root: a resolved folder.
+        name: of the file in it.
+    """
+    path = root / name
     try:
-        status = (root / name).stat()
-    except OSError:
-        return f"{name}|missing"
-    return f"{name}|{status.st_size}|{status.st_mtime_ns}"
+        status = path.stat()
+    except (OSError, ValueError):  # no such file, or none can have such a name
+        return f"{name!r}|missing"
+    return f"{path}|{status.st_size}|{status.st_mtime_ns}|{status.st_ino}"

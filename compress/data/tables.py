@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +14,7 @@ import numpy as np
 from compress.data.folders import find_metadata
 from compress.data.settings import SpeechConfig
 from compress.data.sources import Origin, Payload, Row, Source, audio_payload, numbered, require_column, stamp
+from compress.data.splits import files_of_split
 
 TABLE_SUFFIXES = {".parquet": "parquet", ".arrow": "arrow"}
 
@@ -37,14 +38,17 @@ class TableSource:
     root: Path
     ids: list[str]
     texts: list[object]
+    faults: dict[int, str] = field(default_factory=dict)
 
     def payload(self, index: int) -> Payload:
         """Returns the bytes of one row's audio, else its path."""
         return audio_payload(self.table[index][self.audio_column], self.root)
 
     def stamps(self) -> list[str]:
-        """Returns the table's fingerprint, and the stamps of the files it points to."""
-        return [str(self.table._fingerprint), *(stamp(self.root, name) for name in self.ids)]
+        """Returns the table's fingerprint, and the stamps of its own files and of those it points to."""
+        root = self.root.resolve()
+        tables = [stamp(file.parent, file.name) for file in sorted(self.origin.files)]
+        return [str(self.table._fingerprint), *tables, *(stamp(root, name) for name in self.ids)]
 
 
 @dataclass
@@ -133,7 +137,7 @@ def _load_rows(path: Path, config: SpeechConfig) -> tuple[Any, Origin]:
     files = _table_files(path) if path.exists() else []
     if files:
         kind = TABLE_SUFFIXES[files[0].suffix]
-        chosen = _files_of_split(files, path, config.split)
+        chosen = files_of_split(files, path, config.split)
         origin = Origin.of(chosen or files, whole=not chosen)
         names = [str(file) for file in chosen or files]
         return datasets.load_dataset(kind, data_files=names, split="train", streaming=config.streaming), origin
@@ -168,13 +172,6 @@ def _load_saved(path: Path, config: SpeechConfig) -> tuple[Any, Origin]:
         saved = saved[config.split]
     files = (path if whole else path / config.split).glob("*.arrow")
     return saved.to_iterable_dataset() if config.streaming else saved, Origin.of(files, whole=whole)
-
-
-def _files_of_split(files: Sequence[Path], path: Path, split: str) -> list[Path]:
-    """Returns the files of a folder that are named after a split; none if the folder does not tell splits apart."""
-    if path.is_file():
-        return []
-    return [file for file in files if file.name.startswith(split) or split in file.relative_to(path).parts[:-1]]
 
 
 def _without_decoding(rows: Any, config: SpeechConfig, *, labels: bool) -> Any:

@@ -119,14 +119,14 @@ def _measurements(evaluation: Evaluation, role: str) -> Measurements:
 def _data_entry(evaluation: Evaluation) -> dict[str, Any]:
     config, transcripts = evaluation.config, evaluation.transcripts["model"]
     known = [seconds for seconds in transcripts.seconds if seconds is not None]
-    problems = evaluation.speech_for(evaluation.model).problems
+    speech = evaluation.speech_for(evaluation.model)
     return {
         "source": config.data.source,
         "subset": config.data.subset,
-        "split": config.data.split,
+        "split": speech.split,
         "utterances": len(transcripts.ids),
         "seconds": sum(known) if len(known) == len(transcripts.ids) else None,
         "normalise": config.normalise,
         "ignores": IGNORED[config.normalise],
-        "problems": [{"file": problem.file, "reason": problem.reason} for problem in problems],
+        "problems": [{"file": problem.file, "reason": problem.reason} for problem in speech.problems],
     }

@@ -26,7 +26,7 @@ def page_of(report: Report) -> Page:
     """
     data = report["data"]
     context = [f"against {short_name(report['baseline']['name'])}"] if "baseline" in report else []
-    context += [f"{short_name(data['source'])}, {data['split']}", _amount_of_speech(report)]
+    context += [f"{short_name(data['source'])}, {data['split'] or formats.WHOLE_SOURCE}", _amount_of_speech(report)]
     return Page(
         title=short_name(report["model"]["name"]),
         headline=headline(report),
@@ -150,7 +150,7 @@ def _conditions(report: Report) -> list[Condition]:
     ]
     if compression := compression_line(report["model"]):
         conditions.append(Condition("Compression", compression, in_terminal=True))
-    speech = f"{code(data['source'])}, split {data['split']}, {_amount_of_speech(report)}"
+    speech = f"{code(data['source'])}, {formats.split(data['split'])}, {_amount_of_speech(report)}"
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     return [
         *conditions,

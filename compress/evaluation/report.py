@@ -99,7 +99,7 @@ def build(
     Args:
         measured: under "model" and, if there is one, "baseline".
         about: what aspects add to `ABOUT`.
-        data: what was read: source, split, number of utterances, problems.
+        data: what was read: source, the split that was read, number of utterances, problems.
         conditions: of the timing.
         bootstrap: how intervals are computed.
         worst: how many of the worst utterances to show.

@@ -11,6 +11,15 @@ _TIMES = "\u00d7"
 _MINUS = "\u2212"
 
 
+WHOLE_SOURCE = "whole source"
+"""What was read where a source has no splits."""
+
+
+def split(name: str | None) -> str:
+    """Names what was read: test -> "split test", None -> "whole source"."""
+    return WHOLE_SOURCE if name is None else f"split {name}"
+
+
 def percent(fraction: float, digits: int = 1) -> str:
     """0.0512 -> "5.1 %"."""
     return f"{100 * fraction:.{digits}f} %"

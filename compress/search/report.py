@@ -76,14 +76,14 @@ def page_of(result: Mapping[str, Any]) -> Page:
 def speech_line(data: Mapping[str, Any]) -> str:
     """Which speech it was, in one line."""
     amount = f"{data['utterances']:,} utterances, {formats.duration(data['seconds'])}"
-    return f"{short_name(data['source'])}, {data['split']} · {amount}"
+    return f"{short_name(data['source'])}, {data['split'] or formats.WHOLE_SOURCE} · {amount}"
 
 
 def data_condition(data: Mapping[str, Any]) -> Condition:
     """Which speech it was, and how it was scored."""
     amount = f"{data['utterances']:,} utterances, {formats.duration(data['seconds'])}"
     return Condition(
-        "Data", f"{code(data['source'])}, split {data['split']}, {amount}; scoring ignores: {data['ignores']}"
+        "Data", f"{code(data['source'])}, {formats.split(data['split'])}, {amount}; scoring ignores: {data['ignores']}"
     )
 
 

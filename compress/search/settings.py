@@ -108,7 +108,7 @@ class DevConfig:
 
     def described(self, dataset: SpeechDataset) -> dict[str, Any]:
         """Describes the speech as results do."""
-        return {"source": self.data.source, "split": self.data.split, "ignores": IGNORED[self.normalise]} | {
+        return {"source": self.data.source, "split": dataset.split, "ignores": IGNORED[self.normalise]} | {
             "utterances": len(dataset),
             "seconds": sum(dataset.seconds),
         }

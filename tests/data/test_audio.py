@@ -97,3 +97,48 @@ def test_samples_that_are_not_numbers(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "nan.wav", samples, RATE, subtype="FLOAT")
     with pytest.raises(UnusableAudio, match="holds samples that are not finite numbers"):
         decode(tmp_path / "nan.wav", LIMITS)
+
+
+CUTTABLE = {"wav": "WAV", "aiff": "AIFF", "au": "AU", "rf64": "RF64", "ogg": "OGG", "opus": "OGG", "flac": "FLAC"}
+
+
+@pytest.mark.parametrize("kind", CUTTABLE)
+@pytest.mark.parametrize("left", [0.5, 0.97])
+def test_half_a_file_is_no_whole_one(tmp_path: Path, kind: str, left: float) -> None:
+    import soundfile
+
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, RATE).astype(np.float32)
+    path = tmp_path / f"whole.{kind}"
+    soundfile.write(path, noise, RATE, format=CUTTABLE[kind], subtype="OPUS" if kind == "opus" else None)
+    assert len(decode(path, LIMITS)) == pytest.approx(RATE, abs=4096)
+    half = path.read_bytes()[: int(left * path.stat().st_size)]
+    (tmp_path / f"half.{kind}").write_bytes(half)
+    for payload in (half, tmp_path / f"half.{kind}"):
+        with pytest.raises(UnusableAudio, match=r"truncated|cannot be decoded"):
+            decode(payload, LIMITS)
+
+
+@pytest.mark.parametrize("declared", [0x7FFFFFFF, 0xFFFFFFFF])
+def test_a_wav_of_undeclared_length_is_read_to_its_end(tmp_path: Path, declared: int) -> None:
+    content = bytearray(write_audio(tmp_path / "piped.wav", tone(1.0)).read_bytes())
+    place = content.index(b"data") + 4
+    content[place : place + 4] = declared.to_bytes(4, "little")
+    assert len(decode(bytes(content), LIMITS)) == RATE
+
+
+def test_one_bit_per_sample_is_refused(tmp_path: Path) -> None:
+    content = bytearray(write_audio(tmp_path / "bits.wav", tone(1.0)).read_bytes())
+    place = content.index(b"fmt ") + 22
+    content[place : place + 2] = (1).to_bytes(2, "little")
+    with pytest.raises(UnusableAudio, match="cannot be decoded: 1 bits per sample"):
+        decode(bytes(content), LIMITS)
+
+
+def test_names_that_no_file_can_have_and_folders_are_refused(tmp_path: Path) -> None:
+    for path, reason in (
+        (tmp_path / ("x" * 5000), "not found"),
+        (tmp_path / "a\0b", "not found"),
+        (tmp_path, "no reg"),
+    ):
+        with pytest.raises(UnusableAudio, match=reason):
+            decode(path, LIMITS)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from compress.data import SpeechDataset, cache
-from tests.helpers.samples import tone, write_audio, write_folder
+from tests.helpers.samples import tone, write_audio, write_folder, write_metadata
 
 Open = Callable[..., SpeechDataset]
 
@@ -150,3 +150,18 @@ def test_the_default_place_follows_the_platform(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache.cache_root(SpeechConfig("x")) == tmp_path / ".cache/conformer-compress"
+
+
+def test_equal_names_sizes_and_times_elsewhere_are_other_audio(
+    tmp_path: Path, open_folder: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place, hertz in (("one", 200.0), ("two", 800.0)):
+        write_metadata(tmp_path / place / "data", [{"file_name": "x.wav", "transcription": "stop"}])
+        audio = write_audio(tmp_path / place / "data/x.wav", tone(0.5, hertz=hertz))
+        os.utime(audio, ns=(10**18, 10**18))
+    heard = []
+    for place in ("one", "two", "one"):
+        monkeypatch.chdir(tmp_path / place)
+        heard.append(open_folder("data")[0].samples.copy())
+    assert np.array_equal(heard[0], heard[2])
+    assert not np.array_equal(heard[0], heard[1])

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import datasets
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
@@ -87,3 +88,16 @@ def wav2vec2_processor(folder: Path) -> Wav2Vec2Processor:
     path.write_text(json.dumps(vocabulary))
     tokenizer = Wav2Vec2CTCTokenizer(str(path), bos_token=None, eos_token=None)
     return Wav2Vec2Processor(Wav2Vec2FeatureExtractor(do_normalize=True), tokenizer)
+
+
+COLUMNS = {"audio_column": "sound", "text_column": "words"}
+"""Of `table`."""
+
+
+def table(folder: Path, count: int | None = None, *, as_bytes: bool = True) -> datasets.Dataset:
+    """The folder as a table with the columns `sound` and `words`."""
+    rows = [line.split(",") for line in (folder / "train/metadata.csv").read_text().splitlines()[1:]][:count]
+    paths = [folder / "train" / row[0] for row in rows]
+    cells = [{"bytes": path.read_bytes() if as_bytes else None, "path": str(path)} for path in paths]
+    made = datasets.Dataset.from_dict({"sound": cells, "words": [row[1] for row in rows]})
+    return made.cast_column("sound", datasets.Audio(decode=False))

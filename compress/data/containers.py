@@ -1,0 +1,119 @@
+"""What containers of audio say of their own length, to tell half a file from a whole one."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+
+TOLERATED_BYTES = 64
+"""Writers that count headers in disagree with the file by less than this."""
+UNKNOWN_FROM = 0x7FFF0000
+"""Writers that cannot go back to the header declare a size from here on (sox, ffmpeg), or 0."""
+FEWEST_BITS = 8
+_PCM, _EXTENSIBLE = 1, 0xFFFE
+_FORMAT_BYTES = 26
+_LONG_SIZE = slice(8, 16)
+"""Where a ds64 chunk of RF64 holds the size of the audio."""
+MOST_CHUNKS = 1000
+_OGG_HEADER_BYTES = 27
+_OGG_PAGE_BYTES = 65307
+"""The largest page that an Ogg stream can have."""
+_OGG_END = 4
+_NO_END = "truncated: the end of the Ogg stream is missing"
+
+
+class _Chunk(NamedTuple):
+    """A chunk of a RIFF or IFF file: its name, where its content begins, and the size that it declares."""
+
+    name: bytes
+    start: int
+    size: int
+
+
+def defect(file: BinaryIO) -> str | None:
+    """Says why a file is not whole, or holds samples that nothing can read; None where nothing shows.
+
+    Looked at are WAV (RIFF, RIFX, RF64), AIFF, AU and Ogg.
+
+    Args:
+        file: readable and seekable, at its beginning.
+    """
+    head = file.read(12)
+    length = file.seek(0, os.SEEK_END)
+    if head[:4] in (b"RIFF", b"RIFX", b"RF64") and head[8:] == b"WAVE":
+        return _wav_defect(file, length, ">" if head[:4] == b"RIFX" else "<")
+    if head[:4] == b"FORM" and head[8:] in (b"AIFF", b"AIFC"):
+        sound = next((chunk for chunk in _chunks(file, length, ">") if chunk.name == b"SSND"), None)
+        return _shortage(sound.start, sound.size, length) if sound else None
+    if head[:4] == b".snd":
+        start, size = struct.unpack(">II", head[4:])
+        return _shortage(start, size, length)
+    return _ogg_defect(file, length) if head[:4] == b"OggS" else None
+
+
+def _wav_defect(file: BinaryIO, length: int, order: str) -> str | None:
+    long_size = 0
+    for chunk in _chunks(file, length, order):
+        file.seek(chunk.start)
+        content = file.read(_FORMAT_BYTES)
+        if chunk.name == b"ds64" and len(content) >= _LONG_SIZE.stop:
+            long_size = int.from_bytes(content[_LONG_SIZE], "little")
+        if chunk.name == b"fmt ":
+            kind, bits = _format(content, order)
+            if kind == _PCM and bits < FEWEST_BITS:
+                return f"cannot be decoded: {bits} bits per sample"
+        if chunk.name == b"data":
+            return _shortage(chunk.start, chunk.size, length, long_size)
+    return None
+
+
+def _format(content: bytes, order: str) -> tuple[int, int]:
+    """The kind of samples and the bits of each."""
+    if len(content) < 16:
+        return 0, 0
+    kind, bits = struct.unpack(order + "H12xH", content[:16])
+    if kind == _EXTENSIBLE and len(content) == _FORMAT_BYTES:
+        kind = struct.unpack(order + "H", content[24:])[0]
+    return kind, bits
+
+
+def _chunks(file: BinaryIO, length: int, order: str) -> Iterator[_Chunk]:
+    start = 12
+    for _ in range(MOST_CHUNKS):
+        if start + 8 > length:
+            return
+        file.seek(start)
+        name, size = struct.unpack(f"{order}4sI", file.read(8))
+        yield _Chunk(name, start + 8, size)
+        start += 8 + size + size % 2
+
+
+def _shortage(start: int, size: int, length: int, long_size: int = 0) -> str | None:
+    """Says that fewer bytes of audio are there than declared; `long_size` counts where `size` is left open."""
+    size = size if 0 < size < UNKNOWN_FROM else long_size
+    there = max(0, length - start)
+    if there + TOLERATED_BYTES >= size:
+        return None
+    return f"truncated: {there} of {size} bytes of audio are there"
+
+
+def _ogg_defect(file: BinaryIO, length: int) -> str | None:
+    """The last page must be whole, and say that the stream ends."""
+    file.seek(max(0, length - _OGG_PAGE_BYTES))
+    tail = file.read()
+    start = tail.rfind(b"OggS")
+    while start >= 0:
+        if _is_whole_page(tail, start):
+            return None if tail[start + 5] & _OGG_END else _NO_END
+        start = tail.rfind(b"OggS", 0, start)
+    return _NO_END
+
+
+def _is_whole_page(tail: bytes, start: int) -> bool:
+    """Says whether a page is there up to the end that the table of its segments gives."""
+    segments = start + _OGG_HEADER_BYTES
+    count = tail[segments - 1] if segments <= len(tail) else 0
+    end = segments + count + sum(tail[segments : segments + count])
+    return segments + count <= len(tail) and end <= len(tail)

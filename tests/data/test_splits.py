@@ -1,0 +1,46 @@
+"""Which files of a data set belong to a split, and which to a subset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from compress.data import SpeechDataset
+from tests.helpers.samples import COLUMNS, table, write_folder
+
+Open = Callable[..., SpeechDataset]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_tables_of_other_splits_are_refused(tmp_path: Path, folder: Path, open_folder: Open, streaming: bool) -> None:
+    for name in ("train-00000-of-00002", "train-00001-of-00002", "train_other-0", "validation-00000-of-00001"):
+        table(folder, 3).to_parquet(tmp_path / f"{name}.parquet")
+    with pytest.raises(ValueError, match=r"no split 'test'; it has train, train_other, validation. Set split to one"):
+        open_folder(tmp_path, split="test", streaming=streaming, **COLUMNS)
+    train = open_folder(tmp_path, split="train", streaming=streaming, **COLUMNS)
+    assert (train.split, {file.name[:7] for file in train.origin.files}) == ("train", {"train-0"})
+    assert len(train.origin.files) == 2
+
+
+@pytest.mark.parametrize("names", [("part-00000", "part-00001"), ("speech",), ("0000", "0001")])
+def test_tables_named_after_no_split_are_read_whole(
+    tmp_path: Path, folder: Path, open_folder: Open, names: tuple[str, ...]
+) -> None:
+    for name in names:
+        table(folder, 3).to_parquet(tmp_path / f"{name}.parquet")
+    dataset = open_folder(tmp_path, split="test", **COLUMNS)
+    assert (len(dataset), dataset.split) == (3 * len(names), None)
+
+
+def test_a_subset_is_a_folder_or_refused(tmp_path: Path, folder: Path, open_folder: Open) -> None:
+    table(folder, 3).to_parquet(tmp_path / "clean/test/0000.parquet")
+    table(folder, 4).to_parquet(tmp_path / "noisy/test/0000.parquet")
+    write_folder(tmp_path / "folders/clean", 2)
+    assert len(open_folder(tmp_path, subset="noisy", split="test", **COLUMNS)) == 4
+    assert len(open_folder(tmp_path / "folders", subset="clean")) == 2
+    with pytest.raises(
+        ValueError, match=r"no folder 'other' for the subset; it holds cache, clean, folders, noisy. Set subset"
+    ):
+        open_folder(tmp_path, subset="other", split="test", **COLUMNS)
