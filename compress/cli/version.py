@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from compress.config import parse
 from compress.files.shipped import __version__
 
-DEPENDENCIES = ("torch", "torchaudio", "transformers", "accelerate", "datasets")
+DEPENDENCIES = ("torch", "torchaudio", "transformers", "accelerate", "datasets", "evaluate")
 
 
 @dataclass(frozen=True)

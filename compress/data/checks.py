@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import unicodedata
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -46,12 +47,30 @@ class BadDataError(ValueError):
 
 
 def clean_transcript(text: object, case: str) -> str | None:
-    """Collapses white space and sets the case; `None` if nothing is left or the value is no text."""
+    """Collapses white space, composes characters and sets the case; `None` if nothing is left or it is no text."""
     if not isinstance(text, str):
         return None
-    collapsed = " ".join(text.split())
+    collapsed = composed(" ".join(text.split()))
     changed = {"lower": collapsed.lower(), "upper": collapsed.upper()}.get(case, collapsed)
     return changed or None
+
+
+def composed(text: str) -> str:
+    """Writes each character that can be written in several ways in the same one, Unicode's NFC."""
+    return unicodedata.normalize("NFC", text)
+
+
+def as_spelt(text: str | None, vocabulary: Collection[str] | None) -> str | None:
+    """Writes a transcript in the parts of characters where a tokenizer knows these alone, else leaves it as it is.
+
+    Args:
+        text: the transcript as `clean_transcript` gives it.
+        vocabulary: characters the tokenizer can spell; `None` allows any.
+    """
+    if text is None or vocabulary is None or set(text) <= set(vocabulary):
+        return text
+    parts = unicodedata.normalize("NFD", text)
+    return parts if set(parts) <= set(vocabulary) else text
 
 
 def is_text(text: str) -> bool:

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from compress.data.audio import AudioLimits, to_float
 from compress.data.cache import AudioStore, cache_root, scan
-from compress.data.checks import Problem, clean_transcript, report, transcript_problem
+from compress.data.checks import Problem, as_spelt, clean_transcript, report, transcript_problem
 from compress.data.folders import open_folder, read_folder
 from compress.data.settings import SYNTHETIC, SpeechConfig
 from compress.data.sources import Source, unique
@@ -232,7 +232,7 @@ def _checked(
     source: Source, config: SpeechConfig, limits: AudioLimits, vocabulary: Collection[str] | None, labels: bool
 ) -> SpeechDataset:
     store = scan(source, limits, config)
-    texts = [clean_transcript(text, config.case) for text in source.texts]
+    texts = [as_spelt(clean_transcript(text, config.case), vocabulary) for text in source.texts]
     good: list[int] = []
     problems: list[Problem] = []
     for entry, name in enumerate(source.ids):

@@ -13,7 +13,7 @@ from torch.utils.data import IterableDataset
 
 from compress.data.audio import UnusableAudio, decode, to_float
 from compress.data.batching import ORDER, BatchPlan, cut_batches, draw_speeds, random_numbers
-from compress.data.checks import Problem, clean_transcript, report, transcript_problem
+from compress.data.checks import Problem, as_spelt, clean_transcript, report, transcript_problem
 from compress.data.dataset import SpeechStream, Utterance
 from compress.data.settings import BatchConfig
 from compress.data.sources import Row
@@ -123,7 +123,7 @@ class StreamBatches(IterableDataset[Any]):
             return []
 
     def _utterance(self, row: Row) -> Utterance:
-        transcript = clean_transcript(row.text, self.stream.config.case)
+        transcript = as_spelt(clean_transcript(row.text, self.stream.config.case), self.stream.vocabulary)
         reason = transcript_problem(transcript, self.stream.vocabulary) if self.stream.labels else None
         if reason or row.payload is None:
             raise UnusableAudio(reason or "no audio")

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from compress.checkpoint import load_recogniser
 from compress.data import Batch, SpeechDataset, SpeechLoader, feature_extractor_of
-from compress.evaluation.errors import normalise
+from compress.evaluation.normalisation import ScoringRule
 from compress.evaluation.report import Transcripts
 from compress.evaluation.settings import EvaluateConfig
 from compress.evaluation.speed import Speed
@@ -53,6 +53,7 @@ class Evaluation:
         config: what was asked for.
         contenders: by role, `model` and perhaps `baseline`.
         datasets: the speech at each sampling rate that a contender asks for.
+        rule: what scoring ignores.
         console: where progress is drawn; None draws nothing.
         transcripts: by role, what each contender wrote, once it has.
         speeds: by role, how fast each contender is, and the model in each way that aspects name, once it was timed.
@@ -61,6 +62,7 @@ class Evaluation:
     config: EvaluateConfig
     contenders: dict[str, Contender]
     datasets: dict[int, SpeechDataset]
+    rule: ScoringRule
     console: Console | None = None
     transcripts: dict[str, Transcripts] = field(default_factory=dict)
     speeds: dict[str, Speed] = field(default_factory=dict)
@@ -105,8 +107,8 @@ class Evaluation:
         return Transcripts(
             ids=tuple(order),
             seconds=tuple(lengths.get(name) for name in order),
-            references=tuple(normalise(written[name][0], config.normalise) for name in order),
-            hypotheses=tuple(normalise(written[name][1], config.normalise) for name in order),
+            references=tuple(self.rule(written[name][0]) for name in order),
+            hypotheses=tuple(self.rule(written[name][1]) for name in order),
         )
 
 

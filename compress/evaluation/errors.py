@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-import string
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
 import jiwer
 import numpy as np
 from numpy.typing import NDArray
-from transformers import ProcessorMixin
-
-from compress.data.vocabulary import vocabulary_of
 
 Kind = Literal["equal", "substitute", "delete", "insert"]
-Normaliser = Literal["none", "lower", "words"]
-
-_PUNCTUATION = str.maketrans({mark: " " for mark in string.punctuation if mark != "'"})
-_NORMALISERS: dict[str, Callable[[str], str]] = {
-    "none": lambda text: text,
-    "lower": str.lower,
-    "words": lambda text: text.lower().translate(_PUNCTUATION),
-}
-
-IGNORED = {"none": "nothing", "lower": "case", "words": "case and punctuation"}
-"""What each way of `normalise` makes scoring ignore, for a person to read."""
 
 
 @dataclass(frozen=True)
@@ -76,24 +61,8 @@ class AlignedWord:
     hypothesis: str | None
 
 
-def normalise(text: str, how: Normaliser = "none") -> str:
-    """Prepares a transcript for scoring.
-
-    Args:
-        text: a reference or a hypothesis.
-        how: "none" only collapses white space; "lower" also ignores case; "words" also ignores punctuation (but not
-            apostrophes).
-
-    Raises:
-        ValueError: `how` is none of these.
-    """
-    if how not in _NORMALISERS:
-        raise ValueError(f"normalise={how!r} is unknown; choose one of {', '.join(_NORMALISERS)}.")
-    return " ".join(_NORMALISERS[how](text).split())
-
-
-def error_rates(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorRates:
-    """Scores a corpus; the errors are pooled over all reference words.
+def word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> dict[str, float | int]:
+    """Counts the errors of a corpus by word: `wer`, `words`, `substitutions`, `deletions`, `insertions`.
 
     An empty reference is allowed: every word of its hypothesis counts as an insertion.
 
@@ -104,27 +73,20 @@ def error_rates(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorRa
     Raises:
         ValueError: the numbers of texts differ, or the references hold no word at all.
     """
-    references, hypotheses = _tidy(references, hypotheses)
-    words = _pooled(jiwer.process_words(references, hypotheses))
-    characters = _pooled(jiwer.process_characters(references, hypotheses))
-    return ErrorRates(
-        wer=_rate(words),
-        cer=_rate(characters),
-        utterances=len(references),
-        words=words["units"],
-        substitutions=words["substitutions"],
-        deletions=words["deletions"],
-        insertions=words["insertions"],
-        characters=characters["units"],
-        character_substitutions=characters["substitutions"],
-        character_deletions=characters["deletions"],
-        character_insertions=characters["insertions"],
-    )
+    output = jiwer.process_words(*tidy(references, hypotheses))
+    return {"wer": _rate(output), "words": _units(output)} | _errors(output)
+
+
+def character_errors(references: Sequence[str], hypotheses: Sequence[str]) -> dict[str, float | int]:
+    """Counts the errors of a corpus by character, spaces included; see `word_errors`."""
+    output = jiwer.process_characters(*tidy(references, hypotheses))
+    counts = {f"character_{name}": count for name, count in _errors(output).items()}
+    return {"cer": _rate(output), "characters": _units(output)} | counts
 
 
 def count_errors(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorCounts:
-    """Counts words and errors utterance by utterance; arguments and errors as in `error_rates`."""
-    references, hypotheses = _tidy(references, hypotheses)
+    """Counts words and errors utterance by utterance; arguments and errors as in `word_errors`."""
+    references, hypotheses = tidy(references, hypotheses)
     aligned = jiwer.process_words(references, hypotheses)
     table = np.array([_chunk_sizes(chunks) for chunks in aligned.alignments], dtype=np.int64).reshape(-1, 3)
     words = np.array([len(reference) for reference in aligned.references], dtype=np.int64)
@@ -143,7 +105,12 @@ def align(reference: str, hypothesis: str) -> list[AlignedWord]:
     return columns
 
 
-def _tidy(references: Sequence[str], hypotheses: Sequence[str]) -> tuple[list[str], list[str]]:
+def tidy(references: Sequence[str], hypotheses: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Collapses the white space of a corpus.
+
+    Raises:
+        ValueError: the numbers of texts differ, or the references hold no word at all.
+    """
     if len(references) != len(hypotheses):
         raise ValueError(
             f"{len(references)} references but {len(hypotheses)} hypotheses: give exactly one hypothesis per reference."
@@ -157,17 +124,16 @@ def _tidy(references: Sequence[str], hypotheses: Sequence[str]) -> tuple[list[st
     return tidy, [" ".join(text.split()) for text in hypotheses]
 
 
-def _pooled(output: jiwer.WordOutput | jiwer.CharacterOutput) -> dict[str, int]:
-    return {
-        "units": output.hits + output.substitutions + output.deletions,
-        "substitutions": output.substitutions,
-        "deletions": output.deletions,
-        "insertions": output.insertions,
-    }
+def _units(output: jiwer.WordOutput | jiwer.CharacterOutput) -> int:
+    return int(output.hits + output.substitutions + output.deletions)
 
 
-def _rate(counts: dict[str, int]) -> float:
-    return (counts["substitutions"] + counts["deletions"] + counts["insertions"]) / counts["units"]
+def _errors(output: jiwer.WordOutput | jiwer.CharacterOutput) -> dict[str, int]:
+    return {"substitutions": output.substitutions, "deletions": output.deletions, "insertions": output.insertions}
+
+
+def _rate(output: jiwer.WordOutput | jiwer.CharacterOutput) -> float:
+    return sum(_errors(output).values()) / _units(output)
 
 
 def _chunk_sizes(chunks: Sequence[jiwer.AlignmentChunk]) -> tuple[int, int, int]:
@@ -194,14 +160,3 @@ def _columns(kind: Kind, old: list[str], new: list[str]) -> list[AlignedWord]:
     if kind == "insert":
         return [AlignedWord(kind, None, word) for word in new]
     return [AlignedWord(kind, before, after) for before, after in zip(old, new, strict=True)]
-
-
-def shared_vocabulary(processors: Sequence[ProcessorMixin], how: Normaliser) -> set[str] | None:
-    """Characters that every model can spell, or that scoring ignores; None if all of them can spell anything."""
-    known = [characters for characters in map(vocabulary_of, processors) if characters is not None]
-    if not known:
-        return None
-    if how == "none":
-        return set.intersection(*known)
-    folded = set.intersection(*({case for c in characters for case in (c.lower(), c.upper())} for characters in known))
-    return folded | set(string.punctuation) if how == "words" else folded

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from compress.conformers import family_of, kept_units, skeleton
 from compress.cost import size_of
 from compress.data import SpeechDataset, open_speech
 from compress.evaluation.contenders import Contender, Evaluation
-from compress.evaluation.errors import IGNORED, shared_vocabulary
 from compress.evaluation.files import write_report
 from compress.evaluation.measured_aspects import MEASURED_ASPECTS
 from compress.evaluation.memory import weights_in_memory
+from compress.evaluation.metrics import load_metrics
+from compress.evaluation.normalisation import scoring_rule, shared_vocabulary
 from compress.evaluation.report import Measurements, Report, build
 from compress.evaluation.settings import EvaluateConfig
 from compress.evaluation.speed import Speed, SpeedConfig, conditions, measure, speed_inputs
@@ -41,17 +43,19 @@ def evaluate_models(config: EvaluateConfig, *, console: Console | None = None) -
     Raises:
         ValueError: the data hold no word to score, or a model, device or file is not usable; the message says which.
     """
+    metrics = load_metrics(config.metrics)
     device = find_device(config.device)
     names = {"model": config.model} | ({"baseline": config.baseline} if config.baseline else {})
     contenders = {role: Contender.load(name, device, DTYPES[config.dtype]) for role, name in names.items()}
-    evaluation = Evaluation(config, contenders, _open(contenders, config), console)
+    rule = scoring_rule(config.normalise, [contender.processor for contender in contenders.values()])
+    evaluation = Evaluation(config, contenders, _open(contenders, config), rule, console)
     watchers = {aspect.name: aspect.watch(evaluation.model.model) for aspect in MEASURED_ASPECTS}
     for role, contender in contenders.items():
         watching = tuple(watchers.values()) if role == "model" else ()
         evaluation.transcripts[role] = evaluation.transcribe(contender, watching)
     evaluation.speeds = _speeds(contenders, config.speed)
     report = build(
-        {role: _measurements(evaluation, role) for role in contenders},
+        {role: _measurements(evaluation, role, metrics) for role in contenders},
         about={aspect.name: aspect.about for aspect in MEASURED_ASPECTS},
         data=_data_entry(evaluation),
         conditions=conditions(device, DTYPES[config.dtype], config.speed),
@@ -98,7 +102,7 @@ def _speeds(contenders: dict[str, Contender], config: SpeedConfig) -> dict[str, 
     return speeds
 
 
-def _measurements(evaluation: Evaluation, role: str) -> Measurements:
+def _measurements(evaluation: Evaluation, role: str, metrics: Mapping[str, Any]) -> Measurements:
     contender, config = evaluation.contenders[role], evaluation.config
     model, family = contender.model, family_of(contender.model)
     return Measurements(
@@ -113,6 +117,7 @@ def _measurements(evaluation: Evaluation, role: str) -> Measurements:
         memory_bytes=weights_in_memory(model),
         speed=evaluation.speeds[role],
         compression=read_compression(contender.name),
+        metrics=metrics,
     )
 
 
@@ -127,6 +132,6 @@ def _data_entry(evaluation: Evaluation) -> dict[str, Any]:
         "utterances": len(transcripts.ids),
         "seconds": sum(known) if len(known) == len(transcripts.ids) else None,
         "normalise": config.normalise,
-        "ignores": IGNORED[config.normalise],
+        "ignores": evaluation.rule.ignores,
         "problems": [{"file": problem.file, "reason": problem.reason} for problem in speech.problems],
     }

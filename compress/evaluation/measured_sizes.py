@@ -11,8 +11,9 @@ from compress.cost import Size, size_of
 from compress.elastic import structure_at
 from compress.evaluation.bootstrap import rate_interval
 from compress.evaluation.contenders import Evaluation
-from compress.evaluation.errors import count_errors, error_rates
+from compress.evaluation.errors import count_errors
 from compress.evaluation.measured_aspect import MeasuredAspect
+from compress.evaluation.metrics import error_rates
 from compress.evaluation.report import Report, Transcripts
 from compress.model.registration import compressed_config
 from compress.reports import formats

@@ -17,8 +17,9 @@ from compress.conformers import blocks_of
 from compress.data import Batch, BatchConfig, SpeechDataset, SpeechLoader, extract_features, feature_extractor_of
 from compress.evaluation.bootstrap import BootstrapConfig, rate_interval
 from compress.evaluation.contenders import Evaluation
-from compress.evaluation.errors import count_errors, error_rates
+from compress.evaluation.errors import count_errors
 from compress.evaluation.measured_aspect import MeasuredAspect
+from compress.evaluation.metrics import error_rates
 from compress.evaluation.report import Report, Transcripts
 from compress.evaluation.skipping_plot import utterance_figure
 from compress.evaluation.speed import SpeedConfig, measure

@@ -7,8 +7,8 @@ or counts; times are seconds. Only what people read (table, Markdown, HTML) is i
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,8 @@ import torch
 import transformers
 
 from compress.evaluation.bootstrap import BootstrapConfig, paired_interval, rate_interval
-from compress.evaluation.errors import ErrorCounts, align, count_errors, error_rates
+from compress.evaluation.errors import ErrorCounts, align, count_errors
+from compress.evaluation.metrics import error_rates, further_scores
 from compress.evaluation.speed import Speed
 from compress.files.shipped import __version__
 from compress.structure import MODULES
@@ -32,6 +33,7 @@ KeptUnits = Sequence["dict[str, tuple[int, int]] | None"]
 
 ABOUT = {
     "wer, cer, difference.wer": "fractions of the reference words or characters, pooled over the corpus: 0.05 is 5 %",
+    "metrics": "numbers of further metrics of `evaluate`, in their own units",
     "wer_ci95": "[low, high], 95 % percentile bootstrap over utterances, fractions",
     "difference": "model - baseline on the same utterances; its interval is paired",
     "ratio.parameters, ratio.macs, ratio.bytes, ratio.memory": "model / baseline: below 1 is smaller",
@@ -70,7 +72,7 @@ class Transcripts:
 
 @dataclass(frozen=True)
 class Measurements:
-    """Everything that was measured of one model."""
+    """Everything that was measured of one model, and by which further metrics its transcripts are scored."""
 
     name: str
     family: str
@@ -83,6 +85,7 @@ class Measurements:
     memory_bytes: int
     speed: Speed
     compression: dict[str, Any] | None
+    metrics: Mapping[str, Any] = field(default_factory=dict)
 
 
 def build(
@@ -130,6 +133,7 @@ def model_entry(measured: Measurements, bootstrap: BootstrapConfig) -> dict[str,
         "family": measured.family,
         **error_rates(*texts).to_dict(),
         "wer_ci95": rate_interval(counts.errors, counts.words, bootstrap).to_list(),
+        "metrics": further_scores(measured.metrics, *texts),
         "batching": measured.batching,
         "parameters": {
             "total": measured.size.total,

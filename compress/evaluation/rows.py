@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from compress.evaluation.report import Report
@@ -31,6 +32,7 @@ def comparison_rows(report: Report) -> list[ComparisonRow]:
         _row(report, "WER", lambda entry: formats.percent(entry["wer"], 2), change),
         _row(report, "  95 % interval", lambda entry: formats.interval(entry["wer_ci95"], 2), _interval_change(report)),
         _row(report, "CER", lambda entry: formats.percent(entry["cer"], 2), _cer_change(report)),
+        *_metric_rows(report),
         _row(report, "Words", lambda entry: f"{entry['words']:,}"),
         _row(report, "  substituted", lambda entry: f"{entry['substitutions']:,}"),
         _row(report, "  deleted", lambda entry: f"{entry['deletions']:,}"),
@@ -62,6 +64,20 @@ def comparison_rows(report: Report) -> list[ComparisonRow]:
         ),
         _row(report, "Peak memory", lambda entry: formats.size(entry["peak_memory_bytes"]), _share(shared, "memory")),
     ]
+
+
+def _metric_rows(report: Report) -> list[ComparisonRow]:
+    """The numbers of further metrics, in their own units."""
+    return [
+        _row(report, name if key == name else f"{name} {key}", partial(_metric, name=name, key=key))
+        for name, numbers in report["model"].get("metrics", {}).items()
+        for key in numbers
+    ]
+
+
+def _metric(entry: dict[str, Any], name: str, key: str) -> str:
+    value = entry["metrics"][name].get(key)
+    return "" if value is None else formats.significant(value)
 
 
 def headline(report: Report) -> str:

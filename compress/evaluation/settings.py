@@ -8,8 +8,9 @@ from compress.config import check_at_least, check_choice, check_positive
 from compress.data import BatchConfig, SpeechConfig
 from compress.data.settings import SYNTHETIC
 from compress.evaluation.bootstrap import BootstrapConfig
-from compress.evaluation.errors import IGNORED, Normaliser
 from compress.evaluation.generate import GenerateConfig
+from compress.evaluation.metrics import OWN_METRICS
+from compress.evaluation.normalisation import IGNORED, Normaliser
 from compress.evaluation.speed import SpeedConfig
 from compress.machine import DTYPES
 
@@ -30,7 +31,11 @@ class EvaluateConfig:
         batch: how utterances are batched for transcription; families whose output depends on padding run one by one.
         device: "cpu", "cuda", "cuda:1", or "auto" for a GPU if there is one.
         dtype: "float32", "bfloat16" or "float16".
-        normalise: what scoring ignores on both sides: "none", "lower" (case), "words" (case and punctuation).
+        normalise: what scoring ignores on both sides: "none", "lower" (case), "words" (case and punctuation),
+            "whisper-basic" or "whisper" (English), the normalisers of public leaderboards; the map of spellings of the
+            latter is the model's own normalizer.json, if it has one.
+        metrics: beside wer and cer, which are always there: any metric of `evaluate` that takes texts, such as
+            `[wer,cer,exact_match]`; those that are not ours are downloaded from the Hub, and their code is run.
         macs_seconds: length of the utterance whose MACs are counted.
         speed: conditions of the timing.
         bootstrap: how intervals are computed.
@@ -46,6 +51,7 @@ class EvaluateConfig:
     device: str = "auto"
     dtype: str = "float32"
     normalise: Normaliser = "lower"
+    metrics: tuple[str, ...] = tuple(OWN_METRICS)
     macs_seconds: float = 10.0
     speed: SpeedConfig = field(default_factory=SpeedConfig)
     bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)

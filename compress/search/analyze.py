@@ -25,7 +25,7 @@ from compress.conformers.head import ctc_head, head_logits
 from compress.conformers.recording import BlockOutputs
 from compress.conformers.registry import UnsupportedModelError
 from compress.data import Batch, SpeechDataset, SpeechLoader
-from compress.evaluation.errors import normalise
+from compress.evaluation.normalisation import ScoringRule, scoring_rule
 from compress.evaluation.transcribe import batching_for, to_model
 from compress.files.shipped import __version__
 from compress.machine import DTYPES, find_device
@@ -131,8 +131,9 @@ def intermediate_heads(
     finally:
         heard.close()
         loader.close()
-    references = [normalise(text, config.normalise) for text in heard.said]
-    return [_head(heard, block, references, config) for block in chosen], None
+    rule = scoring_rule(config.normalise, [processor])
+    references = list(map(rule, heard.said))
+    return [_head(heard, block, references, rule, config) for block in chosen], None
 
 
 class _Heard:
@@ -167,8 +168,8 @@ class _Heard:
         self.outputs.close()
 
 
-def _head(heard: _Heard, block: int, references: Sequence[str], config: BlocksConfig) -> Analysis:
-    hypotheses = [normalise(text, config.normalise) for text in heard.written[block]]
+def _head(heard: _Heard, block: int, references: Sequence[str], rule: ScoringRule, config: BlocksConfig) -> Analysis:
+    hypotheses = list(map(rule, heard.written[block]))
     losses = heard.losses[block]
     mean = sum(loss * count for loss, count in losses) / sum(count for _, count in losses)
     return _rates(scored((), references, hypotheses, config.bootstrap)) | {"block": block, "ctc_loss": mean}

@@ -15,8 +15,10 @@ from compress.config import check_at_least
 from compress.conformers import blocks_of, family_of
 from compress.data import Batch, BatchConfig, SpeechDataset, SpeechLoader
 from compress.evaluation.bootstrap import BootstrapConfig, rate_interval
-from compress.evaluation.errors import Normaliser, count_errors, error_rates, normalise
+from compress.evaluation.errors import count_errors
 from compress.evaluation.generate import GenerateConfig
+from compress.evaluation.metrics import error_rates
+from compress.evaluation.normalisation import Normaliser, scoring_rule
 from compress.evaluation.transcribe import batching_for, transcribe
 from compress.files.writing import MEBIBYTE
 from compress.search.bypass import without_blocks
@@ -93,13 +95,14 @@ class FineSearch:
         self.model, self.processor, self.dataset, self.config = model, processor, dataset, config
         self.jobs = 1 if model.device.type != "cpu" or not sys.platform.startswith("linux") else config.jobs
         self.jobs = min(self.jobs, len(dataset))
+        self.rule = scoring_rule(config.normalise, [processor])
         self.evaluations = self.block_runs = self.block_runs_alone = 0
 
     def measure(self, proposals: Collection[Proposal]) -> list[ProposalTrial]:
         """Measures the error rates under each proposal, in the order given; the empty proposal is the whole model."""
         self._count(proposals)
         written = self._written(tuple(proposals))
-        references = [normalise(said, self.config.normalise) for _, said, _ in written]
+        references = [self.rule(said) for _, said, _ in written]
         return [self._trial(proposal, references, written) for proposal in proposals]
 
     def _count(self, proposals: Collection[Proposal]) -> None:
@@ -111,7 +114,7 @@ class FineSearch:
         self.block_runs_alone += alone
 
     def _trial(self, proposal: Proposal, references: Sequence[str], written: Sequence[Written]) -> ProposalTrial:
-        hypotheses = [normalise(texts[proposal], self.config.normalise) for _, _, texts in written]
+        hypotheses = [self.rule(texts[proposal]) for _, _, texts in written]
         return scored(proposal, references, hypotheses, self.config.bootstrap)
 
     def _written(self, proposals: tuple[Proposal, ...]) -> list[Written]:

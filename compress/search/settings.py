@@ -12,8 +12,8 @@ from compress.config import check, check_at_least, check_choice
 from compress.data import BatchConfig, SpeechConfig, SpeechDataset, SpeechLoader, feature_extractor_of, open_speech
 from compress.data.settings import SYNTHETIC
 from compress.evaluation.bootstrap import BootstrapConfig
-from compress.evaluation.errors import IGNORED, Normaliser, shared_vocabulary
 from compress.evaluation.generate import GenerateConfig
+from compress.evaluation.normalisation import IGNORED, Normaliser, shared_vocabulary
 from compress.evaluation.transcribe import batching_for
 from compress.machine import DTYPES, usable_cores
 from compress.search.boundaries import Feature, SampleConfig, sample_boundaries
@@ -79,7 +79,8 @@ class DevConfig:
         seed: of everything random.
         batch: how utterances are put together; families whose output depends on padding run one by one.
         device: "cpu", "cuda", "cuda:1", or "auto" for a GPU if there is one.
-        normalise: what scoring ignores on both sides: "none", "lower" (case), "words" (case and punctuation).
+        normalise: what scoring ignores on both sides: "none", "lower" (case), "words" (case and punctuation),
+            "whisper-basic" or "whisper" (English).
     """
 
     model: str

@@ -23,7 +23,8 @@ from compress.conformers import frame_mask
 from compress.conformers.recording import BlockOutputs
 from compress.cost import size_of
 from compress.data import Batch, SpeechLoader
-from compress.evaluation.errors import error_rates, normalise
+from compress.evaluation.metrics import error_rates
+from compress.evaluation.normalisation import scoring_rule
 from compress.evaluation.transcribe import batching_for, transcribe
 from compress.evaluation.usage import Frames, SkippingMacs, skipped_share
 from compress.machine import find_device
@@ -84,7 +85,7 @@ class Dev:
     """The speech on which settings are tried, its features in memory."""
 
     def __init__(self, config: CalibrateConfig, model: PreTrainedModel, processor: Any) -> None:
-        self.model, self.processor, self.normalise = model, processor, config.normalise
+        self.model, self.processor, self.rule = model, processor, scoring_rule(config.normalise, [processor])
         dataset = config.open(processor)
         loader = SpeechLoader(dataset, processor, batching_for(model, config.batch), shuffle=False)
         self.batches: list[Batch] = list(loader.epoch(0))
@@ -97,7 +98,7 @@ class Dev:
     def wer(self, on_batch: Any = None) -> float:
         """Measures the word error rate of the model as it is set at present."""
         _, references, written = transcribe(self.model, self, self.processor, on_batch=on_batch)
-        tidy = ([normalise(text, self.normalise) for text in texts] for texts in (references, written))
+        tidy = (list(map(self.rule, texts)) for texts in (references, written))
         return error_rates(*tidy).wer
 
 

@@ -137,3 +137,11 @@ def test_all_problems_can_be_written(tmp_path: Path) -> None:
 def test_names_that_are_no_unicode_are_written_too(tmp_path: Path) -> None:
     write_problems([Problem("caf\udce9.wav", "gone")], tmp_path / "skipped.jsonl")
     assert json.loads((tmp_path / "skipped.jsonl").read_text())["file"] == "caf\udce9.wav"
+
+
+def test_transcripts_are_composed_unless_the_tokenizer_knows_parts_alone(tmp_path: Path, open_folder: Open) -> None:
+    write_audio(tmp_path / "a.wav", tone(0.5))
+    write_metadata(tmp_path, [{"file_name": "a.wav", "transcription": "cafe\u0301"}])
+    assert open_folder(tmp_path).texts == ["caf\u00e9"]
+    assert open_folder(tmp_path, vocabulary=set("caf\u00e9")).texts == ["caf\u00e9"]
+    assert open_folder(tmp_path, vocabulary=set("cafe\u0301")).texts == ["cafe\u0301"]

@@ -1,14 +1,13 @@
-"""Error rates: pooled, with empty texts, equal to a plain edit distance; the `evaluate` metric works offline."""
+"""Error rates: pooled, with empty texts, equal to a plain edit distance."""
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compress.evaluation.errors import align, count_errors, error_rates, normalise
-from compress.evaluation.wer_metric import WordErrorRate
+from compress.evaluation.errors import align, count_errors
+from compress.evaluation.metrics import error_rates
 
 TEXTS = st.lists(st.sampled_from("abc"), max_size=6).map(" ".join)
 PAIRS = st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=6)
@@ -70,32 +69,3 @@ def test_alignment_spells_both_texts_with_the_fewest_errors(reference: str, hypo
     assert [c.reference for c in columns if c.reference is not None] == reference.split()
     assert [c.hypothesis for c in columns if c.hypothesis is not None] == hypothesis.split()
     assert sum(c.kind != "equal" for c in columns) == edit_distance(reference.split(), hypothesis.split())
-
-
-@pytest.mark.parametrize(
-    ("how", "expected"),
-    [("none", "Don't Stop, NOW"), ("lower", "don't stop, now"), ("words", "don't stop now")],
-)
-def test_normalise(how: str, expected: str):
-    assert normalise("  Don't  Stop, NOW ", how) == expected  # type: ignore[arg-type]
-
-
-def test_metric_works_offline(monkeypatch: pytest.MonkeyPatch):
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("the metric opened a connection")
-
-    monkeypatch.setattr("socket.socket.connect", refuse)
-    metric = WordErrorRate()
-    metric.add(prediction="a b", reference="a c")
-    metric.add_batch(predictions=["d"], references=["d e"])
-    result = metric.compute()
-    assert result["wer"] == 0.5
-    assert (result["substitutions"], result["deletions"], result["words"]) == (1, 1, 4)
-    assert metric.compute(predictions=["a"], references=["a"])["wer"] == 0
-
-
-def test_metric_combines_with_others():
-    import evaluate
-
-    result = evaluate.combine([WordErrorRate()]).compute(predictions=["a b"], references=["a c"])
-    assert np.isclose(result["wer"], 0.5)

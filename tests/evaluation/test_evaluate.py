@@ -25,9 +25,9 @@ from compress.evaluation import EvaluateConfig, contenders, page
 from compress.evaluation import evaluate as evaluation
 from compress.evaluation.bootstrap import BootstrapConfig
 from compress.evaluation.contenders import Evaluation
-from compress.evaluation.errors import error_rates
 from compress.evaluation.evaluate import evaluate_models
 from compress.evaluation.measured_aspect import MeasuredAspect
+from compress.evaluation.metrics import error_rates
 from compress.evaluation.report import Report
 from compress.evaluation.speed import SpeedConfig
 from compress.evaluation.transcribe import transcribe

@@ -12,8 +12,8 @@ import compress
 from compress.checkpoint import load_model, load_processor
 from compress.data import BatchConfig, SpeechConfig, SpeechDataset, SpeechLoader, open_speech
 from compress.evaluation.bootstrap import BootstrapConfig
-from compress.evaluation.errors import error_rates
 from compress.evaluation.generate import GenerateConfig
+from compress.evaluation.metrics import error_rates
 from compress.evaluation.transcribe import transcribe
 from compress.search import reuse, structure_without
 from compress.search.fine import FineConfig, FineSearch
