@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoProcessor, PreTrainedConfig, PreTrainedModel
 
 from compress.conformers import UnsupportedModelError, family_of, skeleton, supported
+from compress.files.pages import read_in_turn
 from compress.files.paths import is_local
 from compress.surgery.stock import check_stock, route_of
 
@@ -61,7 +63,8 @@ def load_model(
         device: where to put it.
 
     Raises:
-        CheckpointError: naming the checkpoint and the tensors that are missing, left over or of another shape.
+        CheckpointError: naming the checkpoint and the tensors that are missing, left over, of another shape or type, or
+            hold what no trained model holds.
         UnsupportedModelError: if no family describes the model.
     """
     config = load_config(model)
@@ -74,6 +77,7 @@ def load_model(
     except (OSError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"The weights of {model!r} cannot be loaded: {error}") from error
     _check_complete(model, loaded, info)
+    _check_values(model, loaded)
     result: PreTrainedModel = loaded.to(device).eval()
     return result
 
@@ -113,6 +117,9 @@ def read_compression(model: str) -> dict[str, Any] | None:
 
 
 COMPRESSION_FILE = "compression.json"
+VARIANCE = "running_var"
+FLOATING = ("F64", "F32", "F16", "BF16")
+"""Types of weights that can be computed with as they are, as safetensors calls them."""
 
 
 def _check_folder(model: str) -> None:
@@ -133,20 +140,27 @@ def _check_weights(model: str, config: PreTrainedConfig) -> None:
             f"{model!r} holds no weights in the safetensors format; other formats can run code when they are read. "
             "Convert them: load the model with transformers where you trust it, and save_pretrained."
         )
-    wanted = {name: tuple(tensor.shape) for name, tensor in skeleton(config, original=False).state_dict().items()}
+    wanted = skeleton(config, original=False).state_dict()
     for file in files:
-        for name, shape in _shapes(file).items():
-            if shape != wanted.get(name, shape):
+        for name, (shape, kind) in _headers(file).items():
+            if name in wanted and shape != tuple(wanted[name].shape):
                 raise CheckpointError(
                     f"The checkpoint {model!r} does not fit its config: {name} is {shape} in {file.name}, and "
-                    f"{wanted[name]} by config.json."
+                    f"{tuple(wanted[name].shape)} by config.json."
+                )
+            if name in wanted and wanted[name].is_floating_point() and kind not in FLOATING:
+                raise CheckpointError(
+                    f"The checkpoint {model!r} cannot be used: {name} is of type {kind} in {file.name}; weights must "
+                    f"be {', '.join(FLOATING)}. Take the model as it was before it was quantised."
                 )
 
 
-def _shapes(file: Path) -> dict[str, tuple[int, ...]]:
+def _headers(file: Path) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shape and type of every tensor in a file."""
     try:
         with safe_open(file, "pt") as tensors:
-            return {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+            slices = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118
+            return {name: (tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()}
     except SafetensorError as error:
         raise CheckpointError(f"The weights in {file} cannot be loaded: {error}") from error
 
@@ -161,3 +175,27 @@ def _check_complete(model: str, loaded: PreTrainedModel, info: dict[str, Any]) -
     if any(problems.values()):
         listed = "; ".join(f"{kind.replace('_', ' ')}: {keys[:5]}" for kind, keys in problems.items() if keys)
         raise CheckpointError(f"The checkpoint {model!r} does not fit its config: {listed}.")
+
+
+def _check_values(model: str, loaded: PreTrainedModel) -> None:
+    """Refuses weights that are not finite, and variances below 0.
+
+    Args:
+        model: its name, for messages.
+        loaded: the model itself.
+
+    Raises:
+        CheckpointError: naming the tensor.
+    """
+    tensors = dict(loaded.named_parameters()) | dict(loaded.named_buffers())
+    for name, tensor in read_in_turn(tensors):
+        if tensor.is_floating_point() and tensor.numel():
+            lowest, highest = (float(end) for end in tensor.detach().aminmax())
+            if not math.isfinite(lowest + highest):
+                raise CheckpointError(
+                    f"The checkpoint {model!r} cannot be used: {name} holds values that are not finite."
+                )
+            if lowest < 0 and name.endswith(VARIANCE):
+                raise CheckpointError(
+                    f"The checkpoint {model!r} cannot be used: {name} is {lowest:g}, below 0, somewhere."
+                )

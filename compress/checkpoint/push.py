@@ -30,7 +30,9 @@ from compress.checkpoint.loading import (
     load_processor,
     read_compression,
 )
+from compress.checkpoint.weights import WEIGHTS_DIGEST, weights_digest
 from compress.conformers import skeleton
+from compress.cost import size_of
 from compress.files.paths import PLACES, is_local, local_paths, public_text
 from compress.model.card import CARD_FILE, model_card
 
@@ -92,7 +94,7 @@ def staged(config: PushConfig) -> Iterator[Path]:
 
     Raises:
         CheckpointError: if the checkpoint is not complete.
-        PushError: if the folder of the report holds none.
+        PushError: if the folder of the report holds none, or that of another model.
     """
     source = Path(config.model)
     load_processor(config.model)
@@ -123,7 +125,21 @@ def _stage_report(config: PushConfig, stage: Path) -> dict[str, Any] | None:
         if (folder / name).is_file():
             shutil.copyfile(folder / name, stage / REPORT_FOLDER / name)
     result: dict[str, Any] = json.loads((folder / REPORT_FILE).read_text(encoding="utf-8"))
+    _require_same_model(config.model, result, folder / REPORT_FILE)
     return result
+
+
+def _require_same_model(model: str, report: dict[str, Any], path: Path) -> None:
+    """Refuses a report of another model: by its weights or, where the report does not know them, by their number."""
+    described, remedy = report["model"], f"make its own with: compress evaluate {model} --data DIR --out {path.parent}"
+    size = size_of(skeleton(load_config(model), original=False)).total
+    if described["parameters"]["total"] != size:
+        raise PushError(
+            f"{path} is the report of a model with {described['parameters']['total']:,} parameters, and {model} has "
+            f"{size:,}; {remedy}"
+        )
+    if described.get(WEIGHTS_DIGEST) not in (None, weights_digest(model)):
+        raise PushError(f"{path} is the report of a model with other weights than {model}; {remedy}")
 
 
 def _make_public(stage: Path, folders: list[str]) -> None:

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from compress.config.keys import UnknownKeyError, fields_of, known_keys, unknown_keys
 from compress.config.options import CONFIG, RULE, spelt_out
+from compress.config.yaml_files import read_yaml
 
 T = TypeVar("T")
 
@@ -110,16 +110,9 @@ def _refuse_unknown_keys(config_class: type[Any], options: Sequence[str]) -> Non
     """Refuses what a YAML file holds beside the config's keys; a file that is not there is the parser's business."""
     prefix = f"--{CONFIG}="
     files = [Path(option.removeprefix(prefix)) for option in options if option.startswith(prefix)]
-    for file in filter(Path.is_file, files):
-        for key in unknown_keys(_read_yaml(file), config_class):
+    for file in filter(Path.exists, files):
+        for key in unknown_keys(read_yaml(file), config_class):
             raise UnknownKeyError(key, known_keys(config_class), str(file))
-
-
-def _read_yaml(file: Path) -> Any:
-    try:
-        return yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} is not a readable YAML file: {error}") from error
 
 
 def _plain(value: Any) -> Any:

@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from compress.checkpoint import load_recogniser
+from compress.checkpoint.weights import bytes_on_disk, weights_digest
 from compress.data import Batch, SpeechDataset, SpeechLoader, feature_extractor_of
 from compress.evaluation.normalisation import ScoringRule
 from compress.evaluation.report import Transcripts
 from compress.evaluation.settings import EvaluateConfig
 from compress.evaluation.speed import Speed
 from compress.evaluation.transcribe import batching_for, transcribe
-from compress.evaluation.weights import bytes_on_disk
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
@@ -32,12 +32,13 @@ class Contender:
     model: PreTrainedModel
     processor: ProcessorMixin
     disk_bytes: int
+    digest: str
 
     @classmethod
     def load(cls, name: str, device: torch.device, dtype: torch.dtype) -> Contender:
         """Loads a model in eval mode, from a folder or the Hub."""
         model, processor = load_recogniser(name, dtype=dtype, device=device)
-        return cls(name, model, processor, bytes_on_disk(name))
+        return cls(name, model, processor, bytes_on_disk(name), weights_digest(name))
 
     @property
     def sampling_rate(self) -> int:

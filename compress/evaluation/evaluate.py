@@ -114,6 +114,7 @@ def _measurements(evaluation: Evaluation, role: str, metrics: Mapping[str, Any])
         original=size_of(skeleton(model.config), config.macs_seconds),
         kept=kept_units(model),
         disk_bytes=contender.disk_bytes,
+        digest=contender.digest,
         memory_bytes=weights_in_memory(model),
         speed=evaluation.speeds[role],
         compression=read_compression(contender.name),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import transformers
 
+from compress.checkpoint.weights import WEIGHTS_DIGEST
 from compress.evaluation.bootstrap import BootstrapConfig, paired_interval, rate_interval
 from compress.evaluation.errors import ErrorCounts, align, count_errors
 from compress.evaluation.metrics import error_rates, further_scores
@@ -39,6 +40,7 @@ ABOUT = {
     "ratio.parameters, ratio.macs, ratio.bytes, ratio.memory": "model / baseline: below 1 is smaller",
     "ratio.speed": "seconds of the baseline / seconds of the model: above 1 is faster",
     "bytes": "weight files on disk",
+    WEIGHTS_DIGEST: "of the names, types, shapes and values of all tensors: tells these weights from all others",
     "macs_per_second": "multiply-accumulate operations of one utterance of macs_seconds, divided by its length",
     "rtf": "median seconds of computing per second of audio, under `conditions`",
     "peak_memory_bytes": "weights in memory + the growth of memory during one forward pass, see conditions.memory",
@@ -82,6 +84,7 @@ class Measurements:
     original: Size
     kept: KeptUnits
     disk_bytes: int
+    digest: str
     memory_bytes: int
     speed: Speed
     compression: dict[str, Any] | None
@@ -142,6 +145,7 @@ def model_entry(measured: Measurements, bootstrap: BootstrapConfig) -> dict[str,
             "original_blocks": measured.original.blocks,
         },
         "bytes": measured.disk_bytes,
+        WEIGHTS_DIGEST: measured.digest,
         "macs_per_second": measured.size.macs_per_second,
         "macs_seconds": measured.size.seconds,
         "rtf": measured.speed.rtf,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import sys
 import weakref
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -22,12 +23,28 @@ def give_back_when_gone(tensors: Iterable[Tensor]) -> None:
     until then every page that was read counts as this process's memory. Does nothing where the system is not Linux.
     """
     files = _mapped_files()
-    starts = [start for start, _ in files]
     for tensor in tensors:
-        address = tensor.data_ptr() if tensor.device.type == "cpu" else 0
-        place = bisect_right(starts, address) - 1
-        if place >= 0 and address < files[place][1]:
+        if address := _mapped_address(tensor, files):
             weakref.finalize(tensor, _give_back, address, tensor.nbytes).atexit = False
+
+
+def read_in_turn(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """Yields every tensor by its name, for somebody who reads all of its values once.
+
+    The pages of one that lies in a mapped file are given back before the next one is read.
+    """
+    files = _mapped_files()
+    for name, tensor in tensors.items():
+        yield name, tensor
+        if address := _mapped_address(tensor, files):
+            _give_back(address, tensor.nbytes)
+
+
+def _mapped_address(tensor: Tensor, files: Sequence[tuple[int, int]]) -> int:
+    """Returns where a tensor lies, if that is in one of the mapped files; else 0."""
+    address = tensor.data_ptr() if tensor.device.type == "cpu" else 0
+    place = bisect_right(files, (address, sys.maxsize)) - 1
+    return address if place >= 0 and address < files[place][1] else 0
 
 
 def _mapped_files() -> list[tuple[int, int]]:

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
 from transformers import PreTrainedModel
 
-from compress.config import check_at_least, to_dict
+from compress.config import check, check_at_least, to_dict
 from compress.data import (
     AugmentConfig,
     BadDataError,
@@ -35,6 +35,7 @@ from compress.machine import own_cores
 from compress.running.subnets import activate, subnet_names
 from compress.training.loop import processes
 from compress.training.loop.checkpoints import Checkpoints
+from compress.training.loop.launcher import require_obeyed
 from compress.training.loop.precision import Precision, autocast
 from compress.training.loop.same_run import flatten
 
@@ -90,6 +91,7 @@ class RunConfig:
     threads: int | None = None
 
     def __post_init__(self) -> None:
+        check(bool(self.output), "output", self.output, "give the folder of the run")
         counts = ("evaluate_every_steps", "checkpoint_every_steps", "keep_checkpoints", "log_every_steps")
         for name in (*counts, "max_skipped_steps", "threads", "dev_limit"):
             check_at_least(name, getattr(self, name), 1)
@@ -129,7 +131,11 @@ def make_accelerator(config: RunConfig, *, some_unused: bool = False) -> Acceler
         config: of the run; trackers write to its output folder, and it says how many CPU threads to use.
         some_unused: whether there are steps in which some trained parameters get no gradient, which distributed
             training must know.
+
+    Raises:
+        ValueError: if the launcher asks for something that is not obeyed here.
     """
+    require_obeyed(config.precision)
     accelerator = Accelerator(
         cpu=not torch.accelerator.is_available(),
         mixed_precision="no",  # autocast is ours, around the forward pass only

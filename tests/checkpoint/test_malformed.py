@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCTC
 
 import compress
@@ -182,3 +183,31 @@ def test_no_code_of_a_checkpoint_runs(tmp_path: Path, structure: Structure | Non
     )
     said = [line for line in ended.stdout.splitlines() if line.startswith("ran ")]
     assert said == ["ran None False", "ran False False", "ran True True"], ended.stderr
+
+
+def with_tensor(folder: Path, name: str, change) -> None:
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    tensors[name] = change(tensors[name])
+    save_file(tensors, path, {"format": "pt"})
+
+
+LINEAR, VARIANCE = "encoder.layers.0.feed_forward1.linear1.weight", "encoder.layers.0.conv.norm.running_var"
+VALUES = [
+    (LINEAR, lambda tensor: tensor.index_fill(0, torch.tensor([0]), torch.nan), "holds values that are not finite"),
+    (LINEAR, lambda tensor: tensor.index_fill(0, torch.tensor([1]), torch.inf), "holds values that are not finite"),
+    (VARIANCE, lambda tensor: -tensor, "below 0, somewhere"),
+    (LINEAR, lambda tensor: tensor.to(torch.int8), "is of type I8 in model.safetensors; weights must be F64, F32"),
+    (LINEAR, lambda tensor: tensor > 0, "is of type BOOL in model.safetensors"),
+    (LINEAR, lambda tensor: tensor.to(torch.complex64), "is of type C64 in model.safetensors"),
+    (LINEAR, lambda tensor: tensor.to(torch.float8_e4m3fn), "is of type F8_E4M3 in model.safetensors"),
+]
+
+
+@pytest.mark.parametrize(("name", "change", "message"), VALUES)
+@pytest.mark.parametrize("route", ["code", "stock"])
+def test_weights_that_no_trained_model_has(tmp_path: Path, route: str, name: str, change, message: str) -> None:
+    folder = checkpoint(tmp_path / "small", None if route == "code" else stock_structure(parakeet()))
+    with_tensor(folder, name, change)
+    with pytest.raises(CheckpointError, match=f"{name} .*{message}"):
+        load_model(str(folder))

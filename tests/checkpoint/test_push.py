@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -17,14 +18,15 @@ from safetensors.torch import load_file
 
 import compress
 from compress.checkpoint import save
-from compress.checkpoint.push import HubConfig, PushConfig, push_command
+from compress.checkpoint.push import HubConfig, PushConfig, PushError, push_command, staged
+from compress.checkpoint.weights import WEIGHTS_DIGEST, weights_digest
 from compress.config import parse
 from compress.training.tokens import TokensConfig, build_processor
 from tests.helpers import forked
 from tests.helpers.hub import READ_ONLY, TOKEN, Hub, online, running_hub
 from tests.helpers.tiny import parakeet, random_structure
 
-REPORT = {
+REPORT: dict[str, Any] = {
     "data": {"source": "digits", "subset": None, "split": "test"},
     "model": {"wer": 0.0269, "wer_ci95": [0.02, 0.03], "words": 2414, "parameters": {"total": 50},
               "macs_per_second": 41e6, "rtf": 0.002},
@@ -47,10 +49,42 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder / "model",
         facts,
     )
+    REPORT["model"]["parameters"]["total"] = small.num_parameters()
     (folder / "report").mkdir()
     (folder / "report" / "report.json").write_text(json.dumps(REPORT))
     (folder / "report" / "report.md").write_text("# Report\n")
     return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"parameters": {"total": 50}},
+            "is the report of a model with 50 parameters, and .*model has [0-9,]+; make its",
+        ),
+        (
+            {"weights_sha256": "0" * 64},
+            "is the report of a model with other weights than .*model; make its own with: co",
+        ),
+    ],
+)
+def test_the_report_of_another_model_is_refused(
+    checkpoint: Path, tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    (tmp_path / "report.json").write_text(json.dumps(REPORT | {"model": REPORT["model"] | change}))
+    config = PushConfig(repo_id="me/small", model=str(checkpoint / "model"), report=str(tmp_path))
+    with pytest.raises(PushError, match=message), staged(config):
+        pass
+
+
+def test_a_model_that_was_moved_keeps_its_report(checkpoint: Path, tmp_path: Path) -> None:
+    model = tmp_path / "elsewhere"
+    shutil.copytree(checkpoint / "model", model)
+    digest = weights_digest(str(checkpoint / "model"))
+    (tmp_path / "report.json").write_text(json.dumps(REPORT | {"model": REPORT["model"] | {WEIGHTS_DIGEST: digest}}))
+    with staged(PushConfig(repo_id="me/small", model=str(model), report=str(tmp_path))) as stage:
+        assert (stage / "report" / "report.json").is_file()
 
 
 @pytest.fixture

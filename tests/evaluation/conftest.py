@@ -62,6 +62,7 @@ def measurements(name: str, references: list[str], error: float, kept: list[Any]
         original=original,
         kept=kept,
         disk_bytes=4 * size.total + 4096,
+        digest=f"{seed:064x}",
         memory_bytes=4 * size.total,
         speed=Speed(tuple(float(value) for value in 0.12 * (0.3 + 0.7 * share) * noise), 10.0, int(9e7 * share)),
         compression={

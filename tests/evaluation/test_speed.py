@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from compress.checkpoint.weights import bytes_on_disk
 from compress.evaluation import speed
 from compress.evaluation.memory import peak_growth_bytes, weights_in_memory
 from compress.evaluation.speed import Speed, SpeedConfig, conditions, measure, speed_inputs
-from compress.evaluation.weights import bytes_on_disk
 from compress.training.tokens import TokensConfig, build_processor
 from tests.helpers import tiny
 

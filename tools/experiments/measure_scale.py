@@ -22,11 +22,11 @@ import torch
 from transformers import AutoModelForCTC, PreTrainedModel
 
 from compress.checkpoint import apply_structure
+from compress.checkpoint.weights import bytes_on_disk
 from compress.conformers import family_of, skeleton
 from compress.deciding.baselines import proportional
 from compress.deciding.budget import BudgetConfig, decide, make_budget
 from compress.evaluation.speed import device_name
-from compress.evaluation.weights import bytes_on_disk
 from compress.training.tokens import TokensConfig, build_processor
 from tools.commands import main, typed
 from tools.experiments.public_configs import CONFIGS

@@ -1,12 +1,19 @@
-"""How many bytes a checkpoint's weights take on disk."""
+"""The weights of a checkpoint on disk: how many bytes they take, and what tells them from others."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
+import torch
+from safetensors import safe_open
+
 _FILES = ("model.safetensors", "pytorch_model.bin")
 """In the order in which transformers looks for them; sharded weights have an index of the same name."""
+SAFETENSORS = ".safetensors"
+WEIGHTS_DIGEST = "weights_sha256"
+"""The key of `weights_digest` in reports."""
 _INDEX_SUFFIX = ".index.json"
 
 
@@ -22,13 +29,53 @@ def bytes_on_disk(path_or_repo: str, *, cache_dir: str | None = None) -> int:
     Raises:
         ValueError: there is no such folder or snapshot, or it holds no weights.
     """
-    folder = Path(path_or_repo)
-    if not folder.is_dir():
-        folder = _snapshot(path_or_repo, cache_dir)
+    folder = checkpoint_folder(path_or_repo, cache_dir)
     files = _weight_files(folder)
     if not files:
         raise ValueError(f"{folder} holds no {' or '.join(_FILES)}, so its size is unknown: save the model again.")
     return sum(file.stat().st_size for file in files)
+
+
+def weights_digest(path_or_repo: str) -> str:
+    """Computes what tells the weights of a checkpoint from all others, wherever it lies and however it is sharded.
+
+    Args:
+        path_or_repo: a folder, or a Hub id whose snapshot is in the cache.
+
+    Returns:
+        SHA-256 over the names, types, shapes and values of all tensors in its safetensors files, by name.
+
+    Raises:
+        ValueError: there is no such folder or snapshot.
+    """
+    files = [file for file in _weight_files(checkpoint_folder(path_or_repo)) if file.suffix == SAFETENSORS]
+    places = sorted((name, file) for file in files for name in _names(file))
+    digest = hashlib.sha256()
+    for name, file in places:
+        with safe_open(file, "pt") as tensors:
+            tensor = tensors.get_tensor(name).contiguous()
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def checkpoint_folder(path_or_repo: str, cache_dir: str | None = None) -> Path:
+    """Finds where the files of a checkpoint lie: the folder itself, or the snapshot of a Hub model in the cache.
+
+    Args:
+        path_or_repo: a folder, or a Hub id whose snapshot is in the cache.
+        cache_dir: the Hub cache to look into; None is the usual one.
+
+    Raises:
+        ValueError: there is no such folder or snapshot.
+    """
+    folder = Path(path_or_repo)
+    return folder if folder.is_dir() else _snapshot(path_or_repo, cache_dir)
+
+
+def _names(file: Path) -> list[str]:
+    with safe_open(file, "pt") as tensors:
+        return list(tensors.keys())
 
 
 def _snapshot(repo: str, cache_dir: str | None) -> Path:
