@@ -34,7 +34,7 @@ import compress
 from compress.checkpoint import load_config, load_model, load_recogniser
 from compress.checkpoint.push import HubConfig
 from compress.config import fail, parse, to_dict
-from compress.conformers import family_of, frame_mask
+from compress.conformers import block_mask, family_of, frame_mask
 from compress.data import Batch
 from compress.deciding.budget import BudgetConfig, decide
 from compress.deciding.decisions import LEARNED, check_decision, decided_without_learning, reachable_budget
@@ -157,8 +157,9 @@ class Phase:
             target = self.distillation.target(batch.inputs)
             output = self.wrapped(**batch.inputs)
         mask = frame_mask(self.job.teacher, batch.inputs, output.shape[1])
+        blocks = block_mask(self.job.teacher, batch.inputs, mask)
         labels = batch.labels if self.config.distill.ctc else None
-        distilled, unalignable = self.distillation.losses(output, target, mask, labels)
+        distilled, unalignable = self.distillation.losses(output, target, mask, labels, blocks)
         self.unalignable.note(unalignable, batch.ids)
         return Losses.summed(distilled | self.student.losses(output, mask, labels, self.step))
 

@@ -5,7 +5,7 @@ all it takes to compress a model; to train one from nothing, the same file also 
 """
 
 from compress.conformers.description import UNIT_KINDS, Attention, Convolution, Family, FeedForward, Module, Stock
-from compress.conformers.frames import frame_lengths, frame_mask, frame_outputs
+from compress.conformers.frames import block_mask, frame_lengths, frame_mask, frame_outputs
 from compress.conformers.head import ctc_head, head_logits
 from compress.conformers.new_model import NewModel
 from compress.conformers.originals import kept_units, original_config, skeleton, structure_of
@@ -34,6 +34,7 @@ __all__ = [
     "NewModel",
     "Stock",
     "UnsupportedModelError",
+    "block_mask",
     "block_units",
     "blocks_of",
     "ctc_head",

@@ -142,6 +142,7 @@ class Family:
         layerdrop: path of the number that makes the encoder skip blocks in training, if it does.
         dropouts: paths in the config of every dropout probability.
         frame_lengths: path of the method that turns input lengths into numbers of frames; None: they are the same.
+        without_adapters: keywords with which that method gives the frames of blocks, where `adapters` change them.
         input_rate: input frames (or samples) per second.
         input_features: path in the config of the number of features per input frame; None for raw samples.
         features_per_bin: what that number is multiplied by.
@@ -198,6 +199,7 @@ class Family:
     to_head: tuple[str, ...] = ()
     frames_first: tuple[str, ...] = ()
     adapters: tuple[str, ...] = ()
+    without_adapters: tuple[tuple[str, Any], ...] = ()
     masks: tuple[tuple[str, MaskForm], ...] = ()
     positions: str | None = None
     block_count: str | None = None

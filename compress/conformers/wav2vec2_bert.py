@@ -48,6 +48,7 @@ WAV2VEC2_BERT = Family(
     head="lm_head",
     to_head=("dropout",),
     adapters=("wav2vec2_bert.intermediate_ffn", "wav2vec2_bert.adapter"),
+    without_adapters=(("add_adapter", False),),
     masks=(("attention_mask", "attention"), ("conv_attention_mask", "frames")),
     positions="relative_position_embeddings",
     block_count="num_hidden_layers",

@@ -49,6 +49,7 @@ WAV2VEC2_CONFORMER = Family(
     head="lm_head",
     to_head=("wav2vec2_conformer.encoder.layer_norm", "dropout"),
     adapters=("wav2vec2_conformer.adapter",),
+    without_adapters=(("add_adapter", False),),
     masks=(("attention_mask", "attention"),),
     positions="relative_position_embeddings",
     block_count="num_hidden_layers",

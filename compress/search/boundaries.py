@@ -109,8 +109,8 @@ class _Recorder:
         self.out_frames = 0
         mask = inputs.get("attention_mask")
         if mask is not None:
-            self.lengths = frame_lengths(self.model, mask).cpu()
-            self.out_frames = int(frame_lengths(self.model, torch.ones_like(mask[:1])))
+            self.lengths = frame_lengths(self.model, mask, of_blocks=True).cpu()
+            self.out_frames = int(frame_lengths(self.model, torch.ones_like(mask[:1]), of_blocks=True))
         self.chosen: list[Tensor] | None = None
         frame_outputs(self.model, inputs)
 

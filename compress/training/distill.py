@@ -159,7 +159,7 @@ class Distillation:
             return frame_outputs(self.teacher, inputs)
 
     def losses(
-        self, output: Tensor, target: Tensor, mask: Tensor, labels: Tensor | None
+        self, output: Tensor, target: Tensor, mask: Tensor, labels: Tensor | None, blocks: Tensor | None = None
     ) -> tuple[dict[str, Tensor], Tensor]:
         """The losses of the last forward pass of both models, outside of autocast.
 
@@ -168,6 +168,7 @@ class Distillation:
             target: of the teacher, of the same shape.
             mask: `(batch, frames)`, true for frames that count.
             labels: `(batch, tokens)`, padded with -100; None without CTC.
+            blocks: the mask of blocks' outputs, see `block_mask`; None: that of the output.
 
         Returns:
             `layers`, `output` and `ctc`, with their weights. And `(batch,)` booleans: which utterances could not be
@@ -177,7 +178,9 @@ class Distillation:
         unalignable = torch.zeros(len(mask), dtype=torch.bool)
         if self.layers:
             # Several processes wait for gradients of the head, too.
-            losses["layers"] = weights.layers * self.layers.take(mask) + 0.0 * output.sum()
+            losses["layers"] = (
+                weights.layers * self.layers.take(mask if blocks is None else blocks) + 0.0 * output.sum()
+            )
         if weights.output:
             losses["output"] = weights.output * output_distance(self.teacher, output, target, mask, weights)
         if weights.ctc and labels is not None:

@@ -34,6 +34,8 @@ from tests.helpers.tiny import OTHER_MODELS, SETTINGS, granite_speech
         ("wav2vec2_conformer", {"position_embeddings_type": "relative"}),
         ("wav2vec2_conformer", {"position_embeddings_type": "rotary"}),
         ("wav2vec2_bert", {}),
+        ("wav2vec2_bert", {"add_adapter": True, "num_adapter_layers": 1, "output_hidden_size": 32}),
+        ("wav2vec2_conformer", {"add_adapter": True, "num_adapter_layers": 1, "output_hidden_size": 32}),
         ("lasr", {}),
         ("granite_speech5", {}),
         ("torchaudio_conformer", {"use_group_norm": True}),
