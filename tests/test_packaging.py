@@ -110,7 +110,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny checkpoint, a structure for it, and two utterances of noise."""
     folder = tmp_path_factory.mktemp("workplace")
     model = tiny.parakeet()
-    save(model, build_processor("parakeet", ["a b c d"], TokensConfig(), mel_bins=16), folder / "full")
+    save(model, build_processor("parakeet", ["abcdefghijklmnop q"], TokensConfig(), mel_bins=16), folder / "full")
     Structure("parakeet", (Block(), None, Block())).save(folder / "structure.json")
     (folder / "speech" / "test").mkdir(parents=True)
     noise = 0.1 * np.random.default_rng(0).standard_normal(SAMPLING_RATE)

@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("prune-push")
     make_split(folder / "speech" / "train", 4, seed=1)
     make_split(folder / "speech" / "dev", 2, seed=2)
-    processor = build_processor("parakeet", ["low mid high"], TokensConfig(), mel_bins=16)
+    processor = build_processor("parakeet", ["low mid high abcefjknp"], TokensConfig(), mel_bins=16)
     save(parakeet(), processor, folder / "teacher")
     (folder / "prune.yaml").write_text(CONFIG.replace("FOLDER", str(folder)))
     return folder
