@@ -12,6 +12,7 @@ from tools.gpu.workload import Workload
 LAUNCH = (sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1")
 TEACHER = "teacher"
 LEAST_SECONDS = 30
+SIZES = ("50", "25")
 TINY = (
     "--model.settings.hidden_size", "32", "--model.settings.num_hidden_layers", "2",
     "--optimizer.warmup_steps", "1",
@@ -28,7 +29,7 @@ def job_rows(work: Workload) -> list[list[str]]:
     tiny = TINY if work.tiny else ()
     _run("train", teacher, "--config", config.format("train"), *data, "--max_steps", str(work.steps), *tiny)
     rows = [_row(work, TEACHER, teacher, teacher / "best")]
-    for size in ("50", "25"):
+    for size in SIZES[: work.sized(len(SIZES), 1)]:
         if work.seconds_left < LEAST_SECONDS:
             break
         output = teacher.with_name(size)

@@ -22,7 +22,8 @@ from compress.running.subnets import activate
 from tools.gpu.workload import Workload
 
 SECONDS = 10.0
-BATCHES = (1, 16)
+BATCHES = (1, 16, 128)
+TINY = (1, 2)
 SKIPPED = 0.5
 
 
@@ -33,7 +34,7 @@ def pass_rows(work: Workload) -> list[list[str]]:
     models = {name: model.to(torch.bfloat16) for name, model in models.items()}
     macs = {name: size_of(model, SECONDS).macs for name, model in models.items()}
     rows = []
-    for batch in BATCHES:
+    for batch in TINY if work.tiny else BATCHES:
         times = _times(work, models, batch)
         for name in models:
             real, predicted = times["all"] / times[name], macs["all"] / macs[name]
@@ -99,7 +100,7 @@ def _rows(
     predicted: float,
 ) -> list[list[str]]:
     rows = []
-    for batch in BATCHES:
+    for batch in TINY if work.tiny else BATCHES:
         before, after = _times(work, models, batch, prepare).values()
         audio = SECONDS * batch
         rows += [

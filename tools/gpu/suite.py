@@ -31,7 +31,8 @@ def suite_rows(work: Workload) -> list[list[str]]:
     """
     report, log = work.folder / "tests.xml", work.folder / "tests.log"
     work.folder.mkdir(parents=True, exist_ok=True)
-    options = ["--numprocesses", str(min(PROCESSES, usable_cores())), "--dist", "worksteal", f"--junitxml={report}"]
+    processes = work.sized(min(PROCESSES, usable_cores()), 0)
+    options = ["--numprocesses", str(processes), "--dist", "worksteal", f"--junitxml={report}"]
     selection = TINY if work.tiny else SELECTION
     command = [sys.executable, "-m", "pytest", "-q", "-k", CPU_ALONE, *options, *selection]
     start = time.perf_counter()
