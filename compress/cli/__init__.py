@@ -1,16 +1,17 @@
 """The command `compress`: one verb, one file, one function `run`.
 
 The first line of a verb's module says what it does (and stands in the overview); the whole docstring is its `--help`.
-A verb imports what it needs when it runs, so that `compress --help` waits for nothing it does not need.
+A verb imports what it needs when it runs: neither the overview nor a verb that needs no model waits for torch.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
 import logging
 import sys
 from collections.abc import Sequence
-from types import ModuleType
+from pathlib import Path
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -21,6 +22,7 @@ VERBS = (
     "inspect", "analyze", "search", "apply", "elastic", "extract", "skip", "evaluate", "push", "demo",
     "ls", "cat", "cp", "version",
 )  # fmt: skip
+WITHOUT_MODELS = ("ls", "cat", "cp", "version")
 _INTERRUPTED_EXIT_CODE = 130
 _HELP_OPTIONS = ("-h", "--help")
 
@@ -32,7 +34,7 @@ Make a Conformer speech recogniser smaller: learn which parts it needs, remove t
 verbs:
 {verbs}
 
-`compress VERB --help` explains one verb. Training happens in the recipes (`compress ls`), for example
+`compress help VERB` explains one verb. Training happens in the recipes (`compress ls`), for example
   accelerate launch recipes/prune.py --config configs/demo/prune.yaml --budget.params 50%
 """
 
@@ -47,10 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0, 2 for a mistake of the user (one message on stderr), or 130 when interrupted.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or words[0] in _HELP_OPTIONS:
+    if not words or words[0] in _HELP_OPTIONS or words == ["help"]:
         sys.stdout.write(overview())
         return 0 if words else USAGE_EXIT_CODE
     name, *rest = ["version" if words[0] == "--version" else words[0], *words[1:]]
+    if name == "help" and rest:
+        name, rest = rest[0], [_HELP_OPTIONS[-1]]
     if name not in VERBS:
         sys.stderr.write(f"compress: error: {_no_verb(name)}\n")
         return USAGE_EXIT_CODE
@@ -60,14 +64,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def overview() -> str:
     """Describes every verb in one line, as `compress --help` shows it."""
     width = max(map(len, VERBS))
-    return _OVERVIEW.format(verbs="\n".join(f"  {name:{width}}  {_summary(_module(name))}" for name in VERBS))
+    return _OVERVIEW.format(verbs="\n".join(f"  {name:{width}}  {_summary(name)}" for name in VERBS))
 
 
 def _run(name: str, arguments: Sequence[str]) -> int:
     handler = RichHandler(console=Console(stderr=True), show_path=False)
     logging.basicConfig(level=logging.INFO, format="%(message)s", datefmt="[%X]", handlers=[handler])
     try:
-        _module(name).run(arguments)
+        if name not in WITHOUT_MODELS:
+            importlib.import_module("compress.model.registration")  # which `import compress` does, but for the command
+        importlib.import_module(f"{__name__}.{name}").run(arguments)
     except BrokenPipeError:
         sys.stderr.close()  # The reader, for example `head`, has what it wanted.
     except KeyboardInterrupt:
@@ -82,9 +88,7 @@ def _no_verb(name: str) -> str:
     return f"there is no verb '{name}'. Did you mean '{nearest(name, VERBS)}'? The verbs are {', '.join(VERBS)}"
 
 
-def _module(name: str) -> ModuleType:
-    return importlib.import_module(f"compress.cli.{name}")
-
-
-def _summary(module: ModuleType) -> str:
-    return (module.__doc__ or "").strip().partition("\n")[0]
+def _summary(name: str) -> str:
+    """The first line of a verb's module, which is not imported for it."""
+    text = Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
+    return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]

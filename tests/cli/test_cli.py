@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -13,6 +15,7 @@ from compress.cli import VERBS, main, overview
 from compress.config.options import RULE
 from compress.evaluation.inspection import inspect_model
 from compress.files import shipped
+from compress.files.command import is_the_command
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -189,3 +192,51 @@ def test_cp_into_a_folder_and_never_over_a_file(shelf: Path, capsys: pytest.Capt
 def test_every_committed_recipe_and_config_describes_itself() -> None:
     for item in shipped.resources():
         assert len(item.description) > len(item.path.stem), f"{item.name} needs a first line that says what it is"
+
+
+SCRIPT = """import atexit, re, sys
+atexit.register(lambda: print(*sys.modules, file=open({modules!r}, "w")))
+from compress.cli import main
+if __name__ == '__main__':
+    sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "code"), [(["--help"], 0), (["ls"], 0), (["cat", "prune.py"], 0), (["evaluat"], 2), (["help", "cp"], 0)]
+)
+def test_what_needs_no_model_waits_for_neither_torch_nor_transformers(
+    tmp_path: Path, words: list[str], code: int
+) -> None:
+    """The script is what installers make of the command."""
+    script, modules = tmp_path / "compress", tmp_path / "modules"
+    script.write_text(SCRIPT.format(modules=str(modules)))
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run([sys.executable, script, *words], env=environment, capture_output=True, check=False)
+    assert done.returncode == code, done.stderr
+    loaded = modules.read_text().split()
+    assert "compress.cli" in loaded
+    assert not {"torch", "transformers", "compress.model"} & set(loaded)
+
+
+@pytest.mark.parametrize(
+    ("program", "original", "text", "is_it"),
+    [
+        ("-m", ["python", "-m", "compress", "ls"], None, True),
+        ("-m", ["python", "-X", "dev", "-m", "compress"], None, True),
+        ("-m", ["python", "-m", "mine", "compress"], None, False),
+        ("-c", ["python", "-c", "import compress"], None, False),
+        ("compress", ["python", "compress"], "from compress.cli import main", True),
+        ("compress", ["python", "compress"], "import compress", False),
+        ("train.py", ["python", "train.py"], "from compress.cli import main", False),
+    ],
+)
+def test_a_program_of_any_other_kind_gets_the_models_registered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, original: list[str], text: str | None, is_it: bool
+) -> None:
+    if text is not None:
+        (tmp_path / program).write_text(text)
+        program = str(tmp_path / program)
+    monkeypatch.setattr(sys, "argv", [program])
+    monkeypatch.setattr(sys, "orig_argv", original)
+    assert is_the_command() is is_it

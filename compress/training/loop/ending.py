@@ -10,6 +10,7 @@ from typing import Any
 
 from compress.checkpoint import CheckpointError
 from compress.files.writing import write_json
+from compress.reports.formats import significant
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,15 @@ def end(output: Path, numbers: Mapping[str, Any]) -> None:
         numbers: JSON-able.
     """
     write_json(output / DONE_FILE, dict(numbers))
-    logger.info("Done: %s", "  ".join(f"{name} {value}" for name, value in numbers.items()))
+    plain = {name: value for name, value in numbers.items() if isinstance(value, str | int | float)}
+    shown = "  ".join(f"{name} {_shown(value)}" for name, value in plain.items())
+    logger.info("Done: %s  (all numbers: %s)", shown, output / DONE_FILE)
+
+
+def _shown(value: str | float) -> str:
+    if isinstance(value, str):
+        return value
+    return f"{value:,}" if isinstance(value, int) else significant(value)
 
 
 def has_model(folder: Path) -> bool:

@@ -20,14 +20,17 @@ from torch import Tensor
 from transformers.utils.logging import disable_progress_bar
 
 from compress.files.writing import explained, write_text
+from compress.reports.formats import percent, significant
 from compress.training.loop import processes
-from compress.training.loop.losses import Losses
+from compress.training.loop.losses import TOTAL, Losses
 
 logger = logging.getLogger(__name__)
 
 METRICS_FILE = "metrics.jsonl"
 LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 TIME_FORMAT = "%H:%M:%S"
+DEV, RATES = "dev/", ("wer", "cer")
+LOSS, EXPECTED, TARGET = f"loss/{TOTAL}", "size/expected", "size/target"
 CONSOLE = Console(stderr=True)
 """Where bars and log lines of a training run go; both through one console, so that they do not overwrite each other."""
 
@@ -42,10 +45,21 @@ def start_logging() -> None:
     logging.getLogger("compress").setLevel(logging.INFO if processes.rank() == 0 else logging.WARNING)
 
 
+def followed(metrics: Mapping[str, float]) -> str:
+    """The two or three numbers that a person follows: error rates, or the loss and the way to the budget."""
+    if rates := {name.removeprefix(DEV): value for name, value in metrics.items() if name.startswith(DEV)}:
+        return "  ".join(f"{name.upper() if name in RATES else name} {percent(rate)}" for name, rate in rates.items())
+    shown = [f"loss {significant(metrics[LOSS])}"] if LOSS in metrics else []
+    if {EXPECTED, TARGET} <= metrics.keys():
+        shown.append(f"size {percent(metrics[EXPECTED])}, wanted {percent(metrics[TARGET])}")
+    return "  ".join(shown)
+
+
 class Progress:
     """Follows a run: averages its losses between two reports, and measures its speed.
 
-    Every report goes to the bar or the log, to `metrics.jsonl`, and to the trackers of the accelerator. Its state is
+    Every report goes to `metrics.jsonl` and to the trackers of the accelerator, and two or three of its numbers to the
+    bar or the log. Its state is
     part of the checkpoints, so that times are those of the whole run, however often it was interrupted. In a run of
     several processes rank 0 reports, with the losses of its own batches.
 
@@ -160,7 +174,7 @@ class Progress:
                     file.write(json.dumps({"step": step, "seconds": round(self.seconds, 3), **metrics}) + "\n")
         if processes.rank() != 0:
             return
-        text = "  ".join(f"{name.partition('/')[2] or name} {value:.4g}" for name, value in metrics.items())
+        text = followed(metrics)
         if self._bar is not None:
             self._bar.update(self._task, text=text)
         else:

@@ -30,7 +30,7 @@ def test_losses_are_averaged_and_logged_with_the_time_left(tmp_path: Path, caplo
             progress.advance(step, ctc(loss), lambda: {"learning_rate": 0.1})
     assert [line["loss/ctc"] for line in read(tmp_path)] == [2.0, 6.0]
     assert [line["step"] for line in read(tmp_path)] == [2, 4]
-    assert "train 2/4  ctc 2  total 2  learning_rate 0.1  wait_share 0  left 0:00:0" in caplog.text
+    assert "train 2/4  loss 2  left 0:00:0" in caplog.text
 
 
 def test_waiting_is_measured_and_pauses_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,4 +111,34 @@ def test_a_terminal_gets_a_bar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         progress.advance(1, ctc(1.5))
         progress.advance(2, ctc(1.5))
     assert "2/2" in screen.getvalue()
-    assert "ctc 1.5" in screen.getvalue()
+    assert "loss 1.5" in screen.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("metrics", "text"),
+    [
+        ({"loss/ctc": 1.0, "loss/budget": -2.0, "loss/total": -1.0, "learning_rate": 1e-3}, "loss -1"),
+        ({"loss/total": 2.345678, "size/expected": 0.913, "size/target": 0.5}, "loss 2.35  size 91.3 %, wanted 50.0 %"),
+        ({"dev/wer": 0.06188, "dev/cer": 0.02172}, "WER 6.2 %  CER 2.2 %"),
+        ({"dev/wer": 1.0, "dev/wer/33%": 0.5}, "WER 100.0 %  wer/33% 50.0 %"),
+    ],
+)
+def test_a_person_sees_two_or_three_numbers(metrics: dict[str, float], text: str) -> None:
+    assert progress_module.followed(metrics) == text
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_bar_steps_and_time_left_fit_beside_the_numbers(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from io import StringIO
+
+    from rich.console import Console
+
+    screen = StringIO()
+    monkeypatch.setattr(progress_module, "CONSOLE", Console(file=screen, force_terminal=True, width=width))
+    progress = Progress(400, description="learn", log_every=1)
+    many = {f"gates/kind-{number}": 0.5 for number in range(20)} | {"size/expected": 0.9, "size/target": 0.5}
+    with progress.running():
+        progress.advance(1, ctc(1.5), lambda: many)
+    last = screen.getvalue().rpartition("learn")[2]
+    for piece in ("1/400", "0:00:0", "left", "loss 1.5", "size 90.0 %, wanted 50.0 %"):
+        assert piece in last
