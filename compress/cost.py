@@ -7,12 +7,11 @@ the number of units of a module, so two measurements give its fixed cost and its
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +31,7 @@ from compress.conformers import (
     structure_of,
     submodule,
 )
+from compress.conformers.originals import ByContent
 from compress.running.aspects import without_what_removal_drops
 from compress.structure import MODULES, Block, Structure, count_kept
 from compress.surgery.slicing import drop_dead_, shrink_
@@ -144,7 +144,12 @@ def size_of(model: PreTrainedModel, seconds: float = DEFAULT_SECONDS) -> Size:
         model: a model of any family, on any device.
         seconds: length of the utterance for the MACs.
     """
-    return _measure(skeleton(model.config, original=False), seconds)
+    return _size(ByContent.of(model.config), seconds)
+
+
+@lru_cache(maxsize=64)
+def _size(described: ByContent, seconds: float) -> Size:
+    return _measure(skeleton(described.config, original=False), seconds)
 
 
 def cost_table(
@@ -162,7 +167,7 @@ def cost_table(
         seconds: length of the utterance for MACs.
     """
     config = without_what_removal_drops(config)
-    measured = _measurements(cast(Hashable, type(config)), config.to_json_string(use_diff=False), seconds)
+    measured = _measurements(ByContent.of(config), seconds)
     dense, whole, halves = measured.dense, measured.whole, measured.halves
     unit, fixed = [], []
     for b, counts in enumerate(measured.units):
@@ -207,10 +212,8 @@ class _Measurements:
 
 
 @lru_cache(maxsize=16)
-def _measurements(config_class: Hashable, config: str, seconds: float) -> _Measurements:
-    assert isinstance(config_class, type)
-    assert issubclass(config_class, PreTrainedConfig)
-    model = skeleton(config_class.from_dict(json.loads(config)), original=False)
+def _measurements(described: ByContent, seconds: float) -> _Measurements:
+    model = skeleton(described.config, original=False)
     dense = _measure(model, seconds)
     drop_dead_(model)
     whole, units = _measure(model, seconds), block_units(model)

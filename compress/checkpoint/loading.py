@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import logging
 import math
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 from transformers import AutoConfig, AutoProcessor, PreTrainedConfig, PreTrainedModel
 
 from compress.conformers import UnsupportedModelError, family_of, skeleton, supported
+from compress.conformers.originals import ByContent
 from compress.files.pages import read_in_turn
 from compress.files.paths import is_local
 from compress.surgery.stock import check_stock, route_of
@@ -140,7 +143,7 @@ def _check_weights(model: str, config: PreTrainedConfig) -> None:
             f"{model!r} holds no weights in the safetensors format; other formats can run code when they are read. "
             "Convert them: load the model with transformers where you trust it, and save_pretrained."
         )
-    wanted = skeleton(config, original=False).state_dict()
+    wanted = _described(ByContent.of(config))
     for file in files:
         for name, (shape, kind) in _headers(file).items():
             if name in wanted and shape != tuple(wanted[name].shape):
@@ -153,6 +156,12 @@ def _check_weights(model: str, config: PreTrainedConfig) -> None:
                     f"The checkpoint {model!r} cannot be used: {name} is of type {kind} in {file.name}; weights must "
                     f"be {', '.join(FLOATING)}. Take the model as it was before it was quantised."
                 )
+
+
+@lru_cache(maxsize=16)
+def _described(described: ByContent) -> dict[str, Tensor]:
+    """A model's tensors by its config, without memory."""
+    return dict(skeleton(described.config, original=False).state_dict())
 
 
 def _headers(file: Path) -> dict[str, tuple[tuple[int, ...], str]]:

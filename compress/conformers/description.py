@@ -137,6 +137,7 @@ class Family:
         ignores_padding: whether such an encoder takes no `attention_mask`.
         prompt: of a model without a CTC head: what `generate` is given beside the features.
         blocks: path of the list of blocks.
+        block_count: path in the config of their number.
         ffn1, attention, conv, ffn2: the four modules.
         final_norm: the block's last norm, which stays as long as the block.
         layerdrop: path of the number that makes the encoder skip blocks in training, if it does.
@@ -161,7 +162,6 @@ class Family:
         masks: the masks that blocks are called with, by keyword, and their form.
         positions: the keyword of the embeddings of positions, one or a tuple of them: `(any, frames, ...)` of places,
             `(any, 2 frames - 1, ...)` of distances from the largest on; None: blocks are not called with any.
-        block_count: path in the config of the number of blocks.
         stock: the other dimensions by which the original class can hold a compressed model; None if it never can.
     """
 
@@ -170,6 +170,7 @@ class Family:
     model_class: str
     encoder: str
     blocks: str
+    block_count: str
     ffn1: FeedForward
     attention: Attention
     conv: Convolution
@@ -202,7 +203,6 @@ class Family:
     without_adapters: tuple[tuple[str, Any], ...] = ()
     masks: tuple[tuple[str, MaskForm], ...] = ()
     positions: str | None = None
-    block_count: str | None = None
     stock: Stock | None = None
 
     @property

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import reprlib
-from dataclasses import fields
-from typing import Any
+from collections.abc import Hashable
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
+from typing import Any, cast
 
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -23,9 +25,7 @@ def structure_of(model: PreTrainedModel | PreTrainedConfig) -> Structure:
     config = model if isinstance(model, PreTrainedConfig) else model.config
     family = family_of(model)
     saved = getattr(config, "structure", None)
-    return (
-        Structure.from_dict(saved) if saved else Structure.full(family.name, len(part(skeleton(config), family.blocks)))
-    )
+    return Structure.from_dict(saved) if saved else Structure.full(family.name, part(config, family.block_count))
 
 
 def original_config(config: PreTrainedConfig) -> PreTrainedConfig:
@@ -37,7 +37,7 @@ def original_config(config: PreTrainedConfig) -> PreTrainedConfig:
     if str(config.model_type).startswith(COMPRESSED_PREFIX):
         config_class = family_of(config).original_class.config_class
         assert config_class is not None
-        own = {field.name for field in fields(config)} - {field.name for field in fields(config_class)}
+        own = {entry.name for entry in fields(config)} - {entry.name for entry in fields(config_class)}
         own |= {"model_type", "auto_map"}
         values = {key: value for key, value in config.to_dict().items() if key not in own}
         original: PreTrainedConfig = config_class.from_dict(values)
@@ -68,7 +68,7 @@ def _original_dimensions(config: PreTrainedConfig) -> dict[str, Any]:
         absent = value is None and path in optional
         if not absent and any(type(number) is not int or number < 0 for number in numbers):
             raise StructureError(f"{ORIGINAL_DIMENSIONS}[{path!r}] must be a whole number from 0, got {value!r}.")
-    blocks, structure = dimensions[str(family.block_count)], structure_of(config)
+    blocks, structure = dimensions[family.block_count], structure_of(config)
     if blocks != len(structure.blocks):
         raise StructureError(
             f"structure.blocks has {len(structure.blocks)} entries, but {ORIGINAL_DIMENSIONS}[{family.block_count!r}] "
@@ -102,9 +102,38 @@ def skeleton(config: PreTrainedConfig, *, original: bool = True) -> PreTrainedMo
     return model
 
 
+def original_units(config: PreTrainedConfig) -> list[dict[str, int]]:
+    """Per block of the original model, the number of units of each module; to be read only."""
+    return _units(ByContent.of(original_config(config)))
+
+
+@lru_cache(maxsize=64)
+def _units(original: ByContent) -> list[dict[str, int]]:
+    return block_units(skeleton(original.config))
+
+
+@dataclass(frozen=True)
+class ByContent:
+    """A config that is equal to others of its class that say the same: what is known of one is known of all.
+
+    Attributes:
+        config: itself.
+        content: what counts when it is compared.
+    """
+
+    config: PreTrainedConfig = field(compare=False)
+    content: tuple[Hashable, ...]
+
+    @classmethod
+    def of(cls, config: PreTrainedConfig) -> ByContent:
+        """The config as it is now."""
+        kind = cast(Hashable, type(config))
+        return cls(config, (kind, config._attn_implementation, config.to_json_string(use_diff=False)))
+
+
 def kept_units(model: PreTrainedModel) -> list[dict[str, tuple[int, int]] | None]:
     """Per block of the original model, `(kept, original)` units of each module; None for a dropped block."""
-    structure, original = structure_of(model), block_units(skeleton(model.config))
+    structure, original = structure_of(model), original_units(model.config)
     return [
         {name: (count_kept(getattr(block, name), units[name]), units[name]) for name in MODULES} if block else None
         for block, units in zip(structure.blocks, original, strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -36,11 +37,10 @@ def model_card(model: PreTrainedModel, facts: dict[str, Any], report: dict[str, 
             metadata (`model-index`), and the comparison with its baseline into the text.
         **hub: further metadata, e.g. `license`, `datasets`, `language`, and `repository`, the name to load it by.
     """
-    template = jinja2.Template(files("compress.model").joinpath("card.md.jinja").read_text(), trim_blocks=True)
     teacher = str(facts.get("teacher", ""))
     local = is_local(teacher)
     repository = hub.pop("repository", None)
-    card: str = template.render(
+    card: str = _template().render(
         metadata=_metadata(family_of(model), model, None if local else teacher or None, report, repository, hub),
         facts=facts,
         report=report,
@@ -61,6 +61,13 @@ def model_card(model: PreTrainedModel, facts: dict[str, Any], report: dict[str, 
         },
     )
     return card
+
+
+@cache
+def _template() -> jinja2.Template:
+    return jinja2.Environment(trim_blocks=True).from_string(
+        files("compress.model").joinpath("card.md.jinja").read_text()
+    )
 
 
 def _metadata(

@@ -97,6 +97,6 @@ def _structure_in(config: PreTrainedConfig) -> Structure:
 def _check_blocks(config: PreTrainedConfig, structure: Structure) -> None:
     """Compares the number of blocks with the config's before that many are built."""
     path = family_of(config).block_count
-    count = part(config, path) if path else len(structure.blocks)
+    count = part(config, path)
     if count != len(structure.blocks):
         raise StructureError(f"structure.blocks has {len(structure.blocks)} entries, but {path} is {count!r}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -87,10 +88,13 @@ def rebuild(
 
 def _share(model: PreTrainedModel) -> PreTrainedModel:
     """A second model object around the very same tensors, so that slicing it leaves the first one untouched."""
-    with torch.device("meta"):
-        shared = type(model)(copy.deepcopy(model.config))
-    _assign(shared, model)
-    return shared
+    twins: dict[nn.Module, nn.Module] = {}
+    for module in model.modules():
+        twins[module] = twin = type(module).__new__(type(module))
+        vars(twin).update({k: v.copy() if isinstance(v, dict | set) else v for k, v in vars(module).items()})
+    for twin in twins.values():
+        twin._modules.update({name: twins[child] for name, child in twin._modules.items() if child is not None})
+    return cast(PreTrainedModel, twins[model])
 
 
 def _unused(small: PreTrainedModel, sliced: PreTrainedModel) -> dict[str, Tensor]:

@@ -10,13 +10,11 @@ from __future__ import annotations
 import copy
 from typing import Any, Literal
 
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig
 
 from compress.conformers import (
     COMPRESSED_PREFIX,
-    Family,
     Stock,
-    block_units,
     blocks_of,
     family_of,
     fixed_blocks,
@@ -25,7 +23,7 @@ from compress.conformers import (
     skeleton,
     structure_of,
 )
-from compress.conformers.originals import ORIGINAL_DIMENSIONS, set_dimension
+from compress.conformers.originals import ORIGINAL_DIMENSIONS, original_units, set_dimension
 from compress.structure import MODULES, Structure, StructureError, count_kept
 
 Route = Literal["stock", "code", "package"]
@@ -53,9 +51,7 @@ def stock_config(config: PreTrainedConfig, structure: Structure) -> PreTrainedCo
         structure: of the original model.
     """
     family = family_of(config)
-    if not family.stock or not family.block_count:
-        return None
-    changed = _dimensions(family, family.stock, skeleton(config), structure)
+    changed = _dimensions(family.stock, config, structure) if family.stock else None
     if changed is None:
         return None
     changed[family.block_count] = sum(block is not None for block in structure.blocks)
@@ -75,7 +71,7 @@ def check_stock(config: PreTrainedConfig) -> None:
         StructureError: naming the field that is malformed or does not fit.
     """
     original, structure, family = original_config(config), structure_of(config), family_of(config)
-    structure.check(family.name, block_units(skeleton(original)))
+    structure.check(family.name, original_units(original))
     wanted = stock_config(original, structure)
     if wanted is None:
         raise StructureError(
@@ -89,9 +85,9 @@ def check_stock(config: PreTrainedConfig) -> None:
             )
 
 
-def _dimensions(family: Family, stock: Stock, original: PreTrainedModel, structure: Structure) -> dict[str, Any] | None:
-    """The values of the config, by path, that say what a Structure leaves; None if no values can."""
-    pairs = [(block, units) for block, units in zip(structure.blocks, block_units(original), strict=True) if block]
+def _dimensions(stock: Stock, config: PreTrainedConfig, structure: Structure) -> dict[str, Any] | None:
+    """The values of the original's config, by path, that say what a Structure leaves; None if no values can."""
+    pairs = [(block, units) for block, units in zip(structure.blocks, original_units(config), strict=True) if block]
     left = [{name: count_kept(getattr(block, name), units[name]) for name in MODULES} for block, units in pairs]
     widths = {counts[name] for counts in left for name in ("ffn1", "ffn2")}
     heads = {counts["attention"] for counts in left}
@@ -108,12 +104,13 @@ def _dimensions(family: Family, stock: Stock, original: PreTrainedModel, structu
     values: dict[str, Any] = dict.fromkeys(stock.heads, heads.pop())
     if stock.ffn_units:
         values[stock.ffn_units] = widths.pop()
+    family, original = family_of(config), skeleton(config)
     if stock.head_dim:
         attention = part(blocks_of(original)[0], family.attention.path)
         values[stock.head_dim] = part(attention, family.attention.head_dim)
     if family.fixed_blocks:
         values[family.fixed_blocks] = _renumbered(structure, fixed_blocks(original))
-    return values | {path: _get(original.config, to) if isinstance(to, str) else to for path, to in stock.dead}
+    return values | {path: _get(config, to) if isinstance(to, str) else to for path, to in stock.dead}
 
 
 def _halves_fit(structure: Structure) -> bool:
