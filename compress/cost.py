@@ -22,6 +22,7 @@ from compress.conformers import (
     Family,
     Module,
     block_units,
+    blocks_of,
     family_of,
     frame_outputs,
     numbered_blocks,
@@ -149,7 +150,17 @@ def size_of(model: PreTrainedModel, seconds: float = DEFAULT_SECONDS) -> Size:
 
 @lru_cache(maxsize=64)
 def _size(described: ByContent, seconds: float) -> Size:
-    return _measure(skeleton(described.config, original=False), seconds)
+    model = skeleton(described.config, original=False)
+    parameters, macs = _parameters(model), _macs(model, seconds)
+    return Size(
+        total=parameters.total,
+        encoder=parameters.encoder,
+        blocks=parameters.blocks,
+        macs=macs.total,
+        encoder_macs=macs.encoder,
+        block_macs=macs.blocks,
+        seconds=seconds,
+    )
 
 
 def cost_table(
@@ -167,22 +178,22 @@ def cost_table(
         seconds: length of the utterance for MACs.
     """
     config = without_what_removal_drops(config)
-    measured = _measurements(ByContent.of(config), seconds)
+    measured = _measurements(ByContent.of(config), metric, seconds)
     dense, whole, halves = measured.dense, measured.whole, measured.halves
     unit, fixed = [], []
     for b, counts in enumerate(measured.units):
-        costs, half_costs = (_block_costs(size, metric)[b] for size in (whole, halves))
+        costs, half_costs = whole.blocks[b], halves.blocks[b]
         slopes = {m: _slope(costs[m], half_costs[m], counts[m], measured.half_units[b][m]) for m in MODULES}
         unit.append(tuple(slopes[m] for m in MODULES))
         fixed.append(tuple(costs[m] - slopes[m] * counts[m] for m in MODULES))
-    norms = tuple(costs["norm"] for costs in _block_costs(whole, metric))
-    in_blocks = sum(sum(costs.values()) for costs in _block_costs(whole, metric))
+    norms = tuple(costs["norm"] for costs in whole.blocks)
+    in_blocks = sum(sum(costs.values()) for costs in whole.blocks)
     return CostTable(
         metric=metric,
         denominator=denominator,
         seconds=seconds,
-        full=_scoped(dense, metric, denominator),
-        base=_scoped(whole, metric, denominator) - in_blocks,
+        full=dense.of(denominator),
+        base=whole.of(denominator) - in_blocks,
         block=norms,
         fixed=tuple(fixed),
         unit=tuple(unit),
@@ -201,24 +212,39 @@ def _unused(config: PreTrainedConfig | None, structure: Structure) -> int:
 
 
 @dataclass(frozen=True)
+class _Cost:
+    """Parameters or MACs: of a whole model, of its encoder, and by block and module."""
+
+    total: int
+    encoder: int
+    blocks: list[dict[str, int]]
+
+    def of(self, denominator: Denominator) -> int:
+        return self.total if denominator == "total" else self.encoder
+
+
+@dataclass(frozen=True)
 class _Measurements:
     """A model as it is, without parts that no forward pass uses, and with half of its units."""
 
-    dense: Size
-    whole: Size
-    halves: Size
+    dense: _Cost
+    whole: _Cost
+    halves: _Cost
     units: list[dict[str, int]]
     half_units: list[dict[str, int]]
 
 
 @lru_cache(maxsize=16)
-def _measurements(described: ByContent, seconds: float) -> _Measurements:
+def _measurements(described: ByContent, metric: Metric, seconds: float) -> _Measurements:
+    def measured() -> _Cost:
+        return _parameters(model) if metric == "params" else _macs(model, seconds)
+
     model = skeleton(described.config, original=False)
-    dense = _measure(model, seconds)
+    dense, units = measured(), block_units(model)
     drop_dead_(model)
-    whole, units = _measure(model, seconds), block_units(model)
+    whole = measured() if metric == "params" else dense
     shrink_(model, Structure(family_of(model).name, tuple(_half(counts) for counts in units)))
-    return _Measurements(dense, whole, _measure(model, seconds), units, block_units(model))
+    return _Measurements(dense, whole, measured(), units, block_units(model))
 
 
 def _half(counts: dict[str, int]) -> Block:
@@ -234,34 +260,21 @@ def _slope(whole: int, half: int, units: int, half_units: int) -> int:
     return slope
 
 
-def _scoped(size: Size, metric: Metric, denominator: Denominator) -> int:
-    if metric == "params":
-        return size.total if denominator == "total" else size.encoder
-    return size.macs if denominator == "total" else size.encoder_macs
-
-
-def _block_costs(size: Size, metric: Metric) -> list[dict[str, int]]:
-    return size.blocks if metric == "params" else size.block_macs
-
-
-def _measure(model: PreTrainedModel, seconds: float) -> Size:
-    family = family_of(model)
-    flops, encoder = _flops_by_module(model, seconds), _counted_as(model)
-    blocks, macs = [], []
-    for index, block in numbered_blocks(model).items():
+def _parameters(model: PreTrainedModel) -> _Cost:
+    family, blocks = family_of(model), []
+    for block in blocks_of(model):
         parameters = {name: _module_parameters(block, module) for name, module in family.modules.items()}
         blocks.append(parameters | {"norm": _count(part(block, family.final_norm))})
+    return _Cost(_count(model), _count(part(model, family.encoder)), blocks)
+
+
+def _macs(model: PreTrainedModel, seconds: float) -> _Cost:
+    family, flops, encoder = family_of(model), _flops_by_module(model, seconds), _counted_as(model)
+    blocks = []
+    for index in numbered_blocks(model):
         path = f"{encoder}{family.blocks.removeprefix(family.encoder)}.{index}."
-        macs.append({name: flops.get(path + m.path, 0) // 2 for name, m in family.modules.items()} | {"norm": 0})
-    return Size(
-        total=_count(model),
-        encoder=_count(part(model, family.encoder)),
-        blocks=blocks,
-        macs=flops["Global"] // 2,
-        encoder_macs=flops[encoder] // 2,
-        block_macs=macs,
-        seconds=seconds,
-    )
+        blocks.append({name: flops.get(path + m.path, 0) // 2 for name, m in family.modules.items()} | {"norm": 0})
+    return _Cost(flops["Global"] // 2, flops[encoder] // 2, blocks)
 
 
 def _module_parameters(block: nn.Module, module: Module) -> int:

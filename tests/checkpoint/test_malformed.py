@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
-import subprocess
-import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,6 +15,7 @@ from transformers import AutoModelForCTC
 import compress
 from compress import Block, Structure, StructureError
 from compress.checkpoint import CheckpointError, load_config, load_model, load_processor, save
+from tests.helpers import forked
 from tests.helpers.routes import processor_for, stock_structure
 from tests.helpers.tiny import parakeet
 
@@ -150,6 +148,7 @@ def test_pickled_weights_are_refused(tmp_path: Path) -> None:
 
 STRANGER = """
 import contextlib, pathlib, sys
+assert "compress" not in sys.modules
 sys.modules["compress"] = None
 import transformers
 for consent in (None, False, True):
@@ -176,11 +175,8 @@ def test_no_code_of_a_checkpoint_runs(tmp_path: Path, structure: Structure | Non
         (folder / file).write_text(json.dumps(json.loads((folder / file).read_text()) | auto_map))
     with suppress(CheckpointError):  # whether it knows these classes or not
         load_processor(str(folder))
-    command = [sys.executable, "-c", STRANGER, str(folder), str(marker)]
-    environment = os.environ | {"HF_MODULES_CACHE": str(tmp_path / "modules")}
-    ended = subprocess.run(
-        command, cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True
-    )
+    words = ["-c", STRANGER, str(folder), str(marker)]
+    ended = forked.run(words, stranger=True, HF_MODULES_CACHE=str(tmp_path / "modules"))
     said = [line for line in ended.stdout.splitlines() if line.startswith("ran ")]
     assert said == ["ran None False", "ran False False", "ran True True"], ended.stderr
 

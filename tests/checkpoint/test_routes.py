@@ -1,13 +1,14 @@
-"""Every route of every family in fresh processes: the checks of helpers/route_checks.py, with and without `compress`.
+"""Every route of every family in processes of their own: the checks of helpers/route_checks.py, with and without us.
 
-Without: the process is told that there is no `compress`, so that importing it fails there as in an environment without
-it (route_matrix.py builds such environments, and several versions of transformers in them).
+Without: the process has never imported `compress` and is told that there is none, so that importing it fails there as
+in an environment without it (route_matrix.py builds such environments, and several versions of transformers in them).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,33 @@ from safetensors.torch import load_file
 from compress.checkpoint import load_model
 from compress.conformers import frame_outputs
 from tests.helpers.routes import build_cases, check_cases
+from tests.helpers.sharing import shared
 from tests.helpers.tiny import MODELS
 
-GROUPS = [list(MODELS)[start::3] for start in range(3)]
-"""Importing torch and transformers takes longer than what is checked of a model: several models share a process."""
+Cases = list[dict[str, Any]]
+EVERY = pytest.mark.parametrize("name", MODELS)
 REGISTERED = {"loads", "saved_again", "pipeline"}
-"""What depends on the classes that the package registers."""
+"""What depends on the classes that the package registers, and not on what they compute."""
+IN_FULL = ("parakeet", "canary")
+"""With and without a CTC head: of these every check is repeated with the package."""
 
 
-def failures(found) -> dict[str, str]:
+@pytest.fixture(scope="session")
+def cases_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Path], Cases]:
+    """The cases of a model, made once; a test saves them again in a folder of its own."""
+
+    def fill(folder: Path, name: str) -> None:
+        (folder / "cases.json").write_text(json.dumps(build_cases(name, folder)))
+
+    def cases(name: str, again: Path) -> Cases:
+        folder = shared(tmp_path_factory, f"routes-{name}", partial(fill, name=name))
+        made: Cases = json.loads((folder / "cases.json").read_text())
+        return [case | {"again": str(again / f"{case['route']}-again")} for case in made]
+
+    return cases
+
+
+def failures(found: Any) -> dict[str, str]:
     return {
         f"{case} {check}": outcome
         for case, outcomes in found["results"].items()
@@ -35,45 +54,45 @@ def failures(found) -> dict[str, str]:
     }
 
 
-def saved_by_the_package(case):
+def saved_by_the_package(case: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The same checkpoint, loaded with the package and saved by transformers' own method."""
-    again = Path(case["folder"]).with_name(f"{case['route']}-by-package")
+    again = folder / f"{case['route']}-by-package"
     load_model(case["folder"]).save_pretrained(again)
-    return case | {"name": f"{case['name']}-by-package", "folder": str(again), "again": str(again) + "-again"}
+    return case | {"name": f"{case['name']}-by-package", "folder": str(again), "checks": ["loads"]}
 
 
-def every_case(names: Sequence[str], folder: Path) -> list[dict[str, Any]]:
-    """The cases of several models, which one process checks one after the other."""
-    return [case for name in names for case in build_cases(name, folder / name)]
-
-
-@pytest.mark.parametrize("names", GROUPS, ids=", ".join)
-def test_without_the_package(names: Sequence[str], tmp_path: Path) -> None:
-    cases = every_case(names, tmp_path)
-    without_processor = [saved_by_the_package(case) for case in cases if case["route"] == "code"]
-    found = check_cases(cases + [case | {"checks": ["loads"]} for case in without_processor], tmp_path)
+@EVERY
+def test_without_the_package(name: str, cases_of: Callable[[str, Path], Cases], tmp_path: Path) -> None:
+    cases = cases_of(name, tmp_path)
+    (code,) = (case for case in cases if case["route"] == "code")
+    found = check_cases([*cases, saved_by_the_package(code, tmp_path)], tmp_path)
     assert not failures(found)
-    assert len(found["results"]) == len(cases) + len(names)
+    assert len(found["results"]) == len(cases) + 1
     for case in cases:  # what was saved without the package loads with it
         tensors = load_file(case["tensors"])
         model = load_model(case["again"] + "/twice")
         assert torch.allclose(tensors.pop("outputs"), frame_outputs(model, tensors), atol=1e-6)
 
 
-@pytest.mark.parametrize("names", GROUPS, ids=", ".join)
-def test_with_the_package(names: Sequence[str], tmp_path: Path) -> None:
-    """On the stock route the class is that of transformers here, too: what was checked of it above is not repeated."""
-    cases = every_case(names, tmp_path)
+@EVERY
+def test_with_the_package(name: str, cases_of: Callable[[str, Path], Cases], tmp_path: Path) -> None:
+    """Its classes are made by the sources that the file is made of (test_modelling_file.py): they compute the same.
+
+    On the stock route the class is that of transformers here, too.
+    """
+    cases = cases_of(name, tmp_path)
     for case in cases:
-        if case["route"] == "stock":
+        if case["route"] == "stock" or name not in IN_FULL:
             case["checks"] = sorted(REGISTERED & set(case.get("checks", REGISTERED)))
-    found = check_cases(cases, tmp_path, "--with-package")
+    found = check_cases(cases, tmp_path, with_package=True)
     assert not failures(found)
     assert len(found["results"]) == len(cases)
 
 
-def test_a_checkpoint_with_code_is_refused_without_consent_and_package(tmp_path: Path) -> None:
-    case = build_cases("parakeet", tmp_path)[0]
+def test_a_checkpoint_with_code_is_refused_without_consent_and_package(
+    cases_of: Callable[[str, Path], Cases], tmp_path: Path
+) -> None:
+    case = cases_of("parakeet", tmp_path)[0]
     assert case["route"] == "code"
     found = check_cases([case | {"route": "stock", "checks": ["loads"]}], tmp_path)["results"]
     assert "trust_remote_code=True" in json.dumps(found)

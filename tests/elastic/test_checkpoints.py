@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from compress.checkpoint import load_model, save
 from compress.cli import main
@@ -14,6 +15,7 @@ from compress.conformers import frame_outputs
 from compress.elastic import ElasticConfig, structure_at
 from compress.elastic.rules import every_other, last_first
 from compress.structure import Structure
+from tests.helpers import forked
 from tests.helpers.routes import processor_for
 from tests.helpers.tiny import batch, parakeet
 
@@ -95,6 +97,7 @@ def test_malformed_sizes_on_disk_are_refused_by_name(checkpoint: str, tmp_path: 
 
 CHILD = """
 import sys, torch
+assert "compress" not in sys.modules
 sys.modules["compress"] = None  # as where the package is not installed
 from safetensors.torch import load_file
 from transformers import AutoModelForCTC
@@ -109,23 +112,14 @@ print(sorted(model.depths))
 
 
 def test_it_switches_without_the_package(checkpoint: str, tmp_path: Path) -> None:
-    import os
-    import subprocess
-    import sys
-
-    from safetensors.torch import save_file
-
     main(["elastic", checkpoint, "--depths", "[2]", "--out", str(tmp_path / "elastic")])
     model = load_model(str(tmp_path / "elastic"))
     model.set_depth(2)
     inputs = batch(model)
     outputs = frame_outputs(model, inputs).detach().contiguous()
     save_file({**inputs, "outputs": outputs}, tmp_path / "tensors.safetensors")
-    ended = subprocess.run(
-        [sys.executable, "-c", CHILD, str(tmp_path / "elastic"), str(tmp_path / "tensors.safetensors")],
-        cwd=tmp_path, env=os.environ | {"HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HUB_OFFLINE": "1"},
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    words = ["-c", CHILD, str(tmp_path / "elastic"), str(tmp_path / "tensors.safetensors")]
+    ended = forked.run(words, stranger=True, HF_MODULES_CACHE=str(tmp_path / "modules"))
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.strip() == "[2, 3]"
 

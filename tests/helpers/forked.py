@@ -1,7 +1,8 @@
 """Programs in processes of their own that begin at once: forks of a process that has imported what they all need.
 
 Starting Python and importing torch and transformers takes a processor five seconds, and is no part of what is tested.
-Where it is (the launchers, a machine without the package), tests start programs by `subprocess`.
+Where it is (the launchers, an installed package), tests start programs by `subprocess`. Strangers are forks of another
+process, which has never imported `compress`.
 """
 
 from __future__ import annotations
@@ -18,24 +19,42 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
 from torch.distributed import TCPStore
+from transformers import dynamic_module_utils
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LONGEST_SECONDS = 240
 IMPORTED = ("tests.helpers.tiny", "compress.training.run", "compress.evaluation.evaluate", "torch.utils.tensorboard")
+IMPORTED_BY_STRANGERS = (
+    "tests.helpers.forked",
+    "torch._dynamo",
+    "transformers.pipelines",
+    "transformers.models.parakeet.modeling_parakeet",
+    "transformers.models.wav2vec2_bert.modeling_wav2vec2_bert",
+    "transformers.models.wav2vec2_conformer.modeling_wav2vec2_conformer",
+)
 STREAMS = ("stdout", "stderr")
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(list(IMPORTED))
+_STRANGERS = forkserver.ForkServer()
+_STRANGERS.set_forkserver_preload(list(IMPORTED_BY_STRANGERS))
 
 
 class Program:
-    """`python WORDS...` at work: a file of this repository, `-m` and a module, or `-c` and code, with arguments."""
+    """`python WORDS...` at work: a file of this repository, `-m` and a module, or `-c` and code, with arguments.
 
-    def __init__(self, words: Sequence[str], **environment: str) -> None:
+    Args:
+        words: the command, without `python`.
+        stranger: let it begin where `compress` has never been imported.
+        **environment: variables on top of this process's.
+    """
+
+    def __init__(self, words: Sequence[str], stranger: bool = False, **environment: str) -> None:
         self.words = list(words)
         self._texts = tempfile.TemporaryDirectory()
         for name in STREAMS:
@@ -43,6 +62,8 @@ class Program:
         self._process = _FORKS.Process(target=_become, args=(self.words, self._texts.name, environment))
         with pytest.MonkeyPatch.context() as patch:  # the first start also starts the process that is forked
             patch.setenv("PYTHONPATH", str(REPOSITORY))
+            if stranger:
+                patch.setattr(forkserver, "connect_to_new_process", _STRANGERS.connect_to_new_process)
             self._process.start()
 
     @property
@@ -65,9 +86,9 @@ class Program:
         return subprocess.CompletedProcess(self.words, code, out, err)
 
 
-def run(words: Sequence[str], **environment: str) -> subprocess.CompletedProcess[str]:
-    """Runs `python WORDS...` to its end."""
-    return Program(words, **environment).ended()
+def run(words: Sequence[str], stranger: bool = False, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs `python WORDS...` to its end; see `Program`."""
+    return Program(words, stranger, **environment).ended()
 
 
 def run_two(words: Sequence[str], **environment: str) -> subprocess.CompletedProcess[str]:
@@ -88,6 +109,8 @@ def _become(words: list[str], texts: str, environment: dict[str, str]) -> None:
         os.dup2(text, getattr(sys, name).fileno())
     os.environ |= environment
     importlib.reload(constants)  # of the Hub, which are read from the environment
+    if "HF_MODULES_CACHE" in environment:
+        dynamic_module_utils.HF_MODULES_CACHE = environment["HF_MODULES_CACHE"]
     os.chdir(REPOSITORY)
     multiprocessing.set_start_method(None, force=True)  # Python's own: its children are not to be forked from elsewhere
     code = _exit_code(words)

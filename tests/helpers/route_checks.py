@@ -22,6 +22,7 @@ from typing import Any
 PACKAGE = "compress"
 WITH_PACKAGE = "--with-package" in sys.argv
 if not WITH_PACKAGE:
+    assert PACKAGE not in sys.modules
     sys.modules[PACKAGE] = None  # type: ignore[assignment]  # from here on `import compress` fails
 
 import torch  # noqa: E402

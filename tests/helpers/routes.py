@@ -6,7 +6,6 @@ import json
 import os
 import random
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from compress.conformers import block_units, family_of, frame_outputs
 from compress.structure import Block, Structure
 from compress.surgery.stock import route_of
 from compress.training.tokens import TokensConfig, build_processor
+from tests.helpers import forked
 from tests.helpers.processors import processor_of
 from tests.helpers.tiny import MODELS, VOCABULARY, batch, random_structure
 
@@ -99,10 +99,24 @@ def _way_in(model: PreTrainedModel, route: str) -> dict[str, Any]:
     }
 
 
-def check_cases(cases: list[dict[str, Any]], folder: Path, *options: str, python: str = sys.executable) -> Any:
-    """What route_checks.py finds in a process that starts elsewhere and shares no modules with this one."""
+def check_cases(
+    cases: list[dict[str, Any]], folder: Path, *, with_package: bool = False, python: str | None = None
+) -> Any:
+    """What route_checks.py finds in a process of its own.
+
+    Args:
+        cases: see there.
+        folder: for what it reads and writes.
+        with_package: check the classes of the package; else of a process that has never imported it.
+        python: of another environment.
+    """
     (folder / "cases.json").write_text(json.dumps(cases))
-    command = [python, str(CHECKS), str(folder / "cases.json"), str(folder / "results.json"), *options]
-    environment = os.environ | {"HF_MODULES_CACHE": str(folder / "modules"), "HF_HUB_OFFLINE": "1"}
-    subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
+    command = [str(CHECKS), str(folder / "cases.json"), str(folder / "results.json")]
+    command += ["--with-package"] if with_package else []
+    environment = {"HF_MODULES_CACHE": str(folder / "modules"), "HF_HUB_OFFLINE": "1"}
+    if python:
+        subprocess.run([python, *command], cwd=folder, env=os.environ | environment, check=True, capture_output=True)
+    else:
+        ended = forked.run(command, stranger=not with_package, **environment)
+        assert ended.returncode == 0, ended.stderr
     return json.loads((folder / "results.json").read_text())

@@ -193,15 +193,15 @@ def case(name: str, folder: Path, **more: Any) -> dict[str, Any]:
             "checks": checks, **paths}  # fmt: skip
 
 
-@pytest.mark.parametrize("options", [(), ("--with-package",)], ids=["file", "package"])
-def test_loaded_in_a_fresh_process_it_computes_the_same(tmp_path: Path, options: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("with_package", [False, True], ids=["file", "package"])
+def test_loaded_in_a_fresh_process_it_computes_the_same(tmp_path: Path, with_package: bool) -> None:
     cases = [
         case("parakeet", tmp_path, factorised=True),
         case("lasr", tmp_path),
         case("wav2vec2_conformer-rotary", tmp_path, own_heads=False),
         case("granite_speech5", tmp_path),
     ]
-    found = check_cases(cases, tmp_path, *options)["results"]
+    found = check_cases(cases, tmp_path, with_package=with_package)["results"]
     assert all(result == "ok" for one in found.values() for result in one.values()), json.dumps(found, indent=1)
 
 

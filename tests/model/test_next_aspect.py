@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
+
+from tests.helpers import forked
 
 PACKAGE = Path(__file__).resolve().parents[2] / "compress"
 FILE = '''
@@ -85,6 +84,10 @@ LOUD = LoudAspect()
 '''
 SCRIPT = """
 import sys
+
+assert "compress" not in sys.modules
+sys.path.insert(0, sys.argv[2])
+
 from io import StringIO
 from pathlib import Path
 
@@ -101,6 +104,7 @@ from compress.model.removal import rebuild
 from compress.structure import Block, Structure
 from tests.helpers.tiny import BLOCKS, parakeet
 
+assert Path(compress.__file__).is_relative_to(sys.argv[2])
 out = Path(sys.argv[1])
 plain, full = parakeet(), Structure.full("parakeet", BLOCKS)
 assert not hasattr(plain, "loudness")
@@ -145,8 +149,7 @@ def test_one_file_and_its_name_in_the_tuple_carry_an_aspect_through_everything(t
     wider = wider.replace("\n\nASPECTS", "\nfrom compress.running.aspect_loud import LOUD\n\nASPECTS", 1)
     assert wider.count("LOUD") == 2
     (running / "aspects.py").write_text(wider, encoding="utf-8")
-    environment = os.environ | {"PYTHONPATH": str(root), "HF_MODULES_CACHE": str(tmp_path / "modules")}
     for script in (SCRIPT, ALONE):
-        command = [sys.executable, "-c", script, str(tmp_path / "loud")]
-        found = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+        words = ["-c", script, str(tmp_path / "loud"), str(root)]
+        found = forked.run(words, stranger=True, HF_MODULES_CACHE=str(tmp_path / "modules"))
         assert found.returncode == 0, found.stderr

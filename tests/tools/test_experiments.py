@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from compress.conformers import family_of, skeleton
 from tests.helpers import forked
 from tools.experiments import depths, inspect_public, public_configs, searches, skipping, supernets
 from tools.experiments.comparing import ONE_SEED, Contender, over_seeds, verdict
@@ -270,11 +271,21 @@ SIZES = {
 """Millions of parameters."""
 
 
-@pytest.mark.parametrize("name", SIZES)
-def test_public_configurations_are_inspected_without_weights(name: str) -> None:
-    inspected = inspect_public.describe(name)
-    assert inspected["parameters"]["total"] / 1e6 == pytest.approx(SIZES[name], rel=1e-3)
+SMALLEST = {family_of(public_configs.CONFIGS[name]).name: name for name in sorted(SIZES, key=SIZES.__getitem__)[::-1]}
+"""Of every family, the name of the smallest."""
+
+
+def test_public_configurations_have_the_published_sizes() -> None:
+    assert set(public_configs.CONFIGS) == set(SIZES)
+    for name, config in public_configs.CONFIGS.items():
+        assert skeleton(config).num_parameters() / 1e6 == pytest.approx(SIZES[name], rel=1e-3)
+
+
+@pytest.mark.parametrize("family", SMALLEST)
+def test_public_configurations_are_inspected_without_weights(family: str) -> None:
+    inspected = inspect_public.describe(SMALLEST[family])
+    assert inspected["family"] == family
+    assert inspected["parameters"]["total"] / 1e6 == pytest.approx(SIZES[SMALLEST[family]], rel=1e-3)
     for row in inspected["reachable"]:
         assert 0 <= row["smallest"] < 0.2 * row["full"] or row["denominator"] == "total"
         assert row["largest"] <= row["full"]
-    assert set(public_configs.CONFIGS) == set(SIZES)
