@@ -44,7 +44,7 @@ class UnitSelection:
         wanted = self.scores.units.get(place)
         if wanted is None:
             return [list(range(count))]
-        order = sorted(range(count), key=lambda unit: (-wanted[unit], unit))
+        order = sorted(range(count), key=wanted.__getitem__, reverse=True)  # equal ones in their order
         size = 1 if place.name == "attention" else round_to
         return [order[start : start + size] for start in range(0, count, size)]
 
