@@ -12,6 +12,8 @@ from compress.structure import Structure
 from tests.helpers.tiny import BLOCKS, MODELS, random_structure
 
 FAMILIES = pytest.mark.parametrize("name", MODELS)
+COUNTED_SEEDS = (0, 3)
+"""Of the Structures whose MACs are counted, too: that takes ten times as long as counting parameters."""
 
 
 @FAMILIES
@@ -26,13 +28,14 @@ def test_costs_are_exact(name, seed):
         ("params", "total"): sum(p.numel() for p in small.parameters()),
         ("params", "encoder"): sum(p.numel() for p in encoder.parameters()),
     }
-    bones = skeleton(small.config, original=False)
-    with FlopCounterMode(display=False) as counter:
-        frame_outputs(bones, {family.features: dummy_input(bones, 1.5)})
-    flops = counter.get_flop_counts()
-    name = f"{type(bones).__name__}.{family.encoder}" if family.has_ctc else type(encoder).__name__
-    counted["macs", "total"] = counter.get_total_flops() // 2
-    counted["macs", "encoder"] = sum(flops[name].values()) // 2
+    if seed in COUNTED_SEEDS:
+        bones = skeleton(small.config, original=False)
+        with FlopCounterMode(display=False) as counter:
+            frame_outputs(bones, {family.features: dummy_input(bones, 1.5)})
+        flops = counter.get_flop_counts()
+        name = f"{type(bones).__name__}.{family.encoder}" if family.has_ctc else type(encoder).__name__
+        counted["macs", "total"] = counter.get_total_flops() // 2
+        counted["macs", "encoder"] = sum(flops[name].values()) // 2
     for (metric, denominator), cost in counted.items():
         assert cost_table(model.config, metric, denominator, seconds=1.5).of(structure) == cost
 

@@ -46,12 +46,11 @@ def run(arguments: Sequence[str]) -> None:
     """
     config = parse(InspectConfig, arguments, prog="compress inspect", description=__doc__, positional=["model"])
 
-    from rich.console import Console
-
-    from compress.evaluation.inspection import as_tables, inspect_model
+    from compress.evaluation.inspection import inspect_model, inspection_page
+    from compress.reports.console import show
 
     facts = inspect_model(config.model, config.seconds)
     if config.json:
         sys.stdout.write(json.dumps(facts, indent=2) + "\n")
     else:
-        Console().print(as_tables(facts))
+        show(inspection_page(facts))

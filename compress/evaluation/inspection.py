@@ -6,14 +6,12 @@ import math
 from itertools import groupby
 from typing import Any
 
-from rich.console import Group, RenderableType
-from rich.table import Table
-
 from compress.checkpoint import load_config, obstacle
 from compress.conformers import block_units, family_of, skeleton
 from compress.cost import DEFAULT_SECONDS, cost_table, size_of
 from compress.deciding.budget import reachable
 from compress.deciding.gates import GATE_KINDS, GateConfig, Gates
+from compress.reports.page import Page, Section, Table
 from compress.running.aspects import ASPECTS
 from compress.structure import MODULES
 from compress.surgery.stock import ROUTES, route_of
@@ -75,41 +73,48 @@ def _reachable(config: Any, gates: Gates, metric: Any, denominator: Any, seconds
     return {"metric": metric, "denominator": denominator, "full": table.full, "smallest": low, "largest": high} | shares
 
 
-def as_tables(description: dict[str, Any]) -> RenderableType:
-    """The description as tables for a terminal."""
-    return Group(_summary(description), _block_table(description), _budget_table(description))
+def inspection_page(description: dict[str, Any]) -> Page:
+    """The description as a report."""
+    smallest = description["reachable"][_BUDGETS.index(("params", "total"))]["smallest_share"]
+    return Page(
+        title=description["model"],
+        headline=f"A budget of parameters can be as small as {smallest:.1%} of the whole model.",
+        sections=[
+            Section("parameters, MACs and units by block", [_block_table(description)]),
+            Section("reachable budgets", [_budget_table(description)]),
+        ],
+        conditions=[],
+        maker="compress inspect",
+        context=f"family {description['family']} (model_type {description['model_type']})",
+        numbers=_summary(description),
+    )
 
 
 def _summary(description: dict[str, Any]) -> Table:
-    table = Table(title=description["model"], show_header=False, title_justify="left")
-    macs = description["macs"]
-    table.add_row("family", f"{description['family']} (model_type {description['model_type']})")
-    table.add_row("checkpoint", ROUTES[description["route"]])
-    for row in filter(None, (aspect.row(description[aspect.name]) for aspect in ASPECTS)):
-        table.add_row(*row)
-    if description["obstacle"]:
-        table.add_row("cannot be compressed yet", description["obstacle"])
-    table.add_row("parameters", f"{description['parameters']['total']:,}")
-    table.add_row("  in the encoder", f"{description['parameters']['encoder']:,}")
+    macs, seconds = description["macs"], description["macs"]["seconds"]
     end = "" if description["macs_end"] == "logits" else ", to the end of the encoder"
-    table.add_row(f"MACs of {macs['seconds']:g} s of audio{end}", f"{macs['total'] / 1e9:,.3f} G")
-    table.add_row("gates", ", ".join(f"{count:,} {kind}" for kind, count in description["gates"].items()))
-    return table
+    rows = [
+        ("checkpoint", ROUTES[description["route"]]),
+        *filter(None, (aspect.row(description[aspect.name]) for aspect in ASPECTS)),
+        *([("cannot be compressed yet", description["obstacle"])] if description["obstacle"] else []),
+        ("parameters", f"{description['parameters']['total']:,}"),
+        ("in the encoder", f"{description['parameters']['encoder']:,}"),
+        (f"MACs of {seconds:g} s of audio{end}", f"{macs['total'] / 1e9:,.3f} G"),
+        ("gates", ", ".join(f"{count:,} {kind}" for kind, count in description["gates"].items())),
+    ]
+    return Table(("", "whole model"), rows, left=2)
 
 
 def _block_table(description: dict[str, Any]) -> Table:
     """One row for each run of equal blocks."""
-    table = Table(title="parameters, MACs and units by block", title_justify="left", show_lines=True)
-    for column in ("block", *MODULES, "all"):
-        table.add_column(column, justify="right")
-    numbered = enumerate(description["blocks"])
-    for _, run in groupby(numbered, key=lambda pair: pair[1]):
+    rows = []
+    for _, run in groupby(enumerate(description["blocks"]), key=lambda pair: pair[1]):
         alike = list(run)
         (first, block), last = alike[0], alike[-1][0]
         name = str(first) if first == last else f"{first} to {last}, each"
         cells = [_cell(block["parameters"][m], block["macs"][m]) + f"\n{block['units'][m]} units" for m in MODULES]
-        table.add_row(name, *cells, _cell(sum(block["parameters"].values()), sum(block["macs"].values())))
-    return table
+        rows.append((name, *cells, _cell(sum(block["parameters"].values()), sum(block["macs"].values()))))
+    return Table(("block", *MODULES, "all"), rows)
 
 
 def _cell(parameters: int, macs: int) -> str:
@@ -117,11 +122,14 @@ def _cell(parameters: int, macs: int) -> str:
 
 
 def _budget_table(description: dict[str, Any]) -> Table:
-    table = Table(title="reachable budgets", title_justify="left")
-    for column in ("budget", "denominator", "100 %", "smallest", "largest"):
-        table.add_column(column, justify="right")
-    for row in description["reachable"]:
-        smallest = f"{row['smallest']:,} ({row['smallest_share']:.1%})"
-        largest = f"{row['largest']:,} ({row['largest_share']:.1%})"
-        table.add_row(row["metric"], row["denominator"], f"{row['full']:,}", smallest, largest)
-    return table
+    rows = [
+        (
+            row["metric"],
+            row["denominator"],
+            f"{row['full']:,}",
+            f"{row['smallest']:,} ({row['smallest_share']:.1%})",
+            f"{row['largest']:,} ({row['largest_share']:.1%})",
+        )
+        for row in description["reachable"]
+    ]
+    return Table(("budget", "denominator", "100 %", "smallest", "largest"), rows, left=2)

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from compress.checkpoint import load_model
 from compress.conformers import frame_outputs
-from tests.helpers.routes import build_cases, check_cases
+from tests.helpers.routes import EVERY_CHECK, build_cases, check_cases
 from tests.helpers.sharing import shared
 from tests.helpers.tiny import MODELS
 
@@ -27,7 +27,7 @@ EVERY = pytest.mark.parametrize("name", MODELS)
 REGISTERED = {"loads", "saved_again", "pipeline"}
 """What depends on the classes that the package registers, and not on what they compute."""
 IN_FULL = ("parakeet", "canary")
-"""With and without a CTC head: of these every check is repeated with the package."""
+"""With and without a CTC head: of these every check is repeated with the package, and where the class is not ours."""
 
 
 @pytest.fixture(scope="session")
@@ -64,6 +64,9 @@ def saved_by_the_package(case: dict[str, Any], folder: Path) -> dict[str, Any]:
 @EVERY
 def test_without_the_package(name: str, cases_of: Callable[[str, Path], Cases], tmp_path: Path) -> None:
     cases = cases_of(name, tmp_path)
+    for case in cases:  # that the original's own class compiles does not depend on the numbers in its config
+        if case["route"] == "stock" and name not in IN_FULL:
+            case["checks"] = sorted(set(case.get("checks", EVERY_CHECK)) - {"compiled"})
     (code,) = (case for case in cases if case["route"] == "code")
     found = check_cases([*cases, saved_by_the_package(code, tmp_path)], tmp_path)
     assert not failures(found)

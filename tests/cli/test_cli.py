@@ -16,6 +16,7 @@ from compress.config.options import RULE
 from compress.evaluation.inspection import inspect_model
 from compress.files import shipped
 from compress.files.command import is_the_command
+from compress.reports.page import Page
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -86,10 +87,10 @@ def test_inspect_passes_its_options(monkeypatch: pytest.MonkeyPatch, capsys: pyt
         monkeypatch,
         "compress.evaluation.inspection",
         inspect_model=lambda model, seconds: {"model": model, "seconds": seconds},
-        as_tables=lambda found: f"table of {found['model']}",
+        inspection_page=lambda found: Page(f"about {found['model']}", "It is small.", (), (), maker="compress inspect"),
     )
     assert main(["inspect", "some/model", "--seconds", "3"]) == 0
-    assert capsys.readouterr().out == "table of some/model\n"
+    assert capsys.readouterr().out == "about some/model\nIt is small.\n"
     assert main(["inspect", "some/model", "--json"]) == 0
     assert '"seconds": 10.0' in capsys.readouterr().out
 

@@ -98,9 +98,10 @@ from rich.console import Console
 import compress
 from compress.conformers import original_config, structure_of
 from compress.cost import cost_table
-from compress.evaluation.inspection import as_tables, inspect_model
+from compress.evaluation.inspection import inspect_model, inspection_page
 from compress.model.registration import compressed_config
 from compress.model.removal import rebuild
+from compress.reports.console import show
 from compress.structure import Block, Structure
 from tests.helpers.tiny import BLOCKS, parakeet
 
@@ -123,7 +124,7 @@ assert "The model is loud (8)." in (out / "README.md").read_text()
 described = inspect_model(str(out))
 assert described["loud"] == 8
 console = Console(width=100, file=StringIO())
-console.print(as_tables(described))
+show(inspection_page(described), console)
 assert "loudness" in console.file.getvalue()
 with pytest.raises(ValueError, match="cannot be heard"):
     rebuild(plain, full, compressed_config(plain.config, structure_of(plain), {"loud": -1}))
