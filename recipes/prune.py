@@ -73,7 +73,9 @@ CHANGEABLE: dict[str, tuple[str, ...]] = {LEARN: ("recover.*",), RECOVER: ()}
 
 @dataclass(frozen=True, kw_only=True)
 class Config(RunConfig):
-    """One compression run; the settings that every run has are those of `RunConfig`.
+    """One compression run.
+
+    The settings that every run has are those of `RunConfig`.
 
     Attributes:
         teacher: folder or Hub name of the model to compress.

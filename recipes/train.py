@@ -62,7 +62,9 @@ BEST, LAST = "best", "last"
 
 @dataclass(frozen=True, kw_only=True)
 class Config(SupervisedConfig):
-    """One training run; the settings that every run on transcripts has are those of `SupervisedConfig`.
+    """One training run.
+
+    The settings that every run on transcripts has are those of `SupervisedConfig`.
 
     Attributes:
         inter_ctc: CTC losses of inner blocks as well; null: none.

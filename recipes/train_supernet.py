@@ -84,7 +84,9 @@ CHANGEABLE: dict[str, tuple[str, ...]] = {SELECT: ("joint.*",), JOINT: ()}
 
 @dataclass(frozen=True, kw_only=True)
 class Config(SupervisedConfig):
-    """One supernet; the settings that every run on transcripts has are those of `SupervisedConfig`.
+    """One supernet.
+
+    The settings that every run on transcripts has are those of `SupervisedConfig`.
 
     Attributes:
         sizes: how large the sizes are, largest first.

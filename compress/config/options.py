@@ -15,16 +15,17 @@ from typing import Any
 
 import yaml
 
-from compress.config.keys import PART, UnknownKeyError, alternatives, find_key, known_keys
+from compress.config.keys import PART, UnknownKeyError, alternatives, find_key, known_keys, nested_class
 
 CONFIG, PRINT_CONFIG = "config", "print_config"
-HELP, _HELP_OF_PART = ("-h", "--help"), ".help"
+HELP, HELP_OF_PART = ("-h", "--help"), ".help"
 SHORT_FOR = "SHORT_FOR"
 """A dataclass with `SHORT_FOR = "source"` can be given by that field alone: `--data DIR` for `--data.source DIR`."""
 RULE = """\
 Options are written --key value or --key=value, and a hyphen in a key equals an underscore. A flag without a value is
 true: --dry-run. Lists stand in brackets: --depths [4,6], in quotes if they hold spaces or the shell wants it (zsh
-does). --data DIR is short for --data.source DIR. The last of equal options counts."""
+does). --data DIR is short for --data.source DIR, and --data.help shows the keys of data. The last of equal options
+counts."""
 
 _OPTION = "--"
 _NULL = "null"
@@ -41,7 +42,7 @@ def spelt_out(words: Sequence[str], config_class: type[Any], positional: Sequenc
         positional: The keys that words without `--` are for, in order; those given as options are left out.
 
     Returns:
-        Options for the parser; `--help` alone where it is among the words.
+        Options for the parser; `--help` or `--KEY.help` alone where it is among the words.
 
     Raises:
         UnknownKeyError: If the class has no key of an option's name.
@@ -49,12 +50,21 @@ def spelt_out(words: Sequence[str], config_class: type[Any], positional: Sequenc
     """
     if any(word in HELP for word in words):
         return [HELP[-1]]
+    if parts := [word for word in words if word.startswith(_OPTION) and word.endswith(HELP_OF_PART)]:
+        return [_help_of_part(config_class, parts[0])]
     line = _CommandLine(words, config_class)
     open_keys = [key for key in positional if key not in line.given]
     line.given |= dict(zip(open_keys, line.loose, strict=False))
     if surplus := line.loose[len(open_keys) :]:
         raise ValueError(_surplus(surplus, line))
     return [*line.options, *(f"{_OPTION}{key}={line.given[key]}" for key in open_keys if key in line.given)]
+
+
+def _help_of_part(config_class: type[Any], word: str) -> str:
+    key, kind = find_key(config_class, word.removeprefix(_OPTION).removesuffix(HELP_OF_PART))
+    if nested_class(kind) is None:
+        raise ValueError(f"{_OPTION}{key} has no keys of its own; --help says what it is")
+    return f"{_OPTION}{key}{HELP_OF_PART}"
 
 
 class _CommandLine:
@@ -87,11 +97,8 @@ class _CommandLine:
         self._flag = ""
         if not word.startswith(_OPTION):
             raise UnknownKeyError(word, known_keys(self.config_class), "the command line")
-        if written.replace("-", "_") in (CONFIG, PRINT_CONFIG):
+        if written.replace("-", "_") in (CONFIG, PRINT_CONFIG) and known_keys(self.config_class):
             self._read_own(written.replace("-", "_"), equals + value)
-            return
-        if written.endswith(_HELP_OF_PART):
-            self.options.append(f"{_OPTION}{find_key(self.config_class, written.removesuffix(_HELP_OF_PART))[0]}.help")
             return
         key, kind = find_key(self.config_class, written)
         if not equals:
@@ -106,7 +113,7 @@ class _CommandLine:
         self.options.append(f"{_OPTION}{name}{value}")
 
     def _add(self, key: str, kind: Any, value: str) -> None:
-        short = next(filter(None, (getattr(member, SHORT_FOR, None) for member in alternatives(kind))), None)
+        short = short_for(kind)
         if short and value != _NULL and not value.startswith("{"):
             key, kind = find_key(self.config_class, f"{key}{PART}{short}")
         if (elements := _elements(kind)) is not None and value != _NULL:
@@ -141,6 +148,11 @@ class _CommandLine:
             entry = value if word.startswith(_OPTION) else word
             if entry and (element is str or _NUMBER.search(entry)):
                 yield entry
+
+
+def short_for(kind: Any) -> str | None:
+    """Returns the field by which alone a part can be given; see `SHORT_FOR`."""
+    return next(filter(None, (getattr(member, SHORT_FOR, None) for member in alternatives(kind))), None)
 
 
 def _is_flag(kind: Any) -> bool:

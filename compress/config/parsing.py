@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import enum
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,8 +14,8 @@ from typing import Any, NoReturn, TypeVar
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
-from compress.config.keys import UnknownKeyError, fields_of, known_keys, unknown_keys
-from compress.config.options import CONFIG, RULE, spelt_out
+from compress.config.keys import UnknownKeyError, fields_of, find_key, known_keys, nested_class, unknown_keys
+from compress.config.options import CONFIG, HELP_OF_PART, RULE, short_for, spelt_out
 from compress.config.yaml_files import read_yaml
 
 T = TypeVar("T")
@@ -24,7 +25,11 @@ TRACEBACK_VARIABLE = "COMPRESS_TRACEBACK"
 
 
 class HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Help with types and defaults that keeps the line breaks of descriptions and examples."""
+    """Help with types and defaults that keeps the line breaks of descriptions and examples, and names no class."""
+
+    def _get_type_str(self, action: argparse.Action) -> str | None:
+        text = super()._get_type_str(action)
+        return text and re.sub(r"\w+Config\b", "keys", text)
 
 
 def parse(
@@ -52,11 +57,11 @@ def parse(
         An instance of `config_class`.
     """
     words = list(sys.argv[1:] if args is None else args)
-    parser = _make_parser(prog, description, positional)
-    parser.add_argument(f"--{CONFIG}", action="config", help="YAML file with any of the options below.")
-    parser.add_class_arguments(config_class)
+    parser = _make_parser(prog, description, positional, config_class)
     try:
         options = spelt_out(words, config_class, positional)
+        if options and options[0].endswith(HELP_OF_PART):
+            _show_part(prog, config_class, options[0].removeprefix("--").removesuffix(HELP_OF_PART))
         _refuse_unknown_keys(config_class, options)
         values = parser.instantiate(parser.parse_args(options))
         return config_class(**{name: values[name] for name in fields_of(config_class)})
@@ -93,17 +98,49 @@ def to_dict(config: Any) -> dict[str, Any]:
     return plain
 
 
-def _make_parser(prog: str, description: str, positional: Sequence[str]) -> ArgumentParser:
-    """Makes an empty parser with this project's help, which raises `argparse.ArgumentError` instead of exiting."""
+def _make_parser(prog: str, description: str, positional: Sequence[str], config_class: type[Any]) -> ArgumentParser:
+    """Makes a parser with this project's help, which raises `argparse.ArgumentError` instead of exiting."""
+    has_keys = bool(known_keys(config_class))
+    parser = _empty_parser(prog, [*map(str.upper, positional), *["[--OPTION VALUE ...]"] * has_keys], description)
+    if has_keys:
+        parser.epilog = RULE
+        parser.add_argument(f"--{CONFIG}", action="config", help="YAML file with any of the options below.")
+        parser.add_class_arguments(config_class)
+        _explain_parts(parser, config_class)
+    return parser
+
+
+def _empty_parser(prog: str, usage: Sequence[str], description: str) -> ArgumentParser:
     return ArgumentParser(
         prog=prog,
-        usage=" ".join([prog, *map(str.upper, positional), "[--OPTION VALUE ...]"]),
+        usage=" ".join([prog, *usage]),
         description=description.strip(),
-        epilog=RULE,
         formatter_class=HelpFormatter,
         exit_on_error=False,
         allow_abbrev=False,
     )
+
+
+def _explain_parts(parser: ArgumentParser, config_class: type[Any]) -> None:
+    """Says of every key that holds others what it takes by itself; that `--KEY.help` exists is said at the end."""
+    for action in parser._actions:
+        if action.dest.endswith(HELP_OF_PART):
+            action.help = argparse.SUPPRESS
+        elif action.metavar == "CONFIG" and action.dest != CONFIG:
+            short = short_for(find_key(config_class, action.dest)[1])
+            action.metavar = short.upper() if short else "FILE"
+            action.help = f"short for --{action.dest}.{short}." if short else "YAML file with the keys below."
+
+
+def _show_part(prog: str, config_class: type[Any], key: str) -> NoReturn:
+    """Prints the keys of a part, and ends the process."""
+    part = nested_class(find_key(config_class, key)[1])
+    assert part is not None
+    parser = _empty_parser(prog, [f"[--{key}.KEY VALUE ...]"], "")
+    parser.add_class_arguments(part, key)
+    _explain_parts(parser, config_class)
+    parser.print_help()
+    sys.exit(0)
 
 
 def _refuse_unknown_keys(config_class: type[Any], options: Sequence[str]) -> None:

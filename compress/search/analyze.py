@@ -51,7 +51,9 @@ ANALYSIS_ABOUT = (
 
 @dataclass(frozen=True, kw_only=True)
 class AnalyzeConfig(BlocksConfig):
-    """What is analysed of a model; the rest is that of `BlocksConfig`.
+    """What is analysed of a model.
+
+    The rest is that of `BlocksConfig`.
 
     Attributes:
         measures: correlations between boundaries: any of `distance_correlation`, `svcca` and `cka`.

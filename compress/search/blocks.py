@@ -47,7 +47,9 @@ ALL = "all"
 
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig(BlocksConfig):
-    """Which model loses how many blocks, and how they are searched for; the rest is that of `BlocksConfig`.
+    """Which model loses how many blocks, and how they are searched for.
+
+    The rest is that of `BlocksConfig`.
 
     Attributes:
         remove: how many blocks go.

@@ -117,7 +117,9 @@ class DevConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class BlocksConfig(DevConfig):
-    """How blocks are compared and their error rates measured; the rest is that of `DevConfig`.
+    """How blocks are compared and their error rates measured.
+
+    The rest is that of `DevConfig`.
 
     Attributes:
         matrix: what the matrix is computed from.

@@ -43,7 +43,9 @@ PERCENT = 100
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrateConfig(DevConfig):
-    """Which settings are tried; the rest is that of `DevConfig`.
+    """Which settings are tried.
+
+    The rest is that of `DevConfig`.
 
     Attributes:
         out: folder for the checkpoint with the settings that were chosen.

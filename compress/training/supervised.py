@@ -51,7 +51,9 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SupervisedConfig(RunConfig):
-    """One training run on transcripts; the settings that every run has are those of `RunConfig`.
+    """One training run on transcripts.
+
+    The settings that every run has are those of `RunConfig`.
 
     Attributes:
         model: what to train.

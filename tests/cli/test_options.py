@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ import pytest
 
 from compress.cli import VERBS, main
 from compress.config import known_keys, nearest, parse
-from compress.config.keys import alternatives, find_key, holds_mapping
+from compress.config.keys import alternatives, fields_of, find_key, holds_mapping, nested_class
 from compress.config.options import spelt_out
 from tests.helpers.launching import load_recipe
 
@@ -63,10 +64,34 @@ def test_hyphen_equals_underscore(program: Program) -> None:
 
 
 def test_print_config_with_a_hyphen(program: Program, capsys: pytest.CaptureFixture[str]) -> None:
+    has_keys = bool(known_keys(program.config_class))
     for option in ("--print-config", "--print_config"):
         with pytest.raises(SystemExit) as stop:
             program.start([*(f"word{number}" for number in range(len(program.positional))), option])
-        assert stop.value.code == 0
+        assert stop.value.code == (0 if has_keys else 2)
+
+
+def test_help_speaks_of_what_there_is_and_names_no_class(program: Program, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        program.start(["--help"])
+    text = capsys.readouterr().out
+    assert ("--config" in text) == bool(known_keys(program.config_class))
+    assert not re.findall(r"\w+Config\b", text)
+    assert "CONFIG" not in text.replace("--config CONFIG", "")
+
+
+def test_every_part_has_a_help_of_its_own(program: Program, capsys: pytest.CaptureFixture[str]) -> None:
+    for key in known_keys(program.config_class):
+        part = nested_class(find_key(program.config_class, key)[1])
+        with pytest.raises(SystemExit) as stop:
+            program.start([f"--{key.replace('_', '-')}.help"])
+        said = capsys.readouterr()
+        assert stop.value.code == (0 if part else 2)
+        if part:
+            assert all(f"--{key}.{name}" in said.out for name in fields_of(part))
+            assert not re.findall(r"\w+Config\b", said.out)
+        else:
+            assert f"--{key} has no keys of its own" in said.err
 
 
 def test_flags_and_lists(program: Program) -> None:
