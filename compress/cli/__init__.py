@@ -19,7 +19,7 @@ from rich.logging import RichHandler
 from compress.config import USAGE_EXIT_CODE, fail, nearest
 
 VERBS = (
-    "inspect", "analyze", "search", "apply", "elastic", "extract", "skip", "evaluate", "push", "demo",
+    "inspect", "shrink", "analyze", "search", "apply", "elastic", "extract", "skip", "evaluate", "push", "demo",
     "ls", "cat", "cp", "version",
 )  # fmt: skip
 WITHOUT_MODELS = ("ls", "cat", "cp", "version")

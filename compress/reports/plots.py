@@ -164,7 +164,7 @@ def spans_figure(parts: Sequence[tuple[int, str, str, Sequence[tuple[int, int]]]
             bars.append(Rect(x, y, width, thick * (1 - _PADDING_SHARE), module, title))
     axis_y = TOP + len(parts) * thick
     rows = [Tick(sum(ys) / len(ys), f"block {block}") for block, ys in middles.items()]
-    ticks = [Tick(GUTTER + room * value / steps, f"{value:g}") for value in _nice_ticks(0, steps)]
+    ticks = [Tick(GUTTER + room * value / steps, f"{value:g}") for value in nice_ticks(0, steps)]
     return SpansFigure(FIGURE_WIDTH, axis_y + _AXIS_ROOM, bars, rows, ticks, GUTTER, axis_y)
 
 
@@ -195,7 +195,7 @@ def intervals_figure(
         unit: what the axis shows.
     """
     marks = [end for row in given for end in row[2:]] + ([0.0] if with_zero else [])
-    low, high = _span(min(marks), max(marks), with_zero)
+    low, high = padded_span(min(marks), max(marks), signed=with_zero)
     room = _INTERVAL_WIDTH - _INTERVAL_LEFT - _INTERVAL_RIGHT
 
     def place(value: float) -> float:
@@ -206,18 +206,20 @@ def intervals_figure(
         Whisker(label, kind, _INTERVAL_TOP + (row + 0.5) * _INTERVAL_ROW, place(a), place(b), place(c), texts[row])
         for row, (label, kind, a, b, c) in enumerate(given)
     ]
-    ticks = [Tick(place(value), _tick_label(value, with_zero)) for value in _nice_ticks(low, high)]
+    ticks = [Tick(place(value), tick_label(value, signed=with_zero)) for value in nice_ticks(low, high)]
     zero = place(0.0) if with_zero else None
     return IntervalFigure(_INTERVAL_WIDTH, axis_y + _AXIS_ROOM, ticks, whiskers, axis_y, zero, unit)
 
 
-def _span(low: float, high: float, signed: bool) -> tuple[float, float]:
+def padded_span(low: float, high: float, *, signed: bool) -> tuple[float, float]:
+    """The ends of an axis with some room beside what it shows; without signs it does not reach below zero."""
     room = max(high - low, _SMALLEST_SPAN)
     start = low - _PADDING_SHARE * room
     return (start if signed else max(0.0, start)), high + _PADDING_SHARE * room
 
 
-def _nice_ticks(low: float, high: float) -> list[float]:
+def nice_ticks(low: float, high: float) -> list[float]:
+    """Round numbers between the ends of an axis."""
     step = nice_step((high - low) / AXIS_STEPS)
     first = math.ceil(low / step)
     return [number * step for number in range(first, math.floor(high / step) + 1)]
@@ -229,6 +231,7 @@ def nice_step(rough: float) -> float:
     return next(power * nice for nice in _NICE if power * nice >= rough * (1 - _ROUNDING))
 
 
-def _tick_label(fraction: float, signed: bool) -> str:
+def tick_label(fraction: float, *, signed: bool = False) -> str:
+    """A fraction in percent: 0.025 -> "2.5"; with signs "+2.5"."""
     text = f"{round(100 * fraction, 6):g}"
     return text.replace("-", "\u2212") if not signed or fraction <= 0 else f"+{text}"

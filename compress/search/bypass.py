@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
-from torch import nn
 from transformers import PreTrainedModel
 
-from compress.conformers import family_of, fixed_blocks, numbered_blocks, part, structure_of
+from compress.conformers import family_of, fixed_blocks, numbered_blocks, structure_of
 from compress.model.registration import compressed_config
-from compress.running.aspects import in_full
+from compress.running.front import leaving_out
 from compress.search.coarse import Proposal, check_remove
 from compress.structure import Block, Structure, StructureError
-from compress.surgery.slicing import AbsentBlock, assign, renumber_caches
 from compress.surgery.stock import Route, route_of
 
 
@@ -63,27 +61,6 @@ def without_blocks(model: PreTrainedModel, proposal: Collection[int]) -> Iterato
         _check(model, proposal)
     with leaving_out(model, proposal):
         yield
-
-
-@contextmanager
-def leaving_out(model: PreTrainedModel, numbers: Collection[int]) -> Iterator[None]:
-    """Does as `without_blocks`, but unchecked: for a run of which only the later blocks are wanted."""
-    family, numbered = family_of(model), numbered_blocks(model)
-    blocks: nn.ModuleList = part(model, family.blocks)
-    gone = {position for number, position in enumerate(numbered) if number in numbers}
-    standing = [
-        AbsentBlock() if position in gone else block
-        for position, block in enumerate(blocks)
-        if family.numbered_blocks or position not in gone
-    ]
-    try:
-        assign(model, family.blocks, nn.ModuleList(standing))
-        renumber_caches(family, model)
-        with in_full(model):
-            yield
-    finally:
-        assign(model, family.blocks, blocks)
-        renumber_caches(family, model)
 
 
 def _check(model: PreTrainedModel, proposal: Collection[int]) -> None:

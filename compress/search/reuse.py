@@ -10,19 +10,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
-from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from compress.conformers import family_of, numbered_blocks, part
 from compress.evaluation.transcribe import best_tokens
-from compress.search.bypass import leaving_out
+from compress.running.front import Front, entered_with, leaving_out, replaced_by
 from compress.search.coarse import Proposal
 
 State = tuple[int, Proposal]
@@ -99,11 +97,11 @@ class SharedRuns:
         with leaving_out(self.model, left_out), ExitStack() as hooks:
             hooks.enter_context(front.recorded() if run is self.runs[0] else front.replayed())
             if state is not None:  # before the recorders: they have to see what is put in
-                hooks.enter_context(_hooked(self._entrance(first), _replacer(state)))
+                hooks.enter_context(entered_with(self._entrance(first), replaced_by(state)))
             for number in range(first, len(self.blocks)):
                 key = number, tuple(block for block in run.proposal if block < number)
                 if number not in left_out and self._awaited[key] and key not in self._states:
-                    hooks.enter_context(_hooked(self.blocks[number], self._recorder(key)))
+                    hooks.enter_context(entered_with(self.blocks[number], self._recorder(key)))
             tokens = best_tokens(self.model, inputs)
         if run.start:
             self._awaited[run.start] -= 1
@@ -125,103 +123,3 @@ class SharedRuns:
             return hidden
 
         return record
-
-
-class Front:
-    """What runs before a model's blocks: its outputs in one forward pass, given again in later ones.
-
-    Args:
-        model: of any family, in eval mode; the inputs of all passes must be the same.
-    """
-
-    def __init__(self, model: PreTrainedModel) -> None:
-        self._model, self._path = model, family_of(model).blocks
-        self._modules = list(_beside(model, self._path))
-        self._outputs: dict[nn.Module, list[Any]] = {}
-
-    @contextmanager
-    def recorded(self) -> Iterator[None]:
-        """Inside, outputs are recorded until what stands first in the list of blocks is called."""
-        depth, before = 0, True
-        self._outputs = {module: [] for module in self._modules}
-
-        def enter(module: nn.Module, inputs: Any) -> None:
-            nonlocal depth
-            depth += 1
-
-        def leave(module: nn.Module, inputs: Any, output: Any) -> None:
-            nonlocal depth
-            depth -= 1
-            if before and not depth:
-                self._outputs[module].append(_copied(output))
-
-        def stop(module: nn.Module, inputs: Any) -> None:
-            nonlocal before
-            before = False
-
-        handles: list[RemovableHandle] = [part(self._model, self._path)[0].register_forward_pre_hook(stop)]
-        for module in self._modules:
-            handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    @contextmanager
-    def replayed(self) -> Iterator[None]:
-        """Inside, what was recorded is given again, in order, without being computed."""
-        with ExitStack() as patches:
-            for module, outputs in self._outputs.items():
-                if outputs:
-                    patches.enter_context(_answering(module, list(outputs)))
-            yield
-
-
-@contextmanager
-def _answering(module: nn.Module, outputs: list[Any]) -> Iterator[None]:
-    own, compute = vars(module).get("forward"), module.forward
-
-    def answer(*args: Any, **kwargs: Any) -> Any:
-        return _copied(outputs.pop(0)) if outputs else compute(*args, **kwargs)
-
-    vars(module)["forward"] = answer
-    try:
-        yield
-    finally:
-        del vars(module)["forward"]
-        if own is not None:
-            vars(module)["forward"] = own
-
-
-def _beside(model: nn.Module, path: str) -> Iterator[nn.Module]:
-    """Yields the modules beside the way from a model to its blocks, none of which holds a block."""
-    names = path.split(".")
-    for depth, name in enumerate(names):
-        owner = part(model, ".".join(names[:depth]))
-        yield from (child for child_name, child in owner.named_children() if child_name != name)
-
-
-def _copied(output: Any) -> Any:
-    """Copies an output, since some models change in place what they were given."""
-    return tree_map(lambda value: value.clone() if isinstance(value, Tensor) else value, output)
-
-
-@contextmanager
-def _hooked(module: nn.Module, change: Any) -> Iterator[None]:
-    """Inside, `change` sees the hidden states that the module is called with, and gives those it really gets."""
-
-    def hook(module: nn.Module, args: Any, kwargs: Any) -> Any:
-        if args:
-            return (change(args[0]), *args[1:]), kwargs
-        return args, kwargs | {"hidden_states": change(kwargs["hidden_states"])}
-
-    handle = module.register_forward_pre_hook(hook, with_kwargs=True)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-def _replacer(state: Tensor) -> Any:
-    return lambda hidden: state.clone()

@@ -1,0 +1,113 @@
+"""A last projection in closed form: the weights with which some of its inputs give what all of them gave.
+
+The common core of Kubo et al. 2024, ZipLM (Kurtic et al. 2023), SlimGPT and DarwinLM: least squares on second moments.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from compress.curvature.moments import Moments
+
+_TINY = torch.finfo(torch.float64).tiny
+
+
+def refitted(weight: Tensor, moments: Moments, ridge: float) -> Tensor:
+    """The weights of least squared error that stay near given ones: argmin |y - V z|^2 + r |V - W|^2.
+
+    The ridge pulls towards the weights that are there, not towards zero: what the speech does not determine stays as
+    it is, the squared error never rises, and where nothing was removed nothing changes.
+
+    Args:
+        weight: `(targets, inputs)`, the weights W; with a constant among the inputs, the bias is the last column.
+        moments: of the inputs, and of the errors of these weights.
+        ridge: as a share of the inputs' mean square; the constant has none.
+
+    Returns:
+        `(targets, inputs)`, float64; `weight` itself where the inputs are all zero.
+    """
+    factor, failed = torch.linalg.cholesky_ex(moments.second + _pull(moments, ridge).diag())
+    return weight.double() if failed else weight.double() + torch.cholesky_solve(moments.cross.T, factor).T
+
+
+def squared_errors(weight: Tensor, moments: Moments) -> tuple[float, float]:
+    """The squared error as a share of the targets' power: of the weights that moments were taken with, and of others.
+
+    Args:
+        weight: the others, `(targets, inputs)`.
+        moments: of the inputs, and of the errors of the first.
+    """
+    assert moments.weight is not None
+    change = weight.double() - moments.weight.double()
+    error = moments.error - 2 * (change * moments.cross).sum() + ((change @ moments.second) * change).sum()
+    power = float(moments.power.clamp_min(_TINY))
+    return float(moments.error) / power, max(0.0, float(error)) / power
+
+
+def _pull(moments: Moments, ridge: float) -> Tensor:
+    """`(inputs,)`: how strongly each weight is pulled towards what it was."""
+    frames = float(moments.frames)
+    pull = torch.full_like(moments.second.diagonal(), ridge * moments.mean_square * frames)
+    if moments.constant:
+        pull[-1] = 0.0
+    return pull
+
+
+def removal_errors(weight: Tensor, moments: Moments, size: int, step: int, ridge: float) -> Tensor:
+    """By how much the squared error of a projection rises with each unit that goes, the others being refitted.
+
+    Optimal Brain Surgeon for groups (Hassibi and Stork 1993; Kurtic et al. 2023, ZipLM, eq. 3): the units that cost
+    least go first, `step` at a time; the inverse of the moments, and the weights, follow each of them. So a unit whose
+    part another can take over is cheap only as long as that other one is there.
+
+    Args:
+        weight: `(outputs, inputs)`, float64; with a constant among the inputs, the bias is the last column.
+        moments: of the inputs.
+        size: inputs per unit.
+        step: units that go at a time.
+        ridge: as a share of the inputs' mean square.
+
+    Returns:
+        `(units,)`, float64: the rise per frame when the unit went, never less than that of one that went before it.
+    """
+    frames = moments.frames
+    second = moments.second / frames
+    second.diagonal()[: moments.width] += ridge * max(moments.mean_square, _TINY)
+    inverse = torch.linalg.inv(second)
+    weights, units = weight.double().clone(), moments.width // size
+    left = torch.arange(units, device=weight.device)
+    rises, highest = weights.new_zeros(units), weights.new_zeros(())
+    while len(left):
+        rise = _rises(weights, inverse, len(left), size)
+        gone = rise.argsort(stable=True)[: min(step, len(left))]
+        highest = torch.maximum(highest, rise[gone].cummax(0).values)
+        rises[left[gone]] = highest
+        highest = highest[-1]
+        stay = torch.ones(len(left), dtype=torch.bool, device=left.device)
+        stay[gone] = False
+        weights, inverse = _without(weights, inverse, stay, size)
+        left = left[stay]
+    return rises
+
+
+def _rises(weights: Tensor, inverse: Tensor, units: int, size: int) -> Tensor:
+    """`(units,)`: the rise of the error if one unit goes: tr(W_u (H^-1)_uu^-1 W_u^T)."""
+    inputs = units * size
+    if size == 1:
+        return weights[:, :inputs].square().sum(0) / inverse.diagonal()[:inputs].clamp_min(_TINY)
+    index = torch.arange(inputs, device=inverse.device).view(units, size)
+    blocks = inverse[index[:, :, None], index[:, None, :]]
+    of_units = weights[:, :inputs].T.reshape(units, size, -1)
+    rises: Tensor = (of_units * torch.linalg.solve(blocks, of_units)).sum((1, 2))
+    return rises.clamp_min(0.0)
+
+
+def _without(weights: Tensor, inverse: Tensor, stay: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Weights and inverse when some units have gone and the others were refitted."""
+    inputs = stay.repeat_interleave(size)
+    kept = torch.cat([inputs, inputs.new_ones(len(inverse) - len(inputs))]).nonzero().flatten()
+    gone = (~inputs).nonzero().flatten()
+    between = inverse[gone][:, kept]
+    follow = torch.linalg.solve(inverse[gone][:, gone], between)
+    return weights[:, kept] - weights[:, gone] @ follow, inverse[kept][:, kept] - between.T @ follow

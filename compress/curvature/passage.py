@@ -1,0 +1,190 @@
+"""Taking speech through a model one block at a time: no more than one block's inputs are held, whatever the depth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from compress.conformers import (
+    blocks_of,
+    family_of,
+    fixed_blocks,
+    frame_lengths,
+    frame_outputs,
+    part,
+    submodule,
+)
+from compress.running.front import Front, entered_with, leaving_out, replaced_by
+
+Inputs = Mapping[str, Tensor]
+Look = Callable[[Tensor, Tensor], None]
+"""Is shown the input and the output of a layer, those of frames that count: `(frames, width)` each."""
+
+
+class _EndOfPassage(Exception):
+    """The part of the model that was wanted has run."""
+
+
+class Passage:
+    """Speech on its way through the blocks of a model, of which the inputs of one block are held at a time.
+
+    Whatever an encoder does before its blocks, or between them, it does itself: its forward pass runs with what it
+    gave before the blocks, without the blocks that lie behind, and is left where the block ends.
+
+    Args:
+        model: of any family, in eval mode.
+        batches: what the model is called with, on its device.
+
+    Attributes:
+        block: the number of the block that is next.
+    """
+
+    def __init__(self, model: PreTrainedModel, batches: Sequence[Inputs]) -> None:
+        self.model, self.batches, self.block = model, batches, 0
+        self.blocks, self.family = blocks_of(model), family_of(model)
+        self._fronts = [Front(model) for _ in batches]
+        self._states = [self._first(batch, front) for batch, front in zip(batches, self._fronts, strict=True)]
+        self._batch: Inputs = {}
+
+    @torch.no_grad()
+    def _first(self, batch: Inputs, front: Front) -> Tensor:
+        with leaving_out(self.model, ()), front.recorded():
+            return self._until(self.blocks[0], batch)
+
+    def _until(self, block: nn.Module, batch: Inputs) -> Tensor:
+        """The hidden states with which the encoder calls a block."""
+        reached: list[Tensor] = []
+
+        def take(hidden: Tensor) -> Tensor:
+            reached.append(hidden.clone())
+            raise _EndOfPassage
+
+        with entered_with(block, take):
+            self._forward(batch)
+        return reached[0]
+
+    def _forward(self, batch: Inputs) -> None:
+        try:
+            frame_outputs(self.model, batch)
+        except _EndOfPassage:
+            return
+
+    @torch.no_grad()
+    def run(self, until: str | None = None) -> None:
+        """Runs the next block on all speech, for what looks at it (`seen`, `observed`).
+
+        Args:
+            until: the module behind whose last projection the block is left; None: at its end.
+        """
+        block = self.blocks[self.block]
+        stop = self.last_projection(until) if until else block
+        assert stop is not None
+        with self._standing(), _left_behind(stop):
+            for number in range(len(self.batches)):
+                self._enter(number, block)
+
+    @torch.no_grad()
+    def advance(self) -> None:
+        """Goes on to the inputs of the block behind, if there is one."""
+        block, after = self.blocks[self.block], self.blocks[self.block + 1 : self.block + 2]
+        with self._standing():
+            for number in range(len(self.batches)) if after else ():
+                self._states[number] = self._enter(number, block, after[0])
+        self.block += 1
+
+    @contextmanager
+    def _standing(self) -> Iterator[None]:
+        with leaving_out(self.model, range(self.block)):
+            yield
+
+    def _enter(self, number: int, block: nn.Module, after: nn.Module | None = None) -> Tensor:
+        self._batch, state = self.batches[number], self._states[number]
+        with self._fronts[number].replayed(), entered_with(block, replaced_by(state)):
+            if after is not None:
+                return self._until(after, self._batch)
+            self._forward(self._batch)
+        return state
+
+    def branch(self, name: str) -> nn.Module | None:
+        """The module of that name in the next block; None if it has been removed."""
+        return submodule(self.blocks[self.block], self.family.modules[name])
+
+    def last_projection(self, name: str) -> nn.Module | None:
+        """The last projection of the module of that name in the next block; None if that has been removed."""
+        branch = self.branch(name)
+        return None if branch is None else part(branch, self.family.modules[name].last)
+
+    @contextmanager
+    def seen(self, name: str, layer: nn.Module, look: Look) -> Iterator[None]:
+        """Inside, `look` is shown what goes through a layer of a module of the next block.
+
+        Args:
+            name: of the module.
+            layer: in which channels are the last dimension, unless it convolves or norms over batch and time.
+            look: see `Look`.
+        """
+        frames_first = name in self.family.frames_first
+
+        def hook(module: nn.Module, args: Any, output: Tensor) -> None:
+            before, after = (_channels_last(value, module, frames_first) for value in (args[0], output))
+            mask = self.valid(before.shape[1])
+            look(before[mask], after[mask])
+
+        handle = layer.register_forward_hook(hook)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    @contextmanager
+    def observed(self, looks: Mapping[str, Look]) -> Iterator[None]:
+        """Inside, each `look` is shown what goes through the last projection of a module of the next block, by name."""
+        with ExitStack() as stack:
+            for name, look in looks.items():
+                layer = self.last_projection(name)
+                if layer is not None:
+                    stack.enter_context(self.seen(name, layer, look))
+            yield
+
+    def valid(self, frames: int) -> Tensor:
+        """Which frames of the batch at hand are no padding, `(batch, frames)`, where there are so many of them."""
+        mask = self._batch.get("attention_mask")
+        if mask is None:
+            size = len(self._batch[self.family.features])
+            return torch.ones(size, frames, dtype=torch.bool, device=self.model.device)
+        if self.family.fixed_blocks:  # the rate of frames is that of the output behind the last of these blocks only
+            lengths = torch.ceil(mask.sum(-1) * frames / mask.shape[1])
+        else:
+            lengths = frame_lengths(self.model, mask)
+        return torch.arange(frames, device=mask.device) < lengths[:, None]
+
+
+def one_by_one(model: PreTrainedModel) -> bool:
+    """Whether utterances have to be looked at singly: padding changes them, or hides where they end within blocks."""
+    return family_of(model).padding_sensitive or bool(fixed_blocks(model))
+
+
+def _channels_last(values: Tensor, layer: nn.Module, frames_first: bool) -> Tensor:
+    """`(batch, frames, channels)` of what a layer takes or gives."""
+    if isinstance(layer, nn.Conv1d | nn.BatchNorm1d):
+        return values.transpose(1, 2)
+    return values.transpose(0, 1) if frames_first else values
+
+
+@contextmanager
+def _left_behind(layer: nn.Module) -> Iterator[None]:
+    """Inside, a forward pass ends behind a layer."""
+
+    def leave(module: nn.Module, args: Any, output: Any) -> None:
+        raise _EndOfPassage
+
+    handle = layer.register_forward_hook(leave)
+    try:
+        yield
+    finally:
+        handle.remove()

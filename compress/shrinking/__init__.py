@@ -1,0 +1,18 @@
+"""Smaller without training: deciding by speech, removing, and repairing in closed form, in one round or several."""
+
+from compress.shrinking.calibration import Calibration, read_calibration
+from compress.shrinking.checkpoints import shrink, shrink_checkpoint
+from compress.shrinking.repairing import repair
+from compress.shrinking.rounds import Shrunk, shrink_in_rounds
+from compress.shrinking.settings import ShrinkConfig
+
+__all__ = [
+    "Calibration",
+    "ShrinkConfig",
+    "Shrunk",
+    "read_calibration",
+    "repair",
+    "shrink",
+    "shrink_checkpoint",
+    "shrink_in_rounds",
+]

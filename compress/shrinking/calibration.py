@@ -1,0 +1,109 @@
+"""Calibration speech: a few minutes that a model is looked at with, in memory, with labels of one kind or another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from compress.conformers import family_of
+from compress.curvature.moments import Total, alone
+from compress.curvature.passage import Inputs, one_by_one
+from compress.data import Batch, BatchConfig, SpeechDataset, SpeechLoader
+from compress.data.loader import IGNORED_LABEL
+from compress.evaluation.transcribe import best_tokens, to_model
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Speech that a model is looked at with.
+
+    Attributes:
+        batches: of this process, on the model's device and in its precision.
+        total: over the processes, each of which has its share.
+    """
+
+    batches: list[Batch]
+    total: Total = alone
+
+    @property
+    def inputs(self) -> list[Inputs]:
+        """What the model is called with."""
+        return [batch.inputs for batch in self.batches]
+
+    @property
+    def seconds(self) -> float:
+        """Speech in the batches of this process."""
+        return sum(batch.seconds for batch in self.batches)
+
+
+def read_calibration(
+    model: PreTrainedModel,
+    processor: Any,
+    dataset: SpeechDataset,
+    utterances: int,
+    batching: BatchConfig,
+    *,
+    seed: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    total: Total = alone,
+) -> Calibration:
+    """Reads some utterances of a data set.
+
+    Of a CTC model, utterances without a transcript get the model's own, as it writes them down.
+
+    Args:
+        model: in eval mode.
+        processor: the model's own.
+        dataset: of which utterances are drawn at random; of a stream, the first ones are taken.
+        utterances: how many, over all processes.
+        batching: how they are put together; models that want them singly get them singly.
+        seed: of the choice.
+        rank: number of this process.
+        world_size: how many processes share the utterances.
+        total: over these processes.
+    """
+    chosen = dataset if dataset.streaming else dataset.sample(utterances, seed)
+    batching = replace(batching, workers=0, max_utterances=1 if one_by_one(model) else batching.max_utterances)
+    loader = SpeechLoader(chosen, processor, batching, shuffle=False, rank=rank, world_size=world_size)
+    batches = [
+        _labelled(model, replace(batch.to(model.device), inputs=to_model(model, batch.inputs)))
+        for batch in _first(loader.epoch(0), utterances)
+    ]
+    return Calibration(batches, total)
+
+
+def _first(batches: Iterable[Batch], utterances: int) -> Iterator[Batch]:
+    read = 0
+    for batch in batches:
+        yield batch
+        read += len(batch.ids)
+        if read >= utterances:
+            return
+
+
+@torch.no_grad()
+def _labelled(model: PreTrainedModel, batch: Batch) -> Batch:
+    unknown = (batch.labels == IGNORED_LABEL).all(1)
+    if not family_of(model).has_ctc or not unknown.any():
+        return batch
+    blank = int(model.config.pad_token_id)
+    written = [_collapsed(tokens, blank) for tokens in best_tokens(model, batch.inputs)]
+    rows = [
+        written[n] if unknown[n] else labels[labels != IGNORED_LABEL].cpu() for n, labels in enumerate(batch.labels)
+    ]
+    labels = torch.full((len(rows), max(1, *map(len, rows))), IGNORED_LABEL)
+    for row, tokens in zip(labels, rows, strict=True):
+        row[: len(tokens)] = tokens
+    return replace(batch, labels=labels.to(batch.labels.device))
+
+
+def _collapsed(tokens: Tensor, blank: int) -> Tensor:
+    """A greedy transcript: repetitions once, blanks not at all."""
+    once: Tensor = torch.unique_consecutive(tokens)
+    return once[once != blank]

@@ -1,0 +1,144 @@
+"""From a checkpoint to a smaller one, and the same from Python."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from compress.checkpoint import CheckpointError, describe, load_config, load_model, load_processor, save
+from compress.conformers import skeleton
+from compress.cost import size_of
+from compress.curvature.repair import RefitConfig
+from compress.data import BatchConfig, SpeechConfig, feature_extractor_of, open_speech, vocabulary_of
+from compress.deciding.baselines import proportional
+from compress.deciding.budget import Budget, BudgetConfig, check_reachable, make_budget
+from compress.machine import DTYPES, find_device
+from compress.model.removal import remove
+from compress.shrinking.calibration import Calibration, read_calibration
+from compress.shrinking.repairing import repair
+from compress.shrinking.rounds import Shrunk, limits_of_rounds, needs_speech, shrink_in_rounds
+from compress.shrinking.settings import DEFAULT_DECISION, ShrinkConfig
+from compress.structure import Structure
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_REFIT = RefitConfig()
+DEFAULT_BATCH = BatchConfig()
+
+
+def shrink(
+    model: PreTrainedModel,
+    processor: Any,
+    data: SpeechConfig | str,
+    budget: BudgetConfig | str,
+    *,
+    structure: str = DEFAULT_DECISION,
+    rounds: Sequence[str] | None = None,
+    refit: RefitConfig | None = DEFAULT_REFIT,
+    batch: BatchConfig = DEFAULT_BATCH,
+    seed: int = 0,
+) -> PreTrainedModel:
+    """Makes a model smaller without training; the given one stays as it is.
+
+    Args:
+        model: of any family, also one that is compressed already.
+        processor: the model's own.
+        data: speech to look at, or its source.
+        budget: the size to reach; a text such as `50%` or `20M` is a number of parameters.
+        structure: who decides: `obs`, `fisher` or `variance` by looking at speech, or `magnitude`, `proportional`,
+            `uniform`.
+        rounds: sizes on the way; None: as many as the size asks for.
+        refit: how what is left is repaired; None: not at all.
+        batch: how utterances are put together.
+        seed: of the choice of utterances.
+
+    Returns:
+        The smaller model, in eval mode, on the same device.
+
+    Raises:
+        BudgetError: if the budget cannot be reached.
+        ValueError: if the speech is unusable.
+    """
+    target = make_budget(BudgetConfig(params=budget) if isinstance(budget, str) else budget, model.config)
+    check_reachable(target, proportional(model))
+    limits, speech = limits_of_rounds(target, rounds), None
+    training = model.training
+    model.eval()
+    if needs_speech(structure, refit):
+        source = SpeechConfig(source=data) if isinstance(data, str) else data
+        speech = calibration_of(model, processor, source, (refit or DEFAULT_REFIT).utterances, batch, seed)
+    *_, last = shrink_in_rounds(Shrunk.whole(model), model, target, limits, structure, speech, refit)
+    model.train(training)
+    return last.model
+
+
+def shrink_checkpoint(config: ShrinkConfig) -> dict[str, Any]:
+    """Writes the smaller form of a checkpoint, for a budget or by a file.
+
+    Args:
+        config: what was asked for, without sizes.
+
+    Returns:
+        What `compression.json` says of the result.
+
+    Raises:
+        CheckpointError: if `out` exists already.
+        ValueError: if the budget cannot be reached, or the model or the speech are unusable.
+    """
+    if Path(config.out).exists():
+        raise CheckpointError(f"{config.out} exists already; choose another folder or delete it.")
+    budget = reachable_target(config.budget, config.model) if config.budget else None
+    limits = limits_of_rounds(budget, config.rounds) if budget else []
+    model, processor, speech = opened(config)
+    facts: dict[str, Any] = {"structure": config.structure}
+    if budget:
+        *_, last = shrink_in_rounds(Shrunk.whole(model), model, budget, limits, config.structure, speech, config.refit)
+        small = last.model
+        facts |= {"achieved": last.rounds[-1]["cost"], "rounds": last.rounds}
+    else:
+        small = remove(model, Structure.load(config.structure))
+        if speech is not None and config.refit is not None:
+            facts["repair"] = repair(small, model, speech, config.refit)
+    made = describe("shrink", config.model, size_of(model), size_of(small), budget) | facts
+    save(small.to(saved_dtype(config.model)), processor, config.out, made)
+    return made
+
+
+def opened(config: ShrinkConfig) -> tuple[PreTrainedModel, Any, Calibration | None]:
+    """Loads the model and its processor, and reads the speech that is looked at, if any is."""
+    model = load_model(config.model, dtype=DTYPES[config.dtype], device=find_device(config.device))
+    processor = load_processor(config.model)
+    speech = None
+    if config.looks_at_speech:
+        speech = calibration_of(model, processor, config.data, config.utterances, config.batch, config.seed)
+    return model, processor, speech
+
+
+def calibration_of(
+    model: PreTrainedModel, processor: Any, data: SpeechConfig, utterances: int, batch: BatchConfig, seed: int
+) -> Calibration:
+    """Opens a data set, with transcripts or without, and reads some utterances of it."""
+    rate, vocabulary = feature_extractor_of(processor).sampling_rate, vocabulary_of(processor)
+    dataset = open_speech(data, sampling_rate=rate, vocabulary=vocabulary, labels=False)
+    return read_calibration(model, processor, dataset, utterances, batch, seed=seed)
+
+
+def reachable_target(config: BudgetConfig, model: str) -> Budget:
+    """A budget for a checkpoint, from its config alone.
+
+    Raises:
+        BudgetError: with the range that can be reached.
+    """
+    known = load_config(model)
+    budget = make_budget(config, known)
+    check_reachable(budget, proportional(skeleton(known, original=False)))
+    return budget
+
+
+def saved_dtype(model: str) -> Any:
+    """The precision in which a checkpoint has its weights."""
+    return getattr(load_config(model), "dtype", None) or DTYPES["float32"]

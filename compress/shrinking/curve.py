@@ -1,0 +1,223 @@
+"""`compress shrink` with several sizes: what each loses, costs and gains, before anyone pays for training.
+
+One chain of rounds passes all sizes, so that scores and moments are computed once for all of them. What is finished
+stands in the folder of the report, and the same command goes on behind it.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timezone
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from compress.checkpoint import describe, load_config, load_model, save
+from compress.config import to_dict
+from compress.conformers import family_of, skeleton
+from compress.cost import size_of
+from compress.deciding.baselines import proportional
+from compress.deciding.budget import Budget, BudgetError, check_reachable, read_amount
+from compress.elastic.supernet.limits import SizesConfig
+from compress.evaluation.speed import conditions
+from compress.files.shipped import __version__
+from compress.files.writing import recover_folder, write_json, write_text
+from compress.reports.saving import save_page
+from compress.shrinking.checkpoints import opened, saved_dtype
+from compress.shrinking.curve_report import SHRINK_REPORT, page_of
+from compress.shrinking.measured import DevMeasure
+from compress.shrinking.rounds import Shrunk, limits_between, shrink_in_rounds
+from compress.shrinking.settings import ShrinkConfig
+from compress.structure import Structure
+from compress.training.loop.same_run import require_same
+
+logger = logging.getLogger(__name__)
+
+CURVE_ABOUT = (
+    "Error rates are fractions, pooled over the dev set, with 95 % bootstrap intervals. Nothing was trained. Every "
+    "size goes on from the one before it. `holds`: the interval of the word error rate reaches down to that of the "
+    "whole model; `chosen` names the smallest such size. Real-time factors were measured in turn with the whole model. "
+    "`seconds` is what deciding, removing and repairing took on top of the size before."
+)
+CURVE_HARMLESS = ("out", "save", "device", "speed.*", "batch.workers", "batch.prefetch_batches")
+"""Settings that may change between the start of a curve and its resumption."""
+SHRINK_SETTINGS, SIZE_FOLDERS, SIZE_STRUCTURES = "settings.json", "sizes", "structures"
+WHOLE = "whole"
+"""Name of the model as it is."""
+
+
+def measure_curve(config: ShrinkConfig) -> dict[str, Any]:
+    """Shrinks to every size, measures each, and writes report, Structures and, if wanted, checkpoints.
+
+    Args:
+        config: what was asked for, with sizes.
+
+    Returns:
+        What is written to report.json; `CURVE_ABOUT` explains it.
+
+    Raises:
+        BudgetError: if the sizes do not decrease, or one cannot be reached.
+        ValueError: if the model or the speech are unusable, or `out` holds a curve with other settings.
+    """
+    assert config.sizes is not None
+    budgets = budgets_of(config.sizes, config.model)
+    claim_curve(config)
+    return Curve(config, budgets).run()
+
+
+def budgets_of(sizes: SizesConfig, model: str) -> dict[str, Budget]:
+    """A budget for every size below the whole model's, from its config alone, largest first.
+
+    Raises:
+        BudgetError: if they do not decrease, or one cannot be reached.
+    """
+    known = load_config(model)
+    table = sizes.table(known)
+    assert table is not None
+    names = [name for name in sizes.names if read_amount(name, table.full) < table.full]
+    budgets = {
+        name: Budget(table, read_amount(name, table.full), f"{table.metric} {name} of {table.denominator}", round_to=8)
+        for name in names
+    }
+    limits = [budget.limit for budget in budgets.values()]
+    if not limits or any(high <= low for high, low in pairwise(limits)):
+        raise BudgetError(
+            f"{sizes.key} must decrease, largest first, and hold a size below 100%; got {', '.join(sizes.names)}."
+        )
+    scores = proportional(skeleton(known, original=False))
+    for budget in budgets.values():
+        check_reachable(budget, scores)
+    return budgets
+
+
+def claim_curve(config: ShrinkConfig) -> None:
+    """Takes the folder of a curve, and refuses one that holds something else, or a curve with other settings."""
+    out, settings = Path(config.out), to_dict(config)
+    path = out / SHRINK_SETTINGS
+    if path.exists():
+        require_same(json.loads(path.read_text()), settings, harmless=CURVE_HARMLESS, where=str(out))
+    elif out.exists() and (out.is_file() or any(out.iterdir())):
+        raise ValueError(f"{out} holds something else; choose another folder or delete it.")
+    write_json(path, settings)
+
+
+class Curve:
+    """One curve under way.
+
+    Args:
+        config: what was asked for.
+        budgets: by size, the largest first.
+    """
+
+    def __init__(self, config: ShrinkConfig, budgets: Mapping[str, Budget]) -> None:
+        self.config, self.budgets, self.out = config, budgets, Path(config.out)
+        self.model, self.processor, self.speech = opened(config)
+        self.measure = DevMeasure(self.model, self.processor, config)
+
+    def run(self) -> dict[str, Any]:
+        """Measures what is not measured yet, and writes the report."""
+        entries = [self._whole(), *self._sizes()]
+        holding = [entry["name"] for entry in entries[1:] if entry["holds"]]
+        report = {
+            "about": CURVE_ABOUT,
+            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "versions": {"compress": __version__, "torch": torch.__version__},
+            "model": self.config.model,
+            "family": family_of(self.model).name,
+            "structure": self.config.structure,
+            "refit": to_dict(self.config.refit) if self.config.refit else None,
+            "calibration_seconds": self.speech.seconds if self.speech else 0.0,
+            "data": self.measure.described(),
+            "conditions": conditions(self.model.device, self.model.dtype, self.config.speed),
+            "entries": entries,
+            "chosen": holding[-1] if holding else None,
+        }
+        save_page(page_of(report), self.out, SHRINK_REPORT)
+        write_json(self.out / f"{SHRINK_REPORT}.json", report)
+        if not self.config.save:
+            shutil.rmtree(self.out / SIZE_FOLDERS, ignore_errors=True)
+        return report
+
+    def _whole(self) -> dict[str, Any]:
+        if known := self._known(WHOLE):
+            return known
+        return self._keep(WHOLE, {"share": 1.0} | self.measure.of(self.model))
+
+    def _sizes(self) -> Iterator[dict[str, Any]]:
+        shrunk: Shrunk | None = Shrunk.whole(self.model)
+        before = None
+        for name, budget in self.budgets.items():
+            if known := self._known(name):
+                shrunk, before = None, name
+                yield known
+                continue
+            began = time.perf_counter()
+            start = shrunk or self._read_back(str(before))
+            shrunk = self._shrunk(start, budget)
+            self._save(name, shrunk, budget)
+            before = name
+            yield self._keep(name, self._entry(shrunk, budget, time.perf_counter() - began))
+
+    def _shrunk(self, start: Shrunk, budget: Budget) -> Shrunk:
+        limits = limits_between(budget.table.of(start.structure), budget.limit)
+        decision, refit = self.config.structure, self.config.refit
+        *_, last = shrink_in_rounds(start, self.model, budget, limits, decision, self.speech, refit)
+        return last
+
+    def _entry(self, shrunk: Shrunk, budget: Budget, seconds: float) -> dict[str, Any]:
+        cost, measured = budget.table.of(shrunk.structure), self.measure.of(shrunk.model)
+        return measured | {
+            "share": cost / budget.table.full,
+            "requested": budget.requested,
+            "limit": budget.limit,
+            "cost": cost,
+            "seconds": round(seconds, 1),
+            "rounds": shrunk.rounds,
+            "holds": measured["wer_ci95"][0] <= self._whole()["wer"],
+        }
+
+    def _keep(self, name: str, entry: dict[str, Any]) -> dict[str, Any]:
+        named = {"name": name} | entry
+        write_json(self._path("entries", name, ".json"), named)
+        return named
+
+    def _known(self, name: str) -> dict[str, Any] | None:
+        """What an earlier start has measured of a size."""
+        path = self._path("entries", name, ".json")
+        known: dict[str, Any] | None = json.loads(path.read_text()) if path.exists() else None
+        return known
+
+    def _save(self, name: str, shrunk: Shrunk, budget: Budget) -> None:
+        """Keeps a size, from which the next one goes on also after an interruption."""
+        facts = describe("shrink", self.config.model, size_of(self.model), size_of(shrunk.model), budget)
+        facts |= {"structure": self.config.structure, "rounds": shrunk.rounds, "achieved": shrunk.rounds[-1]["cost"]}
+        save(as_saved(shrunk.model, self.config.model), self.processor, self._path(SIZE_FOLDERS, name), facts)
+        write_text(self._path(SIZE_STRUCTURES, name, ".json"), json.dumps(shrunk.structure.to_dict()) + "\n")
+
+    def _read_back(self, name: str) -> Shrunk:
+        """A size that an earlier start has left."""
+        folder = self._path(SIZE_FOLDERS, name)
+        recover_folder(folder)
+        model = load_model(str(folder), dtype=self.model.dtype, device=self.model.device)
+        rounds = (self._known(name) or {})["rounds"]
+        return Shrunk(model, Structure.load(self._path(SIZE_STRUCTURES, name, ".json")), rounds)
+
+    def _path(self, folder: str, name: str, ending: str = "") -> Path:
+        return self.out / folder / (name.replace("%", "") + ending)
+
+
+def as_saved(model: PreTrainedModel, original: str) -> PreTrainedModel:
+    """A model in the precision of the checkpoint that it was made from; a copy if that is another."""
+    dtype = saved_dtype(original)
+    if model.dtype == dtype:
+        return model
+    other: PreTrainedModel = copy.deepcopy(model).to(dtype)
+    return other

@@ -1,0 +1,118 @@
+"""What `compress shrink` is asked for: the model, how small, who decides, how it is repaired, and on which speech."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from compress.config import check_at_least, check_choice
+from compress.curvature.repair import RefitConfig
+from compress.data import BatchConfig, SpeechConfig
+from compress.data.settings import SYNTHETIC
+from compress.deciding.budget import BudgetConfig
+from compress.deciding.by_speech import BY_SPEECH
+from compress.deciding.decisions import DECISIONS
+from compress.elastic.supernet.limits import SizesConfig
+from compress.evaluation.bootstrap import BootstrapConfig
+from compress.evaluation.errors import IGNORED, Normaliser
+from compress.evaluation.generate import GenerateConfig
+from compress.evaluation.speed import SpeedConfig
+from compress.machine import DTYPES
+
+DEFAULT_DECISION = "obs"
+WITHOUT_TRAINING = (*BY_SPEECH, *DECISIONS)
+"""Everyone who can decide what stays without training, by name."""
+
+
+def _train_split() -> SpeechConfig:
+    return SpeechConfig(source=SYNTHETIC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShrinkConfig:
+    """What becomes smaller without training, and how.
+
+    Attributes:
+        model: folder or Hub name.
+        out: with a budget or a file, folder of the smaller checkpoint; with sizes, folder of the report.
+        data: speech that is looked at, the training split; transcripts serve `fisher` alone, and need not be there.
+        budget: the size to reach.
+        sizes: several sizes, whose error rates are measured on a dev set: `sizes.params` or `sizes.macs`, largest
+            first.
+        structure: who decides what stays: `obs`, `fisher`, `variance` look at the speech, `magnitude`, `proportional`,
+            `uniform` at the weights; or a structure.json, without budget and sizes.
+        rounds: sizes on the way, such as [75%,60%]: scores, removal and refit are made anew at each; null: as many as
+            the size asks for, none of which takes away more than 30 % of what it finds.
+        refit: how what is left is repaired in closed form; null: not at all.
+        save: with sizes, keep the checkpoint of each size, in `sizes/`.
+        dev_split: with sizes, the split of the dev set, which is otherwise read like `data`.
+        dev: the dev set, if it is another source.
+        dev_utterances: how many utterances of the dev set are used, drawn at random; null: all.
+        seed: of what is drawn at random.
+        batch: how utterances are put together; models whose output depends on padding see them singly.
+        device: "cpu", "cuda", "cuda:1", or "auto" for a GPU if there is one.
+        dtype: in which the model is looked at: "float32", "bfloat16" or "float16"; it is saved in its own.
+        normalise: what scoring ignores on both sides: "none", "lower" (case), "words" (case and punctuation).
+        generate: how a model without a CTC head writes down the dev set.
+        bootstrap: how intervals are computed.
+        speed: conditions of the timing.
+    """
+
+    model: str
+    out: str
+    data: SpeechConfig = field(default_factory=_train_split)
+    budget: BudgetConfig | None = None
+    sizes: SizesConfig | None = None
+    structure: str = DEFAULT_DECISION
+    rounds: tuple[str, ...] | None = None
+    refit: RefitConfig | None = field(default_factory=RefitConfig)
+    save: bool = False
+    dev_split: str = "dev"
+    dev: SpeechConfig | None = None
+    dev_utterances: int | None = None
+    seed: int = 0
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    device: str = "auto"
+    dtype: str = "float32"
+    normalise: Normaliser = "lower"
+    generate: GenerateConfig = field(default_factory=GenerateConfig)
+    bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
+    speed: SpeedConfig = field(default_factory=SpeedConfig)
+
+    def __post_init__(self) -> None:
+        check_choice("dtype", self.dtype, DTYPES)
+        check_choice("normalise", self.normalise, IGNORED)
+        check_at_least("dev_utterances", self.dev_utterances, 1)
+        self._check_target()
+        if self.rounds is not None and (self.sizes or self.from_file):
+            raise ValueError("rounds go with a budget: sizes are rounds themselves, and a file is one.")
+        if self.sizes and self.sizes.parts is not None:
+            raise ValueError("Sizes in parts belong to supernets: give sizes.params or sizes.macs.")
+
+    def _check_target(self) -> None:
+        targets = [name for name in ("budget", "sizes") if getattr(self, name) is not None]
+        if len(targets) != (0 if self.from_file else 1):
+            raise ValueError(
+                f"structure is {self.structure!r}, with {' and '.join(targets) or 'neither budget nor sizes'}: "
+                f"{', '.join(WITHOUT_TRAINING)} need either a budget (--budget.params 75%) or sizes "
+                "(--sizes.params [75%,50%]); a structure.json is a decision already and goes without both."
+            )
+
+    @property
+    def from_file(self) -> bool:
+        """Whether what stays has been decided already."""
+        return self.structure not in WITHOUT_TRAINING
+
+    @property
+    def looks_at_speech(self) -> bool:
+        """Whether the decision or the refit does."""
+        return self.refit is not None or self.structure in BY_SPEECH
+
+    @property
+    def dev_set(self) -> SpeechConfig:
+        """The dev set."""
+        return self.dev or replace(self.data, split=self.dev_split, limit=None)
+
+    @property
+    def utterances(self) -> int:
+        """How many utterances are looked at."""
+        return (self.refit or RefitConfig()).utterances

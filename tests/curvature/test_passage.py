@@ -1,0 +1,55 @@
+"""Block by block is the same as all at once, in every family."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from compress.conformers import blocks_of, family_of, frame_outputs, part, submodule
+from compress.curvature.passage import Look, Passage, one_by_one
+from compress.structure import Place
+from tests.helpers.tiny import MODELS, batch
+
+
+def outputs_at_once(model: Any, inputs: dict[str, Tensor]) -> dict[Place, Tensor]:
+    """What every last projection gives in one forward pass of the whole model."""
+    seen: dict[Place, Tensor] = {}
+    handles = []
+    for index, block in enumerate(blocks_of(model)):
+        for name, description in family_of(model).modules.items():
+            place, branch = Place.of(index, name), submodule(block, description)
+
+            def keep(module: Any, args: Any, output: Tensor, place: Place = place) -> None:
+                seen[place] = output.clone()
+
+            handles.append(part(branch, description.last).register_forward_hook(keep))
+    frame_outputs(model, inputs)
+    for handle in handles:
+        handle.remove()
+    return seen
+
+
+def keeping(seen: dict[str, Tensor], name: str) -> Look:
+    return lambda before, after: seen.update({name: after})
+
+
+@pytest.mark.parametrize("name", MODELS)
+@torch.no_grad()
+def test_each_block_sees_what_it_sees_in_the_whole_model(name: str) -> None:
+    model = MODELS[name]()
+    inputs = batch(model)
+    if one_by_one(model):
+        inputs = {key: value[:1] for key, value in inputs.items()}
+    expected, passage = outputs_at_once(model, inputs), Passage(model, [inputs])
+    for index in range(len(passage.blocks)):
+        seen: dict[str, Tensor] = {}
+        with passage.observed({name: keeping(seen, name) for name in family_of(model).modules}):
+            passage.run()
+        for name, rows in seen.items():
+            assert torch.isin(rows, expected[Place.of(index, name)]).all()
+        passage.advance()
+    lengths = passage.valid(len(seen["ffn2"]))
+    assert len(seen["ffn2"]) == int(lengths.sum()) if one_by_one(model) else len(seen["ffn2"]) > 0

@@ -1,0 +1,94 @@
+"""Scores of units: against finite differences, independent of batches and processes, in every family."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from compress.conformers import block_units, frame_mask, frame_outputs
+from compress.curvature.fisher import fisher_scores
+from compress.curvature.passage import one_by_one
+from compress.curvature.scores import obs_scores, variance_scores
+from compress.data import Batch
+from compress.data.loader import IGNORED_LABEL
+from compress.deciding.gates import GateConfig, Gates
+from compress.structure import MODULES, Place
+from tests.helpers.tiny import MODELS, batch, parakeet
+
+LABELS = torch.tensor([[3, 5, 5, 2], [7, 1, IGNORED_LABEL, IGNORED_LABEL]])
+
+
+def speech(model: Any, *, singly: bool = False) -> list[Batch]:
+    both = batch(model)
+    if not singly:
+        return [Batch(both, LABELS, ["a", "b"], ["", ""], 2.0)]
+    lengths = both["attention_mask"].sum(1).tolist()
+    return [
+        Batch({name: value[n : n + 1, :length] for name, value in both.items()}, LABELS[n : n + 1], [name], [""], 1.0)
+        for n, (name, length) in enumerate(zip("ab", lengths, strict=True))
+    ]
+
+
+def ctc(model: Any, inputs: Any, labels: Any) -> float:
+    output = frame_outputs(model, inputs)
+    frames = frame_mask(model, inputs, output.shape[1]).sum(1)
+    labels = labels[labels != IGNORED_LABEL][None]
+    blank = model.config.pad_token_id
+    log_probabilities = output.double().log_softmax(-1).transpose(0, 1)
+    lengths = torch.tensor([labels.shape[1]])
+    return float(torch.nn.functional.ctc_loss(log_probabilities, labels, frames, lengths, blank=blank, reduction="sum"))
+
+
+def test_fisher_is_the_squared_slope_of_each_utterances_loss() -> None:
+    model = parakeet().double()
+    utterances = speech(model, singly=True)
+    for utterance in utterances:
+        utterance.inputs["input_features"] = utterance.inputs["input_features"].double()
+    scores = fisher_scores(model, utterances)
+    gates = Gates(model, GateConfig(units=("head", "ffn_unit", "conv_channel")))
+    gates.attach(model)
+    ones, step = torch.ones(len(gates.log_alpha), dtype=torch.float64), 1e-5
+    for group in gates.groups[::3]:
+        for unit in (0, group.size - 1):
+            slopes = []
+            for utterance in utterances:
+                losses = []
+                for sign in (1, -1):
+                    values = ones.clone()
+                    values[group.start + unit] += sign * step
+                    gates.use(values)
+                    with torch.no_grad():
+                        losses.append(ctc(model, utterance.inputs, utterance.labels))
+                slopes.append((losses[0] - losses[1]) / (2 * step))
+            expected = sum(slope**2 for slope in slopes)
+            assert float(scores[group.place][unit]) == pytest.approx(expected, rel=1e-3, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_scores_of_every_unit_in_every_family(name: str) -> None:
+    """Scores are there for all units, above zero, the same in batches and singly, and weights get no gradient."""
+    model = MODELS[name]()
+    units = {Place(b, m): counts[n] for b, counts in enumerate(block_units(model)) for m, n in enumerate(MODULES)}
+    batched, single = speech(model, singly=one_by_one(model)), speech(model, singly=True)
+    for score in (fisher_scores, obs_scores, variance_scores):
+        first, second = (
+            score(model, batches if score is fisher_scores else [b.inputs for b in batches])  # type: ignore[arg-type]
+            for batches in (batched, single)
+        )
+        assert {place: len(scores) for place, scores in first.items()} == units
+        assert all((scores >= 0).all() and scores.sum() > 0 for scores in first.values())
+        for place, scores in first.items():
+            close = {"rtol": 0.1, "atol": 1e-2} if score is obs_scores else {"rtol": 1e-2, "atol": 1e-6}
+            scale = float(scores.max())  # fewer frames than units: the inverse makes much of roundings
+            assert torch.allclose(scores / scale, second[place] / scale, **close)
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
+
+
+def test_scores_of_processes_add_up() -> None:
+    model = parakeet()
+    whole = fisher_scores(model, speech(model))
+    parts = [fisher_scores(model, [utterance]) for utterance in speech(model, singly=True)]
+    for place, scores in whole.items():
+        assert torch.allclose(scores, sum(part[place] for part in parts), rtol=1e-3)
