@@ -9,12 +9,12 @@ Three phases, each of which leaves something usable in the output folder:
 
     gated/     1. the full-size student after gate learning, gates folded into its weights: it computes what the removed
                   model computes. `compress apply gated gated/structure.json --out DIR` makes the next one from it.
-    removed/   2. the smaller model before recovery
+    removed/   2. the smaller model before recovery; without gates, refitted in closed form (refit: null: not at all)
     final/     3. the smaller model after distillation without gates; with a dev set, the best on dev
 
 and checkpoints/, metrics (*/metrics.jsonl, TensorBoard), config.json, and done.json with the final numbers.
 With push.repo_id, final/ goes to the Hub when the run has ended.
-With structure: magnitude, proportional, uniform or a file, what stays is known at once, and there is no first phase.
+With structure: obs, fisher, variance, magnitude, proportional, uniform or a file there is no first phase.
 Without transcripts set distill.ctc to 0 and dev_split to null. A model without a CTC head (a transducer, an attention
 decoder) has its encoder compressed, without transcripts. Not supported: sharded models (FSDP, ZeRO).
 """
@@ -35,11 +35,13 @@ from compress.checkpoint import load_config, load_model, load_recogniser
 from compress.checkpoint.push import HubConfig
 from compress.config import fail, parse, to_dict
 from compress.conformers import block_mask, family_of, frame_mask
+from compress.curvature.repair import RefitConfig
 from compress.data import Batch
 from compress.deciding.budget import BudgetConfig, decide
-from compress.deciding.decisions import LEARNED, check_decision, decided_without_learning, reachable_budget
+from compress.deciding.decisions import LEARNED, check_decision, reachable_budget
 from compress.deciding.gates import GateConfig
 from compress.evaluation import GenerateConfig
+from compress.shrinking import Calibration, needs_speech, repair, smaller
 from compress.structure import Structure
 from compress.training.distill import Distillation, DistillConfig
 from compress.training.loop import processes
@@ -59,7 +61,15 @@ from compress.training.loop.unalignable import Unalignable
 from compress.training.new_models import fresh_model
 from compress.training.preparation import prepare_for_training
 from compress.training.results import FINAL, GATED, REMOVED, Results
-from compress.training.run import RunConfig, make_accelerator, open_checkpoints, open_data, open_loader, start_trackers
+from compress.training.run import (
+    RunConfig,
+    make_accelerator,
+    open_calibration,
+    open_checkpoints,
+    open_data,
+    open_loader,
+    start_trackers,
+)
 from compress.training.skipping_objective import SkippingConfig, objective_of, skipping_config, skipping_model
 from compress.training.student import GatedStudent, Student
 
@@ -71,6 +81,17 @@ CHANGEABLE: dict[str, tuple[str, ...]] = {LEARN: ("recover.*",), RECOVER: ()}
 """Settings that may still change while a phase runs: those of the phase after it."""
 
 
+@dataclass(frozen=True)
+class PruneRefit(RefitConfig):
+    """How what is left is repaired in closed form before recovery; the rest is that of `RefitConfig`.
+
+    Attributes:
+        after_gates: whether that is done behind learned gates, too, whose weights have been trained already.
+    """
+
+    after_gates: bool = False
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config(RunConfig):
     """One compression run.
@@ -80,8 +101,10 @@ class Config(RunConfig):
     Attributes:
         teacher: folder or Hub name of the model to compress.
         budget: the size to reach.
-        structure: who decides what stays. `learned`: gates, in the first phase. Without a first phase: one of
-            `compress.deciding.decisions` (magnitude, proportional, uniform), or a structure.json (budget: null).
+        structure: who decides what stays. `learned`: gates, in the first phase. Without a first phase: obs, fisher or
+            variance, which look at speech, magnitude, proportional or uniform, or a structure.json (budget: null).
+        rounds: sizes on the way of a decision without a first phase, such as [75%,50%]; null: as `compress shrink`.
+        refit: how what is left is repaired in closed form before recovery; null: not at all.
         fresh_weights: whether the small model starts from new weights instead of the teacher's.
         gates: what is gated, and how gates start.
         distill: the losses that hold the student to its teacher.
@@ -99,6 +122,8 @@ class Config(RunConfig):
     teacher: str
     budget: BudgetConfig | None
     structure: str = LEARNED
+    rounds: tuple[str, ...] | None = None
+    refit: PruneRefit | None = field(default_factory=PruneRefit)
     fresh_weights: bool = False
     gates: GateConfig = field(default_factory=GateConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)
@@ -116,6 +141,8 @@ class Config(RunConfig):
         check_decision(self.structure, self.budget)
         if self.fresh_weights and self.structure == LEARNED:
             raise ValueError("Gates are learned on the teacher's weights: fresh_weights needs another structure.")
+        if self.rounds is not None and self.structure == LEARNED:
+            raise ValueError("Gates are learned in one phase: rounds need another structure.")
 
 
 class Phase:
@@ -237,7 +264,7 @@ class Pruning:
         """The three phases; of those that an earlier start has finished, the results are used."""
         start_trackers(self.accelerator, "prune", to_dict(self.config), self.output)
         if not has_model(self.output / REMOVED):
-            self.remove(*(self.learn() if self.config.structure == LEARNED else self.choose()))
+            self.removed(*(self.learn() if self.config.structure == LEARNED else self.choose()))
         self.recover()
         self.finish()
 
@@ -251,17 +278,28 @@ class Pruning:
         facts = {"structure": LEARNED, "expected": student.expected_size()}
         model = student.fold(structure)
         self.results.save(model, GATED, facts, structure)
-        return model, structure, facts
+        small = compress.remove(model, structure).eval()
+        if config.refit and config.refit.after_gates and (speech := self.speech()):
+            facts["repair"] = repair(small, self.teacher, speech, config.refit)
+        return small, structure, facts
 
     def choose(self) -> tuple[PreTrainedModel, Structure, dict[str, Any]]:
-        """Instead of phase 1: what stays by the teacher's weights, or as a file says."""
-        name = self.config.structure
-        structure = processes.from_main(decided_without_learning(name, self.teacher, self.budget))
-        return self.teacher, structure, {"structure": name}
+        """Instead of phase 1: the smaller model by a look at speech, by the teacher's weights, or as a file says."""
+        config, speech = self.config, self.speech()
+        refit = None if config.fresh_weights else config.refit
+        shrunk = smaller(self.teacher, config.structure, self.budget, config.rounds, speech, refit)
+        return shrunk.model, shrunk.structure, {"structure": config.structure, "rounds": shrunk.rounds}
 
-    def remove(self, model: PreTrainedModel, structure: Structure, facts: dict[str, Any]) -> None:
+    def speech(self) -> Calibration | None:
+        """The training speech that a decision or a refit looks at; None where neither does."""
+        config = self.config
+        if not needs_speech(config.structure, config.refit):
+            return None
+        utterances = (config.refit or RefitConfig()).utterances
+        return open_calibration(config, self.teacher, self.train_set, self.processor, utterances)
+
+    def removed(self, small: PreTrainedModel, structure: Structure, facts: dict[str, Any]) -> None:
         """Phase 2: the smaller model, as recovery finds it."""
-        small = compress.remove(model, structure)
         if self.config.fresh_weights:
             set_seed(self.config.seed)
             small = fresh_model(small)
@@ -269,7 +307,8 @@ class Pruning:
             facts["achieved"] = self.budget.table.of(structure)
         if self.dev is not None:
             facts["wer"] = {"dev": self.dev.error_rates(small).wer}
-        logger.info("Removed all but %d of %d parameters: %s", small.num_parameters(), model.num_parameters(), facts)
+        before = self.teacher.num_parameters()
+        logger.info("Removed all but %d of %d parameters: %s", small.num_parameters(), before, facts)
         self.results.save(small, REMOVED, facts)
         self.accelerator.wait_for_everyone()
         self.accelerator.free_memory()

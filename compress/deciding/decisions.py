@@ -12,6 +12,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from compress.conformers import skeleton
 from compress.deciding.baselines import magnitude, proportional
 from compress.deciding.budget import Budget, BudgetConfig, check_reachable, decide, make_budget
+from compress.deciding.by_speech import BY_SPEECH
 from compress.deciding.gates import GateConfig, Gates
 from compress.deciding.uniform import uniform
 from compress.structure import Structure
@@ -31,13 +32,13 @@ def check_decision(name: str, budget: BudgetConfig | None) -> None:
     """Refuses a way to decide that lacks its budget, and a budget beside a decision that has been taken already.
 
     Args:
-        name: `learned`, one of `DECISIONS`, or the path of a structure.json.
+        name: `learned`, one of `BY_SPEECH` or `DECISIONS`, or the path of a structure.json.
         budget: what was asked for beside it.
 
     Raises:
         ValueError: saying what goes with what.
     """
-    ways = (LEARNED, *DECISIONS)
+    ways = (LEARNED, *BY_SPEECH, *DECISIONS)
     if (budget is None) == (name in ways):
         raise ValueError(
             f"structure is {name!r}, budget is {budget}: {', '.join(ways)} need a budget; a structure.json is a "
@@ -60,13 +61,3 @@ def reachable_budget(config: BudgetConfig, model_config: PreTrainedConfig, gates
     if gates is not None:
         check_reachable(budget, Gates(skeleton(model_config, original=False), gates).scores())
     return budget
-
-
-def decided_without_learning(name: str, model: PreTrainedModel, budget: Budget | None) -> Structure:
-    """What stays of a model by one of `DECISIONS`, or without a budget by a structure.json.
-
-    Raises:
-        BudgetError: if the budget cannot be reached this way.
-        StructureError: if the file is none.
-    """
-    return Structure.load(name) if budget is None else DECISIONS[name](model, budget)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,12 @@ from compress.curvature.passage import Inputs, one_by_one
 from compress.data import Batch, BatchConfig, SpeechDataset, SpeechLoader
 from compress.data.loader import IGNORED_LABEL
 from compress.evaluation.transcribe import best_tokens, to_model
+from compress.structure import Structure
+
+
+def by_itself(structure: Structure) -> Structure:
+    """What a process that is alone has decided."""
+    return structure
 
 
 @dataclass(frozen=True)
@@ -25,10 +31,12 @@ class Calibration:
     Attributes:
         batches: of this process, on the model's device and in its precision.
         total: over the processes, each of which has its share.
+        agreed: what one of the processes has decided.
     """
 
     batches: list[Batch]
     total: Total = alone
+    agreed: Callable[[Structure], Structure] = by_itself
 
     @property
     def inputs(self) -> list[Inputs]:
@@ -52,6 +60,7 @@ def read_calibration(
     rank: int = 0,
     world_size: int = 1,
     total: Total = alone,
+    agreed: Callable[[Structure], Structure] = by_itself,
 ) -> Calibration:
     """Reads some utterances of a data set.
 
@@ -67,6 +76,7 @@ def read_calibration(
         rank: number of this process.
         world_size: how many processes share the utterances.
         total: over these processes.
+        agreed: what the first of these processes has decided.
     """
     chosen = dataset if dataset.streaming else dataset.sample(utterances, seed)
     batching = replace(batching, workers=0, max_utterances=1 if one_by_one(model) else batching.max_utterances)
@@ -75,7 +85,7 @@ def read_calibration(
         _labelled(model, replace(batch.to(model.device), inputs=to_model(model, batch.inputs)))
         for batch in _first(loader.epoch(0), utterances)
     ]
-    return Calibration(batches, total)
+    return Calibration(batches, total, agreed)
 
 
 def _first(batches: Iterable[Batch], utterances: int) -> Iterator[Batch]:

@@ -17,12 +17,9 @@ from compress.data import BatchConfig, SpeechConfig, feature_extractor_of, open_
 from compress.deciding.baselines import proportional
 from compress.deciding.budget import Budget, BudgetConfig, check_reachable, make_budget
 from compress.machine import DTYPES, find_device
-from compress.model.removal import remove
 from compress.shrinking.calibration import Calibration, read_calibration
-from compress.shrinking.repairing import repair
-from compress.shrinking.rounds import Shrunk, limits_of_rounds, needs_speech, shrink_in_rounds
+from compress.shrinking.rounds import limits_of_rounds, needs_speech, smaller
 from compress.shrinking.settings import DEFAULT_DECISION, ShrinkConfig
-from compress.structure import Structure
 
 logger = logging.getLogger(__name__)
 
@@ -65,15 +62,14 @@ def shrink(
     """
     target = make_budget(BudgetConfig(params=budget) if isinstance(budget, str) else budget, model.config)
     check_reachable(target, proportional(model))
-    limits, speech = limits_of_rounds(target, rounds), None
-    training = model.training
+    speech, training = None, model.training
     model.eval()
     if needs_speech(structure, refit):
         source = SpeechConfig(source=data) if isinstance(data, str) else data
         speech = calibration_of(model, processor, source, (refit or DEFAULT_REFIT).utterances, batch, seed)
-    *_, last = shrink_in_rounds(Shrunk.whole(model), model, target, limits, structure, speech, refit)
+    small = smaller(model, structure, target, rounds, speech, refit).model
     model.train(training)
-    return last.model
+    return small
 
 
 def shrink_checkpoint(config: ShrinkConfig) -> dict[str, Any]:
@@ -92,17 +88,13 @@ def shrink_checkpoint(config: ShrinkConfig) -> dict[str, Any]:
     if Path(config.out).exists():
         raise CheckpointError(f"{config.out} exists already; choose another folder or delete it.")
     budget = reachable_target(config.budget, config.model) if config.budget else None
-    limits = limits_of_rounds(budget, config.rounds) if budget else []
-    model, processor, speech = opened(config)
-    facts: dict[str, Any] = {"structure": config.structure}
     if budget:
-        *_, last = shrink_in_rounds(Shrunk.whole(model), model, budget, limits, config.structure, speech, config.refit)
-        small = last.model
-        facts |= {"achieved": last.rounds[-1]["cost"], "rounds": last.rounds}
-    else:
-        small = remove(model, Structure.load(config.structure))
-        if speech is not None and config.refit is not None:
-            facts["repair"] = repair(small, model, speech, config.refit)
+        limits_of_rounds(budget, config.rounds, config.structure)
+    model, processor, speech = opened(config)
+    last = smaller(model, config.structure, budget, config.rounds, speech, config.refit)
+    small, facts = last.model, {"structure": config.structure, "rounds": last.rounds}
+    if budget:
+        facts["achieved"] = last.rounds[-1]["cost"]
     made = describe("shrink", config.model, size_of(model), size_of(small), budget) | facts
     save(small.to(saved_dtype(config.model)), processor, config.out, made)
     return made

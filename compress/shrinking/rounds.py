@@ -19,7 +19,6 @@ from compress.deciding.budget import Budget, BudgetError, decide, read_amount
 from compress.deciding.by_speech import BY_SPEECH, scores_by_speech
 from compress.deciding.decisions import DECISIONS
 from compress.model.removal import remove
-from compress.reports import formats
 from compress.shrinking.calibration import Calibration
 from compress.shrinking.repairing import repair
 from compress.structure import Structure
@@ -59,24 +58,24 @@ def limits_between(cost: int, limit: int) -> list[int]:
     return [*(int(cost * ratio ** (number / count)) for number in range(1, count)), limit]
 
 
-def limits_of_rounds(budget: Budget, rounds: Sequence[str] | None) -> list[int]:
+def limits_of_rounds(budget: Budget, rounds: Sequence[str] | None, decision: str) -> list[int]:
     """The largest cost after each round; the last one is that of the budget.
 
     Args:
         budget: the target.
-        rounds: costs before it, as shares or amounts in its metric; None: as the size asks.
+        rounds: costs before it, as shares or amounts in its metric; None: one round for a decision by weights alone,
+            which finds the same after each, otherwise as many as the size asks for.
+        decision: one of `BY_SPEECH` or of `DECISIONS`.
 
     Raises:
         BudgetError: if they do not decrease towards the budget from below the full size.
     """
     full = budget.table.full
     if rounds is None:
-        return limits_between(full, budget.limit)
-    limits = [read_amount(text, full) for text in rounds]
-    limits = [*limits, *([budget.limit] if budget.limit not in limits[-1:] else [])]
-    falling = all(high > low for high, low in pairwise([full, *limits])) and limits[-1] == budget.limit
+        return limits_between(full, budget.limit) if decision in BY_SPEECH else [budget.limit]
+    limits = [limit for text in rounds if (limit := read_amount(text, full)) != budget.limit] + [budget.limit]
     remedy = f"name sizes that decrease from below {full:,} to above the budget of {budget.limit:,}"
-    check(falling, "rounds", list(rounds), remedy, BudgetError)
+    check(all(high > low for high, low in pairwise([full, *limits])), "rounds", list(rounds), remedy, BudgetError)
     return limits
 
 
@@ -104,13 +103,38 @@ def shrink_in_rounds(
     for limit in limits:
         now = cost_table(shrunk.model.config, budget.table.metric, budget.table.denominator, budget.table.seconds)
         structure = decided(decision, shrunk.model, replace(budget, table=now, limit=limit), speech)
-        small = remove(shrunk.model, structure).eval()
-        entry: dict[str, Any] = {"limit": limit, "cost": now.of(structure)}
-        if refit is not None and speech is not None:
-            entry["repair"] = repair(small, whole, speech, refit)
-        logger.info("%s of %s: %s", formats.percent(limit / budget.table.full), decision, entry)
-        shrunk = Shrunk(small, shrunk.structure.then(structure), [*shrunk.rounds, entry])
+        entry = {"limit": limit, "cost": now.of(structure)}
+        shrunk = _after(shrunk, whole, structure, entry, speech, refit)
         yield shrunk
+
+
+def smaller(
+    whole: PreTrainedModel,
+    decision: str,
+    budget: Budget | None,
+    rounds: Sequence[str] | None,
+    speech: Calibration | None,
+    refit: RefitConfig | None,
+) -> Shrunk:
+    """A smaller model by a decision without training, or by a file.
+
+    Args:
+        whole: in eval mode; it stays as it is.
+        decision: one of `BY_SPEECH` or of `DECISIONS`, or without a budget the path of a structure.json.
+        budget: the size to reach.
+        rounds: see `limits_of_rounds`.
+        speech: what is looked at; None where neither the decision nor the refit needs any.
+        refit: how each round is repaired; None: not at all.
+
+    Raises:
+        BudgetError: if the budget cannot be reached this way.
+        StructureError: if the file is none, or not one for this model.
+    """
+    if budget is None:
+        return _after(Shrunk.whole(whole), whole, Structure.load(decision), {}, speech, refit)
+    limits = limits_of_rounds(budget, rounds, decision)
+    *_, last = shrink_in_rounds(Shrunk.whole(whole), whole, budget, limits, decision, speech, refit)
+    return last
 
 
 def decided(decision: str, model: PreTrainedModel, budget: Budget, speech: Calibration | None) -> Structure:
@@ -125,7 +149,24 @@ def decided(decision: str, model: PreTrainedModel, budget: Budget, speech: Calib
     if decision in DECISIONS:
         return DECISIONS[decision](model, budget)
     assert speech is not None
-    return decide(budget, scores_by_speech(decision, model, budget.table, speech.batches, speech.total))
+    structure = decide(budget, scores_by_speech(decision, model, budget.table, speech.batches, speech.total))
+    return speech.agreed(structure)
+
+
+def _after(
+    shrunk: Shrunk,
+    whole: PreTrainedModel,
+    structure: Structure,
+    entry: dict[str, Any],
+    speech: Calibration | None,
+    refit: RefitConfig | None,
+) -> Shrunk:
+    """A model after a removal, and its repair if there is one."""
+    small = remove(shrunk.model, structure).eval()
+    if refit is not None and speech is not None:
+        entry["repair"] = repair(small, whole, speech, refit)
+    logger.info("%d of %d parameters are left: %s", small.num_parameters(), whole.num_parameters(), entry)
+    return Shrunk(small, shrunk.structure.then(structure), [*shrunk.rounds, entry])
 
 
 def needs_speech(decision: str, refit: RefitConfig | None) -> bool:

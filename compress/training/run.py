@@ -33,6 +33,7 @@ from compress.evaluation.transcribe import batching_for
 from compress.files.writing import replaced_folder, write_json
 from compress.machine import own_cores
 from compress.running.subnets import activate, subnet_names
+from compress.shrinking import Calibration, read_calibration
 from compress.training.loop import processes
 from compress.training.loop.checkpoints import Checkpoints
 from compress.training.loop.launcher import require_obeyed
@@ -122,6 +123,24 @@ def open_loader(
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,
     )
+
+
+def open_calibration(
+    config: RunConfig, model: PreTrainedModel, dataset: SpeechDataset, processor: Any, utterances: int
+) -> Calibration:
+    """Some training utterances that a model is looked at with, divided among the processes; see `read_calibration`.
+
+    Args:
+        config: of the run.
+        model: in eval mode.
+        dataset: the training set.
+        processor: the model's own.
+        utterances: how many, over all processes.
+    """
+    return read_calibration(
+        model, processor, dataset, utterances, config.batch, seed=config.seed,
+        rank=processes.rank(), world_size=processes.world_size(), total=processes.summed, agreed=processes.from_main,
+    )  # fmt: skip
 
 
 def make_accelerator(config: RunConfig, *, some_unused: bool = False) -> Accelerator:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -18,12 +19,29 @@ from tests.helpers.launching import (
 )
 from tests.helpers.pruning import prune_here
 
+BRIEFLY = ("--recover.steps", "2", "--refit", "null")
+
+
+@pytest.mark.parametrize("decision", ["obs", "fisher", "variance", "magnitude"])
+def test_what_is_left_is_refitted(pruning: Path, tmp_path: Path, decision: str) -> None:
+    """`removed/` gives nearer to what the teacher gives than removal alone would."""
+    output = prune_here(pruning, tmp_path / "run", "--structure", decision, "--recover.steps", "1")
+    facts = json.loads((output / "removed" / "compression.json").read_text())
+    assert done(output)["achieved"] <= done(output)["limit"]
+    assert len(facts["rounds"]) == (1 if decision == "magnitude" else 2)
+    for entry in facts["rounds"]:
+        assert entry["repair"]["error_after"] < entry["repair"]["error_before"]
+    teacher, small = load_model(str(pruning / "teacher" / "best")), load_model(str(output / "removed"))
+    plain = compress.remove(teacher, Structure.load(output / "removed" / "structure.json"))
+    features = torch.randn(1, 80, 80, generator=torch.Generator().manual_seed(0))
+    assert not torch.allclose(small(features).logits, plain(features).logits, atol=1e-4)
+
 
 @pytest.mark.parametrize("method", ["magnitude", "proportional", "uniform", "fresh"])
 def test_what_stays_can_be_chosen_without_learning(pruning: Path, tmp_path: Path, method: str) -> None:
     fresh = ("--fresh_weights", "true") if method == "fresh" else ()
     structure = "proportional" if fresh else method
-    output = prune_here(pruning, tmp_path / "run", "--structure", structure, "--recover.steps", "2", *fresh)
+    output = prune_here(pruning, tmp_path / "run", "--structure", structure, *BRIEFLY, *fresh)
     assert done(output)["structure"] == structure
     assert done(output)["parameters"] == done(output)["achieved"] <= done(output)["limit"]
     assert done(output)["recover"]["steps"] == 2
@@ -41,7 +59,7 @@ def test_what_stays_can_be_chosen_without_learning(pruning: Path, tmp_path: Path
 
 def test_what_stays_can_be_a_file(pruning: Path, pruned: Path, tmp_path: Path) -> None:
     file = pruned / "removed" / "structure.json"
-    output = prune_here(pruning, tmp_path / "run", "--structure", str(file), "--budget", "null", "--recover.steps", "2")
+    output = prune_here(pruning, tmp_path / "run", "--structure", str(file), "--budget", "null", *BRIEFLY)
     assert done(output)["structure"] == str(file)
     assert done(output)["parameters"] == done(pruned)["parameters"]
     assert Structure.load(output / "final" / "structure.json") == Structure.load(file)
@@ -52,7 +70,7 @@ def test_what_stays_can_be_what_a_search_found(pruning: Path, tmp_path: Path) ->
     teacher, search = pruning / "teacher" / "best", tmp_path / "search"
     words = ["--data", str(pruning / "speech"), "--data.cache_dir", str(pruning / "cache"), "--batch.workers", "0"]
     assert main(["search", str(teacher), *words, "--remove", "1", "--jobs", "1", "--out", str(search)]) == 0
-    given = ("--structure", str(search / "structure.json"), "--budget", "null", "--recover.steps", "2")
+    given = ("--structure", str(search / "structure.json"), "--budget", "null", *BRIEFLY)
     output = prune_here(pruning, tmp_path / "run", *given)
     structure = Structure.load(search / "structure.json")
     removed, before = load_model(str(output / "removed")), compress.remove(load_model(str(teacher)), structure)
@@ -68,8 +86,10 @@ def test_what_stays_can_be_what_a_search_found(pruning: Path, tmp_path: Path) ->
     ("overrides", "message"),
     [
         (("--structure", "magnitud"), "structure is 'magnitud'"),
-        (("--budget", "null"), "learned, magnitude, proportional, uniform need a budget"),
+        (("--budget", "null"), "learned, fisher, obs, variance, magnitude, proportional, uniform need a budget"),
         (("--fresh_weights", "true"), "fresh_weights needs another structure"),
+        (("--rounds", "[75%]"), "rounds need another structure"),
+        (("--structure", "obs", "--rounds", "[40%]"), "name sizes that decrease from below"),
     ],
 )
 def test_structure_and_budget_must_go_together(pruning: Path, tmp_path: Path, overrides, message: str, capsys) -> None:

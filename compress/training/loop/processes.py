@@ -6,7 +6,7 @@ import gc
 from typing import Any
 
 from accelerate import Accelerator
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 
 
 def rank() -> int:
@@ -35,6 +35,14 @@ def from_main(value: Any) -> Any:
     values = [value]
     distributed.broadcast_object_list(values, src=0)
     return values[0]
+
+
+def summed(tensor: Tensor) -> Tensor:
+    """The sum over all ranks of a tensor that each has; all ranks must call it."""
+    if _several():
+        tensor = tensor.clone()
+        distributed.all_reduce(tensor)
+    return tensor
 
 
 def share_buffers(model: nn.Module) -> None:
