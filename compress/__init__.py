@@ -14,6 +14,17 @@ if TYPE_CHECKING or not is_the_command():
     from compress.checkpoint import load_model, load_processor, save
     from compress.model import registration as _registration  # noqa: F401  (registers the model classes)
     from compress.model.removal import remove
+    from compress.shrinking import shrink
     from compress.structure import Block, Structure, StructureError
 
-__all__ = ["Block", "Structure", "StructureError", "__version__", "load_model", "load_processor", "remove", "save"]
+__all__ = [
+    "Block",
+    "Structure",
+    "StructureError",
+    "__version__",
+    "load_model",
+    "load_processor",
+    "remove",
+    "save",
+    "shrink",
+]

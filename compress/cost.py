@@ -122,19 +122,21 @@ class CostTable:
         """The cost of a module (by its number in running order) with so many units kept; 0 units: it is removed."""
         return self.fixed[block][module] + kept * self.unit[block][module] if kept else 0
 
-    def expected(self, module_open: Tensor, units_open: Tensor) -> Tensor:
+    def expected(self, module_open: Tensor, units_open: Tensor, any_open: Tensor) -> Tensor:
         """The expected cost under independent gates, differentiable.
 
         Args:
             module_open: `(blocks, 4)`, the probability that a module stays.
             units_open: `(blocks, 4)`, the expected number of units that stay, given that the module stays.
+            any_open: `(blocks, 4)`, the probability that any of its units stays, given that: a module without units is
+                removed, whatever its own gate says.
 
         Returns:
             A float64 scalar. It is the exact expectation: costs are linear in units, gates are independent.
         """
         fixed = torch.tensor(self.fixed, dtype=torch.float64, device=module_open.device)
         unit = torch.tensor(self.unit, dtype=torch.float64, device=module_open.device)
-        modules = module_open.double() * (fixed + unit * units_open.double())
+        modules = module_open.double() * (fixed * any_open.double() + unit * units_open.double())
         return modules.sum() + self.base + sum(self.block)
 
 

@@ -78,17 +78,31 @@ def test_the_expectation_is_the_mean_cost_of_sampled_gates():
     costs = []
     for _ in range(400):
         opened = gates.distribution.sample(gates.log_alpha.detach(), generator) > 0
-        module_open, units_open = torch.zeros(BLOCKS, 4), torch.zeros(BLOCKS, 4)
+        module_open, units_open = torch.zeros(BLOCKS, 4), torch.zeros(BLOCKS, 4)  # as sampled, so without chance
         for group in gates.groups:
             target = module_open if group.kind == "module" else units_open
             target[group.block, group.module] = opened[group.span].sum()
-        costs.append(float(table.expected(module_open, units_open)))
+        costs.append(float(table.expected(module_open, units_open, (units_open > 0).float())))
     assert sum(costs) / len(costs) == pytest.approx(float(table.expected(*gates.expected()).detach()), rel=0.03)
+
+
+def test_a_module_whose_units_are_all_closed_costs_nothing():
+    model = MODELS["parakeet"]()
+    table, gates = cost_table(model.config), Gates(model)
+    with torch.no_grad():
+        gates.log_alpha.fill_(50.0)
+        for group in gates.groups:
+            if group.kind != "module":
+                gates.log_alpha[group.span] = -50.0
+    expected = table.expected(*gates.expected())
+    assert float(expected.detach()) == pytest.approx(table.base + sum(table.block))
+    expected.backward()
+    assert torch.isfinite(gates.log_alpha.grad).all()
 
 
 def test_the_expectation_weighs_probabilities():
     table = cost_table(MODELS["parakeet"]().config)
-    half = table.expected(torch.full((BLOCKS, 4), 0.5), torch.tensor(table.units) * 0.5)
+    half = table.expected(torch.full((BLOCKS, 4), 0.5), torch.tensor(table.units) * 0.5, torch.ones(BLOCKS, 4))
     by_hand = table.base + sum(table.block)
     for b in range(BLOCKS):
         for m in range(4):

@@ -4,32 +4,16 @@ The structure comes from a recipe or is written by hand: {"family": "parakeet", 
 block is dropped) or {"ffn1": M, "attention": M, "conv": M, "ffn2": M}. Each M is "all", null (the module is removed) or
 the sorted list of the kept indices: intermediate units, heads, channels. The log says what it takes to load the result:
 transformers alone where the original class can hold what is left, else this package or the code that travels with it.
+With --data, what is left is then refitted in closed form on a few minutes of speech, as `compress shrink` does.
 
-Example:
+Examples:
   compress apply nvidia/parakeet-ctc-0.6b structure.json --out parakeet-small
+  compress apply runs/teacher/best structure.json --data my-speech --refit.utterances 256 --out small
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-
-from compress.config import parse
-
-
-@dataclass(frozen=True, kw_only=True)
-class ApplyConfig:
-    """What is removed from which model.
-
-    Attributes:
-        model: checkpoint folder or Hub name.
-        structure: a structure.json.
-        out: folder for the smaller model.
-    """
-
-    model: str
-    structure: str
-    out: str
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -39,12 +23,16 @@ def run(arguments: Sequence[str]) -> None:
         arguments: The words after `compress apply`.
 
     Raises:
-        ValueError: If the structure does not fit the model.
-        OSError: If the model or the structure cannot be read.
+        ValueError: If the structure does not fit the model, or the speech is unusable.
+        OSError: If the model, the structure or the speech cannot be read.
     """
+    from compress.checkpoint import apply_structure
+    from compress.config import parse
+    from compress.shrinking import ApplyConfig, shrink_checkpoint
+
     names = ("model", "structure")
     config = parse(ApplyConfig, arguments, prog="compress apply", description=__doc__, positional=names)
-
-    from compress.checkpoint import apply_structure
-
-    apply_structure(config.model, config.structure, config.out)
+    if config.data is None:
+        apply_structure(config.model, config.structure, config.out)
+    else:
+        shrink_checkpoint(config.shrinking())

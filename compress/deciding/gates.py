@@ -42,6 +42,7 @@ from compress.surgery.slicing import assign
 GATE_KINDS = ("module", *UNIT_KINDS)
 CLOSED, OPEN = 0.1, 0.9  # probabilities of being open beyond which a gate counts as decided
 CHANNEL_NORMS = (nn.LayerNorm, nn.GroupNorm)  # their statistics run over channels
+NEVER = -100.0  # logarithm of a probability that is as good as 0
 LOG_ALPHA_LIMIT = 4.605170185988092  # ln 100, as in CoFi: beyond it a gate would not find back
 
 
@@ -258,8 +259,14 @@ class Gates(nn.Module):
             kept_norm.kept = None
 
     def values(self, structure: Structure) -> Tensor:
-        """The noise-free gate values of a decided Structure: `(gates,)`, 0 for what it does not keep."""
-        return self.distribution.deterministic(self.log_alpha.detach()) * self.mask(structure)
+        """The noise-free gate values of a decided Structure: `(gates,)`, 0 for what it does not keep.
+
+        What it keeps has the value of eq. 13 or, where that is less, the mean of the gate, which is above 0: a budget
+        may have room for units whose gates are more often closed than open, and what is kept is not multiplied by 0.
+        """
+        log_alpha = self.log_alpha.detach()
+        values = torch.maximum(self.distribution.deterministic(log_alpha), self.distribution.mean(log_alpha))
+        return values * self.mask(structure)
 
     def mask(self, structure: Structure) -> Tensor:
         """`(gates,)`, 1 for parts that a Structure keeps and 0 for the others."""
@@ -305,28 +312,32 @@ class Gates(nn.Module):
             units = units.repeat_interleave(self._head_sizes[place.block])
         return units[:, None] if place in self._kernels else units
 
-    def expected(self) -> tuple[Tensor, Tensor]:
+    def expected(self) -> tuple[Tensor, Tensor, Tensor]:
         """The expected Structure, differentiable in `log_alpha`.
 
         Returns:
-            Two float32 tensors `(blocks, 4)`: the probability that each module stays, and the expected number of its
-            units that stay. Parts without gates stay for certain; removed modules count 0.
+            Three float32 tensors `(blocks, 4)`: the probability that each module stays; given that, the expected number
+            of its units that stay, and the probability that any of them does. Parts without gates stay for certain;
+            removed modules count 0.
         """
         probability = self.distribution.probability_open(self.log_alpha)
-        shape, device = (len(self.counts), len(MODULES)), probability.device
-        units = torch.tensor(self.counts, dtype=torch.float32, device=device)
-        modules = (units > 0).float()
-        index_kind = [(group, group.block * len(MODULES) + group.module) for group in self.groups]
-        for kind_is_module, whole in ((True, modules), (False, units)):
-            chosen = [(g, place) for g, place in index_kind if (g.kind == "module") == kind_is_module]
-            if not chosen:
-                continue
-            entries = torch.cat([torch.arange(g.start, g.start + g.size, device=device) for g, _ in chosen])
-            places = torch.cat([torch.full((g.size,), place, device=device) for g, place in chosen])
-            flat = whole.flatten().index_fill(0, places.unique(), 0.0)
-            result = flat.index_add(0, places, probability[entries]).view(shape)
-            modules, units = (result, units) if kind_is_module else (modules, result)
-        return modules, units
+        closed = self.distribution.log_probability_closed(self.log_alpha)
+        units = torch.tensor(self.counts, dtype=torch.float32, device=probability.device)
+        there = (units > 0).float()
+        modules = self._summed(probability, there, of_modules=True)
+        none_open = self._summed(closed, torch.where(units > 0, NEVER, 0.0), of_modules=False)
+        return modules, self._summed(probability, units, of_modules=False), -none_open.expm1()
+
+    def _summed(self, values: Tensor, without_gates: Tensor, *, of_modules: bool) -> Tensor:
+        """`(blocks, 4)`: sums over the gates of one kind in each module; the others where there are none."""
+        groups = [group for group in self.groups if (group.kind == "module") == of_modules]
+        if not groups:
+            return without_gates
+        device = values.device
+        entries = torch.cat([torch.arange(g.start, g.start + g.size, device=device) for g in groups])
+        places = torch.cat([torch.full((g.size,), g.block * len(MODULES) + g.module, device=device) for g in groups])
+        flat = without_gates.flatten().index_fill(0, places.unique(), 0.0)
+        return flat.index_add(0, places, values[entries]).view(without_gates.shape)
 
     def entry_name(self, index: int) -> str:
         """The name of one entry of `log_alpha`, e.g. `blocks.3.conv.conv_channel[17]`."""

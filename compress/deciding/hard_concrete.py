@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+_QUANTILES = 1000  # of the noise, over which the mean is taken
 _EPSILON = 1e-6  # keeps the uniform noise away from 0 and 1, where its logit is infinite
 
 
@@ -54,6 +56,16 @@ class HardConcrete:
     def probability_open(self, log_alpha: Tensor) -> Tensor:
         """The probability that a gate is not exactly 0 (eq. 12), of the shape of `log_alpha`, float32."""
         return torch.sigmoid(log_alpha.float() - self.temperature * math.log(-self.low / self.high))
+
+    def log_probability_closed(self, log_alpha: Tensor) -> Tensor:
+        """The logarithm of the probability that a gate is exactly 0; the shape of `log_alpha`, float32."""
+        return functional.logsigmoid(self.temperature * math.log(-self.low / self.high) - log_alpha.float())
+
+    def mean(self, log_alpha: Tensor) -> Tensor:
+        """The mean value of a gate, above 0 for any location; the shape of `log_alpha`, float32."""
+        noise = (torch.arange(_QUANTILES, device=log_alpha.device) + 0.5) / _QUANTILES
+        concrete = torch.sigmoid((torch.logit(noise) + log_alpha.float()[..., None]) / self.temperature)
+        return self._stretch(concrete).mean(-1)
 
     def deterministic(self, log_alpha: Tensor) -> Tensor:
         """The gate's value without noise, for evaluation and removal (eq. 13), in [0, 1], float32."""

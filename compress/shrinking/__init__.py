@@ -4,9 +4,10 @@ from compress.shrinking.calibration import Calibration, read_calibration
 from compress.shrinking.checkpoints import shrink, shrink_checkpoint
 from compress.shrinking.repairing import repair
 from compress.shrinking.rounds import Shrunk, needs_speech, shrink_in_rounds, smaller
-from compress.shrinking.settings import ShrinkConfig
+from compress.shrinking.settings import ApplyConfig, ShrinkConfig
 
 __all__ = [
+    "ApplyConfig",
     "Calibration",
     "ShrinkConfig",
     "Shrunk",

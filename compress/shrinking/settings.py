@@ -23,6 +23,39 @@ WITHOUT_TRAINING = (*BY_SPEECH, *DECISIONS)
 """Everyone who can decide what stays without training, by name."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ApplyConfig:
+    """What is removed from which model, and whether what is left is repaired.
+
+    Attributes:
+        model: checkpoint folder or Hub name.
+        structure: a structure.json.
+        out: folder for the smaller model.
+        data: speech on which what is left is refitted in closed form; null: it is removed and no more.
+        refit: how.
+        batch: how utterances are put together.
+        seed: of the choice of utterances.
+        device: "cpu", "cuda", "cuda:1", or "auto" for a GPU if there is one; without data everything is on the CPU.
+    """
+
+    model: str
+    structure: str
+    out: str
+    data: SpeechConfig | None = None
+    refit: RefitConfig = field(default_factory=RefitConfig)
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    seed: int = 0
+    device: str = "auto"
+
+    def shrinking(self) -> ShrinkConfig:
+        """The same as an order to shrink by a file."""
+        assert self.data is not None
+        return ShrinkConfig(
+            model=self.model, out=self.out, data=self.data, structure=self.structure,
+            refit=self.refit, batch=self.batch, seed=self.seed, device=self.device,
+        )  # fmt: skip
+
+
 def _train_split() -> SpeechConfig:
     return SpeechConfig(source=SYNTHETIC)
 

@@ -8,8 +8,9 @@ frames that belong to speech count.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import torch
@@ -60,26 +61,45 @@ class DistillConfig:
 def matched_blocks(student: PreTrainedModel, teacher: PreTrainedModel, count: int) -> list[tuple[int, int]]:
     """Pairs `(student block, teacher block)` to be matched: evenly spaced teacher blocks, the last among them.
 
-    Blocks before the last one that changes the frame rate are left out, whatever their number. A teacher block whose
-    counterpart was dropped is matched by the nearest surviving block before it, in order; teacher
-    blocks before the first survivor are left out.
+    Blocks before the last one that changes the frame rate are left out, whatever their number. Every student block has
+    one teacher block at most: that in whose place it stands or, where blocks are gone, one as near as order allows (as
+    in CoFi, v4), so that there are as many pairs as there can be. Where the student has fewer blocks there are fewer.
 
     Args:
         student: the model in training; its Structure may be gated, removed or have dropped blocks.
         teacher: the model the student was made from.
         count: how many blocks to match at most.
     """
-    kept_by_teacher = [index for index, block in enumerate(structure_of(teacher).blocks) if block]
-    kept_by_student = [index for index, block in enumerate(structure_of(student).blocks) if block]
+    kept_by_teacher = structure_of(teacher).survivors
+    kept_by_student = structure_of(student).survivors
     first = max(fixed_blocks(teacher), default=0)
     total = len(kept_by_teacher) - first
     chosen = sorted({first + round((i + 1) * total / min(count, total)) - 1 for i in range(min(count, total))})
-    pairs = []
-    for block in chosen:
-        before = [i for i, original in enumerate(kept_by_student) if original <= kept_by_teacher[block]]
-        if before:
-            pairs.append((before[-1], block))
-    return pairs
+    there = [(index, original) for index, original in enumerate(kept_by_student) if original >= kept_by_teacher[first]]
+    places = nearest_in_order([kept_by_teacher[block] for block in chosen], [original for _, original in there])
+    return [(there[place][0], chosen[number]) for number, place in places]
+
+
+def nearest_in_order(wanted: Sequence[int], there: Sequence[int]) -> list[tuple[int, int]]:
+    """Pairs as many of two rising sequences as there can be, in order, each once, with the least sum of distances.
+
+    Args:
+        wanted: rising numbers.
+        there: rising numbers.
+
+    Returns:
+        Indices into both, rising.
+    """
+
+    @cache
+    def best(i: int, j: int) -> tuple[int, int, tuple[tuple[int, int], ...]]:
+        if not i or not j:
+            return 0, 0, ()
+        pairs, distance, before = best(i - 1, j - 1)
+        together = (pairs - 1, distance + abs(wanted[i - 1] - there[j - 1]), (*before, (i - 1, j - 1)))
+        return min(best(i - 1, j), best(i, j - 1), together)
+
+    return list(best(len(wanted), len(there))[2])
 
 
 def block_distance(student: Tensor, teacher: Tensor, mask: Tensor, distance: Distance) -> Tensor:

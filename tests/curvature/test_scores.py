@@ -80,8 +80,8 @@ def test_scores_of_every_unit_in_every_family(name: str) -> None:
         assert {place: len(scores) for place, scores in first.items()} == units
         assert all((scores >= 0).all() and scores.sum() > 0 for scores in first.values())
         for place, scores in first.items():
-            close = {"rtol": 0.1, "atol": 1e-2} if score is obs_scores else {"rtol": 1e-2, "atol": 1e-6}
-            scale = float(scores.max())  # fewer frames than units: the inverse makes much of roundings
+            close = {"rtol": 1e-2, "atol": 1e-5} if score is fisher_scores else {"rtol": 0.0, "atol": 0.1}
+            scale = float(scores.max())  # what these models give hardly varies, so that little is left but roundings
             assert torch.allclose(scores / scale, second[place] / scale, **close)
     assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
 

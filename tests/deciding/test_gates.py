@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from compress.conformers import block_units, frame_outputs
+from compress.deciding.budget import BudgetConfig, decide, make_budget
 from compress.deciding.gates import GATE_KINDS, GateConfig, Gates
 from compress.structure import MODULES, Structure
 from tests.helpers.tiny import BLOCKS, MODELS, batch, parakeet, random_structure
@@ -64,7 +65,8 @@ def test_any_combination_of_kinds(units):
     model = parakeet()
     gates = Gates(model, GateConfig(units=units))
     assert {group.kind for group in gates.groups} == set(units)
-    modules, kept = gates.expected()
+    modules, kept, occupied = gates.expected()
+    assert torch.allclose(occupied, torch.ones(BLOCKS, 4), atol=0.011)
     counts = torch.tensor([[c[m] for m in MODULES] for c in block_units(model)], dtype=torch.float32)
     assert torch.allclose(modules, torch.ones(BLOCKS, 4), atol=0.011)
     assert torch.allclose(kept, counts, rtol=0.011)
@@ -110,6 +112,20 @@ def test_values_are_zero_outside_the_structure_and_positive_inside():
         kept = getattr(block, MODULES[group.module])
         units = range(group.size) if kept == "all" or (kept and group.kind == "module") else kept or ()
         assert set((values[group.span] > 0).nonzero().flatten().tolist()) == set(units)
+
+
+def test_what_is_kept_is_never_multiplied_by_zero():
+    """A budget with room for units that are mostly closed does not pay for zeros."""
+    model = parakeet()
+    gates = Gates(model)
+    with torch.no_grad():
+        gates.log_alpha.fill_(-2.5)
+    assert (gates.distribution.deterministic(gates.log_alpha) == 0).all()
+    structure = decide(make_budget(BudgetConfig(params="50%"), model.config), gates.scores())
+    kept = gates.mask(structure) > 0
+    assert kept.sum() > 100
+    assert (gates.values(structure)[kept] > 0.05).all()
+    assert (gates.values(structure)[~kept] == 0).all()
 
 
 def test_gates_stay_float32_under_autocast_and_in_half_precision_models():

@@ -67,3 +67,13 @@ def test_a_drop_rate_lies_between_0_and_1():
 def test_senseless_parameters_are_refused(values):
     with pytest.raises(ValueError, match="must"):
         HardConcrete(**values)
+
+
+def test_the_mean_is_that_of_samples_and_never_zero():
+    gates = HardConcrete()
+    log_alpha = torch.tensor([-4.6, -2.5, 0.0, 1.0, 4.6])
+    samples = gates.sample(log_alpha.expand(20000, -1), torch.Generator().manual_seed(0))
+    assert torch.allclose(gates.mean(log_alpha), samples.mean(0), atol=0.01)
+    assert (gates.mean(log_alpha) > 0).all()
+    closed = 1 - gates.probability_open(log_alpha)
+    assert torch.allclose(gates.log_probability_closed(log_alpha).exp(), closed, atol=1e-6)

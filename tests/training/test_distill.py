@@ -7,7 +7,14 @@ from compress import Block, Structure
 from compress.conformers import frame_mask
 from compress.conformers.recording import BlockOutputs
 from compress.training.ctc import ctc_loss
-from compress.training.distill import Distillation, DistillConfig, block_distance, matched_blocks, output_divergence
+from compress.training.distill import (
+    Distillation,
+    DistillConfig,
+    block_distance,
+    matched_blocks,
+    nearest_in_order,
+    output_divergence,
+)
 from tests.helpers.tiny import CTC_MODELS, batch, parakeet
 
 MASK = torch.tensor([[True, True, True], [True, False, False]])
@@ -107,9 +114,17 @@ def test_matching_is_evenly_spaced_and_ends_at_the_last_block():
 def test_matching_follows_dropped_blocks_in_order():
     model = parakeet()
     small = compress.remove(model, Structure("parakeet", (Block(), None, Block())))
-    assert matched_blocks(small, model, 3) == [(0, 0), (0, 1), (1, 2)]
+    assert matched_blocks(small, model, 3) == [(0, 0), (1, 2)]
     late = compress.remove(model, Structure("parakeet", (None, Block(), None)))
-    assert matched_blocks(late, model, 3) == [(0, 1), (0, 2)]
+    assert matched_blocks(late, model, 3) == [(0, 1)]
+    assert matched_blocks(late, model, 1) == [(0, 2)]
+
+
+def test_each_block_is_matched_once_to_one_as_near_as_order_allows():
+    assert nearest_in_order([2, 5, 8, 11], [0, 1, 2, 3, 4, 5]) == [(0, 2), (1, 3), (2, 4), (3, 5)]
+    assert nearest_in_order([2, 5, 8, 11], [0, 6, 7]) == [(0, 0), (1, 1), (2, 2)]
+    assert nearest_in_order([2, 5], [2, 3, 4, 5, 6]) == [(0, 0), (1, 3)]
+    assert nearest_in_order([3], []) == []
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,75 @@
+"""`compress shrink --sizes`: what is measured, what is kept, and going on where it was interrupted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import compress
+from compress.cli import main
+from compress.shrinking import curve
+from compress.structure import Structure
+from tests.helpers.shrinking import words
+
+SIZES = ("--sizes.params", "[80%,60%]", "--bootstrap.resamples", "100",
+         "--speed.seconds", "1", "--speed.repetitions", "1", "--speed.warmup", "0")  # fmt: skip
+
+
+def report_of(out: Path) -> dict[str, Any]:
+    return json.loads((out / "report.json").read_text())  # type: ignore[no-any-return]
+
+
+def test_interrupted_it_goes_on_and_ends_with_the_same_numbers(
+    parakeet: str, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["shrink", parakeet, *words(speech, tmp_path / "whole", *SIZES, "--save")]
+    assert main(command) == 0
+    whole = report_of(tmp_path / "whole")
+    assert [entry["name"] for entry in whole["entries"]] == ["whole", "80%", "60%"]
+    for entry in whole["entries"][1:]:
+        name = entry["name"].removesuffix("%")
+        small = compress.load_model(str(tmp_path / "whole" / "sizes" / name))
+        structure = Structure.load(tmp_path / "whole" / "structures" / f"{name}.json")
+        assert small.num_parameters() == entry["parameters"] == entry["cost"] <= entry["limit"]
+        assert compress.remove(compress.load_model(parakeet), structure).num_parameters() == entry["parameters"]
+        assert 0 <= entry["wer_ci95"][0] <= entry["wer_ci95"][1]
+    page = (tmp_path / "whole" / "report.html").read_text()
+    assert page.count("polyline") == 3
+    assert "60%" in (tmp_path / "whole" / "report.md").read_text()
+
+    shrunk = curve.Curve._shrunk
+    begun: list[int] = []
+
+    def once(self: Any, start: Any, budget: Any) -> Any:
+        if begun:
+            raise KeyboardInterrupt
+        begun.append(budget.limit)
+        return shrunk(self, start, budget)
+
+    monkeypatch.setattr(curve.Curve, "_shrunk", once)
+    command = ["shrink", parakeet, *words(speech, tmp_path / "resumed", *SIZES)]
+    assert main(command) == 130
+    assert not (tmp_path / "resumed" / "report.json").exists()
+    monkeypatch.setattr(curve.Curve, "_shrunk", lambda self, start, budget: shrunk(self, start, budget))
+    assert main(command) == 0
+    for mine, theirs in zip(report_of(tmp_path / "resumed")["entries"], whole["entries"], strict=True):
+        for name in ("wer", "wer_ci95", "cer", "parameters", "macs_per_second", "share"):
+            assert mine[name] == theirs[name]
+    assert not (tmp_path / "resumed" / "sizes").exists()
+
+
+def test_a_folder_with_other_settings_is_refused(
+    parakeet: str, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "settings.json").write_text(json.dumps({"model": "another"}))
+    with pytest.raises(SystemExit):
+        main(["shrink", parakeet, *words(speech, tmp_path / "out", *SIZES)])
+    assert "holds a run with other settings" in " ".join(capsys.readouterr().err.split())
+    (tmp_path / "out" / "settings.json").rename(tmp_path / "out" / "thesis.tex")
+    with pytest.raises(SystemExit):
+        main(["shrink", parakeet, *words(speech, tmp_path / "out", *SIZES)])
+    assert "holds something else" in " ".join(capsys.readouterr().err.split())

@@ -1,0 +1,124 @@
+"""`compress shrink` and `compress apply --data`: budgets, rounds, refusals, and what a checkpoint says of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import compress
+from compress.cli import main
+from compress.curvature.repair import RefitConfig
+from compress.data import SpeechConfig
+from compress.structure import Structure
+from tests.helpers.launching import make_split
+from tests.helpers.shrinking import words
+
+
+def facts(out: Path) -> dict:  # type: ignore[type-arg]
+    return json.loads((out / "compression.json").read_text())  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("structure", ["obs", "fisher", "variance", "magnitude", "proportional", "uniform"])
+def test_every_decision_keeps_its_budget_and_is_repaired(
+    parakeet: str, speech: Path, tmp_path: Path, structure: str
+) -> None:
+    more = ("--budget.params", "60%", "--structure", structure)
+    assert main(["shrink", parakeet, *words(speech, tmp_path / "small", *more)]) == 0
+    made = facts(tmp_path / "small")
+    small = compress.load_model(str(tmp_path / "small"))
+    assert made["method"] == "shrink"
+    assert made["structure"] == structure
+    assert small.num_parameters() == made["parameters"] == made["achieved"] <= made["limit"]
+    assert all(entry["repair"]["error_after"] <= entry["repair"]["error_before"] for entry in made["rounds"])
+    assert len(made["rounds"]) == (2 if structure in ("obs", "fisher", "variance") else 1)
+
+
+def test_rounds_lead_to_the_budget_and_the_structure_is_that_of_the_whole_model(
+    parakeet: str, speech: Path, tmp_path: Path
+) -> None:
+    """What was removed in rounds without a refit is what the Structure removes at once."""
+    more = ("--budget.macs", "50%", "--rounds", "[80%,65%]", "--refit", "null")
+    assert main(["shrink", parakeet, *words(speech, tmp_path / "small", *more)]) == 0
+    rounds = facts(tmp_path / "small")["rounds"]
+    assert [entry["cost"] <= entry["limit"] for entry in rounds] == [True] * 3
+    assert "repair" not in rounds[0]
+    small, whole = compress.load_model(str(tmp_path / "small")), compress.load_model(parakeet)
+    at_once = compress.remove(whole, Structure.load(tmp_path / "small" / "structure.json"))
+    assert all(map(torch.equal, small.parameters(), at_once.parameters()))
+
+
+def test_from_python_it_is_the_same_and_leaves_the_model_alone(parakeet: str, speech: Path, tmp_path: Path) -> None:
+    assert main(["shrink", parakeet, *words(speech, tmp_path / "small", "--budget.params", "60%")]) == 0
+    model, processor = compress.load_model(parakeet), compress.load_processor(parakeet)
+    before = [parameter.clone() for parameter in model.parameters()]
+    data = SpeechConfig(source=str(speech), cache_dir=str(speech / "cache"))
+    small = compress.shrink(model.train(), processor, data, "60%", refit=RefitConfig(utterances=6))
+    saved = compress.load_model(str(tmp_path / "small"))
+    assert all(map(torch.equal, small.parameters(), saved.parameters()))
+    assert all(map(torch.equal, before, model.parameters()))
+    assert model.training
+    assert not small.training
+
+
+def test_transcripts_are_not_needed(parakeet: str, speech: Path, tmp_path: Path) -> None:
+    """Fisher scores are then those of what the model itself writes."""
+    make_split(tmp_path / "speech" / "train", 4, seed=3)
+    metadata = tmp_path / "speech" / "train" / "metadata.csv"
+    rows = metadata.read_text().splitlines()
+    metadata.write_text("\n".join(row.split(",")[0] for row in rows) + "\n")
+    more = ("--budget.params", "60%", "--structure", "fisher")
+    assert main(["shrink", parakeet, *words(tmp_path / "speech", tmp_path / "small", *more)]) == 0
+
+
+def test_apply_repairs_where_there_is_speech(parakeet: str, speech: Path, tmp_path: Path) -> None:
+    plain = compress.load_model(parakeet)
+    structure = {
+        "family": "parakeet",
+        "blocks": [{"ffn1": None, "attention": [0, 2], "conv": "all", "ffn2": "all"}] * 3,
+    }
+    Structure.from_dict(structure).save(tmp_path / "structure.json")
+    command = ["apply", parakeet, str(tmp_path / "structure.json")]
+    assert main([*command, "--out", str(tmp_path / "plain")]) == 0
+    assert main([*command, *words(speech, tmp_path / "repaired")]) == 0
+    removed = compress.remove(plain, Structure.from_dict(structure))
+    assert all(map(torch.equal, removed.parameters(), compress.load_model(str(tmp_path / "plain")).parameters()))
+    repaired = compress.load_model(str(tmp_path / "repaired"))
+    assert not all(map(torch.equal, removed.parameters(), repaired.parameters()))
+    entry = facts(tmp_path / "repaired")["rounds"][0]["repair"]
+    assert entry["error_after"] < entry["error_before"]
+
+
+def test_few_frames_are_warned_of(
+    parakeet: str, speech: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    more = ("--budget.params", "80%", "--refit.utterances", "1")
+    assert main(["shrink", parakeet, *words(speech, tmp_path / "small"), *more]) == 0
+    assert "projections were refitted on fewer frames than they have inputs (blocks." in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ((), "need either a budget (--budget.params 75%) or sizes"),
+        (("--budget.params", "60%", "--sizes.params", "[60%]"), "with budget and sizes"),
+        (("--budget.params", "1%"), "cannot be reached"),
+        (("--budget.params", "60%", "--rounds", "[50%]"), "name sizes that decrease from below"),
+        (("--sizes.params", "[50%,60%]"), "must decrease, largest first"),
+        (("--sizes.params", "[90%,60%]", "--rounds", "[80%]"), "rounds go with a budget"),
+        (("--sizes.parts", "[4,2]"), "give sizes.params or sizes.macs"),
+        (("--structure", "nowhere.json"), "nowhere.json"),
+        (("--budget.params", "60%", "--refit.ridge", "0"), "refit.ridge is 0"),
+        (("--budget.params", "60%", "--data.split", "nothing"), "nothing"),
+    ],
+)
+def test_bad_input_is_refused(
+    parakeet: str, speech: Path, tmp_path: Path, more: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as refused:
+        main(["shrink", parakeet, *words(speech, tmp_path / "small", *more)])
+    assert refused.value.code == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "small").exists()
