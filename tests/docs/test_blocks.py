@@ -83,6 +83,8 @@ SMALL = {
     "configs/demo/supernet": _MODEL,
     "compress evaluate": "--batch.workers 0 --speed.seconds 1 --speed.repetitions 1 --speed.warmup 0",
     "compress search": _DEV,
+    "compress shrink": "--batch.workers 0 --refit.utterances 4 --bootstrap.resamples 100 --speed.seconds 1 "
+    "--speed.repetitions 1 --speed.warmup 0",
     "compress analyze": _DEV,
     "compress skip": "--batch.workers 0 --thresholds [0.01] --max_wer_increase 100",  # hardly trained, no blank is sure
 }
