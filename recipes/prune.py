@@ -38,6 +38,7 @@ from compress.conformers import block_mask, family_of, frame_mask
 from compress.curvature.repair import RefitConfig
 from compress.data import Batch
 from compress.deciding.budget import BudgetConfig, decide
+from compress.deciding.by_speech import scores_by_speech
 from compress.deciding.decisions import LEARNED, check_decision, reachable_budget
 from compress.deciding.gates import GateConfig
 from compress.evaluation import GenerateConfig
@@ -272,31 +273,35 @@ class Pruning:
         """Phase 1: the model with its gates folded in, the Structure they decide, and the expected size."""
         config, budget = self.config, self.budget
         assert budget is not None
-        student = GatedStudent.of(self.teacher, config.gates, budget, config.learn, config.skipping, config.seed)
+        scores = None
+        if start := config.gates.start:
+            speech = self.speech()
+            scores = scores_by_speech(start, self.teacher, budget.table, speech.batches, speech.total)
+        student = GatedStudent.of(
+            self.teacher, config.gates, budget, config.learn, config.skipping, config.seed, processes.from_main(scores)
+        )
         Phase(self, LEARN, student, config.learn, config.seed).run()
         structure = processes.from_main(decide(budget, student.gates.scores()))
         facts = {"structure": LEARNED, "expected": student.expected_size()}
         model = student.fold(structure)
         self.results.save(model, GATED, facts, structure)
         small = compress.remove(model, structure).eval()
-        if config.refit and config.refit.after_gates and (speech := self.speech()):
-            facts["repair"] = repair(small, self.teacher, speech, config.refit)
+        if config.refit and config.refit.after_gates:
+            facts["repair"] = repair(small, self.teacher, self.speech(), config.refit)
         return small, structure, facts
 
     def choose(self) -> tuple[PreTrainedModel, Structure, dict[str, Any]]:
         """Instead of phase 1: the smaller model by a look at speech, by the teacher's weights, or as a file says."""
-        config, speech = self.config, self.speech()
+        config = self.config
         refit = None if config.fresh_weights else config.refit
+        speech = self.speech() if needs_speech(config.structure, refit) else None
         shrunk = smaller(self.teacher, config.structure, self.budget, config.rounds, speech, refit)
         return shrunk.model, shrunk.structure, {"structure": config.structure, "rounds": shrunk.rounds}
 
-    def speech(self) -> Calibration | None:
-        """The training speech that a decision or a refit looks at; None where neither does."""
-        config = self.config
-        if not needs_speech(config.structure, config.refit):
-            return None
-        utterances = (config.refit or RefitConfig()).utterances
-        return open_calibration(config, self.teacher, self.train_set, self.processor, utterances)
+    def speech(self) -> Calibration:
+        """The training speech that a decision or a refit looks at."""
+        utterances = (self.config.refit or RefitConfig()).utterances
+        return open_calibration(self.config, self.teacher, self.train_set, self.processor, utterances)
 
     def removed(self, small: PreTrainedModel, structure: Structure, facts: dict[str, Any]) -> None:
         """Phase 2: the smaller model, as recovery finds it."""

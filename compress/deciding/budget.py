@@ -181,7 +181,7 @@ def decide(budget: Budget, scores: Scores) -> Structure:
     fit; what no longer fits is passed over, so that nothing that remains could be added. A module opens with its first
     group. Whole modules are taken if their units have no scores.
 
-    Where whole modules are large, one of them may then be swapped for a costlier one, at the least loss of score.
+    Where whole modules are large, one or two of them may then be swapped for costlier ones, at the least loss of score.
 
     Returns:
         A Structure whose cost is at most `budget.limit`, and less than 0.5 % of the full size below it; a larger rest,
@@ -195,6 +195,7 @@ def decide(budget: Budget, scores: Scores) -> Structure:
     selection.fill(budget.limit)
     tolerance = round(TOLERANCE * budget.table.full)
     selection.swap(budget.limit, tolerance)
+    selection.fill(budget.limit)
     if budget.limit - selection.cost > tolerance:
         logger.warning(
             "The decided Structure costs %s, %.2f %% of the full size below the budget: with parts this large, no "

@@ -5,9 +5,15 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import combinations
 
 from compress.cost import CostTable
 from compress.structure import MODULES, Block, Kept, Place, Structure
+
+
+Move = tuple[float, int, tuple[Place, ...]]
+"""Groups of one module or two: the sum of their scores, of their costs, and the modules."""
+ALTERNATIVES = 4
 
 
 @dataclass(frozen=True)
@@ -79,29 +85,38 @@ class UnitSelection:
                     heapq.heappush(heap, entry)
 
     def swap(self, limit: int, tolerance: int) -> None:
-        """Swaps the last group of one module for the next one of another, if that brings the rest below `tolerance`."""
+        """Swaps last groups of one or two modules for the next ones of others, if that leaves less than `tolerance`.
+
+        Of all swaps that do, the one with the least loss of score is made; else the one that leaves least.
+        """
         rest = limit - self.cost
         if rest <= tolerance:
             return
-        candidates = [
-            (
-                self._score(leaves, self.taken[leaves] - 1) - self._score(enters, self.taken[enters]),
-                leaves,
-                enters,
-                difference,
-            )
-            for leaves in self.chains
-            for enters in self.chains
-            if leaves != enters
-            and self.taken[leaves] > self._certain(leaves)
-            and self.taken[enters] < len(self.chains[enters])
-            and rest - tolerance <= (difference := self._step(enters, 0) - self._step(leaves, -1)) <= rest
+        leaving = _cheapest([(0.0, 0, ()), *self._moves(-1)])
+        entering = _cheapest(list(self._moves(0)))
+        swaps = [
+            (max(tolerance, rest - gained), lost - won, leave, enter, gained)
+            for lost, freed, leave in leaving
+            for won, spent, enter in entering
+            if 0 < (gained := spent - freed) <= rest and not set(leave) & set(enter)
         ]
-        if candidates:
-            _, leaves, enters, difference = min(candidates)
-            self.taken[leaves] -= 1
-            self.taken[enters] += 1
-            self.cost += difference
+        if swaps:
+            _, _, leave, enter, gained = min(swaps)
+            for places, step in ((leave, -1), (enter, 1)):
+                for place in places:
+                    self.taken[place] += step
+            self.cost += gained
+
+    def _moves(self, offset: int) -> Iterator[Move]:
+        """The next groups of one module or two that could enter (offset 0), or the last ones that could leave (-1)."""
+        single = [
+            (self._score(place, self.taken[place] + offset), self._step(place, offset), (place,))
+            for place, chain in self.chains.items()
+            if (self.taken[place] > self._certain(place) if offset else self.taken[place] < len(chain))
+        ]
+        yield from single
+        for (score, cost, place), (other_score, other_cost, other) in combinations(single, 2):
+            yield score + other_score, cost + other_cost, place + other
 
     def _step(self, place: Place, offset: int) -> int:
         """The cost of the next group of a module, or with offset -1 of the last one taken."""
@@ -123,3 +138,15 @@ class UnitSelection:
         if len(units) == self.table.units[place.block][place.module]:
             return "all"
         return tuple(units) or None
+
+
+def _cheapest(moves: list[Move]) -> list[Move]:
+    """Of the moves of each cost, the first few from either end of the scores: others would never be chosen."""
+    by_cost: dict[int, list[Move]] = {}
+    for move in sorted(moves):
+        by_cost.setdefault(move[1], []).append(move)
+    return [
+        move
+        for alike in by_cost.values()
+        for move in (alike if len(alike) <= 2 * ALTERNATIVES else [*alike[:ALTERNATIVES], *alike[-ALTERNATIVES:]])
+    ]

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from compress.conformers import frame_outputs
 from compress.deciding.budget import Budget, Lagrangian, expected_cost
 from compress.deciding.gates import GateConfig, Gates
+from compress.deciding.selection import Scores
 from compress.structure import Structure
 from compress.training.loop.noise import Noise
 from compress.training.loop.optimizer import ParameterGroup, weight_groups
@@ -119,6 +120,7 @@ class GatedStudent(Student):
         learn: LearnConfig,
         skipping: SkippingConfig | None,
         seed: int,
+        scores: Scores | None = None,
     ) -> GatedStudent:
         """A copy of a teacher with gates on it, as the phase begins that learns them.
 
@@ -129,10 +131,15 @@ class GatedStudent(Student):
             learn: the phase; how the target is approached follows from it.
             skipping: how it learns to skip, if it can.
             seed: of all noise.
+            scores: where gates of units start; then the target is the budget from the first step.
         """
         model = copy.deepcopy(teacher).requires_grad_(True)
-        lagrangian = Lagrangian(budget.fraction, round(learn.budget_warmup * learn.steps), learn.quadratic_start)
-        return cls(model, gates, budget, lagrangian, seed, objective_of(model, skipping, seed))
+        warmup = 0 if scores else round(learn.budget_warmup * learn.steps)
+        lagrangian = Lagrangian(budget.fraction, warmup, learn.quadratic_start)
+        student = cls(model, gates, budget, lagrangian, seed, objective_of(model, skipping, seed))
+        if scores:
+            student.gates.start_from_(scores, budget.table, budget.limit)
+        return student
 
     def forward(self, **inputs: Tensor) -> Tensor:
         """Draws the gates and gives the outputs of the gated model."""

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from compress.conformers import block_units, frame_outputs
+from compress.cost import cost_table
+from compress.deciding.baselines import magnitude
 from compress.deciding.budget import BudgetConfig, decide, make_budget
 from compress.deciding.gates import GATE_KINDS, GateConfig, Gates
 from compress.structure import MODULES, Structure
@@ -126,6 +128,22 @@ def test_what_is_kept_is_never_multiplied_by_zero():
     assert kept.sum() > 100
     assert (gates.values(structure)[kept] > 0.05).all()
     assert (gates.values(structure)[~kept] == 0).all()
+
+
+@pytest.mark.parametrize("share", [0.6, 0.2])
+@pytest.mark.parametrize("units", [GATE_KINDS, ("head", "ffn_unit")])
+def test_gates_start_from_scores_at_the_expected_size(share, units):
+    model = parakeet()
+    table, gates = cost_table(model.config), Gates(model, GateConfig(units=units, start="obs"))
+    scores = magnitude(model)
+    gates.start_from_(scores, table, int(share * table.full))
+    assert float(table.expected(*gates.expected()).detach()) == pytest.approx(share * table.full, rel=0.02)
+    started = gates.scores()
+    for place, opened in started.units.items():
+        order = sorted(range(len(opened)), key=lambda unit: -scores.units[place][unit])
+        assert [opened[unit] for unit in order] == sorted(opened, reverse=True)
+    gates.clamp_()
+    assert float(table.expected(*gates.expected()).detach()) == pytest.approx(share * table.full, rel=0.02)
 
 
 def test_gates_stay_float32_under_autocast_and_in_half_precision_models():

@@ -37,6 +37,16 @@ def test_what_is_left_is_refitted(pruning: Path, tmp_path: Path, decision: str) 
     assert not torch.allclose(small(features).logits, plain(features).logits, atol=1e-4)
 
 
+def test_gates_can_start_from_scores(pruning: Path, tmp_path: Path) -> None:
+    """The expected size is the budget from the first step; with a refit behind the gates, too."""
+    more = ("--gates.start", "obs", "--learn.steps", "2", "--recover.steps", "1", "--refit.after_gates")
+    output = prune_here(pruning, tmp_path / "run", *more)
+    assert metrics(output / "learn", "size/target") == [0.5, 0.5]
+    assert metrics(output / "learn", "size/expected")[0] == pytest.approx(0.5, abs=0.05)
+    facts = json.loads((output / "removed" / "compression.json").read_text())
+    assert facts["repair"]["error_after"] < facts["repair"]["error_before"]
+
+
 @pytest.mark.parametrize("method", ["magnitude", "proportional", "uniform", "fresh"])
 def test_what_stays_can_be_chosen_without_learning(pruning: Path, tmp_path: Path, method: str) -> None:
     fresh = ("--fresh_weights", "true") if method == "fresh" else ()
