@@ -49,6 +49,7 @@ class Passage:
         self.blocks, self.family = blocks_of(model), family_of(model)
         self._fronts = [Front(model) for _ in batches]
         self._states = [self._first(batch, front) for batch, front in zip(batches, self._fronts, strict=True)]
+        self._following: list[Tensor] | None = None
         self._batch: Inputs = {}
 
     @torch.no_grad()
@@ -79,28 +80,31 @@ class Passage:
         """Runs the next block on all speech, for what looks at it (`seen`, `observed`).
 
         Args:
-            until: the module behind whose last projection the block is left; None: at its end.
+            until: the module behind whose last projection the block is left; None: at its end, and `advance` then has
+                nothing to compute.
         """
-        block = self.blocks[self.block]
+        block, after = self.blocks[self.block], self.blocks[self.block + 1 : self.block + 2]
+        if until is None and after:
+            self._following = self._ran(block, after[0])
+            return
         stop = self.last_projection(until) if until else block
         assert stop is not None
-        with self._standing(), _left_behind(stop):
-            for number in range(len(self.batches)):
-                self._enter(number, block)
+        with _left_behind(stop):
+            self._ran(block)
 
     @torch.no_grad()
     def advance(self) -> None:
         """Goes on to the inputs of the block behind, if there is one."""
-        block, after = self.blocks[self.block], self.blocks[self.block + 1 : self.block + 2]
-        with self._standing():
-            for number in range(len(self.batches)) if after else ():
-                self._states[number] = self._enter(number, block, after[0])
+        after = self.blocks[self.block + 1 : self.block + 2]
+        if after:
+            self._states = self._following or self._ran(self.blocks[self.block], after[0])
+        self._following = None
         self.block += 1
 
-    @contextmanager
-    def _standing(self) -> Iterator[None]:
+    def _ran(self, block: nn.Module, after: nn.Module | None = None) -> list[Tensor]:
+        """Runs a block on all speech; with what the one behind it is called with, if there is one."""
         with leaving_out(self.model, range(self.block)):
-            yield
+            return [self._enter(number, block, after) for number in range(len(self.batches))]
 
     def _enter(self, number: int, block: nn.Module, after: nn.Module | None = None) -> Tensor:
         self._batch, state = self.batches[number], self._states[number]

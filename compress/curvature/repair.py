@@ -22,7 +22,7 @@ from compress.curvature.least_squares import refitted, squared_errors
 from compress.curvature.moments import Moments, Total, alone, at_least_single
 from compress.curvature.passage import Inputs, Look, Passage
 from compress.curvature.projections import inputs_per_unit, moments_at, set_with_bias_, units_left, with_bias
-from compress.curvature.statistics import renew_statistics_
+from compress.curvature.statistics import Statistics, renew_statistics_, running_norm
 from compress.curvature.stream import StreamGauge, norm_before
 from compress.structure import Place
 
@@ -116,28 +116,32 @@ class Repair:
             self.whole.advance()
 
     def _block(self, block: int) -> Iterator[Refitted]:
-        wanted, ratios = self._look()
+        statistics = Statistics()
+        wanted, ratios = self._look(statistics)
         for name, values in wanted.items():
             if self.small.branch(name) is None:
                 continue
             place = Place.of(block, name)
             if self.config.statistics and name == "conv":
                 kept = units_left(self.small.model, self.whole.model, place)
-                renew_statistics_(self.small, self.whole, kept, self.total)
+                renew_statistics_(self.small, statistics, kept, self.total)
             yield self._module(place, values, ratios[name])
             wanted[name] = _Wanted()
 
-    def _look(self) -> tuple[dict[str, _Wanted], dict[str, float]]:
+    def _look(self, statistics: Statistics) -> tuple[dict[str, _Wanted], dict[str, float]]:
         """What the modules of the next block have in the whole model, and by how much the stream counts at each."""
         gauge, config = StreamGauge(self.whole), self.config
         wanted = {name: _Wanted() for name in gauge.names}
+        norm = running_norm(self.whole)
         with gauge.watching(), ExitStack() as stack:
+            if norm is not None:
+                stack.enter_context(self.whole.seen("conv", norm, statistics.look))
             for name, values in wanted.items():
                 inputs = values.inputs if config.inputs == "whole" else None
                 stack.enter_context(self.whole.observed({name: _keeping(inputs, values.outputs)}))
                 if config.inputs == "small" and config.stream:
-                    norm = norm_before(self.whole, name)
-                    stack.enter_context(self.whole.seen(name, norm, _keeping(values.streams)))
+                    before = norm_before(self.whole, name)
+                    stack.enter_context(self.whole.seen(name, before, _keeping(values.streams)))
             self.whole.run()
         return wanted, {name: found[0] / found[1] if found else 0.0 for name, found in gauge.factors().items()}
 

@@ -13,8 +13,35 @@ from compress.curvature.moments import Total
 from compress.curvature.passage import Passage
 
 
+class Statistics:
+    """Sums over frames of what a norm is given, and of its squares, by channel, in double precision."""
+
+    def __init__(self) -> None:
+        self._sums: Tensor | None = None
+
+    def look(self, before: Tensor, after: Tensor) -> None:
+        """Adds frames, `(frames, channels)`; what the norm makes of them plays no part."""
+        rows = before.double()
+        sums = torch.stack([torch.ones_like(rows).sum(0), rows.sum(0), rows.square().sum(0)])
+        self._sums = sums if self._sums is None else self._sums + sums
+
+    def mean_and_variance(self, total: Total) -> tuple[Tensor, Tensor]:
+        """Mean and variance, `(channels,)`, over all processes."""
+        assert self._sums is not None
+        frames, first, second = total(self._sums)
+        mean = first / frames
+        return mean, (second / frames - mean.square()).clamp_min(0.0)
+
+
+def running_norm(passage: Passage) -> nn.BatchNorm1d | None:
+    """The batch norm inside the convolution module of the next block, if there is one with running statistics."""
+    branch = passage.branch("conv")
+    norm: Any = None if branch is None else part(branch, passage.family.conv.inner_norm)
+    return norm if isinstance(norm, nn.BatchNorm1d) and norm.running_mean is not None else None
+
+
 @torch.no_grad()
-def renew_statistics_(small: Passage, whole: Passage, kept: Sequence[int], total: Total) -> None:
+def renew_statistics_(small: Passage, whole: Statistics, kept: Sequence[int], total: Total) -> None:
     """Moves the running statistics of a block as those of this speech move from the whole model to the smaller one.
 
     They were gathered on other speech, perhaps augmented: so it is the change that counts, and where nothing was
@@ -22,38 +49,16 @@ def renew_statistics_(small: Passage, whole: Passage, kept: Sequence[int], total
 
     Args:
         small: the smaller model, at the block; it is changed in place.
-        whole: the whole model, at the same block.
+        whole: what the norm is given in the whole model.
         kept: which channels of the whole model the smaller one has, in order.
         total: over the processes.
     """
-    norm, norm_before = inner_norm(small), inner_norm(whole)
-    if not isinstance(norm, nn.BatchNorm1d) or norm.running_mean is None or norm.running_var is None:
+    norm, seen = running_norm(small), Statistics()
+    if norm is None or norm.running_mean is None or norm.running_var is None:
         return
-    mean, variance = _statistics(small, norm, total)
-    mean_before, variance_before = _statistics(whole, norm_before, total)
+    with small.seen("conv", norm, seen.look):
+        small.run(until="conv")
+    (mean, variance), (mean_before, variance_before) = (of.mean_and_variance(total) for of in (seen, whole))
     channels = torch.tensor(kept, device=mean.device)
     norm.running_mean += mean - mean_before[channels]
     norm.running_var *= (variance + norm.eps) / (variance_before[channels] + norm.eps)
-
-
-def inner_norm(passage: Passage) -> nn.Module:
-    """The norm inside the convolution module of the next block."""
-    norm: Any = part(passage.branch("conv"), passage.family.conv.inner_norm)
-    assert isinstance(norm, nn.Module)
-    return norm
-
-
-def _statistics(passage: Passage, norm: nn.Module, total: Total) -> tuple[Tensor, Tensor]:
-    """Mean and variance `(channels,)` of what a norm is given."""
-    sums: list[Tensor] = []
-
-    def look(before: Tensor, after: Tensor) -> None:
-        rows = before.double()
-        of_batch = torch.stack([torch.ones_like(rows).sum(0), rows.sum(0), rows.square().sum(0)])
-        sums[:] = [sums[0] + of_batch] if sums else [of_batch]
-
-    with passage.seen("conv", norm, look):
-        passage.run(until="conv")
-    frames, first, second = total(sums[0])
-    mean = first / frames
-    return mean, (second / frames - mean.square()).clamp_min(0.0)

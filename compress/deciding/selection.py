@@ -10,7 +10,6 @@ from itertools import combinations
 from compress.cost import CostTable
 from compress.structure import MODULES, Block, Kept, Place, Structure
 
-
 Move = tuple[float, int, tuple[Place, ...]]
 """Groups of one module or two: the sum of their scores, of their costs, and the modules."""
 ALTERNATIVES = 4

@@ -90,6 +90,8 @@ def shrink_in_rounds(
 ) -> Iterator[Shrunk]:
     """Takes a model from size to size, and yields what each round leaves; none costs more than its limit.
 
+    What a round has left is used up by the next one, so that no more than two models are held.
+
     Args:
         start: the model before the first of these rounds.
         whole: the model that all of them are held to.
@@ -102,7 +104,7 @@ def shrink_in_rounds(
     shrunk = start
     for limit in limits:
         now = cost_table(shrunk.model.config, budget.table.metric, budget.table.denominator, budget.table.seconds)
-        structure = decided(decision, shrunk.model, replace(budget, table=now, limit=limit), speech)
+        structure = decided_now(decision, shrunk.model, replace(budget, table=now, limit=limit), speech)
         entry = {"limit": limit, "cost": now.of(structure)}
         shrunk = _after(shrunk, whole, structure, entry, speech, refit)
         yield shrunk
@@ -137,7 +139,7 @@ def smaller(
     return last
 
 
-def decided(decision: str, model: PreTrainedModel, budget: Budget, speech: Calibration | None) -> Structure:
+def decided_now(decision: str, model: PreTrainedModel, budget: Budget, speech: Calibration | None) -> Structure:
     """What stays of a model within a budget.
 
     Args:
@@ -161,8 +163,8 @@ def _after(
     speech: Calibration | None,
     refit: RefitConfig | None,
 ) -> Shrunk:
-    """A model after a removal, and its repair if there is one."""
-    small = remove(shrunk.model, structure).eval()
+    """A model after a removal, and its repair if there is one; the model before is used up, unless it is the whole."""
+    small = remove(shrunk.model, structure, consume=shrunk.model is not whole).eval()
     if refit is not None and speech is not None:
         entry["repair"] = repair(small, whole, speech, refit)
     logger.info("%d of %d parameters are left: %s", small.num_parameters(), whole.num_parameters(), entry)

@@ -130,8 +130,7 @@ def test_what_is_kept_is_never_multiplied_by_zero():
     assert (gates.values(structure)[~kept] == 0).all()
 
 
-@pytest.mark.parametrize("share", [0.6, 0.2])
-@pytest.mark.parametrize("units", [GATE_KINDS, ("head", "ffn_unit")])
+@pytest.mark.parametrize(("share", "units"), [(0.6, GATE_KINDS), (0.2, GATE_KINDS), (0.6, ("head", "ffn_unit"))])
 def test_gates_start_from_scores_at_the_expected_size(share, units):
     model = parakeet()
     table, gates = cost_table(model.config), Gates(model, GateConfig(units=units, start="obs"))

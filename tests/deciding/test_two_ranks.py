@@ -43,3 +43,8 @@ def test_decisions_are_the_same_on_all_ranks(found: dict[str, Any]) -> None:
 def test_no_thread_of_the_group_outlives_it(found: dict[str, Any]) -> None:
     assert found["threads_left"]
     assert not [name for name in found["threads_left"] if "gloo" in name]
+
+
+def test_scores_and_refit_are_those_of_all_speech_on_any_number_of_processes(found: dict[str, Any]) -> None:
+    assert found["scores_of_two_minus_one"] < 1e-4
+    assert found["repaired_of_two_minus_one"] < 1e-3 < found["repaired_on_one_alone"]

@@ -11,20 +11,42 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+import compress
+from compress.curvature.fisher import fisher_scores
+from compress.curvature.moments import Total, alone
+from compress.curvature.repair import RefitConfig, Repair
+from compress.data import Batch
 from compress.deciding.budget import BudgetConfig, Lagrangian, decide, make_budget
 from compress.deciding.gates import GateConfig
 from compress.training.loop import processes
 from compress.training.preparation import prepare_for_training
 from compress.training.student import GatedStudent
-from tests.helpers.tiny import parakeet
+from tests.helpers.tiny import parakeet, random_structure
 
 STEPS = 3
 
 
-def own_features(step: int) -> Tensor:
+def own_features(step: int, rank: int | None = None) -> Tensor:
     """Other speech on every rank and in every step."""
-    generator = torch.Generator().manual_seed(100 * step + processes.rank())
-    return torch.randn(2, 40 + 8 * processes.rank(), 16, generator=generator)
+    rank = processes.rank() if rank is None else rank
+    generator = torch.Generator().manual_seed(100 * step + rank)
+    return torch.randn(2, 40 + 8 * rank, 16, generator=generator)
+
+
+def repaired_weights(ranks: list[int], total: Total) -> Tensor:
+    """What a refit makes of a smaller model on the speech of some ranks."""
+    whole = parakeet()
+    small = compress.remove(whole, random_structure(whole, 4)).eval()
+    speech = [{"input_features": own_features(0, rank)} for rank in ranks]
+    list(Repair(small, whole, speech, RefitConfig(), total).run())
+    return torch.cat([parameter.detach().flatten() for parameter in small.parameters()])
+
+
+def scores(ranks: list[int], total: Total) -> Tensor:
+    """Scores of all units on the speech of some ranks."""
+    labels = torch.tensor([[3, 5], [7, 1]])
+    speech = [Batch({"input_features": own_features(0, rank)}, labels, ["a", "b"], ["", ""], 1.0) for rank in ranks]
+    return torch.cat(list(fisher_scores(parakeet(), speech, total).values()))
 
 
 def loss_of(student: Any, gated: GatedStudent, step: int) -> Tensor:
@@ -86,6 +108,13 @@ def main(out: str) -> None:
         "spoilt_own": processes.gather(own.to_dict()),
         "agreed": agreed,
     }
+    mine = [processes.rank()]
+    result["scores_of_two_minus_one"] = difference(
+        {"all": scores(mine, processes.summed)}, {"all": scores([0, 1], alone)}
+    )
+    together, apart = repaired_weights(mine, processes.summed), repaired_weights([0, 1], alone)
+    result["repaired_of_two_minus_one"] = difference({"all": together}, {"all": apart})
+    result["repaired_on_one_alone"] = difference({"all": repaired_weights([0], alone)}, {"all": apart})
     is_main = processes.rank() == 0
     del wrapped, optimizer
     processes.leave(accelerator)

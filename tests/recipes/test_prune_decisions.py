@@ -41,7 +41,7 @@ def test_gates_can_start_from_scores(pruning: Path, tmp_path: Path) -> None:
     """The expected size is the budget from the first step; with a refit behind the gates, too."""
     more = ("--gates.start", "obs", "--learn.steps", "2", "--recover.steps", "1", "--refit.after_gates")
     output = prune_here(pruning, tmp_path / "run", *more)
-    assert metrics(output / "learn", "size/target") == [0.5, 0.5]
+    assert metrics(output / "learn", "size/target") == pytest.approx([0.5, 0.5], abs=1e-4)
     assert metrics(output / "learn", "size/expected")[0] == pytest.approx(0.5, abs=0.05)
     facts = json.loads((output / "removed" / "compression.json").read_text())
     assert facts["repair"]["error_after"] < facts["repair"]["error_before"]
@@ -99,7 +99,6 @@ def test_what_stays_can_be_what_a_search_found(pruning: Path, tmp_path: Path) ->
         (("--budget", "null"), "learned, fisher, obs, variance, magnitude, proportional, uniform need a budget"),
         (("--fresh_weights", "true"), "fresh_weights needs another structure"),
         (("--rounds", "[75%]"), "rounds need another structure"),
-        (("--structure", "obs", "--rounds", "[40%]"), "name sizes that decrease from below"),
     ],
 )
 def test_structure_and_budget_must_go_together(pruning: Path, tmp_path: Path, overrides, message: str, capsys) -> None:
