@@ -164,7 +164,7 @@ class Passage:
         if self.family.fixed_blocks:  # the rate of frames is that of the output behind the last of these blocks only
             lengths = torch.ceil(mask.sum(-1) * frames / mask.shape[1])
         else:
-            lengths = frame_lengths(self.model, mask)
+            lengths = frame_lengths(self.model, mask, of_blocks=True)
         return torch.arange(frames, device=mask.device) < lengths[:, None]
 
 

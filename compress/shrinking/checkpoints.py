@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from compress.checkpoint import CheckpointError, describe, load_config, load_model, load_processor, save
+from compress.checkpoint import CheckpointError, describe, load_config, load_recogniser, save
 from compress.conformers import skeleton
 from compress.cost import size_of
 from compress.curvature.repair import RefitConfig
@@ -102,8 +102,7 @@ def shrink_checkpoint(config: ShrinkConfig) -> dict[str, Any]:
 
 def opened(config: ShrinkConfig) -> tuple[PreTrainedModel, Any, Calibration | None]:
     """Loads the model and its processor, and reads the speech that is looked at, if any is."""
-    model = load_model(config.model, dtype=DTYPES[config.dtype], device=find_device(config.device))
-    processor = load_processor(config.model)
+    model, processor = load_recogniser(config.model, dtype=DTYPES[config.dtype], device=find_device(config.device))
     speech = None
     if config.looks_at_speech:
         speech = calibration_of(model, processor, config.data, config.utterances, config.batch, config.seed)

@@ -9,7 +9,9 @@ from transformers import PreTrainedModel
 from compress.cost import size_of
 from compress.data import SpeechDataset, SpeechLoader, feature_extractor_of, open_speech
 from compress.evaluation.bootstrap import rate_interval
-from compress.evaluation.errors import IGNORED, count_errors, error_rates, normalise, shared_vocabulary
+from compress.evaluation.errors import count_errors
+from compress.evaluation.metrics import error_rates
+from compress.evaluation.normalisation import IGNORED, scoring_rule, shared_vocabulary
 from compress.evaluation.speed import measure, speed_inputs
 from compress.evaluation.transcribe import batching_for, transcribe
 from compress.shrinking.settings import ShrinkConfig
@@ -49,7 +51,8 @@ class DevMeasure:
         ids, *texts = transcribe(model, loader, self.processor, config=config.generate)
         loader.close()
         order = sorted(range(len(ids)), key=ids.__getitem__)
-        references, written = ([normalise(column[n], config.normalise) for n in order] for column in texts)
+        rule = scoring_rule(config.normalise, [self.processor])
+        references, written = ([rule(column[n]) for n in order] for column in texts)
         rates, counts = error_rates(references, written), count_errors(references, written)
         interval = rate_interval(counts.errors, counts.words, config.bootstrap)
         return {"wer": rates.wer, "wer_ci95": interval.to_list(), "cer": rates.cer}
@@ -57,7 +60,7 @@ class DevMeasure:
     def described(self) -> dict[str, Any]:
         """Describes the speech as results do."""
         dev, config = self.config.dev_set, self.config
-        return {"source": dev.source, "split": dev.split, "ignores": IGNORED[config.normalise]} | {
+        return {"source": dev.source, "split": self.dev.split, "ignores": IGNORED[config.normalise]} | {
             "utterances": len(self.dev),
             "seconds": sum(self.dev.seconds),
         }

@@ -13,8 +13,8 @@ from compress.deciding.by_speech import BY_SPEECH
 from compress.deciding.decisions import DECISIONS
 from compress.elastic.supernet.limits import SizesConfig
 from compress.evaluation.bootstrap import BootstrapConfig
-from compress.evaluation.errors import IGNORED, Normaliser
 from compress.evaluation.generate import GenerateConfig
+from compress.evaluation.normalisation import IGNORED, Normaliser
 from compress.evaluation.speed import SpeedConfig
 from compress.machine import DTYPES
 
@@ -84,7 +84,8 @@ class ShrinkConfig:
         batch: how utterances are put together; models whose output depends on padding see them singly.
         device: "cpu", "cuda", "cuda:1", or "auto" for a GPU if there is one.
         dtype: in which the model is looked at: "float32", "bfloat16" or "float16"; it is saved in its own.
-        normalise: what scoring ignores on both sides: "none", "lower" (case), "words" (case and punctuation).
+        normalise: what scoring ignores on both sides: "none", "lower" (case), "words" (case and punctuation),
+            "whisper-basic" or "whisper" (English).
         generate: how a model without a CTC head writes down the dev set.
         bootstrap: how intervals are computed.
         speed: conditions of the timing.
