@@ -14,6 +14,7 @@ Three phases, each of which leaves something usable in the output folder:
 
 and checkpoints/, metrics (*/metrics.jsonl, TensorBoard), config.json, and done.json with the final numbers.
 With push.repo_id, final/ goes to the Hub when the run has ended.
+With budget.stages: [50%, 25%] each of these leaves its own folder, stages/50 and stages/25, on the way.
 With structure: obs, fisher, variance, magnitude, proportional, uniform or a file there is no first phase.
 Without transcripts set distill.ctc to 0 and dev_split to null. A model without a CTC head (a transducer, an attention
 decoder) has its encoder compressed, without transcripts. Not supported: sharded models (FSDP, ZeRO).
@@ -37,7 +38,7 @@ from compress.config import fail, parse, to_dict
 from compress.conformers import block_mask, family_of, frame_mask
 from compress.curvature.repair import RefitConfig
 from compress.data import Batch
-from compress.deciding.budget import BudgetConfig, decide
+from compress.deciding.budget import BudgetConfig, decide, make_budget
 from compress.deciding.by_speech import scores_by_speech
 from compress.deciding.decisions import LEARNED, check_decision, reachable_budget
 from compress.deciding.gates import GateConfig
@@ -72,6 +73,7 @@ from compress.training.run import (
     start_trackers,
 )
 from compress.training.skipping_objective import SkippingConfig, objective_of, skipping_config, skipping_model
+from compress.training.stages import numbers_of_stages, stages_of
 from compress.training.student import GatedStudent, Student
 
 logger = logging.getLogger("compress.prune")
@@ -101,7 +103,8 @@ class Config(RunConfig):
 
     Attributes:
         teacher: folder or Hub name of the model to compress.
-        budget: the size to reach.
+        start: folder of a smaller form of the teacher to go on from, instead of the teacher itself.
+        budget: the size to reach, of the teacher.
         structure: who decides what stays. `learned`: gates, in the first phase. Without a first phase: obs, fisher or
             variance, which look at speech, magnitude, proportional or uniform, or a structure.json (budget: null).
         rounds: sizes on the way of a decision without a first phase, such as [75%,50%]; null: as `compress shrink`.
@@ -121,6 +124,7 @@ class Config(RunConfig):
     """
 
     teacher: str
+    start: str | None = None
     budget: BudgetConfig | None
     structure: str = LEARNED
     rounds: tuple[str, ...] | None = None
@@ -253,13 +257,17 @@ class Pruning:
             raise ValueError(f"{config.teacher} has no CTC head: set distill.ctc to 0.")
         # A budget that cannot be reached is refused before anything is loaded.
         gates = config.gates if config.structure == LEARNED else None
-        self.budget = reachable_budget(config.budget, before, gates) if config.budget else None
+        self.budget = reachable_budget(config.budget, before, gates, config.start) if config.budget else None
         loaded, self.processor = load_recogniser(config.teacher, device=accelerator.device)
-        self.teacher = skipping_model(loaded, config.skipping).requires_grad_(False)
+        self.start = self.teacher = skipping_model(loaded, config.skipping).requires_grad_(False)
+        if config.start is not None:
+            with read_back(Path(config.start)):
+                self.start = load_model(config.start, device=accelerator.device)
         self.train_set, self.dev = open_data(
             config, self.processor, accelerator, labels=config.distill.ctc > 0, generate=config.generate
         )
-        self.results = Results(self.output, config.teacher, self.teacher, self.processor, self.budget)
+        whole = make_budget(config.budget, before) if config.budget else None
+        self.results = Results(self.output, config.teacher, self.teacher, self.processor, whole)
 
     def run(self) -> None:
         """The three phases; of those that an earlier start has finished, the results are used."""
@@ -276,9 +284,9 @@ class Pruning:
         scores = None
         if start := config.gates.start:
             speech = self.speech()
-            scores = scores_by_speech(start, self.teacher, budget.table, speech.batches, speech.total)
+            scores = scores_by_speech(start, self.start, budget.table, speech.batches, speech.total)
         student = GatedStudent.of(
-            self.teacher, config.gates, budget, config.learn, config.skipping, config.seed, processes.from_main(scores)
+            self.start, config.gates, budget, config.learn, config.skipping, config.seed, processes.from_main(scores)
         )
         Phase(self, LEARN, student, config.learn, config.seed).run()
         structure = processes.from_main(decide(budget, student.gates.scores()))
@@ -295,7 +303,7 @@ class Pruning:
         config = self.config
         refit = None if config.fresh_weights else config.refit
         speech = self.speech() if needs_speech(config.structure, refit) else None
-        shrunk = smaller(self.teacher, config.structure, self.budget, config.rounds, speech, refit)
+        shrunk = smaller(self.teacher, config.structure, self.budget, config.rounds, speech, refit, self.start)
         return shrunk.model, shrunk.structure, {"structure": config.structure, "rounds": shrunk.rounds}
 
     def speech(self) -> Calibration:
@@ -332,19 +340,24 @@ class Pruning:
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             phases = (LEARN, RECOVER) if self.config.structure == LEARNED else (RECOVER,)
-            end(self.output, self.results.numbers() | numbers_of(self.output, *phases))
+            numbers = self.results.numbers() | numbers_of(self.output, *phases)
+            end(self.output, numbers | numbers_of_stages(self.output))
 
 
 def main(config: Config) -> None:
     """Compresses one model as configured; of a run that has already ended only a push that failed is tried again."""
     accelerator, output = make_accelerator(config), Path(config.output)
     start_logging()
+    stages = stages_of(config, load_config(config.teacher))
     for phase, changeable in CHANGEABLE.items():
-        open_checkpoints(config, phase, harmless=changeable).check_settings()
+        for stage in stages:
+            open_checkpoints(stage, phase, harmless=changeable).check_settings()
     if not has_ended(output):
         check_before(config.push, output)
-        with claimed(output, GATED, REMOVED, FINAL):
-            Pruning(config, accelerator).run()
+        for stage in stages:
+            if not has_ended(Path(stage.output)):
+                with claimed(Path(stage.output), GATED, REMOVED, FINAL):
+                    Pruning(stage, accelerator).run()
     processes.leave(accelerator)
     if accelerator.is_main_process:
         push_result(config.push, output, FINAL)

@@ -44,6 +44,8 @@ class BudgetConfig:
         denominator: what the share is of and the amount counts: the `total` model or its `encoder`.
         seconds: length of the utterance that MACs refer to.
         round_to: FFN and convolution widths become multiples of this.
+        stages: larger budgets on the way, in the same metric, such as [50%,25%], each of which leaves a final model;
+            of `recipes/prune.py` alone.
     """
 
     SHORT_FOR: ClassVar[str] = "params"
@@ -53,6 +55,7 @@ class BudgetConfig:
     denominator: Denominator = "total"
     seconds: float = DEFAULT_SECONDS
     round_to: int = 8
+    stages: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if (self.params is None) == (self.macs is None):
@@ -62,7 +65,8 @@ class BudgetConfig:
             )
         check_at_least("budget.round_to", self.round_to, 1, error=BudgetError)
         check_positive("budget.seconds", self.seconds, "the length of an utterance", error=BudgetError)
-        read_amount(self.params or self.macs or "", full=1)
+        for text in (self.params or self.macs or "", *(self.stages or ())):
+            read_amount(text, full=1)
 
 
 @dataclass(frozen=True)

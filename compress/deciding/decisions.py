@@ -6,10 +6,12 @@ The results of all of them pass through the same removal and distillation, so th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from compress.conformers import skeleton
+from compress.cost import cost_table
 from compress.deciding.baselines import magnitude, proportional
 from compress.deciding.budget import Budget, BudgetConfig, check_reachable, decide, make_budget
 from compress.deciding.by_speech import BY_SPEECH
@@ -46,18 +48,25 @@ def check_decision(name: str, budget: BudgetConfig | None) -> None:
         )
 
 
-def reachable_budget(config: BudgetConfig, model_config: PreTrainedConfig, gates: GateConfig | None) -> Budget:
+def reachable_budget(
+    config: BudgetConfig, model_config: PreTrainedConfig, gates: GateConfig | None, start: str | None = None
+) -> Budget:
     """A budget for a model, from its config alone.
 
     Args:
         config: the target.
         model_config: of the model.
         gates: what will be gated; None if the decision takes no gates and checks its reach by itself.
+        start: folder of a smaller form of the model from which it is reached; the costs are then those of that.
 
     Raises:
         BudgetError: with the range that the gates reach.
     """
     budget = make_budget(config, model_config)
+    if start is not None:
+        model_config = AutoConfig.from_pretrained(start, trust_remote_code=False)
+        table = budget.table
+        budget = replace(budget, table=cost_table(model_config, table.metric, table.denominator, table.seconds))
     if gates is not None:
         check_reachable(budget, Gates(skeleton(model_config, original=False), gates).scores())
     return budget

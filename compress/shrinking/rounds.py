@@ -117,6 +117,7 @@ def smaller(
     rounds: Sequence[str] | None,
     speech: Calibration | None,
     refit: RefitConfig | None,
+    start: PreTrainedModel | None = None,
 ) -> Shrunk:
     """A smaller model by a decision without training, or by a file.
 
@@ -127,15 +128,17 @@ def smaller(
         rounds: see `limits_of_rounds`.
         speech: what is looked at; None where neither the decision nor the refit needs any.
         refit: how each round is repaired; None: not at all.
+        start: a smaller form of `whole` to go on from, which is used up; budget and result refer to it.
 
     Raises:
         BudgetError: if the budget cannot be reached this way.
         StructureError: if the file is none, or not one for this model.
     """
+    first = Shrunk.whole(whole if start is None else start)
     if budget is None:
-        return _after(Shrunk.whole(whole), whole, Structure.load(decision), {}, speech, refit)
+        return _after(first, whole, Structure.load(decision), {}, speech, refit)
     limits = limits_of_rounds(budget, rounds, decision)
-    *_, last = shrink_in_rounds(Shrunk.whole(whole), whole, budget, limits, decision, speech, refit)
+    *_, last = shrink_in_rounds(first, whole, budget, limits, decision, speech, refit)
     return last
 
 

@@ -119,6 +119,8 @@ class ShrinkConfig:
         self._check_target()
         if self.rounds is not None and (self.sizes or self.from_file):
             raise ValueError("rounds go with a budget: sizes are rounds themselves, and a file is one.")
+        if self.budget and self.budget.stages is not None:
+            raise ValueError("budget.stages are for training (recipes/prune.py): give rounds, or several sizes.")
         if self.sizes and self.sizes.parts is not None:
             raise ValueError("Sizes in parts belong to supernets: give sizes.params or sizes.macs.")
 

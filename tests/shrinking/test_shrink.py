@@ -106,6 +106,7 @@ def test_few_frames_are_warned_of(
         (("--budget.params", "60%", "--sizes.params", "[60%]"), "with budget and sizes"),
         (("--budget.params", "1%"), "cannot be reached"),
         (("--budget.params", "60%", "--rounds", "[50%]"), "name sizes that decrease from below"),
+        (("--budget.params", "60%", "--budget.stages", "[70%]"), "budget.stages are for training"),
         (("--sizes.params", "[50%,60%]"), "must decrease, largest first"),
         (("--sizes.params", "[90%,60%]", "--rounds", "[80%]"), "rounds go with a budget"),
         (("--sizes.parts", "[4,2]"), "give sizes.params or sizes.macs"),

@@ -1,0 +1,53 @@
+"""recipes/prune.py in stages: each leaves a final model within its budget, and an interrupted run goes on in its stage."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from compress.checkpoint import load_model
+from compress.deciding.budget import BudgetConfig, BudgetError
+from compress.training.loop.schedule import LearnConfig
+from compress.training.stages import shared_out
+from tests.helpers.launching import done
+from tests.helpers.pruning import LEARN, RECOVER, prune_here
+
+STAGES = ("--budget.stages", "[75%]")
+
+
+@pytest.mark.parametrize("more", [(), ("--structure", "obs", "--refit", "null")])
+def test_each_stage_keeps_its_budget_and_resumes_exactly(pruning: Path, tmp_path: Path, more: tuple[str, ...]) -> None:
+    output = prune_here(pruning, tmp_path / "run", *STAGES, *more)
+    numbers, stage = done(output), done(output / "stages" / "75")
+    assert numbers["stages"] == {"75": stage}
+    assert stage["parameters"] <= stage["limit"] == int(0.75 * stage["full"])
+    assert numbers["parameters"] <= numbers["limit"] == int(0.5 * stage["full"])
+    assert numbers["full"] == stage["full"] == stage["parameters_before"]
+    assert load_model(str(output / "stages" / "75" / "final")).num_parameters() == stage["parameters"]
+    assert numbers["recover"]["steps"] + stage["recover"]["steps"] == RECOVER
+    if not more:
+        assert numbers["learn"]["steps"] + stage["learn"]["steps"] == LEARN
+    shutil.copytree(output, tmp_path / "resumed")
+    (tmp_path / "resumed" / "done.json").unlink()
+    for name in ("gated", "removed", "final", "learn", "recover"):
+        shutil.rmtree(tmp_path / "resumed" / name, ignore_errors=True)
+    for name in ("learn", "recover"):
+        shutil.rmtree(tmp_path / "resumed" / "checkpoints" / name, ignore_errors=True)
+    resumed = prune_here(pruning, tmp_path / "resumed", *STAGES, *more)
+    first, second = (load_model(str(folder / "final")) for folder in (output, resumed))
+    assert all(map(torch.equal, first.parameters(), second.parameters()))
+
+
+def test_stages_must_decrease_and_have_steps(pruning: Path, tmp_path: Path) -> None:
+    for stages in ("[40%]", "[75%,80%]", "[100%]"):
+        with pytest.raises(BudgetError, match="name sizes that decrease from below"):
+            prune_here(pruning, tmp_path / "refused", "--budget.stages", stages)
+    with pytest.raises(BudgetError, match="Cannot read the budget 'half'"):
+        BudgetConfig(params="25%", stages=("half",))
+    with pytest.raises(ValueError, match="give at least one for each of the 3 stages"):
+        shared_out(LearnConfig(steps=2, warmup_steps=0), 3)
+    assert [part.steps for part in shared_out(LearnConfig(steps=8, warmup_steps=5), 3)] == [3, 3, 2]
+    assert not (tmp_path / "refused" / "checkpoints").exists()
