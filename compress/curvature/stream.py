@@ -56,7 +56,7 @@ class StreamGauge:
 
     def factors(self) -> dict[str, tuple[float, float] | None]:
         """By module, a and c; None where the stream behind it is no such sum, as where the frame rate changes."""
-        following = [*self.names[1:], _END]
+        following = [*self.names[1:], _END][: len(self.names)]  # a block may have been emptied
         return {
             name: _factors(self._streams[name], self._outputs[name], self._streams[behind])
             for name, behind in zip(self.names, following, strict=True)

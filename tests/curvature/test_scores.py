@@ -7,14 +7,16 @@ from typing import Any
 import pytest
 import torch
 
+import compress
 from compress.conformers import block_units, frame_mask, frame_outputs
 from compress.curvature.fisher import fisher_scores
 from compress.curvature.passage import one_by_one
+from compress.curvature.repair import RefitConfig, Repair
 from compress.curvature.scores import obs_scores, variance_scores
 from compress.data import Batch
 from compress.data.loader import IGNORED_LABEL
 from compress.deciding.gates import GateConfig, Gates
-from compress.structure import MODULES, Place
+from compress.structure import MODULES, Block, Place, Structure
 from tests.helpers.tiny import MODELS, batch, parakeet
 
 LABELS = torch.tensor([[3, 5, 5, 2], [7, 1, IGNORED_LABEL, IGNORED_LABEL]])
@@ -96,6 +98,15 @@ def test_scores_of_moments_do_not_depend_on_batches(score: Any) -> None:
     first, second = score(model, batched), score(model, single)
     for place, scores in first.items():
         assert torch.allclose(scores, second[place], rtol=1e-4, atol=1e-6 * float(scores.max()))
+
+
+def test_a_model_with_an_emptied_block_has_scores_of_the_others() -> None:
+    structure = Structure("parakeet", (Block(), Block(None, None, None, None), Block(ffn2=None, attention=(0,))))
+    small = compress.remove(parakeet(), structure)
+    places = {Place(0, m) for m in range(4)} | {Place(2, m) for m in range(3)}
+    assert set(obs_scores(small, [batch(small)])) == set(fisher_scores(small, speech(small))) == places
+    smaller = compress.remove(small, Structure("parakeet", (Block(conv=(0, 1)), Block(), Block())))
+    assert {module.place for module in Repair(smaller, small, [batch(small)], RefitConfig()).run()} == places
 
 
 def test_scores_of_processes_add_up() -> None:

@@ -1,4 +1,4 @@
-"""recipes/prune.py in stages: each leaves a final model within its budget, and an interrupted run goes on in its stage."""
+"""recipes/prune.py in stages: each leaves a final model within its budget, and a run goes on in its stage."""
 
 from __future__ import annotations
 
