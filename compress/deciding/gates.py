@@ -33,7 +33,6 @@ from compress.conformers import (
     part,
     submodule,
 )
-from compress.cost import CostTable
 from compress.deciding.attached import KeptNorm, Scale
 from compress.deciding.by_speech import BY_SPEECH
 from compress.deciding.hard_concrete import HardConcrete
@@ -44,7 +43,6 @@ from compress.surgery.slicing import assign
 GATE_KINDS = ("module", *UNIT_KINDS)
 CLOSED, OPEN = 0.1, 0.9  # probabilities of being open beyond which a gate counts as decided
 CHANNEL_NORMS = (nn.LayerNorm, nn.GroupNorm)  # their statistics run over channels
-_HALVINGS = 40  # of the interval in which the start of the gates is looked for
 NEVER = -100.0  # logarithm of a probability that is as good as 0
 LOG_ALPHA_LIMIT = 4.605170185988092  # ln 100, as in CoFi: beyond it a gate would not find back
 
@@ -196,32 +194,6 @@ class Gates(nn.Module):
     def _initial(self, group: GateGroup) -> Tensor:
         rate = self.config.ffn_drop_rate if group.kind == "ffn_unit" else self.config.drop_rate
         return torch.full((group.size,), self.distribution.log_alpha_for(rate))
-
-    @torch.no_grad()
-    def start_from_(self, scores: Scores, table: CostTable, limit: int) -> None:
-        """Sets the locations of units' gates by scores, so that the expected cost is a limit.
-
-        Units stand in the order of their scores, by what they cost together with all before them; locations fall
-        evenly along this line, from one limit of locations to the other, around the place where the expected cost is
-        met.
-
-        Args:
-            scores: of the units.
-            table: what they cost.
-            limit: the expected cost to start with.
-        """
-        groups = [group for group in self.groups if group.kind != "module"]
-        values = torch.cat([torch.tensor(scores.units[group.place], dtype=torch.float64) for group in groups])
-        costs = torch.cat([torch.full((g.size,), float(table.unit[g.block][g.module])) for g in groups])
-        entries = torch.cat([torch.arange(group.start, group.start + group.size) for group in groups])
-        order = values.argsort(descending=True, stable=True)
-        behind = costs[order].cumsum(0) / costs.sum()
-        low, high = -1.0, 2.0
-        for _ in range(_HALVINGS):
-            middle = (low + high) / 2
-            locations = (2 * LOG_ALPHA_LIMIT * (middle - behind)).clamp(-LOG_ALPHA_LIMIT, LOG_ALPHA_LIMIT)
-            self.log_alpha[entries[order].to(self.log_alpha.device)] = locations.to(self.log_alpha)
-            low, high = (low, middle) if table.expected(*self.expected()) > limit else (middle, high)
 
     def attach(self, model: PreTrainedModel) -> None:
         """Puts the gates on the last projections of a model, in place; its tensors keep their values."""

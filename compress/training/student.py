@@ -17,6 +17,7 @@ from compress.conformers import frame_outputs
 from compress.deciding.budget import Budget, Lagrangian, expected_cost
 from compress.deciding.gates import GateConfig, Gates
 from compress.deciding.selection import Scores
+from compress.deciding.starting import start_gates_
 from compress.structure import Structure
 from compress.training.loop.noise import Noise
 from compress.training.loop.optimizer import ParameterGroup, weight_groups
@@ -138,7 +139,7 @@ class GatedStudent(Student):
         lagrangian = Lagrangian(budget.fraction, warmup, learn.quadratic_start)
         student = cls(model, gates, budget, lagrangian, seed, objective_of(model, skipping, seed))
         if scores:
-            student.gates.start_from_(scores, budget.table, budget.limit)
+            start_gates_(student.gates, scores, budget.table, budget.limit)
         return student
 
     def forward(self, **inputs: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from compress.cost import cost_table
 from compress.deciding.baselines import magnitude
 from compress.deciding.budget import BudgetConfig, decide, make_budget
 from compress.deciding.gates import GATE_KINDS, GateConfig, Gates
+from compress.deciding.starting import start_gates_
 from compress.structure import MODULES, Structure
 from tests.helpers.tiny import BLOCKS, MODELS, batch, parakeet, random_structure
 
@@ -135,7 +136,7 @@ def test_gates_start_from_scores_at_the_expected_size(share, units):
     model = parakeet()
     table, gates = cost_table(model.config), Gates(model, GateConfig(units=units, start="obs"))
     scores = magnitude(model)
-    gates.start_from_(scores, table, int(share * table.full))
+    start_gates_(gates, scores, table, int(share * table.full))
     assert float(table.expected(*gates.expected()).detach()) == pytest.approx(share * table.full, rel=0.02)
     started = gates.scores()
     for place, opened in started.units.items():

@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 
 from compress.checkpoint import save
-from compress.training.tokens import TokensConfig, build_processor
-from tests.helpers import tiny
 from tests.helpers.launching import make_split
 
 
@@ -23,5 +21,7 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def parakeet(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("checkpoint") / "parakeet"
-    save(tiny.parakeet(), build_processor("parakeet", ["low mid high"], TokensConfig(), mel_bins=16), folder)
+    model, processor = tiny.parakeet(), build_processor("parakeet", ["low mid high"], TokensConfig(), mel_bins=16)
+    model.config.pad_token_id = processor.tokenizer.pad_token_id
+    save(model, processor, folder)
     return str(folder)
