@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from compress.checkpoint import save
+from compress.training.tokens import TokensConfig, build_processor
+from tests.helpers import tiny
 from tests.helpers.launching import make_split
 
 
