@@ -168,7 +168,7 @@ class Repair:
         def add(inputs: Tensor, _: Tensor) -> None:
             target = at_least_single(next(outputs))
             if streams:
-                target = target + ratio * (next(streams_before) - streams.pop())
+                target = target + ratio * (at_least_single(next(streams_before)) - at_least_single(streams.pop()))
             moments.add(inputs, target)
 
         with ExitStack() as stack:
