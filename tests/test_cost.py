@@ -5,7 +5,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import compress
-from compress.conformers import family_of, frame_outputs, skeleton
+from compress import cost
+from compress.checkpoint import load_config
+from compress.conformers import family_of, frame_outputs, originals, skeleton
+from compress.conformers.originals import ByContent, original_units
 from compress.cost import cost_table, dummy_input, size_of
 from compress.deciding.gates import Gates
 from compress.structure import Structure
@@ -36,8 +39,22 @@ def test_costs_are_exact(name, seed):
         name = f"{type(bones).__name__}.{family.encoder}" if family.has_ctc else type(encoder).__name__
         counted["macs", "total"] = counter.get_total_flops() // 2
         counted["macs", "encoder"] = sum(flops[name].values()) // 2
-    for (metric, denominator), cost in counted.items():
-        assert cost_table(model.config, metric, denominator, seconds=1.5).of(structure) == cost
+    for (metric, denominator), count in counted.items():
+        assert cost_table(model.config, metric, denominator, seconds=1.5).of(structure) == count
+
+
+def test_what_is_known_of_a_model_is_known_of_it_saved_and_loaded(tmp_path, monkeypatch):
+    model = MODELS["canary"]()
+    size, units = size_of(model), original_units(model.config)
+    model.save_pretrained(tmp_path)
+    monkeypatch.setattr(cost, "_macs", None)
+    monkeypatch.setattr(originals, "skeleton", None)
+    loaded = load_config(str(tmp_path))
+    assert ByContent.of(loaded) == ByContent.of(model.config)
+    assert original_units(loaded) is units
+    loaded.encoder_config.num_hidden_layers = BLOCKS - 1
+    assert ByContent.of(loaded) != ByContent.of(model.config)
+    assert size_of(model) is size
 
 
 @FAMILIES

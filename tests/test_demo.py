@@ -332,7 +332,7 @@ model:
     intermediate_size: 64
     subsampling_conv_channels: 8
 tokens: {kind: characters}
-batch: {seconds: 30, workers: 0}
+batch: {seconds: 8, workers: 0}
 optimizer: {warmup_steps: 1}
 precision: fp32
 max_steps: 4
@@ -347,7 +347,7 @@ budget: {params: 50%}
 learn: {steps: 4, warmup_steps: 1}
 recover: {steps: 2, learning_rate: 1.0e-4}
 precision: fp32
-batch: {seconds: 30, workers: 0}
+batch: {seconds: 8, workers: 0}
 evaluate_every_steps: 2
 checkpoint_every_steps: 2
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import reprlib
 from collections.abc import Hashable
 from dataclasses import dataclass, field, fields
@@ -16,6 +17,7 @@ from compress.conformers.parts import block_units, family_of, part
 from compress.conformers.registry import COMPRESSED_PREFIX
 from compress.structure import MODULES, Structure, StructureError, count_kept
 
+_BESIDE_THE_MODEL = ("_name_or_path", "architectures", "auto_map", "dtype", "transformers_version")
 ORIGINAL_DIMENSIONS = "original_dimensions"
 """Beside `structure` in the config of a compressed model of the original class: what its dimensions were before."""
 
@@ -127,8 +129,15 @@ class ByContent:
     @classmethod
     def of(cls, config: PreTrainedConfig) -> ByContent:
         """The config as it is now."""
-        kind = cast(Hashable, type(config))
-        return cls(config, (kind, config._attn_implementation, config.to_json_string(use_diff=False)))
+        kind, said = cast(Hashable, type(config)), json.dumps(_about_the_model(config.to_dict()), default=str)
+        return cls(config, (kind, config._attn_implementation, said))
+
+
+def _about_the_model(said: Any) -> Any:
+    """What a config says without where it came from, which differs once a model is saved and loaded."""
+    if not isinstance(said, dict):
+        return said
+    return {key: _about_the_model(value) for key, value in said.items() if key not in _BESIDE_THE_MODEL}
 
 
 def kept_units(model: PreTrainedModel) -> list[dict[str, tuple[int, int]] | None]:
