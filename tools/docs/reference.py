@@ -30,7 +30,7 @@ import docstring_parser
 import yaml
 
 import compress
-from compress.cli import VERBS, main, overview
+from compress.cli import VERBS, main
 from compress.config import parse, parsing
 from compress.config.keys import fields_of, nested_class
 from tools import commands
@@ -248,11 +248,26 @@ def package_page(package: str, names: Sequence[str], documented: dict[str, str])
 
 
 def index_page() -> str:
-    """What the reference holds, and the verbs in one line each."""
+    """What the reference holds: every page with a line on what it is about."""
+    recipes = {f"recipes/{name}.md": (f"{name}.py", recipe(name)) for name in RECIPES}
+    verbs = {
+        f"verbs/{name}.md": (f"compress {name}", importlib.import_module(f"compress.cli.{name}")) for name in VERBS
+    }
+    packages = {f"python/{name}.md": (name, importlib.import_module(name)) for name in public_names()}
     return (
         "# Reference\n\nMade from the code when this documentation was built: what recipes and verbs take, and the "
-        f"Python that is public.\n\n```text\n{overview().rstrip()}\n```\n"
+        "Python that is public.\n\n"
+        f"## Recipes\n\n{linked(recipes)}\n"
+        f"## Verbs of `compress`\n\n{linked(verbs)}\n"
+        f"## Python\n\n{linked(packages)}"
     )
+
+
+def linked(pages: Mapping[str, tuple[str, Any]]) -> str:
+    """A list of links to pages, each with the first paragraph of the module that it is about."""
+    first = {page: inspect.cleandoc(module.__doc__ or "").partition("\n\n")[0] for page, (_, module) in pages.items()}
+    lines = (f"- [{name}]({page}): {plain(' '.join(first[page].split()))}" for page, (name, _) in pages.items())
+    return "\n".join(lines) + "\n"
 
 
 def pages() -> dict[str, str]:

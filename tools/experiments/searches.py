@@ -8,7 +8,7 @@
 choice recover by `recipes/prune.py` under the same settings, and evaluates it on the test split before and after. Equal
 choices of several methods are trained once. `depth` counts word error rates and seconds of both searches on new models
 of growing depth; their error rates mean nothing. `table` appends an entry to RESULTS.md. What is there already is not
-made again, so each can be started anew at any time. A small trial, about three minutes on two cores:
+made again, so each can be started anew at any time. A small trial:
 
     python -m tools.experiments.searches run --data data/digits --out runs/search-trial --blocks 4 \\
         --removes [2] --teacher_steps 120 --recover_steps 20 --utterances 40 --top_k 3

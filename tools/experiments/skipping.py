@@ -9,7 +9,7 @@ to a budget while it learns on (`pruned`), chooses settings on the dev split (`c
 threshold for both on the test split, behind every trained block, at batches of 1 and 16, the teacher beside them: all
 models take turns in one process. `speed` times new models of realistic dimensions from which a given share of frames is
 kept; their words mean nothing. `table` appends an entry to RESULTS.md. What is there already is not made again. A small
-trial, about five minutes on two cores:
+trial:
 
     python -m tools.experiments.skipping run --data data/digits --teacher runs/teacher/best \\
         --out runs/skip-trial --train_steps 60 --learn_steps 20 --recover_steps 20 --utterances 40 --repetitions 1
