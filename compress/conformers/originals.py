@@ -130,7 +130,7 @@ class ByContent:
     def of(cls, config: PreTrainedConfig) -> ByContent:
         """The config as it is now."""
         kind, said = cast(Hashable, type(config)), json.dumps(_about_the_model(config.to_dict()), default=str)
-        return cls(config, (kind, config._attn_implementation, said))
+        return cls(config, (kind, said))
 
 
 def _about_the_model(said: Any) -> Any:
