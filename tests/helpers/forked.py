@@ -32,8 +32,8 @@ LONGEST_SECONDS = 240
 IMPORTED = ("tests.helpers.tiny", "compress.training.run", "compress.evaluation.evaluate", "torch.utils.tensorboard")
 IMPORTED_BY_STRANGERS = (
     "tests.helpers.forked",
-    "torch._dynamo",
-    "transformers.pipelines",
+    "torch._dynamo.backends.common",
+    "transformers.pipelines.automatic_speech_recognition",
     "transformers.models.parakeet.modeling_parakeet",
     "transformers.models.wav2vec2_bert.modeling_wav2vec2_bert",
     "transformers.models.wav2vec2_conformer.modeling_wav2vec2_conformer",

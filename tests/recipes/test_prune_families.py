@@ -42,7 +42,7 @@ from tests.helpers.tiny import OTHER_MODELS, SETTINGS, granite_speech
     ],
 )
 def test_the_other_families(pruning: Path, tmp_path: Path, family: str, extra: dict[str, Any]) -> None:
-    """A teacher of every family is trained and reaches its budget in 20 steps."""
+    """A teacher of every family is trained and reaches its budget in 10 steps."""
     teacher = yaml.safe_load((pruning / "teacher.yaml").read_text())
     sizes = {"num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 96}
     if family == "torchaudio_conformer":
@@ -53,7 +53,7 @@ def test_the_other_families(pruning: Path, tmp_path: Path, family: str, extra: d
     arguments = ["--config", str(tmp_path / "teacher.yaml"), "--output", str(tmp_path / "t")]
     recipe.main(parse(recipe.Config, arguments, prog=""))
     output = prune_here(
-        pruning, tmp_path / "run", "--teacher", str(tmp_path / "t" / "best"), "--learn.steps", "20",
+        pruning, tmp_path / "run", "--teacher", str(tmp_path / "t" / "best"), "--learn.steps", "10",
         "--checkpoint_every_steps", "20",
     )  # fmt: skip
     teacher_model, final, removed = (
@@ -72,12 +72,12 @@ def test_the_other_families(pruning: Path, tmp_path: Path, family: str, extra: d
 
 @pytest.mark.parametrize("name", OTHER_MODELS)
 def test_models_without_a_ctc_head(pruning: Path, tmp_path: Path, name: str) -> None:
-    """Their encoder reaches its budget in 20 steps without transcripts; they write by `generate`, also afterwards."""
+    """Their encoder reaches its budget in 10 steps without transcripts; they write by `generate`, also afterwards."""
     # a processor of Granite Speech forgets any number of mel bins but its default when it is saved
     model = granite_speech(input_dim=160) if name == "granite_speech" else OTHER_MODELS[name]()
     save(model, processor_of(model), tmp_path / "teacher")
     output = prune_here(
-        pruning, tmp_path / "run", "--teacher", str(tmp_path / "teacher"), "--distill.ctc", "0", "--learn.steps", "20",
+        pruning, tmp_path / "run", "--teacher", str(tmp_path / "teacher"), "--distill.ctc", "0", "--learn.steps", "10",
         "--recover.steps", "2", "--checkpoint_every_steps", "20", "--budget.denominator", "encoder",
         "--generate.max_new_tokens", "5", "--dev_limit", "2",
     )  # fmt: skip
