@@ -20,7 +20,7 @@ FLOORS = (
     ("elastic/supernet", "elastic", "training/loop"),
     ("evaluation",),
     ("shrinking",),
-    ("training",),
+    ("training", "transcription"),
     ("search",),
     ("", "demo", "layers"),
     ("cli",),

@@ -19,8 +19,8 @@ from rich.logging import RichHandler
 from compress.config import USAGE_EXIT_CODE, fail, nearest
 
 VERBS = (
-    "inspect", "shrink", "analyze", "search", "apply", "elastic", "extract", "skip", "evaluate", "push", "demo",
-    "ls", "cat", "cp", "version",
+    "inspect", "shrink", "analyze", "search", "apply", "elastic", "extract", "skip", "evaluate", "transcribe",
+    "push", "demo", "ls", "cat", "cp", "version",
 )  # fmt: skip
 WITHOUT_MODELS = ("ls", "cat", "cp", "version")
 _INTERRUPTED_EXIT_CODE = 130

@@ -1,0 +1,216 @@
+"""From audio files to transcripts: decoded, cut, put together into batches, and joined again file by file."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+
+from compress.checkpoint import load_recogniser
+from compress.conformers import family_of, frame_lengths
+from compress.data import extract_features, feature_extractor_of
+from compress.data.audio import AUDIO_SUFFIXES, AudioLimits, UnusableAudio, decode, to_float
+from compress.evaluation.generate import generate
+from compress.evaluation.transcribe import batching_for, best_tokens, to_model
+from compress.files.writing import write_text
+from compress.machine import DTYPES, find_device
+from compress.transcription.layouts import LAYOUTS, Transcript
+from compress.transcription.pieces import cuts
+from compress.transcription.settings import TranscribeConfig
+from compress.transcription.words import Word, timed_words
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, ProcessorMixin
+
+logger = logging.getLogger(__name__)
+
+LONGEST_SECONDS = 24 * 3600.0
+CONTEXT_SECONDS = 0.5
+"""A CTC model hears so much before and after a piece, whose own frames alone are written down."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a recording.
+
+    Attributes:
+        file: the number of the recording.
+        start: when it begins, in seconds.
+        seconds: its length.
+        samples: of the piece, and of what stands on either side of it as its context.
+        before: how much of the samples is context before the piece, in seconds.
+    """
+
+    file: int
+    start: float
+    seconds: float
+    samples: NDArray[np.float32]
+    before: float
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written of a piece; `words` is None where the model does not tell their times."""
+
+    text: str
+    words: list[Word] | None
+
+
+def transcribe_files(config: TranscribeConfig, *, console: Console | None = None) -> Iterator[Transcript]:
+    """Writes down every file, and gives each transcript as soon as it is there.
+
+    Args:
+        config: see there.
+        console: where progress is drawn; None draws nothing.
+
+    Raises:
+        ValueError: if there is no audio, or two files have one name but for the ending; at the end, if some files could
+            not be read, with the reasons.
+    """
+    files = audio_files(Path(config.source).expanduser())
+    if config.out is not None:
+        _require_own_names([name for name, _ in files])
+    writer = Writer(config)
+    unusable: list[str] = []
+    pieces = writer.pieces(files, unusable)
+    for transcript in track(writer.transcripts(files, pieces), "Transcribing", len(files), console=console or _NOWHERE):
+        if config.out is not None:
+            _write(transcript, Path(config.out), config.formats)
+        yield transcript
+    if unusable:
+        share = f"{len(unusable)} of {len(files)} files could not be written down"
+        raise ValueError("\n  ".join([f"{share}:", *unusable]))
+
+
+_NOWHERE = Console(quiet=True)
+
+
+def audio_files(source: Path) -> list[tuple[str, Path]]:
+    """Finds what is to be written down.
+
+    Args:
+        source: a file, or a folder.
+
+    Returns:
+        Names, relative to the folder, and paths, in order.
+
+    Raises:
+        ValueError: if there is no such file or folder, or no audio in it.
+    """
+    if source.is_file():
+        return [(source.name, source)]
+    if not source.is_dir():
+        raise ValueError(f"There is no file or folder {source}.")
+    found = sorted(path for path in source.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file())
+    if not found:
+        raise ValueError(f"{source} holds no audio: no file ends in {', '.join(AUDIO_SUFFIXES)}.")
+    return [(path.relative_to(source).as_posix(), path) for path in found]
+
+
+class Writer:
+    """A model that writes down pieces of recordings.
+
+    Args:
+        config: names the model and how it runs.
+    """
+
+    def __init__(self, config: TranscribeConfig) -> None:
+        self.config = config
+        self.model: PreTrainedModel
+        self.processor: ProcessorMixin
+        self.model, self.processor = load_recogniser(
+            config.model, dtype=DTYPES[config.dtype], device=find_device(config.device)
+        )
+        self.extractor = feature_extractor_of(self.processor)
+        self.rate = int(self.extractor.sampling_rate)
+        self.batch = batching_for(self.model, config.batch)
+        self.context = round(CONTEXT_SECONDS * self.rate) if family_of(self.model).has_ctc else 0
+
+    def pieces(self, files: Sequence[tuple[str, Path]], unusable: list[str]) -> Iterator[Piece]:
+        """Reads the files in turn; reasons why one cannot be used are added to `unusable`."""
+        limits = AudioLimits(self.rate, 0.0, LONGEST_SECONDS, float("-inf"))
+        for number, (name, path) in enumerate(files):
+            try:
+                samples = to_float(decode(path, limits))
+            except UnusableAudio as error:
+                unusable.append(f"{name}: {error}")
+                continue
+            for start, end in cuts(samples, self.rate, self.config.piece_seconds):
+                first = max(0, start - self.context)
+                seconds, before = (end - start) / self.rate, (start - first) / self.rate
+                yield Piece(number, start / self.rate, seconds, samples[first : end + self.context], before)
+
+    def transcripts(self, files: Sequence[tuple[str, Path]], pieces: Iterator[Piece]) -> Iterator[Transcript]:
+        """Writes pieces down in batches, and joins those of each file, which follow one another."""
+        done: list[tuple[Piece, Written]] = []
+        for batch in self.batches(pieces):
+            for piece, written in zip(batch, self.write(batch), strict=True):
+                if done and done[0][0].file != piece.file:
+                    yield self.joined(files[done[0][0].file][0], done)
+                    done = []
+                done.append((piece, written))
+        if done:
+            yield self.joined(files[done[0][0].file][0], done)
+
+    def batches(self, pieces: Iterator[Piece]) -> Iterator[list[Piece]]:
+        """Puts neighbours together as long as they fit, padding counted."""
+        batch: list[Piece] = []
+        for piece in pieces:
+            padded = (len(batch) + 1) * max(len(each.samples) for each in (*batch, piece)) / self.rate
+            if batch and (padded > self.batch.seconds or len(batch) == self.batch.max_utterances):
+                yield batch
+                batch = []
+            batch.append(piece)
+        if batch:
+            yield batch
+
+    @torch.no_grad()
+    def write(self, batch: Sequence[Piece]) -> list[Written]:
+        """Writes down one batch."""
+        inputs = extract_features(self.extractor, [piece.samples for piece in batch], self.rate)
+        if not family_of(self.model).has_ctc:
+            texts = generate(self.model, to_model(self.model, inputs), self.processor, self.config.generate)
+            return [Written(text, None) for text in texts]
+        frames, tokens = frame_lengths(self.model, inputs["attention_mask"]), best_tokens(self.model, inputs)
+        return [self._timed(*each) for each in zip(batch, tokens.tolist(), frames.tolist(), strict=True)]
+
+    def _timed(self, piece: Piece, tokens: list[int], frames: int) -> Written:
+        frame_seconds = len(piece.samples) / self.rate / max(1, frames)
+        blank = int(self.model.config.pad_token_id)
+        first, last = (round(time / frame_seconds) for time in (piece.before, piece.before + piece.seconds))
+        own = [token if first <= frame < last else blank for frame, token in enumerate(tokens[:frames])]
+        words = timed_words(own, blank, self._decoded, piece.start - piece.before, frame_seconds)
+        return Written(self._decoded(own), words)
+
+    def _decoded(self, tokens: Sequence[int]) -> str:
+        return str(self.processor.batch_decode(torch.tensor([list(tokens)]))[0])
+
+    def joined(self, name: str, parts: Sequence[tuple[Piece, Written]]) -> Transcript:
+        """The transcript of a file whose pieces have been written down."""
+        ends = [piece.start + piece.seconds for piece, _ in parts]
+        pieces = [Word(said.text.strip(), piece.start, end) for (piece, said), end in zip(parts, ends, strict=True)]
+        text = " ".join(piece.text for piece in pieces if piece.text)
+        timed = [said.words for _, said in parts if said.words is not None]
+        words = [word for group in timed for word in group] if len(timed) == len(parts) else None
+        return Transcript(name, ends[-1], text, pieces, words)
+
+
+def _require_own_names(names: Sequence[str]) -> None:
+    by_stem: dict[Path, str] = {}
+    for name in names:
+        other = by_stem.setdefault(Path(name).with_suffix(""), name)
+        if other != name:
+            raise ValueError(f"{other} and {name} would be written to the same files; rename one of them.")
+
+
+def _write(transcript: Transcript, out: Path, formats: Sequence[str]) -> None:
+    for name in formats:
+        write_text((out / transcript.file).with_suffix(f".{name}"), LAYOUTS[name](transcript))

@@ -1,0 +1,45 @@
+"""What a user can say about writing down files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from compress.config import check, check_choice, check_positive
+from compress.data import BatchConfig
+from compress.evaluation import GenerateConfig
+from compress.machine import DTYPES
+from compress.transcription.layouts import LAYOUTS
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranscribeConfig:
+    """What is written down, and how.
+
+    Attributes:
+        model: checkpoint folder or Hub name.
+        source: an audio file, or a folder whose audio files are all taken, those in folders below it too.
+        out: folder for one file of each format beside another, named after the audio; null prints the texts.
+        formats: any of txt, srt (subtitles) and json (texts, segments and, of a CTC model, the times of words).
+        piece_seconds: a longer file is cut into pieces of at most this length, each in its quietest place.
+        batch: how pieces are put together.
+        device: auto, cpu, cuda or cuda:N.
+        dtype: of the weights: float32, bfloat16 or float16.
+        generate: how a model without a CTC head writes.
+    """
+
+    model: str
+    source: str
+    out: str | None = None
+    formats: tuple[str, ...] = tuple(LAYOUTS)
+    piece_seconds: float = 20.0
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    device: str = "auto"
+    dtype: str = "float32"
+    generate: GenerateConfig = field(default_factory=GenerateConfig)
+
+    def __post_init__(self) -> None:
+        check(bool(self.formats), "formats", list(self.formats), f"choose from {', '.join(LAYOUTS)}")
+        for name in self.formats:
+            check_choice("formats", name, tuple(LAYOUTS))
+        check_positive("piece_seconds", self.piece_seconds, "a number of seconds")
+        check_choice("dtype", self.dtype, tuple(DTYPES))
