@@ -34,4 +34,8 @@ def find_device(name: str) -> torch.device:
         raise ValueError(f"device={name!r} is unknown: use cpu, cuda, cuda:1 or auto.") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device={name!r}, but torch finds no GPU here: use --device cpu or --device auto.")
+    try:
+        torch.zeros(1, device=device).cpu()
+    except Exception as error:  # torch has an error of its own for every device that it was built without
+        raise ValueError(f"device={name!r} cannot be used by this torch: use --device cpu or --device auto.") from error
     return device

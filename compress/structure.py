@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import reprlib
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
@@ -18,6 +19,8 @@ Kept = Literal["all"] | tuple[int, ...] | None
 
 STRUCTURE_FILE = "structure.json"
 """Name of a saved Structure."""
+MOST_STRUCTURE_BYTES = 1 << 26
+"""Of such a file; models with a thousand blocks of ten thousand units take a fifth of it."""
 
 MODULES = ("ffn1", "attention", "conv", "ffn2")
 """The four modules of a block, in the order in which they run."""
@@ -111,6 +114,11 @@ class Structure:
         Raises:
             StructureError: naming the file, if it is not valid JSON or not a valid structure.
         """
+        status = Path(path).stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_STRUCTURE_BYTES:
+            raise StructureError(
+                f"{path} is no structure.json: that is a regular file of up to {MOST_STRUCTURE_BYTES} bytes."
+            )
         try:
             return cls.from_dict(json.loads(Path(path).read_text()))
         except StructureError as error:

@@ -1,15 +1,9 @@
 """Checkpoints: loading, saving and describing compressed models."""
 
-from compress.checkpoint.loading import (
-    COMPRESSION_FILE,
-    CheckpointError,
-    load_config,
-    load_model,
-    load_processor,
-    obstacle,
-    read_compression,
-)
+from compress.checkpoint.errors import CheckpointError
+from compress.checkpoint.loading import COMPRESSION_FILE, load_config, load_model, obstacle, read_compression
 from compress.checkpoint.matching import load_recogniser, require_match
+from compress.checkpoint.processors import load_processor
 from compress.checkpoint.saving import apply_structure, describe, save
 
 __all__ = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from functools import lru_cache
@@ -12,43 +11,65 @@ from typing import Any, Literal
 import torch
 from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
-from transformers import AutoConfig, AutoProcessor, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
+from compress.checkpoint.errors import CheckpointError, reason_of
+from compress.checkpoint.folders import CONFIG_FILE, nowhere, require_folder
+from compress.checkpoint.limits import check_model_config
 from compress.conformers import UnsupportedModelError, family_of, skeleton, supported
 from compress.conformers.originals import ByContent
 from compress.files.pages import read_in_turn
-from compress.files.paths import is_local
+from compress.files.reading import read_object, require_regular
+from compress.structure import StructureError
 from compress.surgery.stock import check_stock, route_of
 
 logger = logging.getLogger(__name__)
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be loaded completely."""
 
 
 def load_config(model: str) -> PreTrainedConfig:
     """Loads the config of a checkpoint; no weights are read or downloaded.
 
     Raises:
-        CheckpointError: naming the checkpoint, if there is none.
+        CheckpointError: naming the checkpoint, if there is none, and the field that describes no model.
         UnsupportedModelError: if no family describes the model.
         StructureError: naming a field of a compressed checkpoint that is malformed or does not fit the others.
     """
-    _check_folder(model)
-    try:
-        config: PreTrainedConfig = AutoConfig.from_pretrained(model, trust_remote_code=False)
-    except (OSError, HFValidationError) as error:
-        raise CheckpointError(f"No model can be loaded from {model!r}: {error}") from error
-    except ValueError as error:  # a model_type that transformers does not know
-        raise UnsupportedModelError(f"{model!r} is not supported: {error} {supported()}") from error
-    if route_of(config) == "stock" and getattr(config, "structure", None) is not None:
+    return _described(model)[0]
+
+
+def _described(model: str) -> tuple[PreTrainedConfig, PreTrainedModel]:
+    """A checkpoint's config, and the model that it describes, on the meta device."""
+    require_folder(model)
+    path = Path(model, CONFIG_FILE)
+    if path.is_file():
+        read_object(path)
+    config = _read_config(model)
+    if getattr(config, "structure", None) is not None and route_of(config) == "stock":
         check_stock(config)
+    check_model_config(config.to_dict(), f"{model}: {CONFIG_FILE}")
     family = family_of(config)
     classes = [name.removeprefix("Compressed") for name in config.architectures or ()]
     if classes and not {family.model_class, *family.other_classes} & set(classes):
         raise UnsupportedModelError(f"{model!r} is a {classes[0]}, which is not supported. {supported()}")
+    try:
+        return config, _bones(ByContent.of(config))
+    except (StructureError, UnsupportedModelError):
+        raise
+    except Exception as error:  # whatever a class of transformers makes of numbers that do not fit
+        raise CheckpointError(f"{model}: {CONFIG_FILE} describes no model: {reason_of(error)}.") from error
+
+
+def _read_config(model: str) -> PreTrainedConfig:
+    try:
+        config: PreTrainedConfig = AutoConfig.from_pretrained(model, trust_remote_code=False)
+    except (StructureError, UnsupportedModelError):
+        raise
+    except (OSError, HFValidationError) as error:
+        raise CheckpointError(f"No model can be loaded from {model!r}: {nowhere(model)}{reason_of(error)}.") from error
+    except Exception as error:
+        if type(error) is ValueError:  # a model_type that transformers does not know
+            raise UnsupportedModelError(f"{model!r} is not supported: {error} {supported()}") from error
+        raise CheckpointError(f"{model}: {CONFIG_FILE} cannot be used: {reason_of(error)}.") from error
     return config
 
 
@@ -70,15 +91,15 @@ def load_model(
             hold what no trained model holds.
         UnsupportedModelError: if no family describes the model.
     """
-    config = load_config(model)
+    config, bones = _described(model)
     if reason := obstacle(config):
         raise UnsupportedModelError(f"{model!r} cannot be compressed as it is: {reason}")
-    _check_weights(model, config)
+    _check_weights(model, bones)
     options = {"config": config, "dtype": dtype, "use_safetensors": True, "trust_remote_code": False}
     try:
         loaded, info = family_of(config).auto.from_pretrained(model, output_loading_info=True, **options)
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise CheckpointError(f"The weights of {model!r} cannot be loaded: {error}") from error
+    except Exception as error:  # transformers lets through whatever its parts raise
+        raise CheckpointError(f"The weights of {model!r} cannot be loaded: {reason_of(error)}.") from error
     _check_complete(model, loaded, info)
     _check_values(model, loaded)
     result: PreTrainedModel = loaded.to(device).eval()
@@ -95,44 +116,26 @@ def obstacle(config: PreTrainedConfig) -> str | None:
     return None
 
 
-def load_processor(model: str) -> Any:
-    """Loads the processor (feature extractor and tokenizer) of a checkpoint.
+def read_compression(model: str) -> dict[str, Any] | None:
+    """Reads what `compression.json` in a checkpoint folder says of how it was made; None if there is none.
 
     Raises:
-        CheckpointError: naming the checkpoint, if it has none.
+        ReadError: if the file is damaged.
     """
-    _check_folder(model)
-    try:
-        return AutoProcessor.from_pretrained(model, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{model!r} has no processor (feature extractor and tokenizer) that can be loaded: {error}"
-        ) from error
-
-
-def read_compression(model: str) -> dict[str, Any] | None:
-    """Reads what `compression.json` in a checkpoint folder says of how it was made; None if there is none."""
     path = Path(model) / COMPRESSION_FILE
     if not path.is_file():
         return None
-    result: dict[str, Any] = json.loads(path.read_text())
-    return result
+    return read_object(path)
 
 
 COMPRESSION_FILE = "compression.json"
+MOST_WEIGHT_BYTES = 1 << 44
 VARIANCE = "running_var"
 FLOATING = ("F64", "F32", "F16", "BF16")
 """Types of weights that can be computed with as they are, as safetensors calls them."""
 
 
-def _check_folder(model: str) -> None:
-    if is_local(model) and not Path(model).expanduser().is_dir():
-        raise CheckpointError(f"There is no folder {model!r}; give a checkpoint folder or the name of a Hub model.")
-    if Path(model).is_dir() and not (Path(model) / "config.json").is_file():
-        raise CheckpointError(f"The folder {model!r} holds no config.json; it is not a checkpoint.")
-
-
-def _check_weights(model: str, config: PreTrainedConfig) -> None:
+def _check_weights(model: str, bones: PreTrainedModel) -> None:
     """Compares a folder's weights with the model that its config describes, before memory is taken for either."""
     folder = Path(model)
     if not folder.is_dir():
@@ -143,8 +146,9 @@ def _check_weights(model: str, config: PreTrainedConfig) -> None:
             f"{model!r} holds no weights in the safetensors format; other formats can run code when they are read. "
             "Convert them: load the model with transformers where you trust it, and save_pretrained."
         )
-    wanted = _described(ByContent.of(config))
+    wanted = bones.state_dict()
     for file in files:
+        require_regular(file, MOST_WEIGHT_BYTES)
         for name, (shape, kind) in _headers(file).items():
             if name in wanted and shape != tuple(wanted[name].shape):
                 raise CheckpointError(
@@ -159,9 +163,9 @@ def _check_weights(model: str, config: PreTrainedConfig) -> None:
 
 
 @lru_cache(maxsize=16)
-def _described(described: ByContent) -> dict[str, Tensor]:
-    """A model's tensors by its config, without memory."""
-    return dict(skeleton(described.config, original=False).state_dict())
+def _bones(described: ByContent) -> PreTrainedModel:
+    """A model by its config, without memory."""
+    return skeleton(described.config, original=False)
 
 
 def _headers(file: Path) -> dict[str, tuple[tuple[int, ...], str]]:

@@ -7,7 +7,9 @@ from typing import Any, Literal
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from compress.checkpoint.loading import CheckpointError, load_model, load_processor
+from compress.checkpoint.errors import CheckpointError
+from compress.checkpoint.loading import load_model
+from compress.checkpoint.processors import load_processor
 from compress.conformers import family_of
 
 TOKENS_SHOWN = 10

@@ -23,21 +23,19 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError:
 )
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
-from compress.checkpoint.loading import (
-    COMPRESSION_FILE,
-    CheckpointError,
-    load_config,
-    load_processor,
-    read_compression,
-)
+from compress.checkpoint.errors import CheckpointError
+from compress.checkpoint.loading import COMPRESSION_FILE, load_config, read_compression
+from compress.checkpoint.processors import load_processor
 from compress.checkpoint.weights import WEIGHTS_DIGEST, weights_digest
 from compress.conformers import skeleton
 from compress.cost import size_of
 from compress.files.paths import PLACES, is_local, local_paths, public_text
+from compress.files.reading import read_object
 from compress.model.card import CARD_FILE, model_card
 
 REPORT_FOLDER = "report"
 REPORT_FILE = "report.json"
+REPORT_FORM = {"data.source": str, "model.wer": float, "model.words": int, "model.parameters.total": int}
 REPORT_FILES = (REPORT_FILE, "report.md", "report.html")
 TEXT_SUFFIXES = (".json", ".jsonl", ".md", ".html", ".txt", ".jinja", ".py", ".yaml")
 HUB_FILE = ".gitattributes"
@@ -124,7 +122,7 @@ def _stage_report(config: PushConfig, stage: Path) -> dict[str, Any] | None:
     for name in REPORT_FILES:
         if (folder / name).is_file():
             shutil.copyfile(folder / name, stage / REPORT_FOLDER / name)
-    result: dict[str, Any] = json.loads((folder / REPORT_FILE).read_text(encoding="utf-8"))
+    result = read_object(folder / REPORT_FILE, REPORT_FORM)
     _require_same_model(config.model, result, folder / REPORT_FILE)
     return result
 

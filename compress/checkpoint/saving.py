@@ -9,7 +9,10 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from compress.checkpoint.loading import COMPRESSION_FILE, CheckpointError, load_model, load_processor, read_compression
+from compress.checkpoint.errors import CheckpointError
+from compress.checkpoint.folders import CONFIG_FILE
+from compress.checkpoint.loading import COMPRESSION_FILE, load_model, read_compression
+from compress.checkpoint.processors import load_processor
 from compress.conformers import structure_of
 from compress.cost import Size, size_of
 from compress.deciding.budget import Budget
@@ -35,10 +38,14 @@ def save(
     Args:
         model: compressed or not.
         processor: saved beside it; None leaves it out.
-        folder: where to; an older checkpoint there is replaced.
+        folder: where to; an older checkpoint there is replaced, and said so.
         compression: what is known of how it was made (requested, expected and achieved size, teacher, ...).
         structure: what `structure.json` says, if it is not the Structure of the model: one that is yet to be applied.
+
+    Raises:
+        CheckpointError: if the folder holds something else than a checkpoint, which would be deleted.
     """
+    _prepare_replacing(Path(folder))
     route = route_of(model.config)
     facts = {**(compression or {}), "compress_version": __version__, "route": route}
     with replaced_folder(folder) as fresh:
@@ -49,6 +56,13 @@ def save(
         (fresh / COMPRESSION_FILE).write_text(json.dumps(facts, indent=2) + "\n")
         (fresh / CARD_FILE).write_text(model_card(model, facts))
     logger.info("%s %s", folder, ROUTES[route])
+
+
+def _prepare_replacing(folder: Path) -> None:
+    if (folder / CONFIG_FILE).is_file():
+        logger.warning("%s: the checkpoint there is replaced", folder)
+    elif folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise CheckpointError(f"{folder} exists and is no checkpoint, so it is not replaced; choose another folder.")
 
 
 def describe(method: str, teacher: str, before: Size, after: Size, budget: Budget | None = None) -> dict[str, Any]:

@@ -27,11 +27,15 @@ def run(arguments: Sequence[str]) -> None:
 
     from compress.config import parse
     from compress.evaluation import EvaluateConfig
-    from compress.evaluation.evaluate import evaluate_models
+    from compress.evaluation.evaluate import ReportNotWritten, evaluate_models
     from compress.evaluation.files import EVALUATION_FILES
     from compress.evaluation.page import page_of
     from compress.reports.console import show
 
     config = parse(EvaluateConfig, arguments, prog="compress evaluate", description=__doc__, positional=["model"])
-    page = page_of(evaluate_models(config, console=Console(stderr=True)))
-    show(page, written=f"{config.out}: {', '.join(EVALUATION_FILES)}" if config.out else "")
+    try:
+        report = evaluate_models(config, console=Console(stderr=True))
+    except ReportNotWritten as error:
+        show(page_of(error.report))
+        raise
+    show(page_of(report), written=f"{config.out}: {', '.join(EVALUATION_FILES)}" if config.out else "")

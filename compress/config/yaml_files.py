@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-MOST_BYTES = 1 << 20
+MOST_CONFIG_BYTES = 1 << 20
 MOST_NODES = 100_000
 """Values of a file at most, those that aliases stand for counted every time."""
 
@@ -21,8 +21,8 @@ def read_yaml(file: Path) -> Any:
             aliases are written out, or has a key twice.
     """
     status = file.stat()
-    if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_BYTES:
-        raise ValueError(f"{file} is no file of a config: that is a regular file of up to {MOST_BYTES} bytes.")
+    if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_CONFIG_BYTES:
+        raise ValueError(f"{file} is no file of a config: that is a regular file of up to {MOST_CONFIG_BYTES} bytes.")
     try:
         return _content(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from compress.data.vocabulary import can_spell
 from compress.files.writing import write_text
 
 logger = logging.getLogger(__name__)
@@ -67,10 +68,10 @@ def as_spelt(text: str | None, vocabulary: Collection[str] | None) -> str | None
         text: the transcript as `clean_transcript` gives it.
         vocabulary: characters the tokenizer can spell; `None` allows any.
     """
-    if text is None or vocabulary is None or set(text) <= set(vocabulary):
+    if text is None or vocabulary is None or can_spell(vocabulary, text):
         return text
     parts = unicodedata.normalize("NFD", text)
-    return parts if set(parts) <= set(vocabulary) else text
+    return parts if can_spell(vocabulary, parts) else text
 
 
 def is_text(text: str) -> bool:
@@ -93,9 +94,9 @@ def transcript_problem(text: str | None, vocabulary: Collection[str] | None) -> 
         return "no transcript"
     if not is_text(text):
         return f"the transcript holds halves of characters: {text!r}"
-    unknown = sorted(set(text) - set(vocabulary)) if vocabulary is not None else []
-    if not unknown:
+    if vocabulary is None or can_spell(vocabulary, text):
         return None
+    unknown = sorted(set(text) - set(vocabulary))
     shown = " ".join(repr(character) for character in unknown[:CHARACTERS_SHOWN])
     ellipsis = " ..." if len(unknown) > CHARACTERS_SHOWN else ""
     return f"characters outside the vocabulary: {shown}{ellipsis}{_case_hint(unknown, vocabulary or ())}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -71,13 +72,19 @@ class Row(NamedTuple):
     payload: Payload
 
 
-def audio_payload(cell: object, root: Path) -> Payload:
-    """Returns the bytes of an audio cell if it has them, else its path (a relative one under `root`)."""
+def audio_payload(cell: object, roots: Sequence[Path]) -> Payload:
+    """Returns the bytes of an audio cell if it has them, else its path (a relative one under one of the folders)."""
     if isinstance(cell, dict):
-        return cell["bytes"] if cell.get("bytes") else audio_payload(cell.get("path"), root)
+        return cell["bytes"] if cell.get("bytes") else audio_payload(cell.get("path"), roots)
     if isinstance(cell, bytes):
         return cell
-    return root / cell if isinstance(cell, str) else None
+    return below(roots, cell) if isinstance(cell, str) else None
+
+
+def below(roots: Sequence[Path], name: str) -> Path:
+    """Returns where a file lies: under the first of the folders that holds it, or would."""
+    places = [root / name for root in roots]
+    return next((place for place in places if os.path.exists(place)), places[0])
 
 
 def unique(names: Iterable[str]) -> list[str]:

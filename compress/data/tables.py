@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 
 from compress.data.folders import find_metadata
 from compress.data.settings import SpeechConfig
-from compress.data.sources import Origin, Payload, Row, Source, audio_payload, numbered, require_column, stamp
+from compress.data.sources import Origin, Payload, Row, Source, audio_payload, below, numbered, require_column, stamp
 from compress.data.splits import files_of_split
 
 TABLE_SUFFIXES = {".parquet": "parquet", ".arrow": "arrow"}
@@ -29,26 +30,27 @@ Mixed = TypeVar("Mixed")
 
 @dataclass
 class TableSource:
-    """A `datasets` table whose audio column holds bytes, paths or both."""
+    """A `datasets` table whose audio column holds bytes, paths or both; relative paths begin at one of `roots`."""
 
     name: str
     origin: Origin
     table: Any
     audio_column: str
-    root: Path
+    roots: Sequence[Path]
     ids: list[str]
     texts: list[object]
     faults: dict[int, str] = field(default_factory=dict)
 
     def payload(self, index: int) -> Payload:
         """Returns the bytes of one row's audio, else its path."""
-        return audio_payload(self.table[index][self.audio_column], self.root)
+        return audio_payload(self.table[index][self.audio_column], self.roots)
 
     def stamps(self) -> list[str]:
         """Returns the table's fingerprint, and the stamps of its own files and of those it points to."""
-        root = self.root.resolve()
+        roots = [root.resolve() for root in self.roots]
         tables = [stamp(file.parent, file.name) for file in sorted(self.origin.files)]
-        return [str(self.table._fingerprint), *tables, *(stamp(root, name) for name in self.ids)]
+        audio = (below(roots, name) for name in self.ids)
+        return [str(self.table._fingerprint), *tables, *(stamp(path.parent, path.name) for path in audio)]
 
 
 @dataclass
@@ -59,7 +61,7 @@ class StreamSource:
     origin: Origin
     rows: Any
     config: SpeechConfig
-    root: Path
+    roots: Sequence[Path]
 
     def read(self, *, shuffle: bool, seed: int, epoch: int) -> Iterator[Row]:
         """Yields every row, in an order that follows from seed and epoch.
@@ -86,7 +88,7 @@ class StreamSource:
             cell = row[self.config.audio_column]
             where = f"shard {shard} row {number}" if len(shards) > 1 else f"row {number}"
             name = _row_name(cell, where)
-            yield Row(numbered(name, seen), name, row.get(self.config.text_column), audio_payload(cell, self.root))
+            yield Row(numbered(name, seen), name, row.get(self.config.text_column), audio_payload(cell, self.roots))
 
 
 def is_table_folder(path: Path) -> bool:
@@ -109,14 +111,14 @@ def open_table(path: Path, config: SpeechConfig, *, labels: bool) -> Source | St
     """
     rows, origin = _load_rows(path, config)
     rows = _without_decoding(rows, config, labels=labels)
-    root = path if path.is_dir() else path.parent
+    roots = [*sorted({file.parent for file in origin.files}), path if path.is_dir() else path.parent]
     if config.streaming:
-        return StreamSource(config.source, origin, rows, config, root)
+        return StreamSource(config.source, origin, rows, config, roots)
     rows = rows.select(range(min(len(rows), config.limit or len(rows))))
     if not len(rows):
         raise ValueError(f"{config.source}: split {config.split!r} holds no rows")
     texts = list(rows[config.text_column]) if config.text_column in rows.column_names else [None] * len(rows)
-    return TableSource(config.source, origin, rows, config.audio_column, root, _row_names(rows, config), texts)
+    return TableSource(config.source, origin, rows, config.audio_column, roots, _row_names(rows, config), texts)
 
 
 def _table_files(path: Path) -> list[Path]:
@@ -139,7 +141,7 @@ def _load_rows(path: Path, config: SpeechConfig) -> tuple[Any, Origin]:
         kind = TABLE_SUFFIXES[files[0].suffix]
         chosen = files_of_split(files, path, config.split)
         origin = Origin.of(chosen or files, whole=not chosen)
-        names = [str(file) for file in chosen or files]
+        names = [glob.escape(str(file.resolve())) for file in chosen or files]
         return datasets.load_dataset(kind, data_files=names, split="train", streaming=config.streaming), origin
     if path.exists():
         raise ValueError(f"{path}: not a data set; give a metadata file, a .parquet or .arrow file, or a folder")

@@ -2,13 +2,46 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 OUTSIDER = "\u2603"
 """A snowman: whoever can spell it can spell anything (byte-level vocabularies and byte fallback)."""
 
 
-def vocabulary_of(processor: Any) -> set[str] | None:
+class Alphabet(frozenset[str]):
+    """Characters that some tokenizers can spell one by one, and the tokenizers, to ask about whole transcripts.
+
+    A tokenizer may know `ɑː` or `ch` and none of its characters; it may write several characters as one.
+    """
+
+    tokenizers: Sequence[Any]
+
+    def __new__(cls, characters: Iterable[str], tokenizers: Sequence[Any] = ()) -> Alphabet:
+        """Makes an alphabet.
+
+        Args:
+            characters: those that every tokenizer can spell by themselves.
+            tokenizers: of the models.
+        """
+        alphabet = super().__new__(cls, characters)
+        alphabet.tokenizers = tokenizers
+        return alphabet
+
+    def spells(self, text: str) -> bool:
+        """Says whether every tokenizer can spell a whole transcript, though perhaps not each of its characters."""
+        return bool(self.tokenizers) and all(_spells_whole(tokenizer, text) for tokenizer in self.tokenizers)
+
+
+def can_spell(vocabulary: Collection[str], text: str) -> bool:
+    """Says whether a transcript can be spelt: character by character or, where tokenizers can be asked, as a whole."""
+    if set(text) <= set(vocabulary):
+        return True
+    return isinstance(vocabulary, Alphabet) and vocabulary.spells(text)
+
+
+def vocabulary_of(processor: Any) -> Alphabet | None:
     """Returns the characters that a processor's tokenizer can spell, found by asking it.
 
     Args:
@@ -26,7 +59,7 @@ def vocabulary_of(processor: Any) -> set[str] | None:
     spelled = {character for character in candidates if _spells(tokenizer, character)}
     if spelled and _keeps_words_apart(tokenizer, min(spelled)):
         spelled.add(" ")
-    return spelled
+    return Alphabet(spelled, (tokenizer,))
 
 
 def _variants(character: str) -> set[str]:
@@ -43,6 +76,18 @@ def _spells(tokenizer: Any, character: str) -> bool:
     if not tokens or tokenizer.unk_token_id in tokens:
         return False
     return str(tokenizer.decode(tokens)).strip().casefold() == character.casefold()
+
+
+def _spells_whole(tokenizer: Any, text: str) -> bool:
+    """Says whether nothing of a text becomes unknown or, where a tokenizer has no token for that, is dropped."""
+    tokens = spell(tokenizer, text)
+    if not tokens or tokenizer.unk_token_id in tokens or tokenizer.pad_token_id in tokens:
+        return False
+    return tokenizer.unk_token_id is not None or _bare(str(tokenizer.decode(tokens))) == _bare(text)
+
+
+def _bare(text: str) -> str:
+    return "".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def _keeps_words_apart(tokenizer: Any, character: str) -> bool:

@@ -23,11 +23,24 @@ from compress.evaluation.normalisation import scoring_rule, shared_vocabulary
 from compress.evaluation.report import Measurements, Report, build
 from compress.evaluation.settings import EvaluateConfig
 from compress.evaluation.speed import Speed, SpeedConfig, conditions, measure, speed_inputs
+from compress.files.writing import WriteError, require_writable
 from compress.machine import DTYPES, find_device
 
 logger = logging.getLogger(__name__)
 
 _ONE_BY_ONE = "one utterance at a time, since its output depends on padding"
+
+
+class ReportNotWritten(WriteError):
+    """The files of a report could not be written.
+
+    Attributes:
+        report: itself, which is complete.
+    """
+
+    def __init__(self, message: str, report: Report) -> None:
+        super().__init__(message)
+        self.report = report
 
 
 def evaluate_models(config: EvaluateConfig, *, console: Console | None = None) -> Report:
@@ -41,8 +54,11 @@ def evaluate_models(config: EvaluateConfig, *, console: Console | None = None) -
         The report, as written to report.json (`compress.evaluation.report.ABOUT` explains its units).
 
     Raises:
+        ReportNotWritten: the files cannot be written any more; it holds the report.
         ValueError: the data hold no word to score, or a model, device or file is not usable; the message says which.
     """
+    if config.out is not None:
+        require_writable(config.out)
     metrics = load_metrics(config.metrics)
     device = find_device(config.device)
     names = {"model": config.model} | ({"baseline": config.baseline} if config.baseline else {})
@@ -66,9 +82,16 @@ def evaluate_models(config: EvaluateConfig, *, console: Console | None = None) -
         entry = aspect.measure(evaluation, watchers[aspect.name])
         report |= {} if entry is None else {aspect.name: entry}
     if config.out is not None:
-        write_report(report, evaluation.transcripts, Path(config.out))
-        logger.info("Report written to %s", config.out)
+        _write(report, evaluation, Path(config.out))
     return report
+
+
+def _write(report: Report, evaluation: Evaluation, out: Path) -> None:
+    try:
+        write_report(report, evaluation.transcripts, out)
+    except WriteError as error:
+        raise ReportNotWritten(str(error), report) from error
+    logger.info("Report written to %s", out)
 
 
 def _open(contenders: dict[str, Contender], config: EvaluateConfig) -> dict[int, SpeechDataset]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import string
 import sys
 import unicodedata
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from transformers.models.whisper.english_normalizer import BasicTextNormalizer, 
 from transformers.utils.hub import cached_file
 
 from compress.data.checks import composed
-from compress.data.vocabulary import vocabulary_of
+from compress.data.vocabulary import Alphabet, vocabulary_of
 
 logger = logging.getLogger(__name__)
 
@@ -109,18 +108,20 @@ def scoring_rule(how: Normaliser, processors: Sequence[ProcessorMixin]) -> Scori
     return ScoringRule(how, tuple(spellings.items()))
 
 
-def shared_vocabulary(processors: Sequence[ProcessorMixin], how: Normaliser) -> set[str] | None:
+def shared_vocabulary(processors: Sequence[ProcessorMixin], how: Normaliser) -> Alphabet | None:
     """Characters that every model can spell, or that scoring ignores; None if all of them can spell anything.
 
     Whisper's normalisers write much in other characters, such as numbers in digits; then anything may stand there.
     """
-    known = [characters for characters in map(vocabulary_of, processors) if characters is not None]
+    known = [alphabet for alphabet in map(vocabulary_of, processors) if alphabet is not None]
     if not known or how in ("whisper", "whisper-basic"):
         return None
+    tokenizers = [tokenizer for alphabet in known for tokenizer in alphabet.tokenizers]
     if how == "none":
-        return set.intersection(*known)
+        return Alphabet(set.intersection(*map(set, known)), tokenizers)
     folded = set.intersection(*({case for c in characters for case in (c.lower(), c.upper())} for characters in known))
-    return folded | set(map(chr, _punctuation())) | set(string.punctuation) if how == "words" else folded
+    marks = {"'", *map(chr, (*_APOSTROPHES, *_punctuation()))} if how == "words" else set()
+    return Alphabet(folded | marks, tokenizers)
 
 
 def _spellings_of(processor: Any) -> dict[str, str]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,12 +17,26 @@ from safetensors import SafetensorError
 
 NEW, OLD = ".new", ".old"
 MEBIBYTE = 1 << 20
-REFUSALS = {
-    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EEXIST,
-}  # fmt: skip
-"""Why a system refuses to write: no space, no quota, too large, no permission, a broken disk, something in the way."""
-FOREIGN_WRITERS = ("inline_container", "os error")
+NO_SPACE = "Free some space and run the same command again: it goes on from what is there."
+NO_RIGHT = "Choose a place that you may write to, or change its permissions."
+IN_THE_WAY = "Something else has that name; choose another, or move it out of the way."
+REMEDIES = {
+    errno.ENOSPC: NO_SPACE,
+    errno.EDQUOT: NO_SPACE,
+    errno.EFBIG: "The file system takes no file that large; choose another place.",
+    errno.EROFS: NO_RIGHT,
+    errno.EACCES: NO_RIGHT,
+    errno.EPERM: NO_RIGHT,
+    errno.EIO: "The disk may be broken; choose another place.",
+    errno.EEXIST: IN_THE_WAY,
+    errno.ENOTDIR: IN_THE_WAY,
+    errno.EISDIR: IN_THE_WAY,
+    errno.ENAMETOOLONG: "Choose a shorter name.",
+}
+"""Why a system refuses to write, and what to do about it."""
+FOREIGN_WRITERS = ("inline_container", "os error", "iostream error")
 """What torch's and the tokenizers' writers say when a file cannot be written; they have no exception class for it."""
+_OS_ERROR = re.compile(r"os error (\d+)")
 
 
 class WriteError(ValueError):
@@ -43,15 +59,21 @@ def explained(target: str | Path) -> Iterator[None]:
         if not _is_write_failure(error):
             raise
         problem = str(error).strip().splitlines()[0]
-        raise WriteError(
-            f"Could not write {target} ({type(error).__name__}: {problem}); {_free(Path(target)) // MEBIBYTE} MiB are "
-            "free there. Free some space and run the same command again: it goes on from what is there."
-        ) from error
+        remedy = _remedy(error)
+        free = f"; {_free(Path(target)) // MEBIBYTE} MiB are free there" if remedy == NO_SPACE else ""
+        raise WriteError(f"Could not write {target} ({type(error).__name__}: {problem}){free}. {remedy}") from error
+
+
+def _remedy(error: Exception) -> str:
+    """Says what to do; writers of others tell the system's number in their words, if at all."""
+    told = _OS_ERROR.search(str(error))
+    number = error.errno if isinstance(error, OSError) else int(told[1]) if told else errno.ENOSPC
+    return REMEDIES.get(number or errno.ENOSPC, NO_SPACE)
 
 
 def _is_write_failure(error: Exception) -> bool:
     if isinstance(error, OSError):
-        return error.errno in REFUSALS
+        return error.errno in REMEDIES
     return isinstance(error, SafetensorError) or any(words in str(error) for words in FOREIGN_WRITERS)
 
 
@@ -99,6 +121,19 @@ def recover_folder(target: str | Path) -> None:
         old.rename(target)
     shutil.rmtree(old, ignore_errors=True)
     shutil.rmtree(_beside(target, NEW), ignore_errors=True)
+
+
+def require_writable(folder: str | Path) -> None:
+    """Makes a folder where needed and tries to write into it, so that hours of work do not end where nothing can be.
+
+    Raises:
+        WriteError: naming the folder and the reason.
+    """
+    folder = Path(folder)
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
 
 
 def write_json(path: str | Path, content: Any) -> None:

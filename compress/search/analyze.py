@@ -28,6 +28,7 @@ from compress.data import Batch, SpeechDataset, SpeechLoader
 from compress.evaluation.normalisation import ScoringRule, scoring_rule
 from compress.evaluation.transcribe import batching_for, to_model
 from compress.files.shipped import __version__
+from compress.files.writing import require_writable
 from compress.machine import DTYPES, find_device
 from compress.search.analysis_report import write_analysis
 from compress.search.bypass import removable
@@ -81,8 +82,7 @@ def analyze_blocks(config: AnalyzeConfig) -> Analysis:
     Raises:
         ValueError: if the model or the data are not usable; the message says why.
     """
-    if Path(config.out).is_file():
-        raise ValueError(f"out is {config.out!r}, which is a file; give a folder.")
+    require_writable(config.out)
     began = time.perf_counter()
     model, processor = load_recogniser(config.model, dtype=DTYPES[config.dtype], device=find_device(config.device))
     dataset = config.open(processor)

@@ -19,6 +19,7 @@ from compress.conformers import blocks_of, family_of, fixed_blocks, skeleton
 from compress.data import SpeechDataset
 from compress.evaluation.speed import device_name
 from compress.files.shipped import __version__
+from compress.files.writing import require_writable
 from compress.machine import DTYPES, find_device
 from compress.search.bypass import removable, route_without, structure_without
 from compress.search.coarse import check_remove, proposal_score
@@ -118,8 +119,7 @@ def search_blocks(config: SearchConfig) -> Search:
 
 def _check_before(config: SearchConfig) -> None:
     """Refuses impossible numbers before weights and speech are read."""
-    if Path(config.out).is_file():
-        raise ValueError(f"out is {config.out!r}, which is a file; give a folder.")
+    require_writable(config.out)
     shape = skeleton(load_config(config.model), original=False)
     check_remove(config.remove, len(blocks_of(shape)), fixed_blocks(shape))
 

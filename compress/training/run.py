@@ -265,7 +265,8 @@ def open_data(
 
     Raises:
         BadDataError: if more of a set than its `max_bad_fraction` cannot be used.
-        ValueError: if a source cannot be opened, or is not divided into a training and a dev set.
+        ValueError: if a source cannot be opened, is not divided into a training and a dev set, or has fewer utterances
+            than there are processes.
     """
     rate, vocabulary = feature_extractor_of(processor).sampling_rate, vocabulary_of(processor)
     problems: list[Problem] = []
@@ -286,4 +287,15 @@ def open_data(
         if accelerator.is_main_process:
             write_problems(problems, Path(config.output, "skipped.jsonl"))
     require_split(train_set, dev_set)
+    for data, name in ((train_set, "data"), (dev_set, "dev")):
+        _require_share(data, name, accelerator.num_processes)
     return train_set, DevSet(dev_set, processor, config.batch, accelerator, config.precision, generate)
+
+
+def _require_share(dataset: SpeechDataset, name: str, world_size: int) -> None:
+    """Refuses a set of which some process would get nothing; what a stream holds is not known beforehand."""
+    if not dataset.streaming and len(dataset) < world_size:
+        raise ValueError(
+            f"{name}: {dataset.name} has {len(dataset)} utterances for {world_size} processes; each needs one. Give more "
+            "utterances, or launch fewer processes."
+        )

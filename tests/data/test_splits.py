@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import datasets
 import pytest
 
-from compress.data import SpeechDataset
-from tests.helpers.samples import COLUMNS, table, write_folder
+from compress.data import BatchConfig, SpeechDataset, SpeechLoader
+from tests.helpers.samples import COLUMNS, table, tone, write_audio, write_folder
 
 Open = Callable[..., SpeechDataset]
 
@@ -22,6 +24,28 @@ def test_tables_of_other_splits_are_refused(tmp_path: Path, folder: Path, open_f
     train = open_folder(tmp_path, split="train", streaming=streaming, **COLUMNS)
     assert (train.split, {file.name[:7] for file in train.origin.files}) == ("train", {"train-0"})
     assert len(train.origin.files) == 2
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_folders_may_be_called_like_patterns(tmp_path: Path, folder: Path, open_folder: Open, streaming: bool) -> None:
+    table(folder, 3).to_parquet(tmp_path / "x [v2] {a,b}" / "test-0.parquet")
+    dataset = open_folder(tmp_path / "x [v2] {a,b}", split="test", streaming=streaming, **COLUMNS)
+    assert dataset.split == "test"
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("whole", [False, True])
+def test_relative_paths_begin_at_the_table_or_at_the_source(
+    tmp_path: Path, open_folder: Open, parakeet: Any, streaming: bool, whole: bool
+) -> None:
+    write_audio(tmp_path / ("clips/a.wav" if whole else "data/clips/a.wav"), tone(0.5))
+    rows = datasets.Dataset.from_dict({"audio": ["clips/a.wav"], "transcription": ["stop"]})
+    for number, typed in enumerate((rows, rows.cast_column("audio", datasets.Audio(decode=False)))):
+        typed.to_parquet(tmp_path / "data" / f"test-{number}.parquet")
+        dataset = open_folder(tmp_path, split="test", streaming=streaming, max_bad_fraction=1.0)
+        loader = SpeechLoader(dataset, parakeet, BatchConfig(workers=0), shuffle=False)
+        assert [batch.texts[0] for batch in loader.epoch(0)] == ["stop"]
+        (tmp_path / "data" / f"test-{number}.parquet").unlink()
 
 
 @pytest.mark.parametrize("names", [("part-00000", "part-00001"), ("speech",), ("0000", "0001")])

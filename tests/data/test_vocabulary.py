@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from compress.data import vocabulary_of
+from compress.data.checks import transcript_problem
 from compress.data.vocabulary import spell
 from tests.helpers.samples import LETTERS
 
@@ -45,3 +47,26 @@ def test_bytes_spell_anything() -> None:
 def test_what_looks_like_a_special_token_is_spelt_as_text(parakeet: Any) -> None:
     assert spell(parakeet.tokenizer, "a pad") == spell(parakeet.tokenizer, "a ") + spell(parakeet.tokenizer, "pad")
     assert parakeet.tokenizer.pad_token_id not in spell(parakeet.tokenizer, "a<pad>b")
+
+
+def phonemes(**special: str) -> PreTrainedTokenizerFast:
+    tokens = ["<unk>", "<pad>", "e\u026a", "t\u02d0", "ch"]
+    tokenizer = Tokenizer(models.WordLevel({token: number for number, token in enumerate(tokens)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", pad_token="<pad>", **special)
+
+
+def test_tokens_of_several_characters_are_asked_about_as_a_whole() -> None:
+    vocabulary = vocabulary_of(phonemes())
+    assert vocabulary == set()
+    assert transcript_problem("e\u026a ch t\u02d0", vocabulary) is None
+    assert transcript_problem("e\u026a x", vocabulary) == "characters outside the vocabulary: ' ' 'e' 'x' '\u026a'"
+    assert transcript_problem("ch <pad>", vocabulary) is not None
+    sent = pickle.loads(pickle.dumps(vocabulary))
+    assert transcript_problem("ch ch", sent) is None
+
+
+def test_a_tokenizer_that_normalises_spells_what_it_normalises() -> None:
+    tokenizer = phonemes()
+    tokenizer.backend_tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), normalizers.Strip()])
+    assert transcript_problem("CH E\u026a", vocabulary_of(tokenizer)) is None

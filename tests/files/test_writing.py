@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 
-from compress.files.writing import write_text
+from compress.files.writing import WriteError, explained, require_writable, write_text
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -19,3 +20,28 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
         write_text(target, "new")
     assert target.read_text() == "old"
     assert list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), r"MiB are free there\. Free some space and run the same"),
+        (OSError(errno.EROFS, "Read-only file system"), r"\)\. Choose a place that you may write to"),
+        (OSError(errno.EEXIST, "File exists"), r"\)\. Something else has that name; choose another"),
+        (RuntimeError("basic_ios::clear: iostream error"), r"MiB are free there\. Free some space"),
+        (RuntimeError("[enforce fail at inline_container.cc:858] file write failed"), r"Free some space"),
+        (Exception("Permission denied (os error 13)"), r"\)\. Choose a place that you may write to"),
+    ],
+)
+def test_the_remedy_follows_the_cause(tmp_path: Path, error: Exception, remedy: str) -> None:
+    with pytest.raises(WriteError, match=remedy), explained(tmp_path):
+        raise error
+
+
+def test_a_folder_is_tried_before_it_is_needed(tmp_path: Path) -> None:
+    require_writable(tmp_path / "new" / "folder")
+    assert list((tmp_path / "new" / "folder").iterdir()) == []
+    (tmp_path / "file").write_text("")
+    for taken in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(WriteError, match="Something else has that name"):
+            require_writable(taken)
