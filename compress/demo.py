@@ -7,7 +7,6 @@ Nothing here trains or prunes. The demo launches the recipes a user launches, wi
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import signal
@@ -29,8 +28,10 @@ from compress.data.folders import METADATA_NAMES
 from compress.data.metadata import FILE_COLUMN
 from compress.data.splits import splits_of
 from compress.data.tables import TABLE_SUFFIXES
+from compress.deciding.budget import BudgetConfig
 from compress.files import shipped
-from compress.files.writing import write_json
+from compress.files.reading import read_object
+from compress.files.writing import require_writable, write_json
 from compress.reports import formats
 from compress.training.loop.ending import DONE_FILE
 
@@ -74,7 +75,8 @@ class DemoConfig:
     prune: str = "configs/demo/prune.yaml"
 
     def __post_init__(self) -> None:
-        """Refuses a folder of speech that does not exist or lacks a split."""
+        """Refuses a folder of speech that does not exist or lacks a split, and a budget that is none."""
+        BudgetConfig(params=self.budget)
         if self.data is not None:
             _check_splits(Path(self.data))
 
@@ -146,6 +148,7 @@ def run_demo(config: DemoConfig, *, console: Console | None = None) -> Path:
     """
     console = console or Console(stderr=True)
     out = Path(config.out)
+    require_writable(out)
     identity = _identity(config)
     clock = Clock(_times(out, identity))
     stages = _stages(config)
@@ -325,7 +328,7 @@ def _environment() -> dict[str, str]:
 def _write_evaluation(config: DemoConfig) -> None:
     """Writes the config of the last stage: both models on the test split of the speech they were trained on."""
     out = Path(config.out)
-    trained: dict[str, Any] = json.loads((out / TEACHER / "config.json").read_text(encoding="utf-8"))
+    trained = read_object(out / TEACHER / "config.json", {"data": dict})
     evaluation = {
         "model": str(out / STUDENT / STUDENT_MODEL),
         "baseline": str(out / TEACHER / TEACHER_MODEL),
@@ -350,10 +353,10 @@ def _times(out: Path, identity: dict[str, Any]) -> dict[str, float]:
         ValueError: If that run had other settings, or a config was edited since.
     """
     file = out / STATE_FILE
-    if not file.is_file():
+    if not file.exists():
         return {}
-    state = json.loads(file.read_text(encoding="utf-8"))
     remedy = "give another folder with --out, or delete that one"
+    state = read_object(file, {"settings": dict, "configs": dict, "seconds": dict})
     if state["settings"] != identity["settings"]:
         raise ValueError(
             f"{out} holds a demo with other settings ({state['settings']}, not {identity['settings']}): {remedy}"
@@ -367,7 +370,7 @@ def _times(out: Path, identity: dict[str, Any]) -> dict[str, float]:
 
 def _summary(out: Path, seconds: float) -> str:
     """Says what the demo found, in two lines: error rates and sizes; the time of all stages and where the report is."""
-    report = json.loads((out / SHOWN_FILES[1]).read_text(encoding="utf-8"))
+    report = read_object(out / SHOWN_FILES[1], {"model": dict, "baseline": dict})
     teacher, compressed = (_model_summary(report[role]) for role in ("baseline", "model"))
     time_taken = formats.duration(seconds)
     return f"Teacher {teacher}; compressed {compressed}\n{time_taken} in all; the report: {out / SHOWN_FILES[0]}"

@@ -48,8 +48,8 @@ from compress.structure import Structure
 from compress.training.distill import Distillation, DistillConfig
 from compress.training.loop import processes
 from compress.training.loop.best import Best
-from compress.training.loop.claim import claimed
-from compress.training.loop.ending import end, has_ended, has_model, read_back
+from compress.training.loop.claim import claimed, require_apart
+from compress.training.loop.ending import end, has_ended, has_model, interrupted, read_back
 from compress.training.loop.finite import FiniteGuard
 from compress.training.loop.losses import Losses
 from compress.training.loop.numbers import leave_numbers, numbers_of, what_it_took
@@ -65,6 +65,7 @@ from compress.training.preparation import prepare_for_training
 from compress.training.results import FINAL, GATED, REMOVED, Results
 from compress.training.run import (
     RunConfig,
+    dtype_to_save,
     make_accelerator,
     open_calibration,
     open_checkpoints,
@@ -267,7 +268,8 @@ class Pruning:
             config, self.processor, accelerator, labels=config.distill.ctc > 0, generate=config.generate
         )
         whole = make_budget(config.budget, before) if config.budget else None
-        self.results = Results(self.output, config.teacher, self.teacher, self.processor, whole)
+        dtype = dtype_to_save(config, config.teacher)
+        self.results = Results(self.output, config.teacher, self.teacher, self.processor, whole, dtype)
 
     def run(self) -> None:
         """The three phases; of those that an earlier start has finished, the results are used."""
@@ -341,7 +343,7 @@ class Pruning:
         if self.accelerator.is_main_process:
             phases = (LEARN, RECOVER) if self.config.structure == LEARNED else (RECOVER,)
             numbers = self.results.numbers() | numbers_of(self.output, *phases)
-            end(self.output, numbers | numbers_of_stages(self.output))
+            end(self.output, numbers | numbers_of_stages(self.output), PROGRAM)
 
 
 def main(config: Config) -> None:
@@ -349,13 +351,14 @@ def main(config: Config) -> None:
     accelerator, output = make_accelerator(config), Path(config.output)
     start_logging()
     stages = stages_of(config, load_config(config.teacher))
-    for phase, changeable in CHANGEABLE.items():
-        for stage in stages:
+    for stage in stages:
+        require_apart(config.teacher, Path(stage.output), GATED, REMOVED, FINAL)
+        for phase, changeable in CHANGEABLE.items():
             open_checkpoints(stage, phase, harmless=changeable).check_settings()
-    if not has_ended(output):
+    if not has_ended(output, PROGRAM):
         check_before(config.push, output)
         for stage in stages:
-            if not has_ended(Path(stage.output)):
+            if not has_ended(Path(stage.output), PROGRAM):
                 with claimed(Path(stage.output), GATED, REMOVED, FINAL):
                     Pruning(stage, accelerator).run()
     processes.leave(accelerator)
@@ -368,3 +371,5 @@ if __name__ == "__main__":
         main(parse(Config, prog=PROGRAM, description=__doc__ or ""))
     except (ValueError, OSError) as error:
         fail(PROGRAM, error)
+    except KeyboardInterrupt:
+        interrupted(PROGRAM)

@@ -31,8 +31,8 @@ from compress.elastic import ElasticConfig, make_elastic, rule_structures
 from compress.training.inter_ctc import InterCtcConfig
 from compress.training.loop import processes
 from compress.training.loop.best import Best
-from compress.training.loop.claim import claimed
-from compress.training.loop.ending import end, has_ended
+from compress.training.loop.claim import claimed, require_apart
+from compress.training.loop.ending import end, has_ended, interrupted
 from compress.training.loop.finite import FiniteGuard
 from compress.training.loop.losses import Losses
 from compress.training.loop.numbers import what_it_took
@@ -45,6 +45,7 @@ from compress.training.loop.unalignable import Unalignable
 from compress.training.new_models import build_model
 from compress.training.recogniser import Recogniser
 from compress.training.run import (
+    dtype_to_save,
     make_accelerator,
     open_checkpoints,
     open_data,
@@ -101,7 +102,7 @@ class Training:
         # Equal weights on every rank, then dropout noise of each rank's own.
         set_seed(config.seed)
         built = build_model(config.model, vocabulary_size=len(self.processor.tokenizer), blank=self.blank)
-        self.model = skipping_model(built, config.skipping)
+        self.model, self.dtype = skipping_model(built, config.skipping), dtype_to_save(config, config.model.checkpoint)
         elastic = config.elastic and config.elastic.resolved(inter_ctc=config.inter_ctc is not None)
         self.depths = rule_structures(self.model, elastic) if elastic else {}
         self.recogniser = Recogniser(
@@ -117,6 +118,7 @@ class Training:
         set_seed(config.seed, device_specific=True)
 
         self.total_steps = config.max_steps or total_batches(self.loader, config.epochs)
+        config.optimizer.check_length(self.total_steps)
         self.step, self.position, self.best, self.unalignable = 0, Position(), Best(), Unalignable()
         self.guard = FiniteGuard(self.recogniser, {"model": self.model}, config.max_skipped_steps, config.precision)
         self.progress = Progress(
@@ -191,7 +193,7 @@ class Training:
             numbers = {"dev/wer": rates.wer, "dev/cer": rates.cer}
             self.progress.report(self.step, numbers)
             if self.best.improved(rates.wer, self.step):
-                save_model(self.elastic_model(), self.processor, self.output / BEST)
+                save_model(self.elastic_model(), self.processor, self.output / BEST, self.dtype)
         return numbers
 
     def elastic_model(self) -> PreTrainedModel:
@@ -211,7 +213,7 @@ class Training:
     def finish(self) -> None:
         """The last model and the final numbers."""
         numbers, model = self.evaluate(), self.elastic_model()
-        save_model(model, self.processor, self.output / LAST)
+        save_model(model, self.processor, self.output / LAST, self.dtype)
         done = what_it_took(self.step, self.progress, self.guard, self.unalignable) | {
             "best_dev_wer": self.best.value,
             "best_step": self.best.step,
@@ -221,7 +223,7 @@ class Training:
             **self.rates_by_depth(model),
         }
         if self.accelerator.is_main_process:
-            end(self.output, done)
+            end(self.output, done, PROGRAM)
 
 
 def main(config: Config) -> None:
@@ -229,8 +231,9 @@ def main(config: Config) -> None:
     some_unused = config.stochastic_depth > 0 or config.model.checkpoint is not None  # which may be elastic
     accelerator, output = make_accelerator(config, some_unused=some_unused), Path(config.output)
     start_logging()
+    require_apart(config.model.checkpoint, output, BEST, LAST)
     open_checkpoints(config).check_settings()
-    if has_ended(output):
+    if has_ended(output, PROGRAM):
         return
     with claimed(output, BEST, LAST, PROCESSOR):
         Training(config, accelerator).run()
@@ -242,3 +245,5 @@ if __name__ == "__main__":
         main(parse(Config, prog=PROGRAM, description=__doc__ or ""))
     except (ValueError, OSError) as error:
         fail(PROGRAM, error)
+    except KeyboardInterrupt:
+        interrupted(PROGRAM)

@@ -31,6 +31,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
@@ -43,8 +44,8 @@ from compress.elastic.supernet import PartsConfig, SelectionConfig, SizesConfig,
 from compress.elastic.supernet.report import decided
 from compress.training.loop import processes
 from compress.training.loop.best import Best
-from compress.training.loop.claim import claimed
-from compress.training.loop.ending import end, has_ended, has_model, read_back
+from compress.training.loop.claim import claimed, require_apart
+from compress.training.loop.ending import end, has_ended, has_model, interrupted, read_back
 from compress.training.loop.finite import FiniteGuard
 from compress.training.loop.losses import Losses
 from compress.training.loop.numbers import leave_numbers, numbers_of, what_it_took
@@ -56,6 +57,7 @@ from compress.training.loop.schedule import set_learning_rates
 from compress.training.loop.unalignable import Unalignable
 from compress.training.preparation import prepare_for_training
 from compress.training.run import (
+    dtype_to_save,
     make_accelerator,
     open_checkpoints,
     open_data,
@@ -184,7 +186,7 @@ class Stage:
             rates = self.job.dev.rates_by_size(self.net.model)
             self.progress.report(self.step, rates_as_metrics(rates))
             if self.best.improved(mean_wer(rates), self.step, rates) and self.name == JOINT:
-                save_model(self.net.model, self.job.processor, self.job.output / BEST)
+                save_model(self.net.model, self.job.processor, self.job.output / BEST, self.job.dtype)
                 self.job.results.note(rates)
         return rates
 
@@ -203,7 +205,13 @@ class Supernet:
         self.loader = open_loader(config, self.train_set, self.processor, accelerator, config.seed)
         self.total_steps = config.max_steps or total_batches(self.loader, config.epochs)
         select, joint = divided(self.total_steps, config.selection.share)
+        config.optimizer.check_length(self.total_steps)
         self.spans = {SELECT: (0, select), JOINT: (select, joint)}
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """Of the weights in the models that are saved."""
+        return dtype_to_save(self.config, self.config.model.checkpoint)
 
     def run(self) -> None:
         """The two stages; of those that an earlier start has finished, the results are used."""
@@ -224,7 +232,7 @@ class Supernet:
         Stage(self, SELECT, net, self.loader, config.seed).run()
         ranking, model = processes.from_main(selection.ranking()), net.detach()
         self.results.decide(decided(sizes, ranking, net.history, model.config, config.selection.method, steps))
-        save_model(model, self.processor, self.output / SELECTED)
+        save_model(model, self.processor, self.output / SELECTED, self.dtype)
         self.accelerator.wait_for_everyone()
         self.accelerator.free_memory()
 
@@ -245,11 +253,11 @@ class Supernet:
         """The last model, and the final numbers: parameters, MACs and error rate of each size."""
         last, best = stage.evaluate(), stage.best
         self.results.note(best.details)
-        save_model(stage.net.model, self.processor, self.output / LAST)
+        save_model(stage.net.model, self.processor, self.output / LAST, self.dtype)
         if self.accelerator.is_main_process:
             done = {"best_dev_wer": best.value, "best_step": best.step} | self.results.numbers()
             done["last_dev_wer"] = {size: of_size["wer"] for size, of_size in last.items()}
-            end(self.output, done | numbers_of(self.output, SELECT, JOINT))
+            end(self.output, done | numbers_of(self.output, SELECT, JOINT), PROGRAM)
 
 
 def main(config: Config) -> None:
@@ -257,9 +265,10 @@ def main(config: Config) -> None:
     # Heads and norms of sizes that a step leaves out, or at which their module is absent, get no gradient.
     accelerator, output = make_accelerator(config, some_unused=True), Path(config.output)
     start_logging()
+    require_apart(config.model.checkpoint, output, BEST, LAST, SELECTED)
     for stage, changeable in CHANGEABLE.items():
         open_checkpoints(config, stage, harmless=changeable).check_settings()
-    if has_ended(output):
+    if has_ended(output, PROGRAM):
         return
     with claimed(output, BEST, LAST, SELECTED, STRUCTURES, PROCESSOR):
         Supernet(config, accelerator).run()
@@ -271,3 +280,5 @@ if __name__ == "__main__":
         main(parse(Config, prog=PROGRAM, description=__doc__ or ""))
     except (ValueError, OSError) as error:
         fail(PROGRAM, error)
+    except KeyboardInterrupt:
+        interrupted(PROGRAM)

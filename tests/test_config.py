@@ -57,6 +57,8 @@ class Config:
         model: What to compress.
     """
 
+    RANGES: ClassVar[dict[str, tuple[float, float]]] = {"rate": (-10, 10)}
+
     model: str
     shuffle: bool = True
     rate: float = 1e-3

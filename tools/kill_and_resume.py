@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,20 +103,31 @@ def _finish(command: Sequence[str]) -> None:
 def _kill(command: Sequence[str], output: Path, step: int, delay: float, with_signal: signal.Signals) -> int:
     """Starts the job, kills it a moment after it has reported so many steps, and gives the steps it had reported."""
     process = _start(command, stderr=subprocess.DEVNULL)
-    while _steps_done(output) < step:
-        if process.poll() is not None:
-            raise SystemExit(f"The job ended with {process.returncode} before step {step}.")
-        time.sleep(POLL_SECONDS)
-    time.sleep(delay)
-    os.killpg(process.pid, with_signal)
-    process.wait()
+    try:
+        while _steps_done(output) < step:
+            if process.poll() is not None:
+                raise SystemExit(f"The job ended with {process.returncode} before step {step}.")
+            time.sleep(POLL_SECONDS)
+        time.sleep(delay)
+    finally:  # also where something goes wrong here: no job is left running
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, with_signal)
+        process.wait()
     return _steps_done(output)
 
 
 def _steps_done(output: Path) -> int:
     """Steps reported by all phases."""
     files = (*output.glob("metrics.jsonl"), *output.glob("*/metrics.jsonl"))
-    return sum(line.count('"learning_rate"') for file in files for line in file.read_text().splitlines())
+    return sum(_text(file).count('"learning_rate"') for file in files)
+
+
+def _text(path: Path) -> str:
+    """What a file holds; nothing while it is being replaced."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
 
 
 def differences(whole: Path, pieces: Path) -> Iterator[str]:

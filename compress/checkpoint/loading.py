@@ -16,7 +16,17 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from compress.checkpoint.errors import CheckpointError, reason_of
 from compress.checkpoint.folders import CONFIG_FILE, nowhere, require_folder
 from compress.checkpoint.limits import check_model_config
-from compress.conformers import UnsupportedModelError, family_of, skeleton, supported
+from compress.checkpoint.weights import FLOATING
+from compress.conformers import (
+    UnsupportedModelError,
+    blocks_of,
+    family_of,
+    part,
+    skeleton,
+    submodule,
+    supported,
+    units_of,
+)
 from compress.conformers.originals import ByContent
 from compress.files.pages import read_in_turn
 from compress.files.reading import read_object, require_regular
@@ -40,6 +50,13 @@ def load_config(model: str) -> PreTrainedConfig:
 def _described(model: str) -> tuple[PreTrainedConfig, PreTrainedModel]:
     """A checkpoint's config, and the model that it describes, on the meta device."""
     require_folder(model)
+    try:
+        return _checked_config(model)
+    except StructureError as error:
+        raise StructureError(f"{model}: {CONFIG_FILE}: {error}") from error
+
+
+def _checked_config(model: str) -> tuple[PreTrainedConfig, PreTrainedModel]:
     path = Path(model, CONFIG_FILE)
     if path.is_file():
         read_object(path)
@@ -48,15 +65,38 @@ def _described(model: str) -> tuple[PreTrainedConfig, PreTrainedModel]:
         check_stock(config)
     check_model_config(config.to_dict(), f"{model}: {CONFIG_FILE}")
     family = family_of(config)
-    classes = [name.removeprefix("Compressed") for name in config.architectures or ()]
+    named = config.architectures or ()
+    if not isinstance(named, list | tuple) or not all(isinstance(name, str) for name in named):
+        raise CheckpointError(
+            f"{model}: {CONFIG_FILE}: architectures is {named!r}; give a list with a class of the model."
+        )
+    classes = [name.removeprefix("Compressed") for name in named]
     if classes and not {family.model_class, *family.other_classes} & set(classes):
         raise UnsupportedModelError(f"{model!r} is a {classes[0]}, which is not supported. {supported()}")
     try:
-        return config, _bones(ByContent.of(config))
+        bones = _bones(ByContent.of(config))
+        _require_whole_heads(model, bones)
+        return config, bones
     except (StructureError, UnsupportedModelError):
         raise
     except Exception as error:  # whatever a class of transformers makes of numbers that do not fit
         raise CheckpointError(f"{model}: {CONFIG_FILE} describes no model: {reason_of(error)}.") from error
+
+
+def _require_whole_heads(model: str, bones: PreTrainedModel) -> None:
+    """Refuses heads that share keys and values, which could not be removed one by one."""
+    attention = family_of(bones).attention
+    for block in blocks_of(bones):
+        module = submodule(block, attention)
+        if module is None:
+            continue
+        heads, width = units_of(block, attention), int(part(module, attention.head_dim))
+        rows = part(module, attention.key).weight.shape[0] // (2 if attention.key == attention.value else 1)
+        if rows != heads * width:
+            raise UnsupportedModelError(
+                f"{model!r} has {rows // width} heads of keys and values (num_key_value_heads) for {heads} heads of "
+                "queries; heads that share keys and values are not supported."
+            )
 
 
 def _read_config(model: str) -> PreTrainedConfig:
@@ -131,8 +171,6 @@ def read_compression(model: str) -> dict[str, Any] | None:
 COMPRESSION_FILE = "compression.json"
 MOST_WEIGHT_BYTES = 1 << 44
 VARIANCE = "running_var"
-FLOATING = ("F64", "F32", "F16", "BF16")
-"""Types of weights that can be computed with as they are, as safetensors calls them."""
 
 
 def _check_weights(model: str, bones: PreTrainedModel) -> None:

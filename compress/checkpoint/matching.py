@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from compress.checkpoint.errors import CheckpointError
-from compress.checkpoint.loading import load_model
+from compress.checkpoint.loading import load_model, read_compression
 from compress.checkpoint.processors import load_processor
 from compress.conformers import family_of
 
@@ -27,8 +27,10 @@ def load_recogniser(
 
     Raises:
         CheckpointError: if one of them is not complete, or if they do not fit.
+        ReadError: if what is known of how the model was made is damaged.
         UnsupportedModelError: if no family describes the model.
     """
+    read_compression(name)  # what is said of the model at the end must not turn out to be damaged by then
     model, processor = load_model(name, dtype=dtype, device=device), load_processor(name)
     require_match(model.config, processor, name)
     return model, processor

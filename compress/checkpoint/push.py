@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 import tempfile
@@ -38,6 +39,7 @@ REPORT_FILE = "report.json"
 REPORT_FORM = {"data.source": str, "model.wer": float, "model.words": int, "model.parameters.total": int}
 REPORT_FILES = (REPORT_FILE, "report.md", "report.html")
 TEXT_SUFFIXES = (".json", ".jsonl", ".md", ".html", ".txt", ".jinja", ".py", ".yaml")
+LICENCE = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
 HUB_FILE = ".gitattributes"
 UNAUTHORISED, FORBIDDEN, TAKEN = 401, 403, 409
 
@@ -92,9 +94,11 @@ def staged(config: PushConfig) -> Iterator[Path]:
 
     Raises:
         CheckpointError: if the checkpoint is not complete.
-        PushError: if the folder of the report holds none, or that of another model.
+        PushError: for a name that no repository can have, or a licence that is none; if the folder of the report holds
+            none, or that of another model.
     """
     source = Path(config.model)
+    _check_names(config)
     load_processor(config.model)
     if not list(source.glob("*.safetensors")):
         raise CheckpointError(f"The folder {config.model!r} holds no *.safetensors; it is not a whole checkpoint.")
@@ -220,6 +224,16 @@ def push_command(config: HubConfig, model: str) -> str:
         if field.name != "repo_id" and value != field.default:
             words += [f"--{field.name}", value if isinstance(value, str) else json.dumps(value)]
     return shlex.join(words)
+
+
+def _check_names(config: HubConfig) -> None:
+    """Refuses what the Hub would refuse, before anything is made or sent."""
+    try:
+        _require_user_and_name(config.repo_id)
+    except HFValidationError as error:
+        raise PushError(f"{config.repo_id!r} is no name for a repository; it looks like user/name. {error}") from error
+    if config.license is not None and not LICENCE.fullmatch(config.license):
+        raise PushError(f"license is {config.license!r}; give it as the Hub abbreviates it, for example cc-by-4.0.")
 
 
 def _require_user_and_name(repo_id: str) -> None:

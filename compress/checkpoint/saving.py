@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel
 
 from compress.checkpoint.errors import CheckpointError
@@ -32,6 +33,7 @@ def save(
     folder: str | Path,
     compression: dict[str, Any] | None = None,
     structure: Structure | None = None,
+    dtype: torch.dtype | None = None,
 ) -> None:
     """Writes a complete checkpoint; the folder appears all at once, or not at all.
 
@@ -41,6 +43,7 @@ def save(
         folder: where to; an older checkpoint there is replaced, and said so.
         compression: what is known of how it was made (requested, expected and achieved size, teacher, ...).
         structure: what `structure.json` says, if it is not the Structure of the model: one that is yet to be applied.
+        dtype: of the weights in the file; None: as they are.
 
     Raises:
         CheckpointError: if the folder holds something else than a checkpoint, which would be deleted.
@@ -49,13 +52,34 @@ def save(
     route = route_of(model.config)
     facts = {**(compression or {}), "compress_version": __version__, "route": route}
     with replaced_folder(folder) as fresh:
-        model.save_pretrained(fresh)
+        write_weights(model, fresh, dtype)
         if processor is not None:
             processor.save_pretrained(fresh)
         (structure or structure_of(model)).save(fresh / STRUCTURE_FILE)
         (fresh / COMPRESSION_FILE).write_text(json.dumps(facts, indent=2) + "\n")
         (fresh / CARD_FILE).write_text(model_card(model, facts))
     logger.info("%s %s", folder, ROUTES[route])
+
+
+def write_weights(model: PreTrainedModel, folder: Path, dtype: torch.dtype | None = None) -> None:
+    """Writes weights and config of a model into a folder, as transformers does.
+
+    Args:
+        model: stays as it is.
+        folder: where to.
+        dtype: of the weights in the file; None: as they are.
+    """
+    if dtype is None or dtype == model.dtype:
+        model.save_pretrained(folder)
+        return
+    weights = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor
+               for name, tensor in model.state_dict().items()}  # fmt: skip
+    model.save_pretrained(folder, state_dict=weights)
+    path, name = folder / CONFIG_FILE, str(dtype).removeprefix("torch.")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    for part in (content, *(value for value in content.values() if isinstance(value, dict))):
+        part |= {"dtype": name} if "dtype" in part else {}
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _prepare_replacing(folder: Path) -> None:

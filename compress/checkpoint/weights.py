@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -12,6 +14,8 @@ from safetensors import safe_open
 _FILES = ("model.safetensors", "pytorch_model.bin")
 """In the order in which transformers looks for them; sharded weights have an index of the same name."""
 SAFETENSORS = ".safetensors"
+FLOATING = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+"""Types of weights that can be computed with as they are, as safetensors calls them."""
 WEIGHTS_DIGEST = "weights_sha256"
 """The key of `weights_digest` in reports."""
 _INDEX_SUFFIX = ".index.json"
@@ -57,6 +61,25 @@ def weights_digest(path_or_repo: str) -> str:
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def stored_dtype(path_or_repo: str) -> torch.dtype | None:
+    """Finds the type of most weights of a checkpoint; None if none of them is one that can be computed with.
+
+    Args:
+        path_or_repo: a folder, or a Hub id whose snapshot is in the cache.
+
+    Raises:
+        ValueError: there is no such folder or snapshot.
+    """
+    amounts: Counter[torch.dtype] = Counter()
+    for file in _weight_files(checkpoint_folder(path_or_repo)):
+        if file.suffix == SAFETENSORS:
+            with safe_open(file, "pt") as tensors:
+                for part in map(tensors.get_slice, tensors.keys()):
+                    if kind := FLOATING.get(part.get_dtype()):
+                        amounts[kind] += math.prod(part.get_shape())
+    return max(amounts, key=amounts.__getitem__, default=None)
 
 
 def checkpoint_folder(path_or_repo: str, cache_dir: str | None = None) -> Path:

@@ -8,14 +8,18 @@ import enum
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from compress.config.keys import UnknownKeyError, fields_of, find_key, known_keys, nested_class, unknown_keys
 from compress.config.options import CONFIG, HELP_OF_PART, RULE, short_for, spelt_out
+from compress.config.sections import nested, with_sections
+from compress.config.values import check_values
 from compress.config.yaml_files import read_yaml
 
 T = TypeVar("T")
@@ -62,8 +66,10 @@ def parse(
         options = spelt_out(words, config_class, positional)
         if options and options[0].endswith(HELP_OF_PART):
             _show_part(prog, config_class, options[0].removeprefix("--").removesuffix(HELP_OF_PART))
-        _refuse_unknown_keys(config_class, options)
-        values = parser.instantiate(parser.parse_args(options))
+        with tempfile.TemporaryDirectory() as folder:
+            values = parser.parse_args([_tidied(option, config_class, folder) for option in options])
+        check_values(config_class, values)
+        values = parser.instantiate(values)
         return config_class(**{name: values[name] for name in fields_of(config_class)})
     except (argparse.ArgumentError, ValueError, OSError) as error:
         fail(prog, error)
@@ -143,13 +149,32 @@ def _show_part(prog: str, config_class: type[Any], key: str) -> NoReturn:
     sys.exit(0)
 
 
-def _refuse_unknown_keys(config_class: type[Any], options: Sequence[str]) -> None:
-    """Refuses what a YAML file holds beside the config's keys; a file that is not there is the parser's business."""
+def _tidied(option: str, config_class: type[Any], folder: str) -> str:
+    """Reads the YAML file of a `--config`, and puts one without empty sections and dotted keys in its place.
+
+    Args:
+        option: Any option; others pass, and a file that is not there is the parser's business.
+        config_class: A dataclass, whose keys the file may hold.
+        folder: Where the other file goes.
+
+    Raises:
+        UnknownKeyError: If the file holds a key that the config does not have.
+        ValueError: If it is no YAML, or a part of the config is no mapping in it.
+    """
     prefix = f"--{CONFIG}="
-    files = [Path(option.removeprefix(prefix)) for option in options if option.startswith(prefix)]
-    for file in filter(Path.exists, files):
-        for key in unknown_keys(read_yaml(file), config_class):
-            raise UnknownKeyError(key, known_keys(config_class), str(file))
+    file = Path(option.removeprefix(prefix))
+    if not option.startswith(prefix) or not file.exists():
+        return option
+    content = read_yaml(file)
+    sections = nested(content, str(file))
+    for key in unknown_keys(sections, config_class):
+        raise UnknownKeyError(key, known_keys(config_class), str(file))
+    filled = with_sections(sections, config_class, str(file))
+    if filled == content:
+        return option
+    plain = Path(folder, file.name)
+    plain.write_text(yaml.safe_dump(filled), encoding="utf-8")
+    return f"{prefix}{plain}"
 
 
 def _plain(value: Any) -> Any:

@@ -23,6 +23,7 @@ from compress.data.audio import AudioLimits, Samples, UnusableAudio, decode
 from compress.data.pool import in_order, process_pool, progress_bar
 from compress.data.settings import SpeechConfig
 from compress.data.sources import Source
+from compress.files.reading import ReadError, read_object
 from compress.files.writing import explained, write_text
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ FREE_DISK_SHARE = 0.9
 CHUNK_ENTRIES = 16
 POOL_FROM_ENTRIES = 64
 NOT_CACHED = -1
+INDEX_FORM = {"samples": list, "offsets": list, "reasons": list}
 
 
 @dataclass
@@ -129,9 +131,20 @@ def scan(source: Source, limits: AudioLimits, config: SpeechConfig) -> AudioStor
     stem = folder / _digest(FORMAT_VERSION, content, config.audio_column, config.cache_max_gib)
     audio, index = stem.with_suffix(".i16"), stem.with_suffix(".json")
     with FileLock(folder / "lock"):
-        if not (index.is_file() and audio.is_file()):
+        entries = _read_index(index, len(source.ids)) if audio.is_file() else None
+        if entries is None:
             _build(source, limits, audio, index, config.cache_max_gib)
-    return AudioStore(source, limits, Index(**json.loads(index.read_text())), audio)
+            entries = Index(**read_object(index, INDEX_FORM))
+    return AudioStore(source, limits, entries, audio)
+
+
+def _read_index(path: Path, entries: int) -> Index | None:
+    """Reads what an earlier pass found; None if there is no index, or none that can be used."""
+    try:
+        index = Index(**read_object(path, INDEX_FORM))
+    except (ReadError, TypeError):
+        return None
+    return index if {len(index.samples), len(index.offsets), len(index.reasons)} == {entries} else None
 
 
 def _open_audio(path: Path | None) -> Samples | None:

@@ -28,6 +28,8 @@ class SyntheticConfig:
         max_snr_db: faintest noise, in dB.
     """
 
+    RANGES: ClassVar[dict[str, tuple[float, float]]] = {"min_snr_db": (-100, 100), "max_snr_db": (-100, 100)}
+
     hours: float = 2.0
     seed: int = 0
     dev_utterances: int = 200
@@ -74,6 +76,7 @@ class SpeechConfig:
     """
 
     SHORT_FOR: ClassVar[str] = "source"
+    RANGES: ClassVar[dict[str, tuple[float, float]]] = {"silence_dbfs": (-1000, 0), "max_seconds": (0, 86_400)}
 
     source: str
     split: str = "train"

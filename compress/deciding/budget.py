@@ -91,6 +91,9 @@ class Budget:
         return self.limit / self.table.full
 
 
+WHOLE_PERCENT = 100
+
+
 def read_amount(text: str, full: int) -> int:
     """Reads `50%`, `20M`, `1.5G` or a plain number as a cost; shares are of `full`.
 
@@ -101,6 +104,10 @@ def read_amount(text: str, full: int) -> int:
     if not match or (match[2] and match[3]):
         raise BudgetError(f"Cannot read the budget {text!r}; write a share like 50% or an amount like 20M.")
     number = float(match[1])
+    if match[3] and not 0 < number <= WHOLE_PERCENT:
+        raise BudgetError(f"The budget {text!r} is a share; give more than 0% and at most 100%.")
+    if not match[2] and not match[3] and number <= WHOLE_PERCENT:
+        raise BudgetError(f"The budget {text!r} would be {number:g} in all; did you mean '{match[1]}%'?")
     return int(number / 100 * full) if match[3] else int(number * _UNITS[match[2].upper()])
 
 

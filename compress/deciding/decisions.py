@@ -5,8 +5,10 @@ The results of all of them pass through the same removal and distillation, so th
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
@@ -41,6 +43,10 @@ def check_decision(name: str, budget: BudgetConfig | None) -> None:
         ValueError: saying what goes with what.
     """
     ways = (LEARNED, *BY_SPEECH, *DECISIONS)
+    if name not in ways and not Path(name).exists():
+        near = difflib.get_close_matches(name, ways, n=1)
+        meant = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"structure is {name!r}, and there is no such file; {meant}The ways are {', '.join(ways)}.")
     if (budget is None) == (name in ways):
         raise ValueError(
             f"structure is {name!r}, budget is {budget}: {', '.join(ways)} need a budget; a structure.json is a "

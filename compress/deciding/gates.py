@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +63,8 @@ class GateConfig:
         start: `obs`, `fisher` or `variance`: gates of units start where scores by speech put them, so that the expected
             size is the budget from the first step; null: all of a kind start alike.
     """
+
+    RANGES: ClassVar[dict[str, tuple[float, float]]] = {"low": (-100, 0), "high": (1, 100)}
 
     units: tuple[str, ...] = GATE_KINDS
     include: tuple[str, ...] = ("*",)

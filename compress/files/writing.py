@@ -23,7 +23,7 @@ IN_THE_WAY = "Something else has that name; choose another, or move it out of th
 REMEDIES = {
     errno.ENOSPC: NO_SPACE,
     errno.EDQUOT: NO_SPACE,
-    errno.EFBIG: "The file system takes no file that large; choose another place.",
+    errno.EFBIG: NO_SPACE,
     errno.EROFS: NO_RIGHT,
     errno.EACCES: NO_RIGHT,
     errno.EPERM: NO_RIGHT,
@@ -99,7 +99,7 @@ def replaced_folder(target: str | Path) -> Iterator[Path]:
     Raises:
         WriteError: if the disk is full or refuses for another reason.
     """
-    target = Path(target)
+    target = _behind_links(Path(target))
     fresh = _beside(target, NEW)
     with explained(target):
         try:
@@ -115,7 +115,7 @@ def replaced_folder(target: str | Path) -> Iterator[Path]:
 
 def recover_folder(target: str | Path) -> None:
     """Ends what a killed `replaced_folder` left undone; call it before the folder is read."""
-    target = Path(target)
+    target = _behind_links(Path(target))
     old = _beside(target, OLD)
     if old.exists() and not target.exists():
         old.rename(target)
@@ -124,15 +124,17 @@ def recover_folder(target: str | Path) -> None:
 
 
 def require_writable(folder: str | Path) -> None:
-    """Makes a folder where needed and tries to write into it, so that hours of work do not end where nothing can be.
+    """Tries whether a folder can be written or made, so that hours of work do not end where nothing can be; makes none.
 
     Raises:
         WriteError: naming the folder and the reason.
     """
-    folder = Path(folder)
+    absolute = Path(folder).absolute()
+    nearest = next(place for place in (absolute, *absolute.parents) if place.exists())
     with explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        if not nearest.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(nearest))
+        with tempfile.TemporaryFile(dir=nearest):
             pass
 
 
@@ -177,6 +179,11 @@ def _swap(fresh: Path, target: Path) -> None:
         target.rename(old)
     fresh.rename(target)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _behind_links(target: Path) -> Path:
+    """Returns the folder that a symbolic link stands for, which stays a link when the folder is replaced."""
+    return target.resolve() if target.is_symlink() else target
 
 
 def _beside(target: Path, ending: str) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel
 
 from compress.checkpoint import describe, read_compression, save
@@ -31,13 +32,20 @@ class Results:
         teacher: the teacher itself.
         processor: saved with every model.
         budget: the target, if there was one.
+        dtype: of the weights in the files; None: as they are.
     """
 
     def __init__(
-        self, output: Path, name: str, teacher: PreTrainedModel, processor: Any, budget: Budget | None
+        self,
+        output: Path,
+        name: str,
+        teacher: PreTrainedModel,
+        processor: Any,
+        budget: Budget | None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         self.output, self.name, self.before = output, name, size_of(teacher)
-        self.processor, self.budget = processor, budget
+        self.processor, self.budget, self.dtype = processor, budget, dtype
 
     def save(
         self, model: PreTrainedModel, phase: str, facts: dict[str, Any], structure: Structure | None = None
@@ -54,7 +62,7 @@ class Results:
             return
         made = describe("prune", self.name, self.before, size_of(model), self.budget)
         known = read_compression(str(self.output / REMOVED)) or {}
-        save(model, self.processor, self.output / phase, known | made | facts | {"phase": phase}, structure)
+        save(model, self.processor, self.output / phase, known | made | facts | {"phase": phase}, structure, self.dtype)
 
     def numbers(self) -> dict[str, Any]:
         """Requested, expected and achieved size, and what else is known of the final model."""

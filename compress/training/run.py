@@ -6,14 +6,16 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
 from transformers import PreTrainedModel
 
-from compress.config import check, check_at_least, to_dict
+from compress.checkpoint.saving import write_weights
+from compress.checkpoint.weights import stored_dtype
+from compress.config import check, check_at_least, check_choice, to_dict
 from compress.data import (
     AugmentConfig,
     BadDataError,
@@ -31,7 +33,7 @@ from compress.data import (
 from compress.evaluation import ErrorRates, GenerateConfig, error_rates, transcribe
 from compress.evaluation.transcribe import batching_for
 from compress.files.writing import replaced_folder, write_json
-from compress.machine import own_cores
+from compress.machine import DTYPES, own_cores
 from compress.running.subnets import activate, subnet_names
 from compress.shrinking import Calibration, read_calibration
 from compress.training.loop import processes
@@ -41,6 +43,8 @@ from compress.training.loop.precision import Precision, autocast
 from compress.training.loop.same_run import flatten
 
 logger = logging.getLogger(__name__)
+
+SavedDtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 HARMLESS = (
     "output", "dev", "dev.*", "dev_*", "evaluate_every_steps", "checkpoint_every_steps", "keep_checkpoints",
@@ -62,6 +66,8 @@ class RunConfig:
         dev_limit: evaluate on the first so many dev utterances; null takes all.
         batch: how utterances are put together.
         augment: augmentation of the training batches.
+        dtype: of the weights in the models that are saved: float32, bfloat16 or float16; auto: that of the checkpoint
+            from which the run begins, float32 where it begins with none.
         precision: bf16 where the machine has it in hardware (auto), or always one of bf16 and fp32.
         seed: of everything random.
         evaluate_every_steps: steps between evaluations on the dev set; there is one at the end in any case.
@@ -81,6 +87,7 @@ class RunConfig:
     dev_limit: int | None = None
     batch: BatchConfig = field(default_factory=BatchConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    dtype: SavedDtype = "auto"
     precision: Precision = "auto"
     seed: int = 0
     evaluate_every_steps: int = 500
@@ -93,6 +100,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check(bool(self.output), "output", self.output, "give the folder of the run")
+        check_choice("dtype", self.dtype, get_args(SavedDtype))
         counts = ("evaluate_every_steps", "checkpoint_every_steps", "keep_checkpoints", "log_every_steps")
         for name in (*counts, "max_skipped_steps", "threads", "dev_limit"):
             check_at_least(name, getattr(self, name), 1)
@@ -173,17 +181,30 @@ def start_trackers(accelerator: Accelerator, name: str, settings: dict[str, Any]
         write_json(output / "config.json", settings)
 
 
-def save_model(model: PreTrainedModel, processor: Any, folder: Path) -> None:
+def dtype_to_save(config: RunConfig, checkpoint: str | None) -> torch.dtype | None:
+    """The type of the weights in the models that a run saves.
+
+    Args:
+        config: of the run.
+        checkpoint: folder or Hub name of the model from which it begins, once that was loaded; None: a new one.
+    """
+    if config.dtype != "auto":
+        return DTYPES[config.dtype]
+    return stored_dtype(checkpoint) if checkpoint else None
+
+
+def save_model(model: PreTrainedModel, processor: Any, folder: Path, dtype: torch.dtype | None = None) -> None:
     """Saves a model and its processor in transformers' format, on rank 0; the folder appears whole or not at all.
 
     Args:
         model: in training or not.
         processor: its feature extractor and tokenizer.
         folder: where to; an older model there is replaced.
+        dtype: of the weights in the files; None: as they are.
     """
     if processes.rank() == 0:
         with replaced_folder(folder) as fresh:
-            model.save_pretrained(fresh)
+            write_weights(model, fresh, dtype)
             processor.save_pretrained(fresh)
 
 
@@ -296,6 +317,6 @@ def _require_share(dataset: SpeechDataset, name: str, world_size: int) -> None:
     """Refuses a set of which some process would get nothing; what a stream holds is not known beforehand."""
     if not dataset.streaming and len(dataset) < world_size:
         raise ValueError(
-            f"{name}: {dataset.name} has {len(dataset)} utterances for {world_size} processes; each needs one. Give more "
-            "utterances, or launch fewer processes."
+            f"{name}: {dataset.name} has {len(dataset)} utterances for {world_size} processes; each needs one. Give "
+            "more utterances, or launch fewer processes."
         )

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from transformers import AutoProcessor, PreTrainedModel
 
 from compress.checkpoint import load_config, load_processor, require_match
-from compress.config import check_at_least
+from compress.config import check, check_at_least
 from compress.data import SpeechLoader, open_speech
 from compress.files.writing import replaced_folder
 from compress.training.loop import processes
@@ -43,6 +43,11 @@ class OptimizerConfig:
     weight_decay: float = 1e-2
     max_gradient_norm: float = 1.0
     final_fraction: float = 0.0
+
+    def check_length(self, total_steps: int) -> None:
+        """Refuses a run that ends before its warm-up does."""
+        remedy = f"the run has {total_steps} steps: give 0 to {total_steps}, more epochs or more max_steps"
+        check(self.warmup_steps <= total_steps, "optimizer.warmup_steps", self.warmup_steps, remedy)
 
     def factor(self, step: int, total_steps: int) -> float:
         """The factor on every learning rate at a step (see `warmup_cosine`)."""

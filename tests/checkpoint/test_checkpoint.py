@@ -1,20 +1,29 @@
 """What a checkpoint holds, and loading it with the package; one that is not complete is refused."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors import safe_open
-from transformers import AutoConfig, SeamlessM4Tv2Config, SeamlessM4Tv2Model, pipeline
+from transformers import (
+    AutoConfig,
+    ParakeetCTCConfig,
+    ParakeetForCTC,
+    SeamlessM4Tv2Config,
+    SeamlessM4Tv2Model,
+    pipeline,
+)
 
 import compress
 from compress import Block, Structure
 from compress.checkpoint import CheckpointError, apply_structure, load_config, load_model, load_processor, save
+from compress.checkpoint.weights import stored_dtype
 from compress.conformers import UnsupportedModelError
 from compress.cost import cost_table, size_of
 from compress.evaluation.inspection import inspect_model
 from tests.helpers.routes import processor_for
-from tests.helpers.tiny import CTC_MODELS, MODELS, batch, parakeet, random_structure
+from tests.helpers.tiny import CTC_MODELS, MODELS, PARAKEET_ENCODER, batch, parakeet, random_structure
 
 TINY_SEAMLESS = {"encoder_layers": 1, "encoder_ffn_dim": 32, "encoder_attention_heads": 2} | {
     f"t2u_{name}": value
@@ -218,3 +227,32 @@ def test_apply_keeps_the_dtype_of_the_checkpoint(tmp_path):
     assert {value.dtype for value in small.parameters()} == {torch.bfloat16}
     assert all(torch.equal(value, expected[name]) for name, value in small.state_dict().items())
     assert load_model(str(tmp_path / "small")).dtype == torch.float32
+
+
+@pytest.mark.parametrize("route", ["original", "code"])
+def test_weights_are_written_in_the_type_that_is_asked_for(tmp_path: Path, route: str) -> None:
+    model = parakeet()
+    small = compress.remove(model, random_structure(model, 1)) if route == "code" else model
+    save(small, processor_for(model), tmp_path / "whole")
+    save(small, processor_for(model), tmp_path / "half", dtype=torch.bfloat16)
+    assert next(small.parameters()).dtype == torch.float32
+    assert (stored_dtype(str(tmp_path / "whole")), stored_dtype(str(tmp_path / "half"))) == (
+        torch.float32,
+        torch.bfloat16,
+    )
+    assert load_model(str(tmp_path / "half"), dtype="auto").dtype == torch.bfloat16
+    assert json.loads((tmp_path / "half" / "config.json").read_text())["dtype"] == "bfloat16"
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("half", "whole")]
+    assert sizes[0] < 0.6 * sizes[1]
+
+
+def test_heads_that_share_keys_are_refused_by_name(tmp_path: Path) -> None:
+    config = ParakeetCTCConfig(
+        vocab_size=20, pad_token_id=19, encoder_config={**PARAKEET_ENCODER, "num_key_value_heads": 2}
+    )
+    ParakeetForCTC(config).save_pretrained(tmp_path)
+    for load in (load_model, load_config):
+        with pytest.raises(
+            UnsupportedModelError, match=r"has 2 heads of keys and values \(num_key_value_heads\) for 4 he"
+        ):
+            load(str(tmp_path))

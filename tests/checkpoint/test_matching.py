@@ -12,6 +12,7 @@ import pytest
 from compress.checkpoint import CheckpointError, load_recogniser, require_match, save
 from compress.evaluation import EvaluateConfig
 from compress.evaluation.evaluate import evaluate_models
+from compress.files.reading import ReadError
 from compress.search.analyze import AnalyzeConfig, analyze_blocks
 from compress.search.blocks import SearchConfig, search_blocks
 from compress.search.skip_settings import CalibrateConfig, calibrate
@@ -89,6 +90,13 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_every_meeting_looks(tmp_path: Path, grown: str, meeting: str) -> None:
     with pytest.raises(CheckpointError, match="there is none for 'a1'"):
         MEETINGS[meeting](grown, str(tmp_path / "out"))
+
+
+def test_damaged_facts_are_found_before_anything_is_measured(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "model")
+    (folder / "compression.json").write_text("{")
+    with pytest.raises(ReadError, match=r"compression.json is no JSON: line 1"):
+        load_recogniser(str(folder))
 
 
 def test_special_tokens_beyond_the_outputs_do_no_harm(tmp_path: Path) -> None:

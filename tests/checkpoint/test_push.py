@@ -271,3 +271,20 @@ def test_what_is_not_whole_is_not_pushed(checkpoint: Path, hub: Hub, tmp_path: P
     assert done.returncode == 2
     assert "holds no config.json" in done.stderr
     assert not hub.repositories
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"repo_id": "noslash"}, "'noslash' is no name for a repository; it looks like user/name"),
+        ({"repo_id": "a/b/c"}, "'a/b/c' is no name for a repository; it looks like user/name"),
+        ({"license": "My Licence!"}, "license is 'My Licence!'; give it as the Hub abbreviates it"),
+    ],
+)
+def test_names_are_checked_before_anything_is_made(
+    checkpoint: Path, change: dict[str, str], message: str, dry_run: bool
+) -> None:
+    given: dict[str, Any] = {"repo_id": "me/small", "model": str(checkpoint / "model"), "dry_run": dry_run} | change
+    with pytest.raises(PushError, match=message), staged(PushConfig(**given)):
+        pass

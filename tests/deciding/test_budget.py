@@ -237,3 +237,17 @@ def test_multipliers_ascend():
     assert lagrangian.linear > 0
     assert lagrangian.quadratic > 0
     assert lagrangian(torch.tensor(0.9), 0) > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("150%", "is a share; give more than 0% and at most 100%"),
+        ("0%", "is a share; give more than 0%"),
+        ("50", "would be 50 in all; did you mean '50%'"),
+        ("-5%", "Cannot read the budget '-5%'"),
+    ],
+)
+def test_a_budget_that_none_can_mean_is_refused(text: str, message: str) -> None:
+    with pytest.raises(BudgetError, match=message):
+        read_amount(text, full=1000)

@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from compress.files.writing import WriteError, explained, require_writable, write_text
+from compress.files.writing import (
+    WriteError,
+    explained,
+    recover_folder,
+    replaced_folder,
+    require_writable,
+    write_text,
+)
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,8 +47,22 @@ def test_the_remedy_follows_the_cause(tmp_path: Path, error: Exception, remedy: 
 
 def test_a_folder_is_tried_before_it_is_needed(tmp_path: Path) -> None:
     require_writable(tmp_path / "new" / "folder")
-    assert list((tmp_path / "new" / "folder").iterdir()) == []
+    assert not (tmp_path / "new").exists()
     (tmp_path / "file").write_text("")
     for taken in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(WriteError, match="Something else has that name"):
             require_writable(taken)
+
+
+def test_a_link_to_a_folder_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "disk" / "model").mkdir(parents=True)
+    (tmp_path / "disk" / "model" / "old").write_text("")
+    link = tmp_path / "final"
+    link.symlink_to(tmp_path / "disk" / "model")
+    with replaced_folder(link) as fresh:
+        (fresh / "new").write_text("")
+    recover_folder(link)
+    assert link.is_symlink()
+    assert [path.name for path in link.iterdir()] == ["new"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "final"]
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["model"]

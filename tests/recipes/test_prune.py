@@ -12,7 +12,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import compress
-from compress.checkpoint import apply_structure, load_model
+from compress.checkpoint import apply_structure, load_model, load_processor, save
+from compress.checkpoint.weights import stored_dtype
 from compress.structure import Structure
 from tests.helpers.launching import (
     done,
@@ -175,3 +176,17 @@ def test_layerwise_distillation_alone_on_two_processes(pruning: Path, tmp_path: 
     result = run_on_two(RECIPE, pruning / "prune.yaml", tmp_path / "run", *overrides)
     assert result.returncode == 0, result.stderr
     assert done(tmp_path / "run")["achieved"] <= done(tmp_path / "run")["limit"]
+
+
+@pytest.mark.parametrize(("asked", "written"), [("auto", torch.bfloat16), ("float32", torch.float32)])
+def test_models_are_saved_in_the_type_of_the_teacher(
+    pruning: Path, tmp_path: Path, asked: str, written: torch.dtype
+) -> None:
+    teacher = pruning / "teacher" / "best"
+    save(load_model(str(teacher)), load_processor(str(teacher)), tmp_path / "teacher", dtype=torch.bfloat16)
+    output = prune_here(
+        pruning, tmp_path / "run", "--teacher", str(tmp_path / "teacher"), "--structure", "magnitude",
+        "--recover.steps", "1", "--dtype", asked,
+    )  # fmt: skip
+    for name in ("removed", "final"):
+        assert stored_dtype(str(output / name)) == written

@@ -67,7 +67,7 @@ def test_a_corrupt_checkpoint_is_named_and_the_one_before_goes_on(
         (lambda folder: truncate(folder / "model.safetensors"), "cannot be loaded"),
         (lambda folder: save_file({"x": torch.zeros(2)}, folder / "model.safetensors"), "missing keys: "),
         (lambda folder: edit(folder / "config.json", '"blocks": [', '"blocks": [7, '), r"blocks\[0\] must be null or"),
-        (lambda folder: (folder / "config.json").write_text("{"), "valid JSON"),
+        (lambda folder: (folder / "config.json").write_text("{"), "is no JSON: line 1"),
     ],
     ids=["truncated", "wrong keys", "edited JSON", "broken JSON"],
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from transformers import PreTrainedConfig
 from compress.cost import DEFAULT_SECONDS, cost_table
 from compress.elastic.supernet.history import History
 from compress.elastic.supernet.limits import Subnets
+from compress.files.reading import read_object
 from compress.files.shipped import __version__
 from compress.files.writing import write_json
 from compress.reports import formats
@@ -88,8 +88,7 @@ def write_decided(result: Mapping[str, Any], out: Path) -> None:
 
 def read_decided(out: Path) -> dict[str, Any]:
     """Reads what `write_decided` wrote."""
-    result: dict[str, Any] = json.loads((out / SUPERNET_JSON).read_text())
-    return result
+    return read_object(out / SUPERNET_JSON)
 
 
 def page_of(result: Mapping[str, Any], name: str) -> Page:

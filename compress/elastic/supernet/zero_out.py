@@ -7,6 +7,7 @@ almost nothing, from where they may still recover before the next cut.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,8 @@ class ZeroOutConfig:
         iterations: cuts, of which the last one is not written into the scores. (Theirs: from 32, a part each, to one.)
         first: length of the first iteration, in those of the others. (Theirs: 1 to 3.)
     """
+
+    RANGES: ClassVar[dict[str, tuple[float, float]]] = {"start": (-1000, 1000), "zeroed": (-1000, 1000)}
 
     start: float = 10.0
     zeroed: float = -5.0

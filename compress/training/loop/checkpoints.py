@@ -7,7 +7,7 @@ is a folder `step-00001000` with
     optimizer.pt         the optimizer's state
     states.pt            whatever else the recipe wants back (position in the data, best value, multipliers, ...)
     random-0.pt          the random generators of each rank
-    checkpoint.json      step, settings, number of processes; size and checksum of every file above
+    checkpoint.json      step, settings, number of processes; size and checksum of every file above; its own checksum
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from compress.checkpoint import CheckpointError
+from compress.files.reading import read_object
 from compress.files.writing import WriteError, explained, flush, flush_folder
 from compress.training.loop import processes
 from compress.training.loop.random_state import random_state, set_random_state
@@ -36,10 +37,12 @@ from compress.training.loop.weights_file import load_weights, save_weights
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 """Of the states in a checkpoint; it changes whenever an earlier one could no longer be put back."""
 
 MANIFEST = "checkpoint.json"
+FORM = {"format": int, "step": int, "processes": int, "settings": dict, "files": dict}
+SIGNATURE = "crc32"
 MODEL, OPTIMIZER, STATES, RANDOM = "model.safetensors", "optimizer.pt", "states.pt", "random-{rank}.pt"
 NAME = re.compile(r"step-(\d{8,})")
 PARTIAL = ".partial"
@@ -100,6 +103,7 @@ class Checkpoints:
         # Through JSON, so that what is compared later is what a file can hold (tuples become lists).
         self.settings: dict[str, Any] = json.loads(json.dumps(dict(settings or {})))
         self._sound: set[Path] = set()
+        self._refused: set[Path] = set()
 
     def save(
         self,
@@ -166,15 +170,53 @@ class Checkpoints:
             SettingsChangedError: if the run was saved with other settings.
             CheckpointError: if the number of processes differs, the content does not fit, or another version wrote it.
         """
-        path = self.latest()
-        if path is None:
-            return None
-        manifest = self._check(path)
-        if manifest["format"] != FORMAT:
-            raise CheckpointError(
-                f"{path} has format {manifest['format']}, and this version goes on from format {FORMAT} only: finish "
-                "the run with the version that began it, or begin it anew in another folder."
+        refusals = []
+        while path := self.latest():
+            manifest = self._check(path)
+            _require_format(path, manifest)
+            restored, problem = self._put_back(path, manifest, states, model, optimizer)
+            if restored is not None:
+                return restored
+            refusals.append(problem)
+            self._pass_over(path, problem)
+        if refusals:
+            raise CheckpointError(f"{refusals[0]} No other checkpoint in {self.directory} can be gone on from.")
+        return None
+
+    def _put_back(
+        self,
+        path: Path,
+        manifest: Mapping[str, Any],
+        states: Mapping[str, Stateful | Mapping[str, Any]],
+        model: nn.Module,
+        optimizer: Optimizer | None,
+    ) -> tuple[Restored | None, str]:
+        """Puts back one checkpoint; where that fails on any rank, all ranks get None, and what went wrong."""
+        restored, problem = None, ""
+        try:
+            restored = self._read(path, manifest, states, model, optimizer)
+        except CheckpointError as error:
+            problem = str(error)
+        except Exception as error:  # contents that are sound, but not of the form they should have
+            problem = (
+                f"{path} is damaged: its content has another form than it should ({type(error).__name__}: {error})."
             )
+        problems = [text for text in processes.gather(problem) if text]
+        return (None, problems[0]) if problems else (restored, "")
+
+    def _pass_over(self, path: Path, problem: str) -> None:
+        logger.warning("%s It is passed over.", problem)
+        self._sound.discard(path)
+        self._refused.add(path)
+
+    def _read(
+        self,
+        path: Path,
+        manifest: Mapping[str, Any],
+        states: Mapping[str, Stateful | Mapping[str, Any]],
+        model: nn.Module,
+        optimizer: Optimizer | None,
+    ) -> Restored:
         saved = _load(path / STATES)
         if absent := set(states) - set(saved):
             raise CheckpointError(f"{path} holds no state {sorted(absent)}; it has {sorted(saved)}.")
@@ -204,9 +246,9 @@ class Checkpoints:
             "step": step,
             "processes": processes.world_size(),
             "settings": self.settings,
-            "files": {path.name: _fingerprint(path) for path in sorted(folder.iterdir())},
+            "files": {path.name: fingerprint(path) for path in sorted(folder.iterdir())},
         }
-        (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+        (folder / MANIFEST).write_text(json.dumps(signed(manifest), indent=1) + "\n")
         flush_folder(folder)
 
     def _publish(self, partial: Path, target: Path) -> None:
@@ -219,7 +261,7 @@ class Checkpoints:
 
     def _is_sound(self, path: Path) -> bool:
         """Reads a checkpoint through once; later questions are answered from memory."""
-        if path not in self._sound and _intact(path):
+        if path not in self._sound and path not in self._refused and _intact(path):
             self._sound.add(path)
         return path in self._sound
 
@@ -231,7 +273,7 @@ class Checkpoints:
         return [path for _, path in sorted(steps)]
 
     def _check(self, path: Path) -> dict[str, Any]:
-        manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text())
+        manifest = read_object(path / MANIFEST)
         require_same(manifest["settings"], self.settings, harmless=self.harmless, where=str(self.directory))
         if manifest["processes"] != processes.world_size():
             raise CheckpointError(
@@ -270,7 +312,8 @@ def _fresh(folder: Path) -> None:
     folder.mkdir(parents=True)
 
 
-def _fingerprint(path: Path) -> dict[str, int]:
+def fingerprint(path: Path) -> dict[str, int]:
+    """Size and checksum of a file."""
     checksum = 0
     with path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
@@ -278,11 +321,44 @@ def _fingerprint(path: Path) -> dict[str, int]:
     return {"bytes": path.stat().st_size, "crc32": checksum}
 
 
+def signed(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a manifest with a checksum of all that it says."""
+    unsigned = {key: value for key, value in manifest.items() if key != SIGNATURE}
+    return unsigned | {SIGNATURE: zlib.crc32(json.dumps(unsigned, sort_keys=True).encode())}
+
+
+def _require_format(path: Path, manifest: Mapping[str, Any]) -> None:
+    if manifest["format"] != FORMAT:
+        raise CheckpointError(
+            f"{path} has format {manifest['format']}, and this version goes on from format {FORMAT} only: finish "
+            "the run with the version that began it, or begin it anew in another folder."
+        )
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    """Reads what a checkpoint says of itself.
+
+    Raises:
+        ValueError: if it is not what was written; of another format only what every format has is looked at.
+    """
+    manifest = read_object(path / MANIFEST, FORM)
+    if manifest["format"] != FORMAT:
+        return manifest
+    if signed(manifest) != manifest:
+        raise ValueError("it was changed after it was written")
+    if NAME.fullmatch(path.name) is None or int(path.name.rpartition("-")[2]) != manifest["step"]:
+        raise ValueError(f"it is of step {manifest['step']}")
+    wanted = {MODEL, STATES, *(RANDOM.format(rank=rank) for rank in range(manifest["processes"]))}
+    if absent := wanted - set(manifest["files"]):
+        raise ValueError(f"it lists no {min(absent)}")
+    return manifest
+
+
 def _intact(path: Path) -> bool:
     """Whether every file is there as it was written."""
     try:
-        files: dict[str, dict[str, int]] = json.loads((path / MANIFEST).read_text())["files"]
-        damaged = [name for name, expected in files.items() if _fingerprint(path / name) != expected]
+        files: dict[str, dict[str, int]] = _manifest(path)["files"]
+        damaged = [name for name, expected in files.items() if fingerprint(path / name) != expected]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         damaged = [f"{MANIFEST} ({error})"]
     if damaged:

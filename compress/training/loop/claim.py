@@ -14,6 +14,23 @@ from compress.training.loop import processes
 LOCK = ".lock"
 
 
+def require_apart(model: str | None, output: Path, *folders: str) -> None:
+    """Refuses a run that would replace the model from which it begins.
+
+    Args:
+        model: folder or Hub name of that model; None: there is none.
+        output: folder of the run.
+        *folders: models in it, which are swapped in whole.
+
+    Raises:
+        ValueError: naming the folder.
+    """
+    begun = Path(model).expanduser().resolve() if model else None
+    for place in ((output / name).resolve() for name in folders):
+        if begun is not None and (begun == place or place in begun.parents):
+            raise ValueError(f"The run begins from {model} and would replace it; give another output folder.")
+
+
 @contextmanager
 def claimed(output: Path, *folders: str) -> Iterator[None]:
     """Makes this run the only one that writes to its folder, and ends what a killed one left undone there.

@@ -3,37 +3,57 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from compress.checkpoint import CheckpointError
+from compress.files.reading import ReadError, read_object
 from compress.files.writing import write_json
 from compress.reports.formats import significant
 
 logger = logging.getLogger(__name__)
 
+INTERRUPTED_EXIT_CODE = 130
+PROGRAM_KEY = "program"
 DONE_FILE = "done.json"
 """The final numbers of a run; it has ended once they are there."""
 
 
-def has_ended(output: Path) -> bool:
-    """Whether a run has ended before, which is then said."""
+def has_ended(output: Path, program: str) -> bool:
+    """Whether a run has ended before, which is then said.
+
+    Args:
+        output: folder of the run.
+        program: that runs.
+
+    Raises:
+        ValueError: if the final numbers there are damaged, or those of another program.
+    """
     done = output / DONE_FILE
-    if done.exists():
-        logger.info("%s has already ended; its numbers are in %s.", output, done)
-    return done.exists()
+    if not done.exists():
+        return False
+    try:
+        by = read_object(done).get(PROGRAM_KEY, program)
+    except ReadError as error:
+        raise ReadError(f"{error} Delete it, and run the same command again to make it anew.") from error
+    if by != program:
+        raise ValueError(f"{output} holds a finished run of {by}, not of {program}; give another output folder.")
+    logger.info("%s has already ended; its numbers are in %s.", output, done)
+    return True
 
 
-def end(output: Path, numbers: Mapping[str, Any]) -> None:
+def end(output: Path, numbers: Mapping[str, Any], program: str) -> None:
     """Writes the final numbers of a run, as the last thing that it does; for one process only.
 
     Args:
         output: folder of the run.
         numbers: JSON-able.
+        program: that has run.
     """
-    write_json(output / DONE_FILE, dict(numbers))
+    write_json(output / DONE_FILE, {**numbers, PROGRAM_KEY: program})
     plain = {name: value for name, value in numbers.items() if isinstance(value, str | int | float)}
     shown = "  ".join(f"{name} {_shown(value)}" for name, value in plain.items())
     logger.info("Done: %s  (all numbers: %s)", shown, output / DONE_FILE)
@@ -43,6 +63,12 @@ def _shown(value: str | float) -> str:
     if isinstance(value, str):
         return value
     return f"{value:,}" if isinstance(value, int) else significant(value)
+
+
+def interrupted(program: str) -> NoReturn:
+    """Ends a program that somebody has stopped by Ctrl-C, in one line instead of a traceback."""
+    sys.stderr.write(f"{program}: interrupted; the same command goes on from the last checkpoint\n")
+    sys.exit(INTERRUPTED_EXIT_CODE)
 
 
 def has_model(folder: Path) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from compress.files.reading import read_object
 from compress.files.writing import write_json
 from compress.training.loop import processes
-from compress.training.loop.finite import FiniteGuard
+from compress.training.loop.finite import FiniteGuard, NotFiniteError
 from compress.training.loop.progress import Progress
 from compress.training.loop.unalignable import Unalignable
 
@@ -16,7 +16,13 @@ NUMBERS_FILE = "numbers.json"
 
 
 def what_it_took(step: int, progress: Progress, guard: FiniteGuard, unalignable: Unalignable) -> dict[str, Any]:
-    """The numbers at the end of a run or phase, JSON-able. All ranks must call it."""
+    """The numbers at the end of a run or phase, JSON-able. All ranks must call it.
+
+    Raises:
+        NotFiniteError: if the gradient of not a single step was finite, so that nothing was learned.
+    """
+    if step and guard.skipped >= step:
+        raise NotFiniteError(f"None of {step} steps had a finite gradient, so nothing was learned; see the log above.")
     ids: set[str] = set().union(*processes.gather(unalignable.ids))
     return {
         "steps": step,
@@ -35,4 +41,4 @@ def leave_numbers(folder: Path, numbers: dict[str, Any]) -> None:
 
 def numbers_of(output: Path, *phases: str) -> dict[str, Any]:
     """What `leave_numbers` has kept of the phases of a run, by their names."""
-    return {phase: json.loads((output / phase / NUMBERS_FILE).read_text()) for phase in phases}
+    return {phase: read_object(output / phase / NUMBERS_FILE) for phase in phases}

@@ -97,6 +97,7 @@ class Progress:
         self._sums: dict[str, Tensor | float] = {}
         self._count = 0
         self._clock = _Clock(waited)
+        self._has_reported = False
         self._bar: RichProgress | None = None
         self._task = TaskID(0)
 
@@ -170,6 +171,7 @@ class Progress:
                 self.accelerator.log(named, step=self.steps_before + step)
             if processes.rank() == 0 and self.path is not None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._forget_same(step, metrics)
                 with self.path.open("a") as file:
                     file.write(json.dumps({"step": step, "seconds": round(self.seconds, 3), **metrics}) + "\n")
         if processes.rank() != 0:
@@ -217,6 +219,17 @@ class Progress:
         )
         self._task = self._bar.add_task(self.description, total=self.total_steps, completed=start_step, text="")
         self._bar.start()
+
+    def _forget_same(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Drops a row that says the same of the same step, as a run killed behind its last checkpoint leaves it."""
+        if self._has_reported or self.path is None or not self.path.exists():
+            self._has_reported = True
+            return
+        self._has_reported = True
+        lines = self.path.read_text().splitlines()
+        kept = [line for line in lines if _step_of(line) != step or not metrics.keys() <= json.loads(line).keys()]
+        if len(kept) < len(lines):
+            write_text(self.path, "".join(f"{line}\n" for line in kept))
 
     def _forget_after(self, step: int) -> None:
         if self.path is None or not self.path.exists():

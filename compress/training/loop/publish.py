@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 
 from compress.checkpoint.push import HubConfig, PushConfig, PushError, check_push, push, push_command, staged
 from compress.config import to_dict
+from compress.files.reading import read_object
 from compress.files.writing import write_json
 from compress.training.loop import processes
 
@@ -65,4 +65,4 @@ def push_result(config: HubConfig | None, output: Path, name: str) -> None:
 def is_pushed(config: HubConfig, output: Path) -> bool:
     """Whether the result of a run is in this repository already."""
     path = output / PUSHED
-    return path.is_file() and json.loads(path.read_text())["repo_id"] == config.repo_id
+    return path.is_file() and read_object(path, {"repo_id": str})["repo_id"] == config.repo_id

@@ -13,7 +13,7 @@ from torch import nn
 from compress.checkpoint import CheckpointError
 from compress.files.writing import WriteError
 from compress.training.loop.best import Best
-from compress.training.loop.checkpoints import Checkpoints
+from compress.training.loop.checkpoints import Checkpoints, fingerprint, signed
 from compress.training.loop.same_run import SettingsChangedError
 from tests.helpers import forked
 
@@ -129,7 +129,9 @@ def test_harmless_settings_may_change(saved: Checkpoints) -> None:
 def test_another_number_of_processes_is_refused(saved: Checkpoints) -> None:
     path = saved.latest() / "checkpoint.json"
     manifest = json.loads(path.read_text())
-    path.write_text(json.dumps(manifest | {"processes": 2}))
+    (path.parent / "random-1.pt").write_bytes((path.parent / "random-0.pt").read_bytes())
+    files = manifest["files"] | {"random-1.pt": manifest["files"]["random-0.pt"]}
+    path.write_text(json.dumps(signed(manifest | {"processes": 2, "files": files})))
     with pytest.raises(CheckpointError, match=r"2 process\(es\), and this run has 1"):
         restore(saved)
 
@@ -205,7 +207,69 @@ def test_a_killed_process_leaves_no_torn_checkpoint(tmp_path: Path) -> None:
 def test_a_checkpoint_of_another_version_is_refused(saved: Checkpoints) -> None:
     """Its states might go back into the wrong places; that a run has ended can still be told without them."""
     manifest = saved.directory / "step-00000003" / "checkpoint.json"
-    manifest.write_text(manifest.read_text().replace('"format": 2', '"format": 1'))
+    manifest.write_text(manifest.read_text().replace('"format": 3', '"format": 1'))
     saved.check_settings()
-    with pytest.raises(CheckpointError, match=r"format 1, .* format 2 only: finish the run with the version that"):
+    with pytest.raises(CheckpointError, match=r"format 1, .* format 3 only: finish the run with the version that"):
         restore(saved)
+
+
+def resigned(folder: Path, **changes: Any) -> None:
+    """Gives a checkpoint the checksums that it would have if it had been written so."""
+    path = folder / "checkpoint.json"
+    manifest = json.loads(path.read_text()) | changes
+    files = {name: fingerprint(folder / name) for name in manifest["files"]}
+    path.write_text(json.dumps(signed(manifest | {"files": files})))
+
+
+FORMS: dict[str, Any] = {
+    "empty states": lambda folder: torch.save({}, folder / "states.pt"),
+    "empty state": lambda folder: torch.save({"best": {}, "extra": {}}, folder / "states.pt"),
+    "list": lambda folder: torch.save([1], folder / "optimizer.pt"),
+    "exchanged": lambda folder: (folder / "optimizer.pt").write_bytes((folder / "states.pt").read_bytes()),
+    "truncated": lambda folder: (folder / "states.pt").write_bytes((folder / "states.pt").read_bytes()[:50]),
+    "random": lambda folder: torch.save({"python": [3, [], None]}, folder / "random-0.pt"),
+    "random tensor": lambda folder: torch.save(
+        torch.load(folder / "random-0.pt") | {"torch": torch.ones(3)}, folder / "random-0.pt"
+    ),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_has_the_right_checksum_but_another_form_is_passed_over(
+    saved: Checkpoints, form: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    newest = saved.directory / "step-00000003"
+    FORMS[form](newest)
+    resigned(newest)
+    restored, model, best = restore(Checkpoints(saved.directory, settings=saved.settings))
+    assert (restored.step, best, int(model[1].num_batches_tracked)) == (2, Best(0.5, 2), 2)
+    assert "step-00000003" in caplog.text
+    assert "passed over" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("step", 10**9),
+        ("step", None),
+        ("processes", 0),
+        ("settings", None),
+        ("files", {}),
+        ("format", "3"),
+        ("crc32", 1),
+    ],
+)
+def test_a_manifest_that_was_changed_is_passed_over(saved: Checkpoints, key: str, value: Any) -> None:
+    path = saved.directory / "step-00000003" / "checkpoint.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    assert restore(Checkpoints(saved.directory, settings=saved.settings))[0].step == 2
+
+
+def test_if_no_checkpoint_can_be_gone_on_from_none_is_begun_anew(saved: Checkpoints) -> None:
+    for step in (2, 3):
+        torch.save({}, saved.directory / f"step-0000000{step}" / "states.pt")
+        resigned(saved.directory / f"step-0000000{step}")
+    with pytest.raises(
+        CheckpointError, match=r"holds no state \['best'\].*No other checkpoint in .* can be gone on from"
+    ):
+        restore(Checkpoints(saved.directory, settings=saved.settings))

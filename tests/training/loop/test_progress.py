@@ -142,3 +142,12 @@ def test_bar_steps_and_time_left_fit_beside_the_numbers(width: int, monkeypatch:
     last = screen.getvalue().rpartition("learn")[2]
     for piece in ("1/400", "0:00:0", "left", "loss 1.5", "size 90.0 %, wanted 50.0 %"):
         assert piece in last
+
+
+def test_a_run_killed_behind_its_last_evaluation_does_not_repeat_its_row(tmp_path: Path) -> None:
+    for _ in range(2):
+        progress = Progress(3, description="train", directory=tmp_path)
+        with progress.running(3):
+            pass
+        progress.report(3, {"dev/wer": 0.5})
+    assert [line["dev/wer"] for line in read(tmp_path)] == [0.5]

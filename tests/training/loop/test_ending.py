@@ -1,0 +1,53 @@
+"""How a run ends, and what keeps another one from taking its place unseen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from compress.training.loop.claim import require_apart
+from compress.training.loop.ending import end, has_ended, interrupted
+
+
+def test_a_run_has_ended_once_its_numbers_are_there(tmp_path: Path) -> None:
+    assert not has_ended(tmp_path, "train.py")
+    end(tmp_path, {"wer": 0.1}, "train.py")
+    assert has_ended(tmp_path, "train.py")
+
+
+def test_a_finished_run_of_another_program_is_not_this_one(tmp_path: Path) -> None:
+    end(tmp_path, {}, "train.py")
+    with pytest.raises(
+        ValueError, match=r"holds a finished run of train.py, not of prune.py; give another output folder"
+    ):
+        has_ended(tmp_path, "prune.py")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", None])
+def test_final_numbers_that_are_damaged_end_nothing(tmp_path: Path, content: str | None) -> None:
+    done = tmp_path / "done.json"
+    if content is None:
+        done.mkdir()
+    else:
+        done.write_text(content)
+    with pytest.raises(ValueError, match=r"done.json .*Delete it, and run the same command again"):
+        has_ended(tmp_path, "train.py")
+
+
+@pytest.mark.parametrize("begun", ["final", "final/inner", "final/../final", "link"])
+def test_a_run_does_not_replace_what_it_begins_from(tmp_path: Path, begun: str) -> None:
+    (tmp_path / "final" / "inner").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "final")
+    with pytest.raises(ValueError, match="and would replace it; give another output folder"):
+        require_apart(str(tmp_path / begun), tmp_path, "removed", "final")
+    require_apart(str(tmp_path / "teacher"), tmp_path, "final")
+    require_apart(None, tmp_path, "final")
+    require_apart("someone/model", tmp_path, "final")
+
+
+def test_an_interruption_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        interrupted("prune.py")
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "prune.py: interrupted; the same command goes on from the last checkpoint\n"
