@@ -66,7 +66,10 @@ class BudgetConfig:
         check_at_least("budget.round_to", self.round_to, 1, error=BudgetError)
         check_positive("budget.seconds", self.seconds, "the length of an utterance", error=BudgetError)
         for text in (self.params or self.macs or "", *(self.stages or ())):
-            read_amount(text, full=1)
+            _check_meant(text)
+
+
+WHOLE_PERCENT = 100
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,13 @@ class Budget:
         return self.limit / self.table.full
 
 
-WHOLE_PERCENT = 100
+def _check_meant(text: str) -> None:
+    """Refuses a budget that nobody means: a share of nothing or of more than all, and a handful of parameters."""
+    amount = read_amount(text, full=WHOLE_PERCENT)
+    if "%" in text and not 0 < float(text.strip().rstrip("% ")) <= WHOLE_PERCENT:
+        raise BudgetError(f"The budget {text!r} is a share; give more than 0% and at most 100%.")
+    if text.strip().replace(".", "").isdigit() and amount <= WHOLE_PERCENT:
+        raise BudgetError(f"The budget {text!r} would be {amount} in all; did you mean '{text.strip()}%'?")
 
 
 def read_amount(text: str, full: int) -> int:
@@ -104,10 +113,6 @@ def read_amount(text: str, full: int) -> int:
     if not match or (match[2] and match[3]):
         raise BudgetError(f"Cannot read the budget {text!r}; write a share like 50% or an amount like 20M.")
     number = float(match[1])
-    if match[3] and not 0 < number <= WHOLE_PERCENT:
-        raise BudgetError(f"The budget {text!r} is a share; give more than 0% and at most 100%.")
-    if not match[2] and not match[3] and number <= WHOLE_PERCENT:
-        raise BudgetError(f"The budget {text!r} would be {number:g} in all; did you mean '{match[1]}%'?")
     return int(number / 100 * full) if match[3] else int(number * _UNITS[match[2].upper()])
 
 

@@ -250,4 +250,4 @@ def test_multipliers_ascend():
 )
 def test_a_budget_that_none_can_mean_is_refused(text: str, message: str) -> None:
     with pytest.raises(BudgetError, match=message):
-        read_amount(text, full=1000)
+        BudgetConfig(params=text)
