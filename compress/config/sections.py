@@ -65,7 +65,7 @@ def with_sections(content: Mapping[str, Any], config_class: type[Any], where: st
             result[name] = with_sections(value, section, where, f"{prefix}{name}{PART}")
         elif value is None and type(None) not in getattr(annotation, "__args__", ()):
             continue
-        elif value is None or isinstance(value, str):
+        elif value is None or (isinstance(value, str) and "\0" not in value):  # a file with the section
             result[name] = value
         else:
             raise ValueError(
