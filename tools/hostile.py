@@ -1,5 +1,8 @@
 """Gives the package thousands of broken inputs, each in a process of its own, and counts how it takes them.
 
+    python tools/hostile.py --seed 0
+    python tools/hostile.py --kinds [config,state] --count 50 --seed 3
+
 A mutation of a valid input must be accepted, or refused in one message that names the file, the key or the tensor. The
 table shows, by the kind of input, how many mutations ended otherwise:
 
@@ -11,10 +14,6 @@ table shows, by the kind of input, how many mutations ended otherwise:
     signal      the process was killed
 
 Exit code 0 if there are none.
-
-Examples:
-  python tools/hostile.py --seed 0
-  python tools/hostile.py --kinds [config,state] --count 50 --seed 3
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ from torch import nn
 
 import compress
 from compress.checkpoint import load_recogniser, save
-from compress.config import check_at_least, check_choice, parse
+from compress.config import check_at_least, check_choice, known_keys, parse
 from compress.data import SpeechConfig, open_speech
 from compress.structure import Block, Structure
 from compress.training.loop.best import Best
@@ -187,12 +186,8 @@ def _outcome(kind: Kind, folder: Path, expected: Any) -> tuple[str, str]:
 
 def _judged(message: str, folder: Path) -> tuple[str, str]:
     """Whether a message names what is wrong: a file, the folder, or a key."""
-    names = [path.name for path in folder.rglob("*")] + [
-        str(folder),
-        " is ",
-        'Parser key "',
-        "arguments are required: ",
-    ]
+    names = [str(folder), " is ", 'Parser key "', "arguments are required: "]
+    names += [path.name for path in folder.rglob("*")] + [key for key in known_keys(SupervisedConfig) if "." in key]
     return ("refused" if any(name in message for name in names) else "unclear"), message
 
 
