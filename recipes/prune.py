@@ -87,7 +87,7 @@ CHANGEABLE: dict[str, tuple[str, ...]] = {LEARN: ("recover.*",), RECOVER: ()}
 
 @dataclass(frozen=True)
 class PruneRefit(RefitConfig):
-    """How what is left is repaired in closed form before recovery; the rest is that of `RefitConfig`.
+    """How what is left is repaired in closed form before recovery, as `compress shrink` does it.
 
     Attributes:
         after_gates: whether that is done behind learned gates, too, whose weights have been trained already.
