@@ -7,6 +7,7 @@ like those of weights. The noise of the gates comes from a generator of their ow
 from __future__ import annotations
 
 import copy
+import logging
 from typing import Any
 
 import torch
@@ -25,6 +26,9 @@ from compress.training.loop.schedule import LearnConfig, PhaseConfig
 from compress.training.skipping_objective import SkippingConfig, SkippingObjective, objective_of
 
 GATES, MULTIPLIERS = "gates", "multipliers"
+LATE, FAR_ABOVE = 0.75, 0.02  # share of the phase, and of the full size, beyond which gates are behind their target
+
+logger = logging.getLogger(__name__)
 
 
 class Student(nn.Module):
@@ -84,6 +88,28 @@ class Student(nn.Module):
         return {}
 
 
+class SizeWatch:
+    """Says while gates are learned that they will not reach their size, rather than by a worse model at the end.
+
+    Args:
+        steps: of the phase; None: nobody knows, and nothing is said.
+    """
+
+    def __init__(self, steps: int | None) -> None:
+        self.steps, self.said = steps, False
+
+    def look(self, step: int, expected: float, target: float) -> None:
+        """Warns once, if late in the phase the expected size is far above the target; both are shares."""
+        late = self.steps is not None and step >= LATE * self.steps
+        if late and not self.said and expected > target + FAR_ABOVE:
+            self.said = True
+            logger.warning(
+                "After %d of %s steps the expected size is %.1f %%, but its target is %.1f %%: units will have to go "
+                "whose gates are open. Give more learn.steps, a higher learn.gate_learning_rate, or gates.start: obs.",
+                step, self.steps, 100 * expected, 100 * target,
+            )  # fmt: skip
+
+
 class GatedStudent(Student):
     """A model whose gates are drawn anew in every training step.
 
@@ -111,6 +137,7 @@ class GatedStudent(Student):
         self.gates.attach(model)
         self.lagrangian = lagrangian
         self.noise = Noise(seed)
+        self.watch = SizeWatch(None)
 
     @classmethod
     def of(
@@ -138,6 +165,7 @@ class GatedStudent(Student):
         warmup = 0 if scores else round(learn.budget_warmup * learn.steps)
         lagrangian = Lagrangian(budget.fraction, warmup, learn.quadratic_start)
         student = cls(model, gates, budget, lagrangian, seed, objective_of(model, skipping, seed))
+        student.watch = SizeWatch(learn.steps)
         if scores:
             start_gates_(student.gates, scores, budget.table, budget.limit)
         return student
@@ -182,9 +210,11 @@ class GatedStudent(Student):
     @torch.no_grad()
     def statistics(self, step: int) -> dict[str, float]:
         """Expected and target size (as shares of the full size), multipliers, and the state of each kind of gate."""
+        expected, target = float(self.expected_share()), self.lagrangian.target(step)
+        self.watch.look(step, expected, target)
         return {
-            "size/expected": float(self.expected_share()),
-            "size/target": self.lagrangian.target(step),
+            "size/expected": expected,
+            "size/target": target,
             "multiplier/linear": float(self.lagrangian.linear),
             "multiplier/quadratic": float(self.lagrangian.quadratic),
         } | {f"gates/{name}": value for name, value in self.gates.statistics().items()}

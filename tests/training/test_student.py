@@ -11,7 +11,7 @@ from compress.deciding.budget import BudgetConfig, decide, make_budget
 from compress.deciding.gates import GateConfig
 from compress.training.loop.optimizer import WEIGHTS, build_optimizer, parameters_of
 from compress.training.loop.schedule import LearnConfig, PhaseConfig
-from compress.training.student import GATES, MULTIPLIERS, GatedStudent, Student
+from compress.training.student import GATES, MULTIPLIERS, GatedStudent, SizeWatch, Student
 from tests.helpers.tiny import batch, parakeet
 
 LEARN = LearnConfig(steps=10, warmup_steps=0, gate_learning_rate=0.3, multiplier_learning_rate=0.7, budget_warmup=0.4)
@@ -68,3 +68,14 @@ def test_folded_it_computes_what_the_removed_model_computes() -> None:
     mask = frame_mask(model, inputs, whole.shape[1])
     assert type(model) is type(parakeet())
     assert torch.allclose(whole[mask], removed[mask], atol=1e-5)
+
+
+def test_gates_that_lag_behind_their_size_are_named_while_they_are_learned(caplog):
+    watch = SizeWatch(100)
+    for step, expected in ((50, 0.5), (80, 0.11), (80, 0.2), (90, 0.2)):
+        watch.look(step, expected, 0.1)
+    assert [record.getMessage()[:63] for record in caplog.records] == [
+        "After 80 of 100 steps the expected size is 20.0 %, but its targ"
+    ]
+    SizeWatch(None).look(80, 0.2, 0.1)
+    assert len(caplog.records) == 1
