@@ -74,7 +74,7 @@ SMALL = {
     "recipes/train.py": _TRAIN,
     "recipes/train_supernet.py": f"{_TRAIN} --joint.warmup_steps 1",
     "parakeet-ctc-0.6b_librispeech.yaml": "--data.source my-speech --data.split train --data.text_column transcription "
-    "--dev_split dev",
+    "--data.subset null --dev_split dev",
     "configs/train/parakeet-small": _MODEL,
     "configs/train/parakeet-elastic": _MODEL,
     "configs/train/parakeet-words": _MODEL,
