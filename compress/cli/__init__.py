@@ -19,10 +19,10 @@ from rich.logging import RichHandler
 from compress.config import USAGE_EXIT_CODE, fail, nearest
 
 VERBS = (
-    "inspect", "shrink", "analyze", "search", "apply", "elastic", "extract", "skip", "evaluate", "transcribe",
-    "push", "demo", "ls", "cat", "cp", "version",
+    "inspect", "shrink", "prune", "analyze", "search", "apply", "elastic", "extract", "skip", "train", "train-supernet",
+    "evaluate", "transcribe", "push", "demo", "ls", "cat", "cp", "version",
 )  # fmt: skip
-WITHOUT_MODELS = ("ls", "cat", "cp", "version")
+WITHOUT_MODELS = ("prune", "train", "train-supernet", "ls", "cat", "cp", "version")
 _INTERRUPTED_EXIT_CODE = 130
 _HELP_OPTIONS = ("-h", "--help")
 
@@ -34,7 +34,7 @@ Make a Conformer speech recogniser smaller: learn which parts it needs, remove t
 verbs:
 {verbs}
 
-`compress help VERB` explains one verb. Training happens in the recipes (`compress ls`), for example
+`compress help VERB` explains one verb. prune, train and train-supernet start the recipes (`compress ls`), as this does:
   accelerate launch recipes/prune.py --config configs/demo/prune.yaml --budget.params 50%
 """
 
@@ -55,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name, *rest = ["version" if words[0] == "--version" else words[0], *words[1:]]
     if name == "help" and rest:
         name, rest = rest[0], [_HELP_OPTIONS[-1]]
+    name = name.replace("_", "-")
     if name not in VERBS:
         sys.stderr.write(f"compress: error: {_no_verb(name)}\n")
         return USAGE_EXIT_CODE
@@ -73,7 +74,7 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     try:
         if name not in WITHOUT_MODELS:
             importlib.import_module("compress.model.registration")  # which `import compress` does, but for the command
-        importlib.import_module(f"{__name__}.{name}").run(arguments)
+        importlib.import_module(f"{__name__}.{_module_name(name)}").run(arguments)
     except BrokenPipeError:
         sys.stderr.close()  # The reader, for example `head`, has what it wanted.
     except KeyboardInterrupt:
@@ -88,7 +89,11 @@ def _no_verb(name: str) -> str:
     return f"there is no verb '{name}'. Did you mean '{nearest(name, VERBS)}'? The verbs are {', '.join(VERBS)}"
 
 
+def _module_name(verb: str) -> str:
+    return verb.replace("-", "_")
+
+
 def _summary(name: str) -> str:
     """The first line of a verb's module, which is not imported for it."""
-    text = Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
+    text = Path(__file__).with_name(f"{_module_name(name)}.py").read_text(encoding="utf-8")
     return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from accelerate.commands import launch as accelerate_launch
 
 from compress import __version__
 from compress.cli import VERBS, main, overview
@@ -31,7 +32,7 @@ def test_overview_describes_every_verb(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_every_file_is_a_verb() -> None:
-    files = {path.stem for path in (REPOSITORY / "compress" / "cli").glob("[!_]*.py")}
+    files = {path.stem.replace("_", "-") for path in (REPOSITORY / "compress" / "cli").glob("[!_]*.py")}
     assert files == set(VERBS)
 
 
@@ -50,8 +51,8 @@ def test_help_has_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> N
 
 def test_no_verb_and_unknown_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
-    assert main(["prune"]) == 2
-    assert "no verb 'prune'" in capsys.readouterr().err
+    assert main(["prone"]) == 2
+    assert "no verb 'prone'. Did you mean 'prune'?" in capsys.readouterr().err
     assert main(["evalaute"]) == 2
     assert "Did you mean 'evaluate'?" in capsys.readouterr().err
 
@@ -244,3 +245,24 @@ def test_a_program_of_any_other_kind_gets_the_models_registered(
     monkeypatch.setattr(sys, "argv", [program])
     monkeypatch.setattr(sys, "orig_argv", original)
     assert is_the_command() is is_it
+
+
+@pytest.mark.parametrize("recipe", ["prune", "train", "train_supernet"])
+def test_a_recipe_is_launched_by_accelerate_with_the_same_words(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    launched = []
+    monkeypatch.setattr(accelerate_launch, "launch_command", launched.append)
+    words = ["--config", "my.yaml", "--batch.workers=2", "--output", "out"]
+    assert main([recipe.replace("_", "-"), *words]) == 0
+    script = str(REPOSITORY / "recipes" / f"{recipe}.py")
+    (same,) = launched
+    assert vars(same) == vars(accelerate_launch.launch_command_parser().parse_args([script, *words]))
+    assert [same.training_script, *same.training_script_args] == [script, *words]
+
+
+def test_a_recipe_that_fails_says_why_and_its_exit_code_is_kept(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--outptu", "x"])
+    assert stop.value.code == 2
+    message = capfd.readouterr().err
+    assert "Unknown key 'outptu'" in message
+    assert "Traceback" not in message
