@@ -75,7 +75,7 @@ def config_of_verb(name: str) -> type[Any]:
 
     original, parsing.spelt_out = parsing.spelt_out, capture
     try:
-        main([name])
+        main([name, "--help"])
     except Captured as captured:
         config: type[Any] = captured.args[0]
         return config
@@ -214,9 +214,14 @@ def recipe_page(name: str) -> str:
     return program_page(program, module, module.Config, text)
 
 
+def verb(name: str) -> Any:
+    """The module of a verb."""
+    return importlib.import_module(f"compress.cli.{name.replace('-', '_')}")
+
+
 def verb_page(name: str) -> str:
     """The page of a verb."""
-    module = importlib.import_module(f"compress.cli.{name}")
+    module = verb(name)
     return program_page(f"compress {name}", module, config_of_verb(name), help_text(lambda: main([name, "--help"])))
 
 
@@ -250,9 +255,7 @@ def package_page(package: str, names: Sequence[str], documented: dict[str, str])
 def index_page() -> str:
     """What the reference holds: every page with a line on what it is about."""
     recipes = {f"recipes/{name}.md": (f"{name}.py", recipe(name)) for name in RECIPES}
-    verbs = {
-        f"verbs/{name}.md": (f"compress {name}", importlib.import_module(f"compress.cli.{name}")) for name in VERBS
-    }
+    verbs = {f"verbs/{name}.md": (f"compress {name}", verb(name)) for name in VERBS}
     packages = {f"python/{name}.md": (name, importlib.import_module(name)) for name in public_names()}
     return (
         "# Reference\n\nMade from the code when this documentation was built: what recipes and verbs take, and the "
