@@ -50,7 +50,7 @@ def test_every_public_name_has_an_entry(reference: dict[str, str]) -> None:
 
 
 def test_the_overview_leads_to_every_page_and_says_what_it_is_about(reference: dict[str, str]) -> None:
-    links = re.findall(r"^- \[[\w. ]+\]\(([\w/.]+)\): \S.*[.:]$", reference["index.md"], re.MULTILINE)
+    links = re.findall(r"^- \[[\w. -]+\]\(([\w/.-]+)\): \S.*[.:]$", reference["index.md"], re.MULTILINE)
     assert set(links) == set(reference) - {"index.md"}
 
 
