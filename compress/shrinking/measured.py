@@ -37,12 +37,13 @@ class DevMeasure:
         """Error rates with their interval, parameters, MACs, real-time factor, and how much faster than the whole."""
         size, config = size_of(model), self.config.speed
         inputs = speed_inputs(self.processor, self.dev.sampling_rate, config)
-        speeds = measure({"whole": self.whole, "model": model}, {"whole": inputs, "model": inputs}, config)
+        models = {"model": model} if model is self.whole else {"model": model, "whole": self.whole}
+        speeds = measure(models, dict.fromkeys(models, inputs), config)
         return self._rates(model) | {
             "parameters": size.total,
             "macs_per_second": size.macs_per_second,
             "rtf": speeds["model"].rtf,
-            "times_as_fast": speeds["whole"].rtf / speeds["model"].rtf,
+            "times_as_fast": speeds.get("whole", speeds["model"]).rtf / speeds["model"].rtf,
         }
 
     def _rates(self, model: PreTrainedModel) -> dict[str, Any]:
