@@ -61,7 +61,7 @@ def _note() -> Text:
 
 def _panels(report: Mapping[str, Any]) -> list[Panel]:
     places: dict[str, tuple[str, Callable[[Mapping[str, Any]], float]]] = {
-        "Size": ("% of the size asked in", lambda entry: 100 * entry["share"]),
+        "Size": ("% of the whole", lambda entry: 100 * entry["share"]),
         "MACs": ("millions per second of speech", lambda entry: entry["macs_per_second"] / 1e6),
         "Speed": ("times as fast as the whole model", lambda entry: entry["times_as_fast"]),
     }
