@@ -55,7 +55,7 @@ def test_the_overview_leads_to_every_page_and_says_what_it_is_about(reference: d
 
 
 def test_every_page_is_in_the_navigation(reference: dict[str, str]) -> None:
-    listed = set(re.findall(r'= "reference/([\w/.]+\.md)"', (REPOSITORY / "zensical.toml").read_text()))
+    listed = set(re.findall(r'= "reference/([\w/.-]+\.md)"', (REPOSITORY / "zensical.toml").read_text()))
     assert listed == set(reference)
 
 
