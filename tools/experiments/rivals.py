@@ -68,7 +68,7 @@ class Row:
 ROWS = (
     Row(OURS, "ours, module + fine gates", SIZES),
     Row("modules", "ours, module gates only", ("50%", "25%"), ("--gates.units", "[module]")),
-    Row("magnitude", "magnitude, removed once", SIZES, ("--structure", "magnitude"), False),
+    Row("magnitude", "magnitude, removed once", SIZES, ("--structure", "magnitude", "--refit", "null"), False),
     Row("proportional", "proportional, from scratch, without the teacher's updates", SIZES,
         ("--structure", "proportional", *FRESH), False),
     Row("no-layers", "ours without layerwise distillation", ("25%",), ("--distill.layers", "0")),

@@ -136,7 +136,7 @@ def _recover(output: Path, teacher: str, structure: Path, seed: int, config: Run
     """Removes what a method chose, trains what stays, and evaluates it before and after."""
     shared = ("--config", config.prune, "--teacher", teacher, "--data.source", config.data, "--budget", "null")
     length = ("--recover.steps", str(config.recover_steps), "--threads", str(config.threads))
-    own = ("--structure", str(structure), "--seed", str(seed), *shlex.split(config.recover_options))
+    own = ("--structure", str(structure), "--refit", "null", "--seed", str(seed), *shlex.split(config.recover_options))
     run_recipe("prune", output, *shared, *length, *own)
     reports = [evaluate(output / phase, config.data, _report(output, phase)) for phase in PHASES]
     before, after = (f"{report['model']['wer']:.2%}" for report in reports)
