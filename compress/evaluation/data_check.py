@@ -1,0 +1,127 @@
+"""`compress check`: what would be used of a data set, what not, and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import Any
+
+from compress.checkpoint import load_processor
+from compress.data import Problem, SpeechConfig, SpeechDataset, feature_extractor_of, open_speech, vocabulary_of
+from compress.reports import formats
+from compress.reports.page import Listing, Page, Section, Table
+
+RATE = 16_000
+"""Where no model says at which rate it listens."""
+LISTED = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataCheckConfig:
+    """What is checked.
+
+    Attributes:
+        data: the speech; `data.split` is read, and `data.max_bad_fraction` decides on the exit code.
+        model: whose tokenizer has to spell the transcripts, a folder or Hub name; null spells anything.
+        transcripts: whether they are needed.
+        json: print JSON instead of tables, with every entry that cannot be used.
+    """
+
+    data: SpeechConfig
+    model: str | None = None
+    transcripts: bool = True
+    json: bool = False
+
+
+def check_data(config: DataCheckConfig) -> dict[str, Any]:
+    """Opens a data set as training and evaluation do, and counts.
+
+    Args:
+        config: the data set, and whose tokenizer has to spell it.
+
+    Returns:
+        JSON-able: entries, what is used of them, lengths in seconds, characters, and every problem.
+
+    Raises:
+        ValueError: if the source cannot be opened, or nothing of it can be used.
+    """
+    processor = load_processor(config.model) if config.model else None
+    rate = int(feature_extractor_of(processor).sampling_rate) if processor else RATE
+    vocabulary = vocabulary_of(processor) if processor else None
+    every = replace(config.data, max_bad_fraction=1.0, streaming=False)
+    speech = open_speech(every, sampling_rate=rate, vocabulary=vocabulary, labels=config.transcripts)
+    return _facts(config, speech, rate)
+
+
+def too_many_problems(facts: dict[str, Any]) -> bool:
+    """Whether training would stop: more cannot be used than `data.max_bad_fraction` allows."""
+    unusable: int = facts["entries"] - facts["used"]
+    return unusable > facts["max_bad_fraction"] * facts["entries"]
+
+
+def data_page(facts: dict[str, Any]) -> Page:
+    """What was found, for a person."""
+    unusable = facts["entries"] - facts["used"]
+    verdict = (
+        "Training would stop" if too_many_problems(facts) else "Training would skip them" if unusable else "All fine"
+    )
+    allowed = f"data.max_bad_fraction allows {formats.percent(facts['max_bad_fraction'])}"
+    return Page(
+        title=facts["source"],
+        headline=f"{unusable:,} of {facts['entries']:,} entries cannot be used. {verdict} ({allowed}).",
+        sections=[Section("why entries cannot be used", [_reasons(facts["problems"])])] if unusable else [],
+        conditions=[],
+        maker="compress check",
+        context=f"{formats.split(facts['split'])}, at {facts['sampling_rate']:,} Hz",
+        numbers=_numbers(facts),
+    )
+
+
+def _facts(config: DataCheckConfig, speech: SpeechDataset, rate: int) -> dict[str, Any]:
+    texts = [text for text in speech.texts if text]
+    words = [word for text in texts for word in text.split()]
+    return {
+        "source": config.data.source,
+        "split": speech.split,
+        "model": config.model,
+        "sampling_rate": rate,
+        "entries": len(speech) + len(speech.problems),
+        "used": len(speech),
+        "seconds": sum(speech.seconds),
+        "lengths": {"shortest": min(speech.seconds), "median": median(speech.seconds), "longest": max(speech.seconds)},
+        "words": len(words),
+        "different_words": len(set(words)),
+        "characters": "".join(sorted(set("".join(texts)))),
+        "max_bad_fraction": config.data.max_bad_fraction,
+        "problems": [{"file": problem.file, "reason": problem.reason} for problem in speech.problems],
+    }
+
+
+def _numbers(facts: dict[str, Any]) -> Table:
+    lengths = facts["lengths"]
+    rows = [
+        ("entries", f"{facts['entries']:,}"),
+        ("can be used", f"{facts['used']:,}"),
+        ("speech", formats.duration(facts["seconds"])),
+        ("shortest, median, longest", ", ".join(f"{seconds:.1f} s" for seconds in lengths.values())),
+        ("words", f"{facts['words']:,}, {facts['different_words']:,} different ones"),
+        ("characters", facts["characters"].replace(" ", "␣") or "none"),
+    ]
+    return Table(header=("", "of this data set"), rows=rows, left=2)
+
+
+def _reasons(problems: Sequence[dict[str, str]]) -> Listing:
+    """Entries below the kind of reason that they share, the most frequent kind first."""
+    kinds = Counter(_kind(problem["reason"]) for problem in problems)
+    entries = []
+    for kind, count in kinds.most_common():
+        files = [str(Problem(**problem)) for problem in problems if _kind(problem["reason"]) == kind]
+        more = [f"and {count - LISTED:,} more (--json lists them)"] if count > LISTED else []
+        entries.append((f"{kind}: {count:,}", [*files[:LISTED], *more]))
+    return Listing(entries)
+
+
+def _kind(reason: str) -> str:
+    return reason.partition(":")[0]

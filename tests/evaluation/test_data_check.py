@@ -1,0 +1,75 @@
+"""`compress check`: a data set is looked at as training would."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from compress.cli import main
+from compress.training.tokens import TokensConfig, build_processor
+from tests.helpers.samples import tone, write_audio, write_metadata
+
+
+@pytest.fixture
+def speech(tmp_path: Path) -> Path:
+    """Ten tones, one of which is silent, one is called by a word with a letter of its own, and one is not there."""
+    rows = []
+    for number in range(10):
+        name = f"{number}.wav"
+        if number != 2:
+            write_audio(
+                tmp_path / "speech" / "train" / name, tone(0.5 + number / 10, level=0.0 if number == 1 else 0.3)
+            )
+        rows.append({"file_name": name, "transcription": "häh" if number == 3 else "low mid"})
+    write_metadata(tmp_path / "speech" / "train", rows)
+    return tmp_path / "speech"
+
+
+def checked(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
+    capsys.readouterr()
+    try:
+        code = main(["check", *words])
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    return code, capsys.readouterr().out
+
+
+def test_what_cannot_be_used_is_told_with_its_reason(
+    speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache = ("--data.cache_dir", str(tmp_path / "cache"))
+    code, text = checked(capsys, str(speech), *cache)
+    assert code == 1
+    assert "2 of 10 entries cannot be used. Training would stop" in text
+    assert "1.wav: silent" in text
+    assert "2.wav: file not found" in text
+    code, text = checked(capsys, str(speech), *cache, "--data.max_bad_fraction", "0.2")
+    assert code == 0
+    assert "Training would skip them" in text
+
+
+def test_the_tokenizer_of_a_model_decides_on_characters(
+    speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build_processor("parakeet", ["low mid high"], TokensConfig()).save_pretrained(tmp_path / "model")
+    words = (str(speech), "--model", str(tmp_path / "model"), "--json", "--data.cache_dir", str(tmp_path / "cache"))
+    code, text = checked(capsys, *words)
+    facts = json.loads(text)
+    assert code == 1
+    assert (facts["entries"], facts["used"]) == (10, 7)
+    reasons = {problem["file"]: problem["reason"] for problem in facts["problems"]}
+    assert reasons["3.wav"].startswith("characters outside the vocabulary: 'ä'")
+    assert facts["characters"] == " dilmow"
+    assert facts["seconds"] == pytest.approx(sum(0.5 + number / 10 for number in (0, 4, 5, 6, 7, 8, 9)), abs=0.01)
+    assert facts["lengths"]["longest"] == pytest.approx(1.4, abs=0.01)
+
+
+def test_a_split_that_is_not_there_is_named_with_those_that_are(
+    speech: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["check", str(speech), "--data.split", "test"])
+    assert stop.value.code == 2
+    assert "no split 'test'; it has train" in capsys.readouterr().err
