@@ -32,7 +32,7 @@ def run(arguments: Sequence[str]) -> None:
     from compress.evaluation.data_check import DataCheckConfig, check_data, data_page, too_many_problems
     from compress.reports.console import show
 
-    config = parse(DataCheckConfig, arguments, prog="compress check", description=__doc__, positional=["data"])
+    config = parse(DataCheckConfig, arguments, prog="compress check", description=__doc__, positional=["data.source"])
     facts = check_data(config)
     if config.json:
         sys.stdout.write(json.dumps(facts, indent=2, ensure_ascii=False) + "\n")

@@ -57,16 +57,14 @@ def check_data(config: DataCheckConfig) -> dict[str, Any]:
 
 def too_many_problems(facts: dict[str, Any]) -> bool:
     """Whether training would stop: more cannot be used than `data.max_bad_fraction` allows."""
-    unusable: int = facts["entries"] - facts["used"]
-    return unusable > facts["max_bad_fraction"] * facts["entries"]
+    unusable = facts["entries"] - facts["used"]
+    return bool(unusable > facts["max_bad_fraction"] * facts["entries"])
 
 
 def data_page(facts: dict[str, Any]) -> Page:
     """What was found, for a person."""
     unusable = facts["entries"] - facts["used"]
-    verdict = (
-        "Training would stop" if too_many_problems(facts) else "Training would skip them" if unusable else "All fine"
-    )
+    verdict = "Training would stop" if too_many_problems(facts) else "Training would go on without them"
     allowed = f"data.max_bad_fraction allows {formats.percent(facts['max_bad_fraction'])}"
     return Page(
         title=facts["source"],

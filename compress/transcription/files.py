@@ -57,7 +57,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Written:
+class PieceText:
     """What was written of a piece; `words` is None where the model does not tell their times."""
 
     text: str
@@ -150,7 +150,7 @@ class Writer:
 
     def transcripts(self, files: Sequence[tuple[str, Path]], pieces: Iterator[Piece]) -> Iterator[Transcript]:
         """Writes pieces down in batches, and joins those of each file, which follow one another."""
-        done: list[tuple[Piece, Written]] = []
+        done: list[tuple[Piece, PieceText]] = []
         for batch in self.batches(pieces):
             for piece, written in zip(batch, self.write(batch), strict=True):
                 if done and done[0][0].file != piece.file:
@@ -173,27 +173,27 @@ class Writer:
             yield batch
 
     @torch.no_grad()
-    def write(self, batch: Sequence[Piece]) -> list[Written]:
+    def write(self, batch: Sequence[Piece]) -> list[PieceText]:
         """Writes down one batch."""
         inputs = extract_features(self.extractor, [piece.samples for piece in batch], self.rate)
         if not family_of(self.model).has_ctc:
             texts = generate(self.model, to_model(self.model, inputs), self.processor, self.config.generate)
-            return [Written(text, None) for text in texts]
+            return [PieceText(text, None) for text in texts]
         frames, tokens = frame_lengths(self.model, inputs["attention_mask"]), best_tokens(self.model, inputs)
         return [self._timed(*each) for each in zip(batch, tokens.tolist(), frames.tolist(), strict=True)]
 
-    def _timed(self, piece: Piece, tokens: list[int], frames: int) -> Written:
+    def _timed(self, piece: Piece, tokens: list[int], frames: int) -> PieceText:
         frame_seconds = len(piece.samples) / self.rate / max(1, frames)
         blank = int(self.model.config.pad_token_id)
         first, last = (round(time / frame_seconds) for time in (piece.before, piece.before + piece.seconds))
         own = [token if first <= frame < last else blank for frame, token in enumerate(tokens[:frames])]
         words = timed_words(own, blank, self._decoded, piece.start - piece.before, frame_seconds)
-        return Written(self._decoded(own), words)
+        return PieceText(self._decoded(own), words)
 
     def _decoded(self, tokens: Sequence[int]) -> str:
         return str(self.processor.batch_decode(torch.tensor([list(tokens)]))[0])
 
-    def joined(self, name: str, parts: Sequence[tuple[Piece, Written]]) -> Transcript:
+    def joined(self, name: str, parts: Sequence[tuple[Piece, PieceText]]) -> Transcript:
         """The transcript of a file whose pieces have been written down."""
         ends = [piece.start + piece.seconds for piece, _ in parts]
         pieces = [Word(said.text.strip(), piece.start, end) for (piece, said), end in zip(parts, ends, strict=True)]

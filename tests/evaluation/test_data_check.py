@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from compress.cli import main
-from compress.training.tokens import TokensConfig, build_processor
+from tests.helpers.processors import save_tiny
 from tests.helpers.samples import tone, write_audio, write_metadata
 
 
@@ -36,9 +36,7 @@ def checked(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
     return code, capsys.readouterr().out
 
 
-def test_what_cannot_be_used_is_told_with_its_reason(
-    speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_cannot_be_used_is_told(speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cache = ("--data.cache_dir", str(tmp_path / "cache"))
     code, text = checked(capsys, str(speech), *cache)
     assert code == 1
@@ -47,13 +45,13 @@ def test_what_cannot_be_used_is_told_with_its_reason(
     assert "2.wav: file not found" in text
     code, text = checked(capsys, str(speech), *cache, "--data.max_bad_fraction", "0.2")
     assert code == 0
-    assert "Training would skip them" in text
+    assert "Training would go on without them" in text
 
 
 def test_the_tokenizer_of_a_model_decides_on_characters(
     speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    build_processor("parakeet", ["low mid high"], TokensConfig()).save_pretrained(tmp_path / "model")
+    save_tiny(tmp_path / "model")
     words = (str(speech), "--model", str(tmp_path / "model"), "--json", "--data.cache_dir", str(tmp_path / "cache"))
     code, text = checked(capsys, *words)
     facts = json.loads(text)
@@ -66,9 +64,7 @@ def test_the_tokenizer_of_a_model_decides_on_characters(
     assert facts["lengths"]["longest"] == pytest.approx(1.4, abs=0.01)
 
 
-def test_a_split_that_is_not_there_is_named_with_those_that_are(
-    speech: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_split_that_is_not_there_is_named(speech: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["check", str(speech), "--data.split", "test"])
     assert stop.value.code == 2

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import (
     CanaryProcessor,
     CohereAsrFeatureExtractor,
@@ -13,16 +15,19 @@ from transformers import (
     Nemotron3_5AsrProcessor,
     NemotronAsrStreamingFeatureExtractor,
     NemotronAsrStreamingProcessor,
+    ParakeetCTCConfig,
     ParakeetFeatureExtractor,
+    ParakeetForCTC,
     ParakeetProcessor,
     PreTrainedModel,
     SeamlessM4TFeatureExtractor,
     SeamlessM4TProcessor,
 )
 
+from compress.checkpoint import save
 from compress.conformers import family_of
 from compress.training.tokens import TokensConfig, build_processor
-from tests.helpers.tiny import VOCABULARY
+from tests.helpers.tiny import PARAKEET_ENCODER, VOCABULARY
 
 MEL_BINS = 16
 CHAT = "{% for message in messages %}{{ message['content'] if message['content'] is string else 'low' }}{% endfor %}"
@@ -35,6 +40,14 @@ def tokenizer(last: str) -> Any:
     found.add_special_tokens({"additional_special_tokens": [last]})
     assert len(found) == VOCABULARY
     return found
+
+
+def save_tiny(folder: Path) -> None:
+    """Writes a new Parakeet that spells the tones' names."""
+    processor = build_processor("parakeet", ["low mid high"], TokensConfig(), mel_bins=MEL_BINS)
+    sizes = {"vocab_size": len(processor.tokenizer), "pad_token_id": processor.tokenizer.pad_token_id}
+    torch.manual_seed(0)
+    save(ParakeetForCTC(ParakeetCTCConfig(**sizes, encoder_config=PARAKEET_ENCODER)), processor, folder)
 
 
 def processor_of(model: PreTrainedModel) -> Any:

@@ -11,31 +11,23 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import ParakeetCTCConfig, ParakeetForCTC
 
-from compress.checkpoint import save
 from compress.cli import main
 from compress.data import extract_features
 from compress.evaluation.transcribe import best_tokens
-from compress.training.tokens import TokensConfig, build_processor
 from compress.transcription import TranscribeConfig, transcribe_files
 from compress.transcription.files import CONTEXT_SECONDS, Writer
 from compress.transcription.layouts import LONGEST_SUBTITLE_SECONDS, Transcript, as_json, as_subtitles, as_text
 from compress.transcription.pieces import cuts
 from compress.transcription.words import Word, timed_words
-from tests.helpers.processors import MEL_BINS
+from tests.helpers.processors import save_tiny
 from tests.helpers.samples import RATE, tone, write_audio
-from tests.helpers.tiny import PARAKEET_ENCODER
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
-    processor = build_processor("parakeet", ["low mid high"], TokensConfig(), mel_bins=MEL_BINS)
-    tokenizer = processor.tokenizer
-    sizes = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
-    torch.manual_seed(0)
-    save(ParakeetForCTC(ParakeetCTCConfig(**sizes, encoder_config=PARAKEET_ENCODER)), processor, folder)
+    save_tiny(folder)
     return folder
 
 
