@@ -107,11 +107,8 @@ def to_dict(config: Any) -> dict[str, Any]:
 def _make_parser(prog: str, description: str, positional: Sequence[str], config_class: type[Any]) -> ArgumentParser:
     """Makes a parser with this project's help, which raises `argparse.ArgumentError` instead of exiting."""
     has_keys = bool(known_keys(config_class))
-    parser = _empty_parser(
-        prog,
-        [*(key.partition(".")[0].upper() for key in positional), *["[--OPTION VALUE ...]"] * has_keys],
-        description,
-    )
+    named = [key.partition(PART)[0].upper() for key in positional]
+    parser = _empty_parser(prog, [*named, *["[--OPTION VALUE ...]"] * has_keys], description)
     if has_keys:
         parser.epilog = RULE
         parser.add_argument(f"--{CONFIG}", action="config", help="YAML file with any of the options below.")
@@ -146,8 +143,7 @@ def _show_part(prog: str, config_class: type[Any], key: str) -> NoReturn:
     """Prints the keys of a part, and ends the process."""
     part = nested_class(find_key(config_class, key)[1])
     assert part is not None
-    named = [key.partition(PART)[0].upper() for key in positional]
-    parser = _empty_parser(prog, [*named, *["[--OPTION VALUE ...]"] * has_keys], description)
+    parser = _empty_parser(prog, [f"[--{key}.KEY VALUE ...]"], "")
     parser.add_class_arguments(part, key)
     _explain_parts(parser, config_class)
     parser.print_help()
