@@ -202,8 +202,7 @@ class Phase:
         """The loop: one batch, one step."""
         config, settings = self.config, self.settings
         weights = parameters_of(self.optimizer, WEIGHTS)
-        batches = self.position.stream(self.loader)
-        with self.progress.running(self.step):
+        with self.position.reading(self.loader) as batches, self.progress.running(self.step):
             if self.step == 0:
                 self.evaluate()  # recovery has to be better than its start to become the final model
             while self.step < settings.steps:

@@ -155,8 +155,7 @@ class Training:
     def train(self) -> None:
         """The loop: one batch, one step."""
         config, rates = self.config, self.config.optimizer
-        batches = self.position.stream(self.loader)
-        with self.progress.running(self.step):
+        with self.position.reading(self.loader) as batches, self.progress.running(self.step):
             while self.step < self.total_steps:
                 rate = rates.learning_rate * rates.factor(self.step, self.total_steps)
                 set_learning_rates(self.optimizer, {WEIGHTS: rate})

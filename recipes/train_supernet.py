@@ -144,8 +144,7 @@ class Stage:
     def run(self) -> None:
         """The loop: one batch, one step."""
         config, weights = self.config, parameters_of(self.optimizer, WEIGHTS)
-        batches = self.position.stream(self.loader)
-        with self.progress.running(self.step):
+        with self.position.reading(self.loader) as batches, self.progress.running(self.step):
             while self.step < self.steps:
                 self.net.prepare(self.step)
                 factor = config.optimizer.factor(self.before + self.step, self.job.total_steps)

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 2
 BYTES_PER_SAMPLE = 2
-BYTES_PER_GIB = 1 << 30
+BYTES_PER_GIB, BYTES_PER_MIB = 1 << 30, 1 << 20
 FREE_DISK_SHARE = 0.9
 CHUNK_ENTRIES = 16
 POOL_FROM_ENTRIES = 64
@@ -241,7 +241,7 @@ def _report_size(source: Source, index: Index, size: int, max_gib: float) -> Non
     left_out = sum(
         length > 0 and offset == NOT_CACHED for length, offset in zip(index.samples, index.offsets, strict=True)
     )
-    amount = f"{size / BYTES_PER_GIB:.2f} GiB of decoded audio kept"
+    amount = f"{size / BYTES_PER_MIB:,.1f} MiB of decoded audio kept"
     if left_out:
         remedy = "raise cache_max_gib to keep it"
         logger.warning(

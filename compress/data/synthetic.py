@@ -210,6 +210,7 @@ def _make(folder: Path, config: SyntheticConfig, sampling_rate: int) -> None:
     if partial.exists() and _text_of(partial / DESCRIPTION_NAME) != description:
         shutil.rmtree(partial)
     partial.mkdir(exist_ok=True)
+    logger.info("%s: the synthetic corpus is made, once; --data names your own speech instead", folder)
     (partial / DESCRIPTION_NAME).write_text(description)
     for split in SPLITS:
         _make_split(partial, config, split, sampling_rate)

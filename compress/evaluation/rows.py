@@ -112,7 +112,7 @@ def condition_line(report: Report) -> str:
     """Under which conditions the real-time factor was measured."""
     given = report["conditions"]
     return (
-        f"{given['device']} ({given['device_name']}), {given['threads']} threads, {given['dtype']}, "
+        f"{given['device']} ({given['device_name']}), {formats.counted(given['threads'], 'thread')}, {given['dtype']}, "
         f"batch {given['batch']} of {given['seconds']:g} s, {given['warmup']} warm-up and {given['repetitions']} timed "
         "repetitions"
     )

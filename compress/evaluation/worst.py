@@ -55,7 +55,7 @@ def _written(utterance: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 def _aligned(utterance: dict[str, Any]) -> AlignedUtterance:
     written = _written(utterance)
-    errors = ", ".join(f"{role}: {entry['errors']} errors" for role, entry in written)
+    errors = ", ".join(f"{role}: {formats.counted(entry['errors'], 'error')}" for role, entry in written)
     lines = [(role, entry["alignment"]) for role, entry in written]
     return AlignedUtterance(utterance["id"], [formats.duration(utterance["seconds"]), errors], lines)
 
@@ -63,4 +63,4 @@ def _aligned(utterance: dict[str, Any]) -> AlignedUtterance:
 def _listed(utterance: dict[str, Any]) -> tuple[str, list[str]]:
     lines = [f"said: {utterance['reference']}"]
     lines += [f"{role}: {entry['hypothesis']}" for role, entry in _written(utterance)]
-    return f"{code(utterance['id'])}, {utterance['model']['errors']} errors", lines
+    return f"{code(utterance['id'])}, {formats.counted(utterance['model']['errors'], 'error')}", lines

@@ -47,6 +47,11 @@ def count(value: float) -> str:
     return _scaled(value, _COUNT_UNITS, "")
 
 
+def counted(number: int, thing: str) -> str:
+    """1, "error" -> "1 error"; 12000 -> "12,000 errors"."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
 def size(value: float) -> str:
     """Bytes: 4213456 -> "4.02 MiB"."""
     return _scaled(value, _BYTE_UNITS, "B")

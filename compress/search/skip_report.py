@@ -49,6 +49,9 @@ def row(trial: Mapping[str, Any], wer_to_hold: float) -> list[str]:
 
 def _headline(measured: Mapping[str, Any]) -> str:
     chosen = "Chosen: behind the first {first_blocks} blocks, threshold {threshold:g}, extension {extension}."
+    trial, allowed = measured["chosen"], measured["max_wer_increase"]
     without, to_hold = (formats.percent(measured[name], 2) for name in ("wer_without", "wer_to_hold"))
-    settings = measured["chosen"]["settings"]
-    return f"{chosen.format(**settings)} WER without skipping {without}, to hold {to_hold}."
+    return (
+        f"{chosen.format(**trial['settings'])} WER {formats.percent(trial['wer'], 2)}, without skipping {without}; "
+        f"allowed were {allowed:g} points more than {to_hold}."
+    )

@@ -138,6 +138,7 @@ def calibrate(config: CalibrateConfig) -> dict[str, Any]:
     skipping = {
         "wer_without": without,
         "wer_to_hold": before,
+        "max_wer_increase": config.max_wer_increase,
         "trials": [_entry(trial) for trial in measured],
         "chosen": _entry(chosen),
     }

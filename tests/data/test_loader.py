@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from transformers import ParakeetCTCConfig, ParakeetForCTC, Wav2Vec2ConformerCon
 
 from compress.data import AugmentConfig, Batch, BatchConfig, SpeechConfig, SpeechDataset, SpeechLoader, open_speech
 from compress.data.loader import BatchBuilder
+from compress.training.loop.position import Position
 
 Open = Callable[..., SpeechDataset]
 AUGMENT = AugmentConfig(speed=(0.9, 1.0, 1.1), time_masks=2, freq_masks=2, max_freq_bins=4)
@@ -47,6 +49,14 @@ def test_any_number_of_workers_gives_the_same_batches(dataset: SpeechDataset, pa
         assert len(reference) == loaders[0].batches_per_epoch(epoch)
         for other in others:
             assert_same(reference, other)
+
+
+def test_workers_have_ended_when_reading_ends(dataset: SpeechDataset, parakeet: Any) -> None:
+    others = set(multiprocessing.active_children())
+    with Position().reading(make(dataset, parakeet, workers=2)) as batches:
+        next(batches)
+        assert len(set(multiprocessing.active_children()) - others) == 2
+    assert set(multiprocessing.active_children()) == others
 
 
 def test_the_number_of_threads_does_not_matter(dataset: SpeechDataset, parakeet: Any) -> None:

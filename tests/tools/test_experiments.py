@@ -13,7 +13,7 @@ import pytest
 
 from compress.conformers import family_of, skeleton
 from tests.helpers import forked
-from tools.experiments import depths, inspect_public, public_configs, searches, skipping, supernets
+from tools.experiments import depths, inspect_public, public_configs, searches, shrunk, skipping, supernets
 from tools.experiments.comparing import ONE_SEED, Contender, over_seeds, verdict
 from tools.experiments.experiment import TableConfig
 from tools.experiments.measure_screening import rank_correlation
@@ -289,3 +289,19 @@ def test_public_configurations_are_inspected_without_weights(family: str) -> Non
     for row in inspected["reachable"]:
         assert 0 <= row["smallest"] < 0.2 * row["full"] or row["denominator"] == "total"
         assert row["largest"] <= row["full"]
+
+
+def test_what_is_free_is_tabled_by_who_decides(tmp_path: Path) -> None:
+    entry = {"wer_ci95": [0.01, 0.03], "parameters": 1000, "macs_per_second": 2.5e6, "times_as_fast": 1.5}
+    for way, wer in (("obs", 0.02), ("magnitude-no-refit", 0.5)):
+        entries = [entry | {"name": "whole", "wer": 0.02}, entry | {"name": "50%", "wer": wer, "seconds": 7.2}]
+        (tmp_path / way).mkdir()
+        (tmp_path / way / "report.json").write_text(json.dumps({"entries": entries}))
+    state = {"commands": {"run": "X"}, "ways": ["obs", "magnitude, no refit"]}
+    (tmp_path / "shrunk.json").write_text(json.dumps(state))
+    results = tmp_path / "RESULTS.md"
+    shrunk.table(TableConfig(out=str(tmp_path), data="D", title="T", results=str(results)))
+    text = results.read_text()
+    assert "| obs | 2.00 | 2.00 |" in text
+    assert "| magnitude, no refit | 2.00 | 50.00 |" in text
+    assert "| seconds, on top of the size before | 0 | 7 |" in text

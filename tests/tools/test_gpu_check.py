@@ -11,10 +11,10 @@ from tests.helpers import forked
 from tests.helpers.samples import write_folder
 from tools import gpu_check
 from tools.experiments import experiment
-from tools.gpu import jobs
+from tools.gpu import jobs, suite
 
 
-def run_forked(command: Sequence[str], log: Path, *, stop: bool = True) -> None:
+def run_forked(command: Sequence[str], log: Path, *, stop: bool = True, seconds: float | None = None) -> None:
     """Runs what the launcher starts, without the launcher."""
     words = list(command)
     recipes = (i for i, word in enumerate(words) if word.startswith("recipes/"))
@@ -23,7 +23,7 @@ def run_forked(command: Sequence[str], log: Path, *, stop: bool = True) -> None:
 
 
 def test_every_part_runs_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (jobs, experiment):
+    for module in (jobs, suite, experiment):
         monkeypatch.setattr(module, "execute", run_forked)
     for split in ("train", "dev", "test"):
         write_folder(tmp_path / "speech" / split, 12)

@@ -88,15 +88,18 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
-def execute(command: Sequence[str], log: Path, *, stop: bool = True) -> None:
+def execute(command: Sequence[str], log: Path, *, stop: bool = True, seconds: float | None = None) -> None:
     """Runs a command in the checkout, with the package of this checkout; what it says is appended to a log.
 
     Raises:
         SystemExit: if it fails, and `stop` does not say that the log will do.
+        TimeoutExpired: if it takes longer than it may.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as file:
-        done = subprocess.run(command, cwd=REPOSITORY, env=environment(), stdout=file, stderr=file, check=False)
+        done = subprocess.run(
+            command, cwd=REPOSITORY, env=environment(), stdout=file, stderr=file, timeout=seconds, check=False
+        )
     if done.returncode and stop:
         raise SystemExit(f"{' '.join(command)} failed; {log} says why.")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -22,6 +23,10 @@ class EpochLoader(Protocol[BatchT]):
         """The batches of an epoch from the `start`-th on."""
         ...
 
+    def close(self) -> None:
+        """Ends worker processes."""
+        ...
+
 
 @dataclass
 class Position:
@@ -37,7 +42,20 @@ class Position:
     epoch: int = 0
     batch: int = 0
 
-    def stream(self, loader: EpochLoader[BatchT]) -> Iterator[BatchT]:
+    @contextmanager
+    def reading(self, loader: EpochLoader[BatchT]) -> Iterator[Iterator[BatchT]]:
+        """Gives the stream, and ends the loader's worker processes behind it.
+
+        Those that are left to the garbage collector may miss the word to end, and are waited for, five seconds each.
+        """
+        batches = self.stream(loader)
+        try:
+            yield batches
+        finally:
+            batches.close()
+            loader.close()
+
+    def stream(self, loader: EpochLoader[BatchT]) -> Generator[BatchT, None, None]:
         """Yields batches for ever, epoch after epoch, from this position on, and moves along.
 
         Opening an epoch draws nothing from torch's global generator, so that a run resumed inside an epoch
