@@ -338,6 +338,8 @@ class Pruning:
 
     def finish(self) -> None:
         """The final numbers: requested, expected and achieved size, and what each phase took."""
+        if self.dev is not None:
+            self.dev.close()
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             phases = (LEARN, RECOVER) if self.config.structure == LEARNED else (RECOVER,)

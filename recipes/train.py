@@ -142,6 +142,8 @@ class Training:
         announce(self.config, self.model, self.loader, self.step, self.total_steps)
         self.train()
         self.finish()
+        if self.dev is not None:
+            self.dev.close()
 
     def loss_step(self, batch: Batch) -> Losses:
         """The CTC losses of one batch; utterances too short for their transcript are left out, and named once."""

@@ -251,6 +251,8 @@ class Supernet:
     def finish(self, stage: Stage) -> None:
         """The last model, and the final numbers: parameters, MACs and error rate of each size."""
         last, best = stage.evaluate(), stage.best
+        if self.dev is not None:
+            self.dev.close()
         self.results.note(best.details)
         save_model(stage.net.model, self.processor, self.output / LAST, self.dtype)
         if self.accelerator.is_main_process:

@@ -231,17 +231,14 @@ class DevSet:
     ) -> None:
         self.dataset, self.processor, self.batch = dataset, processor, batch
         self.accelerator, self.precision, self.generate = accelerator, precision, generate
+        self._loaders: dict[BatchConfig, SpeechLoader] = {}
 
     def error_rates(self, model: PreTrainedModel) -> ErrorRates:
         """Error rates of a model, the same on every rank. All ranks must call it; the model comes back in its mode."""
         with autocast(self.accelerator.device, self.precision):
             processes.share_buffers(model)
-            loader = SpeechLoader(
-                self.dataset, self.processor, batching_for(model, self.batch), shuffle=False,
-                rank=self.accelerator.process_index, world_size=self.accelerator.num_processes,
-            )  # fmt: skip
+            loader = self._loader(batching_for(model, self.batch))
             part = list(zip(*transcribe(model, loader, self.processor, config=self.generate), strict=True))
-            loader.close()
         every = {row[0]: row for rows in processes.gather(part) for row in rows}
         return error_rates(*([row[column] for row in every.values()] for column in (1, 2)))
 
@@ -253,6 +250,23 @@ class DevSet:
             rates = self.error_rates(model)
             by_size[size] = {"wer": rates.wer, "cer": rates.cer}
         return by_size
+
+    def close(self) -> None:
+        """Ends the worker processes; call it behind the last evaluation."""
+        for loader in self._loaders.values():
+            loader.close()
+
+    def _loader(self, batch: BatchConfig) -> SpeechLoader:
+        """The loader of such batches, whose workers live on from one evaluation to the next.
+
+        Each start of workers is a fork of a process with threads, and the fewer the better.
+        """
+        if batch not in self._loaders:
+            self._loaders[batch] = SpeechLoader(
+                self.dataset, self.processor, batch, shuffle=False,
+                rank=self.accelerator.process_index, world_size=self.accelerator.num_processes,
+            )  # fmt: skip
+        return self._loaders[batch]
 
 
 def open_data(
