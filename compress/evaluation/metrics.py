@@ -79,17 +79,7 @@ OWN_METRICS: Mapping[str, type[Any]] = {"wer": WordErrorRate, "cer": CharacterEr
 
 
 def error_rates(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorRates:
-    """Scores a corpus; the errors are pooled over all reference words.
-
-    An empty reference is allowed: every word of its hypothesis counts as an insertion.
-
-    Args:
-        references: what was said, one text per utterance.
-        hypotheses: what the model wrote, in the same order.
-
-    Raises:
-        ValueError: the numbers of texts differ, or the references hold no word at all.
-    """
+    """Scores a corpus by all of `OWN_METRICS`; arguments and errors as in `word_errors`."""
     references, hypotheses = tidy(references, hypotheses)
     rates: dict[str, Any] = {}
     for metric in OWN_METRICS.values():

@@ -20,7 +20,7 @@ from compress.data import extract_features, feature_extractor_of
 from compress.data.audio import AUDIO_SUFFIXES, AudioLimits, UnusableAudio, decode, to_float
 from compress.evaluation.generate import generate
 from compress.evaluation.transcribe import batching_for, best_tokens, to_model
-from compress.files.writing import write_text
+from compress.files.writing import require_writable, write_text
 from compress.machine import DTYPES, find_device
 from compress.transcription.layouts import LAYOUTS, Transcript
 from compress.transcription.pieces import cuts
@@ -72,11 +72,13 @@ def transcribe_files(config: TranscribeConfig, *, console: Console | None = None
         console: where progress is drawn; None draws nothing.
 
     Raises:
+        WriteError: if nothing can be written to `out`.
         ValueError: if there is no audio, or two files have one name but for the ending; at the end, if some files could
             not be read, with the reasons.
     """
     files = audio_files(Path(config.source).expanduser())
     if config.out is not None:
+        require_writable(config.out)
         _require_own_names([name for name, _ in files])
     writer = Writer(config)
     unusable: list[str] = []

@@ -104,8 +104,15 @@ def test_special_tokens_beyond_the_outputs_do_no_harm(tmp_path: Path) -> None:
     processor = wav2vec2_processor(tmp_path)
     processor.tokenizer.add_special_tokens({"bos_token": "<s>", "eos_token": "</s>"})
     require_match(config, processor, "model")
+    processor.tokenizer.add_tokens(["a1"])  # no special one: a transcript can be spelt with it
+    with pytest.raises(CheckpointError, match="there is none for 'a1'"):
+        require_match(config, processor, "model")
 
 
 def test_models_without_a_ctc_head_write_in_their_own_way() -> None:
     model = OTHER_MODELS["parakeet_tdt"]()
-    require_match(model.config, processor_of(model), "model")
+    processor = processor_of(model)
+    require_match(model.config, processor, "model")
+    narrow = build_model(ModelConfig("parakeet", SETTINGS["parakeet"]), vocabulary_size=5, blank=4).config
+    with pytest.raises(CheckpointError):  # one with a CTC head has to have an output for every token
+        require_match(narrow, processor, "model")

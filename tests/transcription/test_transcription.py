@@ -136,6 +136,7 @@ def test_what_cannot_be_read_is_named_after_all_else_is_written(
     [
         ([], [], "holds no audio"),
         (["a.wav", "a.flac"], ["--out", "out"], "would be written to the same files"),
+        (["a.wav"], ["--out", __file__], "Could not write"),
         (["a.wav"], ["--formats", "[doc]"], "formats='doc' is unknown"),
         (["a.wav"], ["--piece-seconds", "0"], "piece_seconds is 0"),
     ],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
 from xml.etree import ElementTree
@@ -10,8 +9,6 @@ from xml.etree import ElementTree
 from compress.machine import usable_cores
 from tools.experiments.experiment import execute
 from tools.gpu.workload import Workload
-
-logger = logging.getLogger(__name__)
 
 SELECTION = (
     "tests/recipes", "tests/training", "tests/deciding", "tests/elastic", "tests/evaluation", "tests/search",
@@ -29,7 +26,7 @@ def suite_rows(work: Workload) -> list[list[str]]:
     """What became of the tests.
 
     Raises:
-        ValueError: if one failed; the log names it.
+        ValueError: if one failed, with the end of the log, which names it.
     """
     report, log = work.folder.absolute() / "tests.xml", work.folder.absolute() / "tests.log"
     processes = work.sized(min(PROCESSES, usable_cores()), 0)
@@ -44,5 +41,5 @@ def suite_rows(work: Workload) -> list[list[str]]:
     bad, skipped = int(suite["failures"]) + int(suite["errors"]), int(suite["skipped"])
     passed = int(suite["tests"]) - bad - skipped
     if bad:
-        logger.warning("%s", log.read_text()[-LOGGED:])
+        raise ValueError(f"{bad} of {passed + bad} tests failed:\n{log.read_text()[-LOGGED:]}")
     return [[" ".join(selection), str(passed), str(bad), str(skipped), f"{time.perf_counter() - start:.0f}"]]

@@ -42,5 +42,7 @@ def test_what_agrees_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "false")
     require_obeyed("bf16")
+    with pytest.raises(ValueError, match="the run's own precision is fp32"):
+        require_obeyed("fp32")
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
     require_obeyed("auto")
