@@ -8,7 +8,7 @@ eq. 8). Each utterance has its own gradient whatever batch it is in, so scores d
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -25,7 +25,12 @@ from compress.running.aspects import in_full
 from compress.structure import MODULES, Place
 
 
-def fisher_scores(model: PreTrainedModel, batches: Sequence[Batch], total: Total = alone) -> dict[Place, Tensor]:
+def fisher_scores(
+    model: PreTrainedModel,
+    batches: Sequence[Batch],
+    total: Total = alone,
+    of: Callable[[Tensor], Tensor] = torch.square,
+) -> dict[Place, Tensor]:
     """Sums over utterances the squared gradient of the loss with respect to every unit's gate.
 
     The loss of an utterance is CTC on its transcript. A model without a CTC head has the distance that it would be
@@ -37,6 +42,7 @@ def fisher_scores(model: PreTrainedModel, batches: Sequence[Batch], total: Total
         model: of any family, in eval mode.
         batches: speech on the model's device, with labels for a CTC model.
         total: over the processes.
+        of: what is summed of each gradient, instead of its square.
 
     Returns:
         By module, `(units,)`, float64.
@@ -50,7 +56,7 @@ def fisher_scores(model: PreTrainedModel, batches: Sequence[Batch], total: Total
     with in_full(model), _frozen(model):
         for batch in batches:
             for place, gradient in _gradients(model, batch).items():
-                sums[place] += gradient.double().square().sum(0)
+                sums[place] += of(gradient.double()).sum(0)
     return {place: _finite(total(scores), place) for place, scores in sums.items()}
 
 

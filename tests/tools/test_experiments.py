@@ -45,17 +45,19 @@ def leave(folder: Path, hypotheses: list[str], wer: float) -> None:
 
 @pytest.fixture
 def compared(tmp_path: Path) -> Path:
-    """Two seeds of ours, one of magnitude."""
+    """Two seeds of OBS, one of magnitude."""
     state = {"commit": "abc1234", "commands": {"run": "python -m tools.experiments.rivals run --data D"}}
     (tmp_path / "rivals.json").write_text(json.dumps(state))
-    leave(tmp_path / "ours-50" / "seed-0" / "report", REFERENCES, 0.0)
-    leave(tmp_path / "ours-50" / "seed-1" / "report", WRONG, 3 / 9)
+    leave(tmp_path / "obs-50" / "seed-0" / "report", REFERENCES, 0.0)
+    leave(tmp_path / "obs-50" / "seed-1" / "report", WRONG, 3 / 9)
     leave(tmp_path / "magnitude-50" / "seed-0" / "report", WRONG, 3 / 9)
     return tmp_path
 
 
 def test_the_comparison_is_made_from_reports_and_transcripts(compared: Path) -> None:
     results = compared / "RESULTS.md"
+    for place in compared.glob("*/seed-*"):
+        (place / "done.json").write_text(json.dumps({"learn": {"seconds": 60.0}, "recover": {"seconds": 30.0}}))
     words = ["table", "--out", str(compared), "--title", "T", "--data", "D", "--results", str(results)]
     done = forked.run(["-m", "tools.experiments.rivals", *words])
     assert done.returncode == 0, done.stderr
@@ -63,8 +65,9 @@ def test_the_comparison_is_made_from_reports_and_transcripts(compared: Path) -> 
     assert "commit abc1234" in text
     assert "- data: D; seeds 0, 1\n" in text
     assert "    python -m tools.experiments.rivals run --data D\n" in text
-    assert "| teacher | 100% | **11.11** (0.00 to 30.00) | 5.00 | 100 | 100% | 1.00 |" in text
-    ours, magnitude = (line for line in text.splitlines() if line.startswith(("| ours", "| magnitude")))
+    assert "; 11.11, 11.11 | 5.00 | 100 | 100% | 1.00 |" in text
+    ours, magnitude = (line for line in text.splitlines() if line.startswith(("| OBS", "| magnitude")))
+    assert "| 1.5 |" in ours  # minutes
     assert "| **16.67** (" in ours  # 3 errors of 2 x 9 words
     assert "; 0.00, 33.33 | 8.33 | 50 | 60% | 1.50 (1.50 to 1.50) | +5.56 (" in ours
     assert "| **33.33** (" in magnitude

@@ -75,7 +75,8 @@ class Contender:
         seeds: names of the folders, one for each seed.
         reports: the report.json of each seed.
         errors: `(seeds, utterances)`.
-        baseline: `(utterances,)`, of the model that the reports have beside it, if they have one.
+        baseline: `(seeds, utterances)`, of the model that each report has beside it, if they have one.
+        folders: of the reports.
         words: `(utterances,)`, of the references.
     """
 
@@ -84,6 +85,7 @@ class Contender:
     errors: NDArray[Any]
     baseline: NDArray[Any] | None
     words: NDArray[Any]
+    folders: tuple[Path, ...] = ()
 
     @classmethod
     def read(cls, reports: Iterable[Path], baseline: str | None = "baseline") -> Contender | None:
@@ -97,10 +99,11 @@ class Contender:
         if not folders:
             return None
         counts = [counted(folder) for folder in folders]
-        beside = counted(folders[0], baseline).errors if baseline else None
+        beside = np.stack([counted(folder, baseline).errors for folder in folders]) if baseline else None
         seeds = tuple(next(part for part in folder.parts[::-1] if part.startswith("seed-")) for folder in folders)
         errors = np.stack([count.errors for count in counts])
-        return cls(seeds, [read(folder / REPORT) for folder in folders], errors, beside, counts[0].words)
+        reports = [read(folder / REPORT) for folder in folders]
+        return cls(seeds, reports, errors, beside, counts[0].words, tuple(folders))
 
     @property
     def wer(self) -> float:

@@ -1,27 +1,31 @@
 """Compares ways of making a model smaller: same teacher, same number of update steps, same distillation, several seeds.
 
-    python -m tools.experiments.rivals run --data data/digits --out runs/rivals --jobs 2
+    python -m tools.experiments.rivals run --data data/digits --out runs/rivals --sizes [25%,10%] --seeds 1
     python -m tools.experiments.rivals table --out runs/rivals --title "..." --data "..." --note "..."
 
-`run` trains the teacher, launches `recipes/prune.py` for every row, size and seed, and then, one after another, since
-they measure time, `compress evaluate`; it can be started again at any time. `table` appends an entry to RESULTS.md, of
-the report.json and transcripts.jsonl of those evaluations: error rates, MACs and measured speed, since equal parameters
-are not equal compute. A row counts as better or worse only where the seeds agree on it.
+`run` trains a teacher for every seed, from which all models of that seed are made: intervals over utterances of one
+teacher are not intervals of a method. It launches `recipes/prune.py` for every row, size and seed, and then, one after
+another, since they measure time, `compress evaluate`; it can be started again at any time, with more rows, sizes and
+seeds. `table` appends an entry to RESULTS.md, of the report.json and transcripts.jsonl of those evaluations: error
+rates, MACs and measured speed, since equal parameters are not equal compute. A row counts as better or worse only where
+the seeds agree on it.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
+from compress.config import check_choice
 from tools.commands import main
-from tools.experiments.comparing import PERCENT, Contender, difference, over_seeds, rate, verdict
+from tools.experiments.comparing import PERCENT, Contender, difference, over_seeds, verdict
 from tools.experiments.experiment import (
     LAUNCH,
     LAUNCH_TWO,
@@ -29,6 +33,9 @@ from tools.experiments.experiment import (
     Experiment,
     TableConfig,
     evaluate,
+    execute,
+    log_of,
+    read,
     run_recipe,
 )
 from tools.results import REPOSITORY, grid
@@ -37,8 +44,9 @@ NAME = "rivals"
 FRESH = ("--fresh_weights", "true", "--recover.learning_rate", "3e-3", "--recover.warmup_steps", "50")
 """New weights want a higher learning rate: the best of 1e-3, 2e-3 and 3e-3 at 25 % (digits, dev set, one seed). That of
 the other rows, in configs/demo/prune.yaml, was the best of 5e-4, 1e-3 and 2e-3 for magnitude as well as for ours."""
-OURS = "ours"
 SIZES = ("50%", "25%", "10%")
+BELOW_HALF = ("25%", "10%", "5%")
+SECONDS = 60.0
 CONDITIONS = ("device", "threads", "dtype", "batch", "seconds", "repetitions")
 
 
@@ -49,30 +57,73 @@ class Row:
     Attributes:
         name: Short, for folders.
         title: What a reader sees.
-        sizes: Shares of the teacher's parameters.
         options: Of recipes/prune.py.
         learned: Whether there is a gate-learning phase; without one, its steps are added to the other phase's.
+        control: Which of `tools.experiments.controls` decides; None: the recipe.
+        gated: Share of the updates that are made with gates; None: as the config says.
+        with_teachers: Whether it takes as many updates as the teacher and its compression together.
         launch: How the recipe is started.
-        seeds: How many of the seeds.
+        seeds: How many of the seeds; None: all.
+        sizes: The only sizes that it can have or that it is run at; None: all.
     """
 
     name: str
     title: str
-    sizes: tuple[str, ...]
     options: tuple[str, ...] = ()
     learned: bool = True
+    control: str | None = None
+    gated: float | None = None
+    with_teachers: bool = False
     launch: tuple[str, ...] = LAUNCH
     seeds: int | None = None
+    sizes: tuple[str, ...] | None = None
 
+
+ALONE = ("--distill.layers", "0", "--distill.output", "0", "--distill.ctc", "1")
+NO_REFIT = ("--refit", "null")
+COFI = (
+    "--gates.ffn_drop_rate", "0.5", "--learn.gate_learning_rate", "0.01", "--learn.multiplier_learning_rate", "0.01",
+    "--learn.quadratic_start", "0", "--learn.budget_warmup", "0.1", "--learn.final_fraction", "0",
+    "--distill.distance", "mse", "--distill.layers", "0.9", "--distill.output", "0.1", "--distill.temperature", "2",
+    "--distill.ctc", "0",
+)  # fmt: skip
+"""As in its code for large data sets (Xia et al. 2022): initial rates, rates of gates and multipliers, ramp, distances,
+weights, as many epochs with gates as without. Rates of the weights and optimizer are those of the other rows."""
+DPHUBERT = (
+    "--gates.units", "[head,ffn_unit]", "--gates.ffn_drop_rate", "0.5", "--learn.gate_learning_rate", "0.02",
+    "--learn.multiplier_learning_rate", "0.02", "--learn.quadratic_start", "0", "--learn.budget_warmup", "0.1",
+    "--learn.final_fraction", "0", "--distill.output", "0", "--distill.ctc", "0",
+)  # fmt: skip
+"""As in its code (Peng et al. 2023): heads and FFN units alone, layerwise losses alone, two thirds of the updates with
+gates. Rates of the weights and optimizer are those of the other rows."""
 
 ROWS = (
-    Row(OURS, "ours, module + fine gates", SIZES),
-    Row("modules", "ours, module gates only", ("50%", "25%"), ("--gates.units", "[module]")),
-    Row("magnitude", "magnitude, removed once", SIZES, ("--structure", "magnitude", "--refit", "null"), False),
-    Row("proportional", "proportional, from scratch, without the teacher's updates", SIZES,
-        ("--structure", "proportional", *FRESH), False),
-    Row("no-layers", "ours without layerwise distillation", ("25%",), ("--distill.layers", "0")),
-    Row("two", "ours, two processes", ("50%",), ("--batch.seconds", "20"), launch=LAUNCH_TWO, seeds=1),
+    Row("gates", "learned gates, all kinds"),
+    Row("modules", "learned gates, modules only", ("--gates.units", "[module]")),
+    Row("gates-from-obs", "learned gates that start from OBS", ("--gates.start", "obs")),
+    Row("gates-from-fisher", "learned gates that start from Fisher", ("--gates.start", "fisher")),
+    Row("gates-refit", "learned gates, then the refit", ("--refit.after_gates", "true")),
+    Row("gates-stages", "learned gates, by way of 50 %", ("--budget.stages", "[50%]"), sizes=BELOW_HALF),
+    Row("obs", "OBS in rounds, refit", ("--structure", "obs"), False),
+    Row("obs-bare", "OBS in rounds, no refit", ("--structure", "obs", *NO_REFIT), False),
+    Row("obs-stages", "OBS in rounds, refit, by way of 50 %", ("--structure", "obs", "--budget.stages", "[50%]"),
+        False, sizes=BELOW_HALF),
+    Row("fisher", "Fisher in rounds, refit", ("--structure", "fisher"), False),
+    Row("fisher-bare", "Fisher in rounds, no refit", ("--structure", "fisher", *NO_REFIT), False),
+    Row("variance", "output variance in rounds, refit", ("--structure", "variance"), False),
+    Row("magnitude", "magnitude, refit", ("--structure", "magnitude"), False),
+    Row("magnitude-bare", "magnitude, no refit", ("--structure", "magnitude", *NO_REFIT), False),
+    Row("taylor", "first-order Taylor, refit", learned=False, control="taylor"),
+    Row("random", "random units, refit", learned=False, control="random"),
+    Row("cofi", "settings of CoFi", (*COFI, *NO_REFIT), gated=0.5),
+    Row("dphubert", "settings of DPHuBERT", (*DPHUBERT, *NO_REFIT), gated=2 / 3, sizes=("50%", "25%")),
+    Row("scratch", "from scratch, the teacher's updates as well",
+        ("--structure", "proportional", *FRESH, *ALONE), False, with_teachers=True),
+    Row("scratch-distilled", "from scratch, distilled, the teacher's updates as well",
+        ("--structure", "proportional", *FRESH), False, with_teachers=True),
+    Row("no-layers", "learned gates without layerwise distillation", ("--distill.layers", "0"), sizes=("25%",)),
+    Row("two", "learned gates, two processes", ("--batch.seconds", "20"), launch=LAUNCH_TWO, seeds=1,
+        sizes=("50%",)),
 )  # fmt: skip
 
 
@@ -85,10 +136,12 @@ class RunConfig:
         out: Folder for everything.
         train: Config of the teacher.
         prune: Config of the compression; baselines take its total number of steps.
-        teacher: A model to compress; null trains one.
+        teacher: A model that all compress; null trains one for every seed.
         teacher_steps: Of its training.
+        steps: Of every compression; null takes those of `prune`. Phases keep their shares.
+        metric: Of the sizes, `params` or `macs`.
         rows: Names of rows; null takes all.
-        sizes: Shares of the parameters.
+        sizes: Shares of the teacher.
         seeds: Seeds 0 to this number, exclusive.
         jobs: How many compressions at a time.
         threads: Of each.
@@ -101,6 +154,8 @@ class RunConfig:
     prune: str = "configs/demo/prune.yaml"
     teacher: str | None = None
     teacher_steps: int = 1600
+    steps: int | None = None
+    metric: Literal["params", "macs"] = "params"
     rows: tuple[str, ...] | None = None
     sizes: tuple[str, ...] = SIZES
     seeds: int = 3
@@ -126,80 +181,148 @@ def run(config: RunConfig) -> None:
     """Makes every model and every report that is not there yet."""
     experiment = Experiment(config.out, NAME)
     experiment.note("run", prune=config.prune)
-    folder, teacher = experiment.folder, config.teacher or _train_teacher(experiment.folder, config)
-    trials = list(_trials(config))
+    folder, trials = experiment.folder, list(_trials(config))
     with ThreadPoolExecutor(config.jobs) as pool:
-        for task in [pool.submit(_compress, trial, folder, teacher, config) for trial in trials]:
+        teachers = list(pool.map(lambda seed: _teacher_of(seed, folder, config), range(config.seeds)))
+        for task in [pool.submit(_compress, trial, folder, teachers[trial.seed], config) for trial in trials]:
             task.result()
     for trial in trials:
         output = trial.output(folder)
-        options = ("--baseline", teacher, "--speed.threads", str(config.threads))
+        options = ("--baseline", teachers[trial.seed], "--speed.threads", str(config.threads))
         repetitions = config.repetitions
         report = evaluate(output / "final", config.data, output / "report", *options, repetitions=repetitions)
         print(f"{trial.row.name} {trial.size} seed {trial.seed}: WER {report['model']['wer']:.2%}", flush=True)
 
 
-def _train_teacher(folder: Path, config: RunConfig) -> str:
-    length = ("--max_steps", str(config.teacher_steps))
-    run_recipe("train", folder / "teacher", "--config", config.train, "--data.source", config.data, *length)
-    return str(folder / "teacher" / "best")
+def _teacher_of(seed: int, folder: Path, config: RunConfig) -> str:
+    """The model of a seed, trained unless there is one."""
+    if config.teacher:
+        return config.teacher
+    output = folder / f"teacher-{seed}"
+    own = ("--max_steps", str(config.teacher_steps), "--optimizer.warmup_steps", "100", "--seed", str(seed))
+    shared = ("--config", config.train, "--data.source", config.data, "--threads", str(config.threads))
+    run_recipe("train", output, *shared, *own)
+    return str(output / "best")
 
 
 def _trials(config: RunConfig) -> Iterator[Trial]:
     rows = [row for row in ROWS if config.rows is None or row.name in config.rows]
     for seed in range(config.seeds):
         for size in config.sizes:
-            yield from (
-                Trial(row, size, seed) for row in rows if size in row.sizes and seed < (row.seeds or config.seeds)
-            )
+            for row in rows:
+                if size in (row.sizes or config.sizes) and seed < (row.seeds or config.seeds):
+                    yield Trial(row, size, seed)
 
 
 def _compress(trial: Trial, folder: Path, teacher: str, config: RunConfig) -> None:
-    settings = yaml.safe_load((REPOSITORY / config.prune).read_text())
-    steps = settings["learn"]["steps"] + settings["recover"]["steps"]
+    output = trial.output(folder)
     shared = ("--config", config.prune, "--teacher", teacher, "--data.source", config.data)
-    length = () if trial.row.learned else ("--recover.steps", str(steps))
-    own = ("--budget.params", trial.size, "--seed", str(trial.seed), "--threads", str(config.threads))
-    options = (*shared, *own, *length, *trial.row.options)
-    run_recipe("prune", trial.output(folder), *options, launch=trial.row.launch)
+    own = ("--seed", str(trial.seed), "--threads", str(config.threads))
+    decided = _budget(trial, config) if trial.row.control is None else _control(trial, output, teacher, config)
+    options = (*shared, *own, *decided, *trial.row.options, *_length(trial.row, config))
+    run_recipe("prune", output, *options, launch=trial.row.launch)
 
 
-def table(config: TableConfig) -> None:
+def _length(row: Row, config: RunConfig) -> tuple[str, ...]:
+    """The options for as many steps as asked for; a row may say itself how they are shared out."""
+    settings = yaml.safe_load((REPOSITORY / config.prune).read_text())
+    learn, recover = settings["learn"]["steps"], settings["recover"]["steps"]
+    share = row.gated if row.gated is not None else learn / (learn + recover)
+    total = config.steps or learn + recover
+    if not row.learned:
+        return ("--recover.steps", str(total + row.with_teachers * config.teacher_steps))
+    gated = round(share * total)
+    return ("--learn.steps", str(gated), "--recover.steps", str(total - gated))
+
+
+def _budget(trial: Trial, config: RunConfig) -> tuple[str, ...]:
+    return (f"--budget.{config.metric}", trial.size)
+
+
+def _control(trial: Trial, output: Path, teacher: str, config: RunConfig) -> tuple[str, ...]:
+    """The options for what a control decides, which is decided unless it has been."""
+    file = output.with_name(f"{output.name}.structure.json")
+    if not file.exists():
+        words = ("make", "--by", str(trial.row.control), "--size", trial.size, "--model", teacher, "--out", str(file))
+        data = ("--data.source", config.data, "--seed", str(trial.seed))
+        execute((sys.executable, "-m", "tools.experiments.controls", *words[1:], *data), log_of(output))
+    return ("--structure", str(file), "--budget", "null")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RivalsTableConfig(TableConfig):
+    """The comparison, and whose it is.
+
+    Attributes:
+        ours: Name of the row that the others are compared with.
+    """
+
+    ours: str = "obs"
+
+    def __post_init__(self) -> None:
+        check_choice("ours", self.ours, tuple(row.name for row in ROWS))
+
+
+def table(config: RivalsTableConfig) -> None:
     """Appends the comparison to RESULTS.md."""
     experiment = Experiment(config.out, NAME)
-    contenders = {
-        (row.name, size): contender
-        for row in ROWS
-        for size in row.sizes
-        if (contender := _contender(experiment.folder, row.name, size))
-    }
+    contenders = _contenders(experiment.folder)
     if not contenders:
         raise ValueError(f"There are no reports in {experiment.folder}: `run` makes them.")
     seeds = sorted({seed.removeprefix("seed-") for contender in contenders.values() for seed in contender.seeds})
-    experiment.enter(config, [*_table(contenders), *_remarks(contenders)], seeds)
+    experiment.enter(config, [*_table(contenders, config.ours), *_remarks(contenders)], seeds)
 
 
-def _contender(folder: Path, row: str, size: str) -> Contender | None:
-    return Contender.read(folder.glob(f"{row}-{size.rstrip('%')}/seed-*/report/{REPORT}"))
+def _contenders(folder: Path) -> dict[tuple[str, str], Contender]:
+    """By row and size, the largest size first."""
+    sizes = {int(path.parent.name.rpartition("-")[2]) for path in folder.glob("*-*/seed-*") if path.is_dir()}
+    return {
+        (row.name, f"{size}%"): contender
+        for size in sorted(sizes, reverse=True)
+        for row in ROWS
+        if (contender := Contender.read(folder.glob(f"{row.name}-{size}/seed-*/report/{REPORT}")))
+    }
 
 
-def _table(contenders: dict[tuple[str, str], Contender]) -> list[str]:
-    names = ("row", "size", "WER %", "CER %", "parameters", "MACs", "times as fast")
-    differences = ("minus teacher", "ours minus this", "the same over the seeds", "ours is")
-    rows = [_teacher(next(iter(contenders.values())).reports[0]["baseline"])]
-    titles = {row.name: row.title for row in ROWS}
-    for (name, size), contender in sorted(contenders.items(), key=lambda item: -int(item[0][1].rstrip("%"))):
-        ours = contenders.get((OURS, size)) if name != OURS else None
-        cells = [titles[name], size, contender.show(), *_costs(contender.reports)]
+def _table(contenders: dict[tuple[str, str], Contender], ours: str) -> list[str]:
+    names = ("row", "size", "WER %", "CER %", "parameters", "MACs", "times as fast", "minutes")
+    differences = ("minus teacher", f"{_title(ours)} minus this", "the same over the seeds", f"{_title(ours)} is")
+    rows = [_teacher(max(contenders.values(), key=lambda contender: len(contender.seeds)))]
+    for (name, size), contender in contenders.items():
+        mine = contenders.get((ours, size)) if name != ours else None
+        cells = [_title(name), size, contender.show(), *_costs(contender.reports), _minutes(contender)]
         assert contender.baseline is not None
-        rows.append([*cells, contender.against(contender.baseline), *_versus(ours, contender)])
+        rows.append([*cells, contender.against(contender.baseline), *_versus(mine, contender)])
     return grid((*names, *differences), rows)
 
 
-def _teacher(report: dict[str, Any]) -> list[str]:
-    wer = rate(report["wer"], report["wer_ci95"], bold=True)
-    cells = ["teacher", "100%", wer, f"{PERCENT * report['cer']:.2f}", f"{report['parameters']['total']:,}"]
-    return [*cells, "100%", "1.00", "", "", "", ""]
+def _title(name: str) -> str:
+    return next(row.title for row in ROWS if row.name == name)
+
+
+def _teacher(contender: Contender) -> list[str]:
+    """The row of the teachers, one for each seed where they differ."""
+    baselines = [report["baseline"] for report in contender.reports]
+    teachers = replace(contender, reports=[{"model": report} for report in baselines], errors=contender.baseline)
+    cer = fmean(report["cer"] for report in baselines)
+    cells = ["teacher", "100%", teachers.show(), f"{PERCENT * cer:.2f}", f"{baselines[0]['parameters']['total']:,}"]
+    return [*cells, "100%", "1.00", "", "", "", "", ""]
+
+
+def _minutes(contender: Contender) -> str:
+    """What making a model took, the training of its teacher left out."""
+    seconds = [sum(_seconds(read(folder.parent / "done.json"))) for folder in contender.folders]
+    return f"{fmean(seconds) / SECONDS:.1f}"
+
+
+def _seconds(numbers: Any) -> Iterator[float]:
+    """Every `seconds` in the numbers of a run, wherever they stand."""
+    if isinstance(numbers, dict):
+        for key, value in numbers.items():
+            if key == "seconds" and isinstance(value, (int, float)):
+                yield float(value)
+            else:
+                yield from _seconds(value)
 
 
 def _costs(reports: Sequence[dict[str, Any]]) -> list[str]:
@@ -226,10 +349,10 @@ def _remarks(contenders: dict[tuple[str, str], Contender]) -> list[str]:
     return [
         "WER: **mean over the seeds** (95 % bootstrap interval over utterances, errors pooled over the seeds); the WER "
         "of each seed. Differences are paired, in points of WER: below 0 the first of the two is better. Over the "
-        "seeds: mean of the differences of each seed (Student's 95 % interval). Ours is better or worse only where "
-        "both intervals say so. Equal parameters are not equal compute: MACs are of those of the teacher; times as "
-        "fast as the teacher, with which each model took turns in one process on one machine, mean (slowest to fastest "
-        f"seed){f': {shown}' if shown else ''}.",
+        "seeds: mean of the differences of each seed (Student's 95 % interval). One row is better or worse only where "
+        "both intervals say so. Minutes: of deciding and training, without the teacher. Equal parameters are not equal "
+        "compute: MACs are of those of the teacher; times as fast as the teacher, with which each model took turns in "
+        f"one process on one machine, mean (slowest to fastest seed){f': {shown}' if shown else ''}.",
     ]
 
 
