@@ -1,7 +1,7 @@
 """Controls: decisions that any method must be better than, as Structure files for `--structure FILE`.
 
-    python -m tools.experiments.controls make --model runs/teacher/best --by random --size 25% --out random.json
-    python -m tools.experiments.controls make --model runs/teacher/best --by taylor --size 25% --data DIR --out t.json
+    python -m tools.experiments.controls --model runs/teacher/best --by random --size 25% --out random.json
+    python -m tools.experiments.controls --model runs/teacher/best --by taylor --size 25% --data DIR --out t.json
 
 `random` draws a score for every unit. `taylor` takes the first-order term alone, the mean over utterances of the
 absolute gradient at a unit's gate (Molchanov et al. 2017, arXiv 1611.06440, eq. 8), over what the unit costs.
@@ -22,6 +22,7 @@ from compress.conformers import family_of
 from compress.cost import CostTable
 from compress.curvature.fisher import fisher_scores
 from compress.data import BatchConfig, SpeechConfig
+from compress.data.settings import SYNTHETIC
 from compress.deciding.baselines import proportional
 from compress.deciding.budget import BudgetConfig, decide, make_budget
 from compress.deciding.selection import Scores
@@ -39,7 +40,7 @@ class ControlConfig:
         by: `random` or `taylor`.
         size: Share of its parameters.
         out: The structure.json.
-        data: Speech with transcripts, for `taylor`.
+        data: Source of speech with transcripts, for `taylor`.
         utterances: How many of them are read.
         batch: How they are put together.
         seed: Of what is drawn.
@@ -49,7 +50,7 @@ class ControlConfig:
     by: str
     size: str
     out: str
-    data: SpeechConfig = field(default_factory=SpeechConfig)
+    data: str = SYNTHETIC
     utterances: int = 256
     batch: BatchConfig = field(default_factory=BatchConfig)
     seed: int = 0
@@ -75,7 +76,9 @@ def _random(config: ControlConfig, model: PreTrainedModel, *_: Any) -> Units:
 
 
 def _taylor(config: ControlConfig, model: PreTrainedModel, processor: Any, table: CostTable) -> Units:
-    speech = calibration_of(model, processor, config.data, config.utterances, config.batch, config.seed)
+    speech = calibration_of(
+        model, processor, SpeechConfig(source=config.data), config.utterances, config.batch, config.seed
+    )
     terms = fisher_scores(model, speech.batches, of=torch.abs)
     return {place: (sums / max(1, table.unit[place.block][place.module])).tolist() for place, sums in terms.items()}
 

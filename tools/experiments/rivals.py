@@ -243,9 +243,9 @@ def _control(trial: Trial, output: Path, teacher: str, config: RunConfig) -> tup
     """The options for what a control decides, which is decided unless it has been."""
     file = output.with_name(f"{output.name}.structure.json")
     if not file.exists():
-        words = ("make", "--by", str(trial.row.control), "--size", trial.size, "--model", teacher, "--out", str(file))
-        data = ("--data.source", config.data, "--seed", str(trial.seed))
-        execute((sys.executable, "-m", "tools.experiments.controls", *words[1:], *data), log_of(output))
+        words = ("--by", str(trial.row.control), "--size", trial.size, "--seed", str(trial.seed), "--data", config.data)
+        control = (sys.executable, "-m", "tools.experiments.controls", *words, "--model", teacher, "--out", str(file))
+        execute(control, log_of(output))
     return ("--structure", str(file), "--budget", "null")
 
 
