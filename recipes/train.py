@@ -55,6 +55,7 @@ from compress.training.run import (
 )
 from compress.training.skipping_objective import SkippingConfig, skipping_model
 from compress.training.stochastic_depth import check_rate
+from compress.training.supernet_results import rates_by_size
 from compress.training.supervised import PROCESSOR, SupervisedConfig, announce, find_processor
 
 PROGRAM = "train.py"
@@ -208,7 +209,7 @@ class Training:
         if not self.depths:
             return {}
         assert self.dev is not None
-        by_size = self.dev.rates_by_size(model)
+        by_size = rates_by_size(self.dev, model)
         return {"last_dev_wer_by_depth": {depth: rates["wer"] for depth, rates in by_size.items()}}
 
     def finish(self) -> None:

@@ -75,6 +75,7 @@ from compress.training.supernet_results import (
     SupernetResults,
     mean_wer,
     rates_as_metrics,
+    rates_by_size,
 )
 from compress.training.supervised import PROCESSOR, SupervisedConfig, announce, find_processor
 
@@ -182,7 +183,7 @@ class Stage:
         assert self.job.dev is not None
         self.guard.confirm(self.step)
         with self.progress.pause():
-            rates = self.job.dev.rates_by_size(self.net.model)
+            rates = rates_by_size(self.job.dev, self.net.model)
             self.progress.report(self.step, rates_as_metrics(rates))
             if self.best.improved(mean_wer(rates), self.step, rates) and self.name == JOINT:
                 save_model(self.net.model, self.job.processor, self.job.output / BEST, self.job.dtype)

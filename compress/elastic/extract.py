@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from transformers import PreTrainedModel
 from compress.checkpoint import CheckpointError, describe, load_model, load_processor, save
 from compress.cost import size_of
 from compress.model.removal import remove
+from compress.running.aspect_sizes import SIZES
 from compress.running.subnets import structure_at, subnet_at_depth
 
 
@@ -27,7 +29,8 @@ def standalone(model: PreTrainedModel, size: str, *, consume: bool = False) -> P
     Raises:
         SizeError: if the model has no such size.
     """
-    return remove(model, structure_at(model, size), consume=consume, size=size)
+    settle = partial(SIZES.settle, size=size)
+    return remove(model, structure_at(model, size), consume=consume, settle=settle)
 
 
 def extract(model: str, out: str, *, size: str | None = None, depth: int | None = None) -> dict[str, Any]:

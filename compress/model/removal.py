@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import cast
 
 import torch
@@ -21,7 +21,11 @@ from compress.surgery.unit_order import in_first_order, orders_back, reorder_, u
 
 
 def remove(
-    model: PreTrainedModel, structure: Structure, *, consume: bool = False, size: str | None = None
+    model: PreTrainedModel,
+    structure: Structure,
+    *,
+    consume: bool = False,
+    settle: Callable[[PreTrainedModel], None] | None = None,
 ) -> PreTrainedModel:
     """Builds the smaller model that keeps only what `structure` says; the given model stays untouched.
 
@@ -33,7 +37,7 @@ def remove(
         structure: its indices refer to `model` as it is.
         consume: use the given model up: its tensors are let go one by one as they are sliced, so that hardly more
             memory is needed than it takes. What is left of it is on the meta device.
-        size: of an elastic model: the size whose layers are taken where each size has its own; None: the full one.
+        settle: done first, in place, with what is sliced: the model if it is used up, else a twin with its tensors.
 
     Returns:
         A new model on the same device, dtype and in the same mode, which shares no memory with the given one. It is of
@@ -47,7 +51,7 @@ def remove(
     structure.check(family_of(model).name, block_units(model))
     orders = unit_orders(model.config)
     config = compressed_config(model.config, structure_of(model).then(in_first_order(structure, orders)))
-    small = rebuild(model, structure, config, consume=consume, size=size)
+    small = rebuild(model, structure, config, consume=consume, settle=settle)
     reorder_(small, orders_back(structure, orders))
     return small
 
@@ -58,7 +62,7 @@ def rebuild(
     config: PreTrainedConfig,
     *,
     consume: bool = False,
-    size: str | None = None,
+    settle: Callable[[PreTrainedModel], None] | None = None,
 ) -> PreTrainedModel:
     """Builds the model of a compressed config from what a Structure keeps of another; see `remove`."""
     if any(parametrize.is_parametrized(module) for block in blocks_of(model) for module in block.modules()):
@@ -70,8 +74,10 @@ def rebuild(
     if consume:
         give_back_when_gone(_tensors(model).values())
     sliced = model if consume else _share(model)
+    if settle:
+        settle(sliced)
     for aspect in ASPECTS:
-        aspect.take_off(sliced, config, size)
+        aspect.take_off(sliced, config)
     shrink_(sliced, structure)
     place_blocks_(sliced, numbered_blocks(small))
     for aspect in ASPECTS:

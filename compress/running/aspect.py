@@ -58,13 +58,12 @@ class Aspect:
         """
         return {}
 
-    def take_off(self, model: PreTrainedModel, after: PreTrainedConfig, size: str | None) -> None:
+    def take_off(self, model: PreTrainedModel, after: PreTrainedConfig) -> None:
         """Makes a model plain, in place, so that its parts can be removed.
 
         Args:
             model: with its own config; it need not have the aspect.
             after: the config of the smaller model.
-            size: the one of an elastic model's sizes whose layers stay; None: the full one.
         """
 
     def hand_over(self, model: PreTrainedModel, before: PreTrainedConfig, after: PreTrainedConfig) -> None:

@@ -93,11 +93,14 @@ class SizesAspect(Aspect):
         """Lets the parts of the model run at these sizes, in place; it starts at the full one."""
         prepare_subnets_(model, settings)
 
-    def take_off(self, model: PreTrainedModel, after: PreTrainedConfig, size: str | None) -> None:
+    def settle(self, model: PreTrainedModel, size: str) -> None:
+        """Takes the sizes away, in place; of what each has of its own, that of one size stays."""
+        make_plain_(model, subnet_names(model).index(size))
+
+    def take_off(self, model: PreTrainedModel, after: PreTrainedConfig) -> None:
         """Takes the sizes away, in place; what each has of its own stays where the smaller model has the same sizes."""
         fields = [[getattr(config, name, None) for name in self.fields] for config in (model.config, after)]
-        place = None if size is None else subnet_names(model).index(size)
-        make_plain_(model, place, keep_own=size is None and fields[0] == fields[1])
+        make_plain_(model, keep_own=fields[0] == fields[1])
 
     def hand_over(self, model: PreTrainedModel, before: PreTrainedConfig, after: PreTrainedConfig) -> None:
         """Gives each size the layers that it wants of its own, in place; they begin as copies of the full one's."""

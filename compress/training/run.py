@@ -34,7 +34,6 @@ from compress.evaluation import ErrorRates, GenerateConfig, error_rates, transcr
 from compress.evaluation.transcribe import batching_for
 from compress.files.writing import replaced_folder, write_json
 from compress.machine import DTYPES, own_cores
-from compress.running.subnets import activate, subnet_names
 from compress.shrinking import Calibration, read_calibration
 from compress.training.loop import processes
 from compress.training.loop.checkpoints import Checkpoints
@@ -241,15 +240,6 @@ class DevSet:
             part = list(zip(*transcribe(model, loader, self.processor, config=self.generate), strict=True))
         every = {row[0]: row for rows in processes.gather(part) for row in rows}
         return error_rates(*([row[column] for row in every.values()] for column in (1, 2)))
-
-    def rates_by_size(self, model: PreTrainedModel) -> dict[str, dict[str, float]]:
-        """`wer` and `cer` at every size of a model, the smallest first; all ranks must call it."""
-        by_size = {}
-        for size in subnet_names(model):
-            activate(model, size)
-            rates = self.error_rates(model)
-            by_size[size] = {"wer": rates.wer, "cer": rates.cer}
-        return by_size
 
     def close(self) -> None:
         """Ends the worker processes; call it behind the last evaluation."""

@@ -7,10 +7,14 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from transformers import PreTrainedModel
+
 from compress.elastic.supernet.report import read_decided, structures_of, write_decided
 from compress.files.writing import replaced_folder, write_json
+from compress.running.subnets import activate, subnet_names
 from compress.structure import Structure
 from compress.training.loop import processes
+from compress.training.run import DevSet
 
 BEST, LAST, SELECTED, STRUCTURES = "best", "last", "selected", "structures"
 """Folders of a run: models, and the Structures of all sizes."""
@@ -21,6 +25,16 @@ SHOWN = ("limit", "achieved", "parts", "parameters", "macs_per_second", "wer", "
 
 Rates = dict[str, dict[str, float]]
 """`wer` and `cer` on the dev set by size, the smallest first."""
+
+
+def rates_by_size(dev: DevSet, model: PreTrainedModel) -> Rates:
+    """`wer` and `cer` at every size of a model on a dev set, the smallest first; all ranks must call it."""
+    by_size = {}
+    for size in subnet_names(model):
+        activate(model, size)
+        rates = dev.error_rates(model)
+        by_size[size] = {"wer": rates.wer, "cer": rates.cer}
+    return by_size
 
 
 def mean_wer(rates: Rates) -> float:

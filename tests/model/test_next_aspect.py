@@ -57,7 +57,7 @@ class LoudAspect(Aspect):
         gone = len(structure_of(config).survivors) - len(structure.survivors)
         return {"loud": loud - gone} if loud else {}
 
-    def take_off(self, model: PreTrainedModel, after: PreTrainedConfig, size: str | None) -> None:
+    def take_off(self, model: PreTrainedModel, after: PreTrainedConfig) -> None:
         """See `Aspect.take_off`."""
         if hasattr(model, "volume"):
             del model.volume
