@@ -35,7 +35,7 @@ import compress
 from compress.checkpoint import load_config, load_model, load_recogniser
 from compress.checkpoint.push import HubConfig
 from compress.config import fail, parse, to_dict
-from compress.conformers import block_mask, family_of, frame_mask
+from compress.conformers import block_mask, frame_mask
 from compress.curvature.repair import RefitConfig
 from compress.data import Batch
 from compress.deciding.budget import BudgetConfig, decide, make_budget
@@ -253,8 +253,7 @@ class Pruning:
     def __init__(self, config: Config, accelerator: Accelerator) -> None:
         self.config, self.accelerator, self.output = config, accelerator, Path(config.output)
         before = skipping_config(load_config(config.teacher), config.skipping)
-        if config.distill.ctc and not family_of(before).has_ctc:
-            raise ValueError(f"{config.teacher} has no CTC head: set distill.ctc to 0.")
+        config.distill.require_head(before, config.teacher)
         # A budget that cannot be reached is refused before anything is loaded.
         gates = config.gates if config.structure == LEARNED else None
         self.budget = reachable_budget(config.budget, before, gates, config.start) if config.budget else None

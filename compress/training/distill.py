@@ -3,7 +3,8 @@
 Layerwise between chosen blocks (DPHuBERT, Peng et al. 2023, arXiv 2305.17651: L1 and cosine; CoFi: MSE) and on the
 output: the distribution over tokens (Hinton et al. 2015) or, of a model without CTC, the encoder's output, by the
 same distance as between blocks. The residual width is never pruned, so no projection stands between the two. Only
-frames that belong to speech count.
+frames that belong to speech count. Optionally inner blocks, too, learn the teacher's distributions (Inter-KD), and
+blank frames count only beside spikes (symmetric selection).
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from compress.config import check_at_least, check_positive
 from compress.conformers import family_of, fixed_blocks, frame_outputs, structure_of
 from compress.conformers.recording import BlockOutputs
 from compress.running.aspects import ASPECTS, in_full
 from compress.training.ctc import ctc_loss
+from compress.training.posteriors import InnerOutputs, around_spikes, output_divergence
 
 Distance = Literal["l1_cosine", "mse"]
 
@@ -32,33 +34,60 @@ class DistillConfig:
     """Weights and settings of the distillation losses; a weight of 0 switches a loss off.
 
     Attributes:
-        blocks: how many evenly spaced blocks are matched, the last one always among them.
+        blocks: how many evenly spaced blocks are matched, the last one always among them; null: all, for which the
+            teacher's outputs of all blocks are held at a time.
         distance: `l1_cosine` or `mse` (normalised by the teacher's power).
         layers: weight of the layerwise loss.
         output: weight of the KL divergence between the output distributions, or of the distance between the outputs of
             encoders without a CTC head.
         ctc: weight of CTC on the transcripts; 0 works without transcripts, and without a CTC head.
         temperature: of the output distributions in the KL divergence.
+        inner: weight of the mean KL divergence of what inner blocks of the student say, by way of its own CTC head,
+            from the teacher's output distribution (Inter-KD, Yoon et al. 2022, arXiv 2211.15075).
+        inner_blocks: how many evenly spaced inner blocks do so; one is that in the middle.
+        blank_neighbours: so many frames on either side of those whose likeliest token, as the teacher says, is no blank
+            count in KL divergences, beside these (symmetric selection, Hilmes et al. 2025, arXiv 2506.01503); null: all
+            frames do.
     """
 
-    blocks: int = 4
+    blocks: int | None = 4
     distance: Distance = "l1_cosine"
     layers: float = 1.0
     output: float = 1.0
     ctc: float = 1.0
     temperature: float = 1.0
+    inner: float = 0.0
+    inner_blocks: int = 1
+    blank_neighbours: int | None = None
 
     def __post_init__(self) -> None:
-        weights = {"layers": self.layers, "output": self.output, "ctc": self.ctc}
+        weights = {name: getattr(self, name) for name in ("layers", "output", "ctc", "inner")}
         for name, weight in weights.items():
             check_at_least(f"distill.{name}", weight, 0, "as the weight of a loss")
         if not any(weights.values()):
-            raise ValueError("distill.layers, distill.output and distill.ctc are all 0: nothing would be learned.")
+            raise ValueError("distill.layers, output, ctc and inner are all 0: nothing would be learned.")
         check_at_least("distill.blocks", self.blocks, 1)
+        check_at_least("distill.inner_blocks", self.inner_blocks, 1)
+        check_at_least("distill.blank_neighbours", self.blank_neighbours, 0, "frames")
         check_positive("distill.temperature", self.temperature)
 
+    def require_head(self, model: PreTrainedModel | PreTrainedConfig, name: str) -> None:
+        """Refuses losses on token distributions for a model that has none.
 
-def matched_blocks(student: PreTrainedModel, teacher: PreTrainedModel, count: int) -> list[tuple[int, int]]:
+        Args:
+            model: the teacher, or its config.
+            name: what it is called in messages.
+
+        Raises:
+            ValueError: naming the settings.
+        """
+        wanted = [f"distill.{loss} to 0" for loss in ("ctc", "inner") if getattr(self, loss)]
+        wanted += ["distill.blank_neighbours to null"] if self.blank_neighbours is not None else []
+        if wanted and not family_of(model).has_ctc:
+            raise ValueError(f"{name} has no CTC head: set {' and '.join(wanted)}.")
+
+
+def matched_blocks(student: PreTrainedModel, teacher: PreTrainedModel, count: int | None) -> list[tuple[int, int]]:
     """Pairs `(student block, teacher block)` to be matched: evenly spaced teacher blocks, the last among them.
 
     Blocks before the last one that changes the frame rate are left out, whatever their number. Every student block has
@@ -68,13 +97,14 @@ def matched_blocks(student: PreTrainedModel, teacher: PreTrainedModel, count: in
     Args:
         student: the model in training; its Structure may be gated, removed or have dropped blocks.
         teacher: the model the student was made from.
-        count: how many blocks to match at most.
+        count: how many blocks to match at most; None: all.
     """
     kept_by_teacher = structure_of(teacher).survivors
     kept_by_student = structure_of(student).survivors
     first = max(fixed_blocks(teacher), default=0)
     total = len(kept_by_teacher) - first
-    chosen = sorted({first + round((i + 1) * total / min(count, total)) - 1 for i in range(min(count, total))})
+    wanted = total if count is None else min(count, total)
+    chosen = sorted({first + round((i + 1) * total / wanted) - 1 for i in range(wanted)})
     there = [(index, original) for index, original in enumerate(kept_by_student) if original >= kept_by_teacher[first]]
     places = nearest_in_order([kept_by_teacher[block] for block in chosen], [original for _, original in there])
     return [(there[place][0], chosen[number]) for number, place in places]
@@ -170,7 +200,9 @@ class Distillation:
 
     def __init__(self, student: PreTrainedModel, teacher: PreTrainedModel, config: DistillConfig) -> None:
         self.teacher, self.config = teacher, config
+        config.require_head(teacher, "The teacher")
         self.layers = LayerDistance(student, teacher, config) if config.layers else None
+        self.inner = InnerOutputs(student, config.inner_blocks) if config.inner else None
 
     @torch.no_grad()
     def target(self, inputs: Mapping[str, Tensor]) -> Tensor:
@@ -191,27 +223,36 @@ class Distillation:
             blocks: the mask of blocks' outputs, see `block_mask`; None: that of the output.
 
         Returns:
-            `layers`, `output` and `ctc`, with their weights. And `(batch,)` booleans: which utterances could not be
-            aligned.
+            `layers`, `output`, `inner` and `ctc`, with their weights. And `(batch,)` booleans: which utterances could
+            not be aligned.
         """
         weights, losses = self.config, dict[str, Tensor]()
         unalignable = torch.zeros(len(mask), dtype=torch.bool)
+        everywhere = 0.0 * output.sum()  # several processes wait for gradients of the last blocks and the head, too
         if self.layers:
-            # Several processes wait for gradients of the head, too.
-            losses["layers"] = (
-                weights.layers * self.layers.take(mask if blocks is None else blocks) + 0.0 * output.sum()
-            )
+            losses["layers"] = weights.layers * self.layers.take(mask if blocks is None else blocks) + everywhere
+        telling = self._telling(target, mask)
         if weights.output:
-            losses["output"] = weights.output * output_distance(self.teacher, output, target, mask, weights)
+            losses["output"] = weights.output * output_distance(self.teacher, output, target, telling, weights)
+        if self.inner:
+            losses["inner"] = weights.inner * self.inner.divergence(target, telling, weights.temperature) + everywhere
         if weights.ctc and labels is not None:
             ctc, unalignable = ctc_loss(output, mask, labels, int(self.teacher.config.pad_token_id))
             losses["ctc"] = weights.ctc * ctc
         return losses, unalignable
 
+    def _telling(self, target: Tensor, mask: Tensor) -> Tensor:
+        """The mask of the frames that divergences are taken on."""
+        neighbours = self.config.blank_neighbours
+        if neighbours is None:
+            return mask
+        return around_spikes(target, mask, int(self.teacher.config.pad_token_id), neighbours)
+
     def close(self) -> None:
         """Removes the hooks."""
-        if self.layers:
-            self.layers.close()
+        for recorder in (self.layers, self.inner):
+            if recorder:
+                recorder.close()
 
 
 def output_distance(
@@ -229,20 +270,3 @@ def output_distance(
     if family_of(model).has_ctc:
         return output_divergence(student, teacher, mask, config.temperature)
     return block_distance(student, teacher, mask, config.distance)
-
-
-def output_divergence(student: Tensor, teacher: Tensor, mask: Tensor, temperature: float = 1.0) -> Tensor:
-    """KL(teacher || student) of the output distributions per valid frame, times the squared temperature.
-
-    Args:
-        student: logits `(batch, frames, vocabulary)`.
-        teacher: logits of the same shape.
-        mask: `(batch, frames)`, true for frames that count.
-        temperature: divides both logits; its square keeps the gradients' size (Hinton et al. 2015, section 2).
-
-    Returns:
-        A float32 scalar.
-    """
-    mine = F.log_softmax(student[mask].float() / temperature, dim=-1)
-    target = F.log_softmax(teacher[mask].float() / temperature, dim=-1)
-    return F.kl_div(mine, target, reduction="batchmean", log_target=True) * temperature**2

@@ -19,9 +19,9 @@ from compress.model.able_to_skip import able_to_skip, config_able_to_skip
 from compress.running.skipper import Skipper, skipper_of
 from compress.running.skipping import Skipping, SkippingError, check_skipping, possible_first_blocks, read_skipping
 from compress.training.ctc import ctc_loss
-from compress.training.distill import output_divergence
 from compress.training.inter_ctc import mean_loss
 from compress.training.loop.noise import Noise
+from compress.training.posteriors import output_divergence
 from compress.training.preparation import prepare_for_training
 
 

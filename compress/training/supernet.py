@@ -19,11 +19,11 @@ from compress.elastic import standalone
 from compress.elastic.supernet import History, PartMasks, PartSelection, SelectionConfig, unchanged_statistics
 from compress.running.subnets import activate, subnet_names, subnets_of
 from compress.training.ctc import ctc_loss
-from compress.training.distill import output_divergence
 from compress.training.loop.losses import Losses
 from compress.training.loop.noise import Noise
 from compress.training.loop.optimizer import WEIGHTS, ParameterGroup, weight_groups
 from compress.training.new_models import ModelConfig, build_model
+from compress.training.posteriors import output_divergence
 from compress.training.preparation import prepare_for_training
 from compress.training.stochastic_modules import SEEDS, StochasticModules, lacking
 from compress.training.supervised import OptimizerConfig

@@ -172,7 +172,10 @@ def test_a_later_phase_may_still_be_changed(pruning: Path, tmp_path: Path) -> No
 
 
 def test_layerwise_distillation_alone_on_two_processes(pruning: Path, tmp_path: Path) -> None:
-    overrides = ("--distill.output", "0", "--distill.ctc", "0", "--learn.steps", "3", "--recover.steps", "2")
+    overrides = (
+        "--distill.output", "0", "--distill.ctc", "0", "--distill.blocks", "null", "--distill.inner", "0.5",
+        "--distill.blank_neighbours", "1", "--learn.steps", "3", "--recover.steps", "2",
+    )  # fmt: skip
     result = run_on_two(RECIPE, pruning / "prune.yaml", tmp_path / "run", *overrides)
     assert result.returncode == 0, result.stderr
     assert done(tmp_path / "run")["achieved"] <= done(tmp_path / "run")["limit"]

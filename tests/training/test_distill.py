@@ -4,7 +4,7 @@ import torch.nn.functional as F
 
 import compress
 from compress import Block, Structure
-from compress.conformers import frame_mask
+from compress.conformers import blocks_of, frame_mask, head_logits
 from compress.conformers.recording import BlockOutputs
 from compress.training.ctc import ctc_loss
 from compress.training.distill import (
@@ -13,8 +13,8 @@ from compress.training.distill import (
     block_distance,
     matched_blocks,
     nearest_in_order,
-    output_divergence,
 )
+from compress.training.posteriors import InnerOutputs, around_spikes, output_divergence
 from tests.helpers.tiny import CTC_MODELS, batch, parakeet
 
 MASK = torch.tensor([[True, True, True], [True, False, False]])
@@ -95,6 +95,42 @@ def test_all_losses_of_a_step_have_their_weights_and_name_what_cannot_be_aligned
     assert float(distillation.layers.take(mask)) == pytest.approx(2 * float(losses["layers"]), rel=1e-5)
 
 
+def test_inner_blocks_learn_what_the_teacher_says_in_the_end():
+    """The mean divergence of what each says by way of the student's own head, on the frames that are selected."""
+    teacher, student = parakeet(), parakeet(seed=1)
+    inputs, config = (
+        batch(teacher),
+        DistillConfig(layers=0, output=2.0, ctc=0, inner=0.5, inner_blocks=5, temperature=2),
+    )
+    distillation = Distillation(student, teacher, config)
+    target, recorder = distillation.target(inputs), BlockOutputs(student, [0, 1])
+    output = student(**inputs).logits
+    mask = frame_mask(teacher, inputs, output.shape[1])
+    losses, _ = distillation.losses(output, target, mask, None)
+    said = [head_logits(student, hidden) for hidden in recorder.take().values()]
+    expected = sum(float(output_divergence(logits, target, mask, 2.0)) for logits in said) / 2
+    assert float(losses["inner"]) == pytest.approx(0.5 * expected, rel=1e-5)
+    assert losses.keys() == {"output", "inner"}
+    losses["inner"].backward()
+    assert next(blocks_of(student)[1].parameters()).grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in blocks_of(student)[2].parameters())
+    assert InnerOutputs(student, 1).blocks == [1]
+    distillation.close()
+    short = compress.remove(student, Structure("parakeet", (None, None, Block())))
+    with pytest.raises(ValueError, match=r"no inner block .* set distill.inner to 0"):
+        Distillation(short, teacher, config)
+
+
+def test_blank_frames_count_beside_spikes_alone():
+    best = torch.tensor([[2, 2, 2, 0, 2, 2, 2, 2, 1], [2, 2, 2, 2, 2, 2, 2, 2, 2], [2, 2, 0, 2, 2, 0, 2, 2, 2]])
+    logits, mask = F.one_hot(best, 3).float(), torch.ones(3, 9, dtype=torch.bool)
+    mask[2, 4:] = False
+    for neighbours, wanted in ((0, [[3, 8], [], [2]]), (1, [[2, 3, 4, 7, 8], [], [1, 2, 3]])):
+        chosen = around_spikes(logits, mask, 2, neighbours)
+        assert [row.nonzero().flatten().tolist() for row in chosen] == wanted
+    assert torch.equal(around_spikes(logits[1:2], mask[1:2], 2, 0), mask[1:2])
+
+
 def test_without_transcripts_there_is_no_ctc_and_nothing_is_unalignable():
     teacher = parakeet()
     distillation, inputs = Distillation(teacher, teacher, DistillConfig(layers=0.0)), batch(teacher)
@@ -109,6 +145,7 @@ def test_matching_is_evenly_spaced_and_ends_at_the_last_block():
     model = parakeet()
     assert matched_blocks(model, model, 4) == [(0, 0), (1, 1), (2, 2)]
     assert matched_blocks(model, model, 1) == [(2, 2)]
+    assert matched_blocks(model, model, None) == matched_blocks(model, model, 3)
 
 
 def test_matching_follows_dropped_blocks_in_order():
@@ -133,6 +170,8 @@ def test_each_block_is_matched_once_to_one_as_near_as_order_allows():
         ({"layers": -1.0}, "distill.layers is -1.0; give at least 0 as the weight of a loss"),
         ({"layers": 0.0, "output": 0.0, "ctc": 0.0}, "nothing would be learned"),
         ({"blocks": 0}, "distill.blocks is 0; give at least 1"),
+        ({"inner_blocks": 0}, "distill.inner_blocks is 0; give at least 1"),
+        ({"blank_neighbours": -1}, "distill.blank_neighbours is -1; give at least 0 frames"),
         ({"temperature": 0.0}, "distill.temperature is 0.0; give a number above 0"),
     ],
 )

@@ -16,9 +16,9 @@ from compress.running.skipper import skipper_of
 from compress.running.skipping import Skipping, SkippingError, read_skipping
 from compress.running.skipping_pass import HEADS
 from compress.training.ctc import ctc_loss
-from compress.training.distill import output_divergence
 from compress.training.inter_ctc import InterCtcConfig
 from compress.training.loop.losses import Losses
+from compress.training.posteriors import output_divergence
 from compress.training.preparation import prepare_for_training
 from compress.training.recogniser import Recogniser
 from compress.training.skipping_objective import SkippingConfig, SkippingObjective, skipping_config, skipping_model

@@ -28,10 +28,11 @@ from compress.deciding.budget import BudgetConfig, Lagrangian, decide, make_budg
 from compress.deciding.gates import GateConfig
 from compress.evaluation.memory import peak_growth_bytes
 from compress.evaluation.speed import SpeedConfig, device_name, measure
-from compress.training.distill import DistillConfig, LayerDistance, output_divergence
+from compress.training.distill import DistillConfig, LayerDistance
 from compress.training.loop.optimizer import build_optimizer
 from compress.training.loop.precision import autocast
 from compress.training.loop.schedule import LearnConfig
+from compress.training.posteriors import output_divergence
 from compress.training.preparation import prepare_for_training
 from compress.training.student import GatedStudent, Student
 from tools.commands import main, typed
