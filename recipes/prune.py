@@ -14,7 +14,8 @@ Three phases, each of which leaves something usable in the output folder:
 
 and checkpoints/, metrics (*/metrics.jsonl, TensorBoard), config.json, and done.json with the final numbers.
 With push.repo_id, final/ goes to the Hub when the run has ended.
-With budget.stages: [50%, 25%] each of these leaves its own folder, stages/50 and stages/25, on the way.
+With budget.stages: [50%, 25%] each of these leaves its own folder, stages/50 and stages/25, on the way, and the run
+report.html with the curve of error rates against what each size saves.
 With structure: obs, fisher, variance, magnitude, proportional, uniform or a file there is no first phase.
 Without transcripts set distill.ctc to 0 and dev_split to null. A model without a CTC head (a transducer, an attention
 decoder) has its encoder compressed, without transcripts. Not supported: sharded models (FSDP, ZeRO).
@@ -75,6 +76,7 @@ from compress.training.run import (
 )
 from compress.training.skipping_objective import SkippingConfig, objective_of, skipping_config, skipping_model
 from compress.training.stages import numbers_of_stages, stages_of
+from compress.training.stages_report import report_stages
 from compress.training.student import GatedStudent, Student
 
 logger = logging.getLogger("compress.prune")
@@ -342,8 +344,9 @@ class Pruning:
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             phases = (LEARN, RECOVER) if self.config.structure == LEARNED else (RECOVER,)
-            numbers = self.results.numbers() | numbers_of(self.output, *phases)
-            end(self.output, numbers | numbers_of_stages(self.output), PROGRAM)
+            numbers = self.results.numbers() | numbers_of(self.output, *phases) | numbers_of_stages(self.output)
+            report = report_stages(self.output, self.config.teacher, self.teacher, self.dev, numbers)
+            end(self.output, numbers | report, PROGRAM)
 
 
 def main(config: Config) -> None:

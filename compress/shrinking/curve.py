@@ -27,13 +27,12 @@ from compress.cost import size_of
 from compress.deciding.baselines import proportional
 from compress.deciding.budget import Budget, BudgetError, check_reachable, read_amount
 from compress.elastic.supernet.limits import SizesConfig
-from compress.evaluation.speed import conditions
 from compress.files.shipped import __version__
 from compress.files.writing import recover_folder, write_json, write_text
 from compress.reports.saving import save_page
 from compress.shrinking.checkpoints import opened, saved_dtype
-from compress.shrinking.curve_report import SHRINK_REPORT, page_of
-from compress.shrinking.measured import DevMeasure
+from compress.shrinking.curve_report import SHRINK_REPORT, WHOLE, page_of, with_chosen
+from compress.shrinking.measured import measure_of
 from compress.shrinking.rounds import Shrunk, limits_between, shrink_in_rounds
 from compress.shrinking.settings import ShrinkConfig
 from compress.structure import Structure
@@ -50,8 +49,6 @@ CURVE_ABOUT = (
 CURVE_HARMLESS = ("out", "save", "device", "speed.*", "batch.workers", "batch.prefetch_batches")
 """Settings that may change between the start of a curve and its resumption."""
 SHRINK_SETTINGS, SIZE_FOLDERS, SIZE_STRUCTURES = "settings.json", "sizes", "structures"
-WHOLE = "whole"
-"""Name of the model as it is."""
 
 
 def measure_curve(config: ShrinkConfig) -> dict[str, Any]:
@@ -120,12 +117,11 @@ class Curve:
     def __init__(self, config: ShrinkConfig, budgets: Mapping[str, Budget]) -> None:
         self.config, self.budgets, self.out = config, budgets, Path(config.out)
         self.model, self.processor, self.speech = opened(config)
-        self.measure = DevMeasure(self.model, self.processor, config)
+        self.measure = measure_of(self.model, self.processor, config)
 
     def run(self) -> dict[str, Any]:
         """Measures what is not measured yet, and writes the report."""
         entries = [self._whole(), *self._sizes()]
-        holding = [entry["name"] for entry in entries[1:] if entry["holds"]]
         report = {
             "about": CURVE_ABOUT,
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -135,10 +131,8 @@ class Curve:
             "structure": self.config.structure,
             "refit": to_dict(self.config.refit) if self.config.refit else None,
             "calibration_seconds": self.speech.seconds if self.speech else 0.0,
-            "data": self.measure.described(),
-            "conditions": conditions(self.model.device, self.model.dtype, self.config.speed),
-            "entries": entries,
-            "chosen": holding[-1] if holding else None,
+            **self.measure.described(),
+            **with_chosen(entries),
         }
         save_page(page_of(report), self.out, SHRINK_REPORT)
         write_json(self.out / f"{SHRINK_REPORT}.json", report)
@@ -181,7 +175,6 @@ class Curve:
             "cost": cost,
             "seconds": round(seconds, 1),
             "rounds": shrunk.rounds,
-            "holds": measured["wer_ci95"][0] <= self._whole()["wer"],
         }
 
     def _keep(self, name: str, entry: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from compress.reports import formats
@@ -14,20 +15,80 @@ SHRINK_FILES = tuple(f"{SHRINK_REPORT}.{ending}" for ending in ("html", "md", "j
 CURVE_HEADER = ["size", "of the whole", "parameters", "MACs per s", "WER", "95 % interval", "times as fast", "seconds"]
 
 
+WHOLE = "whole"
+"""Name of the model as it is."""
+
+
+def with_chosen(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The entries of a curve, each with whether it holds the error rate of the first, and the smallest that does.
+
+    Args:
+        entries: the whole model's, and those of its sizes, the largest first.
+    """
+    whole = entries[0]
+    sizes = [{**entry, "holds": entry["wer_ci95"][0] <= whole["wer"]} for entry in entries[1:]]
+    chosen = next((entry["name"] for entry in reversed(sizes) if entry["holds"]), None)
+    return {"entries": [whole, *sizes], "chosen": chosen}
+
+
+@dataclass(frozen=True)
+class Making:
+    """What a page says of how its sizes were made.
+
+    Attributes:
+        maker: the program.
+        how: behind the number of sizes in the title.
+        effort: a sentence behind the headline.
+        note: what stands behind the explanation of the curve.
+        method: the condition of that name.
+        seconds: what the last column counts.
+    """
+
+    maker: str
+    how: str
+    effort: str
+    note: str
+    method: str
+    seconds: str
+
+
 def page_of(report: Mapping[str, Any]) -> Page:
-    """Builds the page of a curve.
+    """Builds the page of a curve without training.
 
     Args:
         report: from `measure_curve`, or read from report.json.
     """
+    refit, looked_at = report["refit"], formats.duration(report["calibration_seconds"])
+    how = "not repaired" if refit is None else f"repaired in closed form on {refit['utterances']} utterances"
+    making = Making(
+        maker="compress shrink",
+        how="without training",
+        effort="Nothing was trained.",
+        note=(
+            "What training adds to a size is seen only by training it: `recipes/prune.py` starts from any of these "
+            "Structures."
+        ),
+        method=f"{report['structure']}, {how}; {looked_at} of speech were looked at",
+        seconds="of deciding, removing and repairing, on top of the size before.",
+    )
+    return curve_page(report, making)
+
+
+def curve_page(report: Mapping[str, Any], making: Making) -> Page:
+    """Builds the page of a curve.
+
+    Args:
+        report: model, family, created, versions, data, conditions, and what `with_chosen` gives.
+        making: how its sizes were made.
+    """
     data = report["data"]
     amount = f"{data['utterances']:,} utterances, {formats.duration(data['seconds'])}"
     return Page(
-        title=f"{short_name(report['model'])} at {len(report['entries']) - 1} sizes, without training",
-        headline=_headline(report),
-        sections=[Section("Error rate against what a size saves", [_note(), Columns(_panels(report))])],
-        conditions=_conditions(report, amount),
-        maker="compress shrink",
+        title=f"{short_name(report['model'])} at {formats.counted(len(report['entries']) - 1, 'size')}, {making.how}",
+        headline=f"{_headline(report)} {making.effort}",
+        sections=[Section("Error rate against what a size saves", [_note(making), Columns(_panels(report))])],
+        conditions=_conditions(report, making, amount),
+        maker=making.maker,
         created=report["created"],
         context=f"{short_name(data['source'])}, {data['split']} · {amount}",
         numbers=Table(CURVE_HEADER, [_row(entry, report["chosen"]) for entry in report["entries"]]),
@@ -42,21 +103,19 @@ def _headline(report: Mapping[str, Any]) -> str:
         least = report["entries"][1]
         return (
             f"No size holds the word error rate of the whole model, {whole}: the largest, {least['name']}, has "
-            f"{formats.percent(least['wer'], 2)}. Nothing was trained."
+            f"{formats.percent(least['wer'], 2)}."
         )
     chosen = by_name[report["chosen"]]
     rate, faster = formats.percent(chosen["wer"], 2), formats.times(chosen["times_as_fast"])
     return (
         f"At {formats.percent(chosen['share'])} of the model the word error rate is {rate}, which its interval does "
-        f"not tell from the whole model's {whole}; it is {faster} as fast. Nothing was trained."
+        f"not tell from the whole model's {whole}; it is {faster} as fast."
     )
 
 
-def _note() -> Text:
-    return Text(
-        "The dashed line is the whole model. Marked: the smallest size whose interval reaches down to it. What "
-        "training adds to a size is seen only by training it: `recipes/prune.py` starts from any of these Structures."
-    )
+def _note(making: Making) -> Text:
+    meaning = "The dashed line is the whole model. Marked: the smallest size whose interval reaches down to it."
+    return Text(f"{meaning} {making.note}")
 
 
 def _panels(report: Mapping[str, Any]) -> list[Panel]:
@@ -80,7 +139,7 @@ def _panels(report: Mapping[str, Any]) -> list[Panel]:
 def _kind(entry: Mapping[str, Any], chosen: str | None) -> str:
     if entry["name"] == chosen:
         return "chosen"
-    return "baseline" if entry["name"] == "whole" else "model"
+    return "baseline" if entry["name"] == WHOLE else "model"
 
 
 def _row(entry: Mapping[str, Any], chosen: str | None) -> list[str]:
@@ -96,16 +155,14 @@ def _row(entry: Mapping[str, Any], chosen: str | None) -> list[str]:
     ]
 
 
-def _conditions(report: Mapping[str, Any], amount: str) -> list[Condition]:
-    data, timing, refit = report["data"], report["conditions"], report["refit"]
-    looked_at = formats.duration(report["calibration_seconds"])
+def _conditions(report: Mapping[str, Any], making: Making, amount: str) -> list[Condition]:
+    data, timing = report["data"], report["conditions"]
     place = f"{code(data['source'])}, split {data['split']}"
-    how = "not repaired" if refit is None else f"repaired in closed form on {refit['utterances']} utterances"
     threads = f"{timing['threads']} threads, {timing['dtype']}, batches of {timing['batch']} x {timing['seconds']:g} s"
     return [
         Condition("Model", f"{code(report['model'])} ({report['family']})"),
-        Condition("Method", f"{report['structure']}, {how}; {looked_at} of speech were looked at"),
+        Condition("Method", making.method),
         Condition("Data", f"{place}, {amount}; scoring ignores: {data['ignores']}"),
         Condition("Machine", f"{timing['device_name']}, {threads}", in_terminal=True),
-        Condition("Seconds", "of deciding, removing and repairing, on top of the size before."),
+        Condition("Seconds", making.seconds),
     ]

@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 from transformers import PreTrainedModel
 
 from compress.cost import size_of
-from compress.data import SpeechDataset, SpeechLoader, feature_extractor_of, open_speech
-from compress.evaluation.bootstrap import rate_interval
+from compress.data import BatchConfig, SpeechDataset, SpeechLoader, feature_extractor_of, open_speech
+from compress.evaluation.bootstrap import BootstrapConfig, rate_interval
 from compress.evaluation.errors import count_errors
+from compress.evaluation.generate import GenerateConfig
 from compress.evaluation.metrics import error_rates
-from compress.evaluation.normalisation import IGNORED, scoring_rule, shared_vocabulary
-from compress.evaluation.speed import measure, speed_inputs
+from compress.evaluation.normalisation import IGNORED, Normaliser, scoring_rule, shared_vocabulary
+from compress.evaluation.speed import SpeedConfig, conditions, measure, speed_inputs
 from compress.evaluation.transcribe import batching_for, transcribe
 from compress.shrinking.settings import ShrinkConfig
+
+
+@dataclass(frozen=True)
+class MeasureConfig:
+    """How models are measured on a dev set; the fields are those of `ShrinkConfig`."""
+
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    normalise: Normaliser = "lower"
+    generate: GenerateConfig = field(default_factory=GenerateConfig)
+    bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
+    speed: SpeedConfig = field(default_factory=SpeedConfig)
+
+
+def measure_of(whole: PreTrainedModel, processor: Any, config: ShrinkConfig) -> DevMeasure:
+    """What measures the sizes of a curve: on the dev set that is asked for, and as is asked for."""
+    rate = int(feature_extractor_of(processor).sampling_rate)
+    vocabulary = shared_vocabulary([processor], config.normalise)
+    dev = open_speech(config.dev_set, sampling_rate=rate, vocabulary=vocabulary)
+    how = MeasureConfig(config.batch, config.normalise, config.generate, config.bootstrap, config.speed)
+    sample = dev.sample(config.dev_utterances or len(dev), config.seed)
+    return DevMeasure(whole, processor, sample, config.dev_set.source, how)
 
 
 class DevMeasure:
@@ -23,15 +46,15 @@ class DevMeasure:
     Args:
         whole: the model that others are compared with.
         processor: of all of them.
-        config: the dev set, and how it is scored and timed.
+        dev: utterances with transcripts.
+        source: where they are from, for reports.
+        config: how they are scored and timed.
     """
 
-    def __init__(self, whole: PreTrainedModel, processor: Any, config: ShrinkConfig) -> None:
-        self.whole, self.processor, self.config = whole, processor, config
-        rate = int(feature_extractor_of(processor).sampling_rate)
-        vocabulary = shared_vocabulary([processor], config.normalise)
-        dev = open_speech(config.dev_set, sampling_rate=rate, vocabulary=vocabulary)
-        self.dev: SpeechDataset = dev.sample(config.dev_utterances or len(dev), config.seed)
+    def __init__(
+        self, whole: PreTrainedModel, processor: Any, dev: SpeechDataset, source: str, config: MeasureConfig
+    ) -> None:
+        self.whole, self.processor, self.dev, self.source, self.config = whole, processor, dev, source, config
 
     def of(self, model: PreTrainedModel) -> dict[str, Any]:
         """Error rates with their interval, parameters, MACs, real-time factor, and how much faster than the whole."""
@@ -59,9 +82,9 @@ class DevMeasure:
         return {"wer": rates.wer, "wer_ci95": interval.to_list(), "cer": rates.cer}
 
     def described(self) -> dict[str, Any]:
-        """Describes the speech as results do."""
-        dev, config = self.config.dev_set, self.config
-        return {"source": dev.source, "split": self.dev.split, "ignores": IGNORED[config.normalise]} | {
+        """Describes the speech, and the conditions of the timing, as results do."""
+        data = {"source": self.source, "split": self.dev.split, "ignores": IGNORED[self.config.normalise]} | {
             "utterances": len(self.dev),
             "seconds": sum(self.dev.seconds),
         }
+        return {"data": data, "conditions": conditions(self.whole.device, self.whole.dtype, self.config.speed)}

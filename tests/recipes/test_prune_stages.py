@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -23,6 +24,15 @@ def test_each_stage_keeps_its_budget_and_resumes_exactly(pruning: Path, tmp_path
     output = prune_here(pruning, tmp_path / "run", *STAGES, *more)
     numbers, stage = done(output), done(output / "stages" / "75")
     assert numbers["stages"] == {"75": stage}
+    assert numbers["report"] == ["report.html", "report.md", "report.json"]
+    curve = json.loads((output / "report.json").read_text())
+    assert [entry["name"] for entry in curve["entries"]] == ["whole", "75%", "50%"]
+    assert [load_model(str(output / entry["checkpoint"])).num_parameters() for entry in curve["entries"][1:]] == [
+        entry["parameters"] for entry in curve["entries"][1:]
+    ]
+    assert [entry["wer"] for entry in curve["entries"][1:]] == [stage["wer"]["dev"], numbers["wer"]["dev"]]
+    assert (output / "report.html").read_text().count("polyline") == 3
+    assert "Each size was trained from the one before it." in (output / "report.md").read_text()
     assert stage["parameters"] <= stage["limit"] == int(0.75 * stage["full"])
     assert numbers["parameters"] <= numbers["limit"] == int(0.5 * stage["full"])
     assert numbers["full"] == stage["full"] == stage["parameters_before"]
