@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +15,23 @@ import torch
 from transformers import PreTrainedModel
 
 from compress.checkpoint import load_config, load_recogniser
-from compress.config import check_at_least, check_choice
+from compress.config import check_at_least, check_choice, to_dict
 from compress.conformers import blocks_of, family_of, fixed_blocks, skeleton
-from compress.data import SpeechDataset
+from compress.curvature.repair import RefitConfig
+from compress.data import SpeechConfig, SpeechDataset
 from compress.evaluation.speed import device_name
 from compress.files.shipped import __version__
 from compress.files.writing import require_writable
 from compress.machine import DTYPES, find_device
 from compress.search.bypass import removable, route_without, structure_without
 from compress.search.coarse import check_remove, proposal_score
-from compress.search.fine import FineSearch, ProposalTrial
+from compress.search.fine import FineSearch, ProposalTrial, Repairing
 from compress.search.methods import METHODS, CoarseConfig, Outcome, Task, ranking, run_method
 from compress.search.report import write_result
 from compress.search.settings import BlocksConfig, boundary_sample
 from compress.search.similarity import MEASURES, Matrix, Measure
+from compress.shrinking.checkpoints import calibration_of
+from compress.shrinking.repairing import repair
 from compress.surgery.stock import ROUTES, route_of
 
 logger = logging.getLogger(__name__)
@@ -39,7 +43,8 @@ SEARCH_ABOUT = (
     "Blocks are numbered from 0; index 0 of the matrix is the input of the first block, index b + 1 the output of "
     "block b. Error rates are fractions, pooled over the corpus; times are wall-clock seconds. A score is the mean, "
     "over the runs of removed blocks, of matrix[input of the run][output of the run]. block_runs counts blocks run "
-    "per batch of speech, block_runs_alone what it would be without reuse. A route says what it takes to load the "
+    "per batch of speech, block_runs_alone what it would be without reuse. With `refit` every proposal was removed and "
+    "repaired before it was measured, and `repair` says what that did. A route says what it takes to load the "
     "model without the blocks that a method removes."
 )
 ALL = "all"
@@ -59,6 +64,10 @@ class SearchConfig(BlocksConfig):
         measure: of the correlation between boundaries: `distance_correlation`, `svcca` or `cka`.
         top_k: proposals of the coarse search whose word error rate is measured.
         coarse: how proposals are found in the matrix.
+        refit: how the model without the blocks is repaired in closed form before its error rate is measured, as
+            `compress apply --data` repairs what the Structure leaves, e.g. --refit.utterances 256; null: not at all.
+        refit_split: the split of the speech for that, which is otherwise read like `data`; transcripts play no part.
+        refit_data: that speech, if it is another source.
     """
 
     remove: int
@@ -67,6 +76,9 @@ class SearchConfig(BlocksConfig):
     measure: Measure = "distance_correlation"
     top_k: int = 10
     coarse: CoarseConfig = field(default_factory=CoarseConfig)
+    refit: RefitConfig | None = None
+    refit_split: str = "train"
+    refit_data: SpeechConfig | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -79,6 +91,11 @@ class SearchConfig(BlocksConfig):
     def chosen_methods(self) -> list[str]:
         """The names in `methods`, each once."""
         return list(METHODS if ALL in self.methods else dict.fromkeys(self.methods))
+
+    @property
+    def refit_set(self) -> SpeechConfig:
+        """The speech that a refit looks at."""
+        return self.refit_data or replace(self.data, split=self.refit_split, limit=None)
 
 
 def search_blocks(config: SearchConfig) -> Search:
@@ -96,7 +113,7 @@ def search_blocks(config: SearchConfig) -> Search:
     _check_before(config)
     model, processor = load_recogniser(config.model, dtype=DTYPES[config.dtype], device=find_device(config.device))
     dataset = config.open(processor)
-    fine = FineSearch(model, processor, dataset, config.fine())
+    fine = FineSearch(model, processor, dataset, config.fine(), _repairing(config, model, processor))
     took: dict[str, float] = {}
     task = Task(
         blocks=len(blocks_of(model)),
@@ -122,6 +139,15 @@ def _check_before(config: SearchConfig) -> None:
     require_writable(config.out)
     shape = skeleton(load_config(config.model), original=False)
     check_remove(config.remove, len(blocks_of(shape)), fixed_blocks(shape))
+
+
+def _repairing(config: SearchConfig, model: PreTrainedModel, processor: Any) -> Repairing | None:
+    """How the model without some blocks is repaired, if it is, on speech that is read once."""
+    if config.refit is None:
+        return None
+    utterances = config.refit.utterances
+    speech = calibration_of(model, processor, config.refit_set, utterances, config.batch, config.seed)
+    return partial(repair, whole=model, speech=speech, config=config.refit)
 
 
 def _correlate(
@@ -173,6 +199,8 @@ def _result(
         "removable": list(task.free),
         "remove": config.remove,
         "data": config.described(dataset),
+        "refit": config.refit
+        and to_dict(config.refit) | {"data": config.refit_set.source, "split": config.refit_set.split},
         "jobs": task.fine.jobs,
         "machine": device_name(model.device),
         "whole": _trial_entry(whole, None),
@@ -183,6 +211,11 @@ def _result(
         ],
         "best": _trial_entry(best, matrix),
     }
+
+
+def _refit_entry(config: SearchConfig) -> Search | None:
+    speech = config.refit_set
+    return to_dict(config.refit) | {"data": speech.source, "split": speech.split} if config.refit else None
 
 
 def _matrix_entry(config: SearchConfig, matrix: Matrix, took: Mapping[str, float]) -> Search:
@@ -220,4 +253,4 @@ def _trial_entry(trial: ProposalTrial, matrix: Matrix | None) -> Search:
         "wer": trial.wer,
         "wer_ci95": list(trial.wer_ci95),
         "cer": trial.cer,
-    }
+    } | ({"repair": dict(trial.repair)} if trial.repair else {})

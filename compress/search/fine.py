@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,8 @@ from compress.evaluation.metrics import error_rates
 from compress.evaluation.normalisation import Normaliser, scoring_rule
 from compress.evaluation.transcribe import batching_for, transcribe
 from compress.files.writing import MEBIBYTE
-from compress.search.bypass import without_blocks
+from compress.model.removal import remove
+from compress.search.bypass import structure_without, without_blocks
 from compress.search.coarse import Proposal
 from compress.search.reuse import SharedRuns, block_runs, plan_runs
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 Written = tuple[str, str, dict[Proposal, str]]
 """Of one utterance: its id, what was said, and what the model writes under each proposal."""
+Repairing = Callable[["PreTrainedModel"], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,14 @@ class ProposalTrial:
         wer: word error rate, pooled, as a fraction.
         wer_ci95: its 95 % bootstrap interval.
         cer: character error rate; of equal WER the lower one wins.
+        repair: what a repair of that model did, if there was one.
     """
 
     proposal: Proposal
     wer: float
     wer_ci95: tuple[float, float]
     cer: float
+    repair: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,8 @@ class FineSearch:
         processor: the model's own.
         dataset: the dev set, with transcripts.
         config: how proposals are measured.
+        repairing: changes the model without some blocks in place, and says what that did; then each proposal is removed
+            and repaired for itself, and nothing is shared between them. None: proposals are measured as they are.
 
     Attributes:
         evaluations: word error rates measured so far.
@@ -91,8 +97,16 @@ class FineSearch:
         block_runs_alone: the same if every proposal had been run from the front.
     """
 
-    def __init__(self, model: PreTrainedModel, processor: Any, dataset: SpeechDataset, config: FineConfig) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        processor: Any,
+        dataset: SpeechDataset,
+        config: FineConfig,
+        repairing: Repairing | None = None,
+    ) -> None:
         self.model, self.processor, self.dataset, self.config = model, processor, dataset, config
+        self.repairing = repairing
         self.jobs = 1 if model.device.type != "cpu" or not sys.platform.startswith("linux") else config.jobs
         self.jobs = min(self.jobs, len(dataset))
         self.rule = scoring_rule(config.normalise, [processor])
@@ -101,14 +115,23 @@ class FineSearch:
     def measure(self, proposals: Collection[Proposal]) -> list[ProposalTrial]:
         """Measures the error rates under each proposal, in the order given; the empty proposal is the whole model."""
         self._count(proposals)
+        if self.repairing and any(proposals):
+            return [self._repaired(proposal, self.repairing) for proposal in proposals]
         written = self._written(tuple(proposals))
         references = [self.rule(said) for _, said, _ in written]
         return [self._trial(proposal, references, written) for proposal in proposals]
 
+    def _repaired(self, proposal: Proposal, repairing: Repairing) -> ProposalTrial:
+        """Measures the model that is left without some blocks, repaired."""
+        small = remove(self.model, structure_without(self.model, proposal)).eval()
+        facts = repairing(small)
+        [trial] = FineSearch(small, self.processor, self.dataset, self.config).measure([()])
+        return replace(trial, proposal=proposal, repair=facts)
+
     def _count(self, proposals: Collection[Proposal]) -> None:
         blocks = len(blocks_of(self.model))
         alone = sum(blocks - len(proposal) for proposal in proposals)
-        shared = family_of(self.model).has_ctc and self.config.reuse_mib > 0
+        shared = family_of(self.model).has_ctc and self.config.reuse_mib > 0 and not self.repairing
         self.evaluations += len(proposals)
         self.block_runs += block_runs(plan_runs(proposals, blocks), blocks) if shared else alone
         self.block_runs_alone += alone

@@ -155,6 +155,12 @@ def _conditions(result: Mapping[str, Any]) -> list[Condition]:
         Condition("Seconds", "do not include reading the model, but the matrix, for the first method that needs it."),
         Condition("Block runs", "blocks run per batch, of those that there would be if nothing had been reused."),
     ]
+    if refit := result.get("refit"):
+        place = f"{code(refit['data'])}, {formats.split(refit['split'])}"
+        how = (
+            f"every proposal was removed and refitted in closed form on {refit['utterances']:,} utterances of {place}."
+        )
+        conditions.append(Condition("Refit", how))
     if matrix := result["matrix"]:
         row = "means of utterances" if matrix["feature"] == "mean" else f"at most {matrix['rows']:,} frames"
         name = MEASURE_NAMES[matrix["measure"]]

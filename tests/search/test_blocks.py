@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from compress import Structure
-from compress.checkpoint import load_model
+from compress import Block, Structure
+from compress.checkpoint import load_model, load_processor
 from compress.cli import main
 from compress.conformers import blocks_of, frame_outputs
+from compress.data import SpeechConfig
 from compress.search import proposal_score, without_blocks
 from compress.search.blocks import SearchConfig, search_blocks
+from compress.search.fine import FineConfig, FineSearch
 from compress.search.settings import MatrixConfig
 from tests.helpers import tiny
 from tests.helpers.browser import find_chromium, visit
@@ -78,6 +80,31 @@ def test_the_structure_becomes_a_checkpoint(parakeet: str, speech: Path, tmp_pat
     inputs = tiny.batch(model)
     with torch.no_grad(), without_blocks(model, found["best"]["removed"]):
         torch.testing.assert_close(frame_outputs(small, inputs), frame_outputs(model, inputs))
+
+
+def test_every_proposal_can_be_repaired_before_it_is_measured(parakeet: str, speech: Path, tmp_path: Path) -> None:
+    """As `compress apply --data` repairs what a Structure leaves."""
+    refit = ("--refit.utterances", "6", "--batch.seconds", "4", "--batch.workers", "0")
+    found = run(parakeet, speech, tmp_path / "out", "--remove", "1", "--refit_split", "dev", *refit)
+    assert (found["refit"]["utterances"], found["refit"]["split"]) == (6, "dev")
+    assert "repair" not in found["whole"]
+    assert found["methods"][0]["block_runs"] == found["methods"][0]["block_runs_alone"] == 6
+    assert "refitted in closed form on 6 utterances" in (tmp_path / "out" / "search.md").read_text()
+    without_first = next(entry for entry in found["proposals"] if entry["removed"] == [0])
+    facts = without_first["repair"]
+    assert facts["error_after"] < facts["error_before"]
+    Structure("parakeet", (None, Block(), Block())).save(tmp_path / "structure.json")
+    data = ("--data", str(speech), "--data.split", "dev", "--data.cache_dir", str(speech / "cache"))
+    command = ["apply", parakeet, str(tmp_path / "structure.json"), "--out", str(tmp_path / "small")]
+    assert main([*command, *data, *refit]) == 0
+    made = json.loads((tmp_path / "small" / "compression.json").read_text())["rounds"][0]["repair"]
+    assert {name: made[name] for name in facts if name != "seconds"} == {
+        name: value for name, value in facts.items() if name != "seconds"
+    }
+    small, processor = load_model(str(tmp_path / "small")), load_processor(parakeet)
+    dataset = SearchConfig(model=parakeet, data=SpeechConfig(source=str(speech), split="dev"), remove=1).open(processor)
+    [trial] = FineSearch(small, processor, dataset, FineConfig()).measure([()])
+    assert (trial.wer, trial.cer) == (without_first["wer"], without_first["cer"])
 
 
 def test_what_is_found_becomes_the_depths_of_an_elastic_model(parakeet: str, speech: Path, tmp_path: Path) -> None:
