@@ -28,7 +28,7 @@ setup: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[test,docs]"
+	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[test,docs,export]"
 	touch $@
 
 clean:

@@ -162,6 +162,8 @@ class Family:
         masks: the masks that blocks are called with, by keyword, and their form.
         positions: the keyword of the embeddings of positions, one or a tuple of them: `(any, frames, ...)` of places,
             `(any, 2 frames - 1, ...)` of distances from the largest on; None: blocks are not called with any.
+        position_table: where those are looked up in a table that grows with the first longer input: the path in the
+            config of the number of frames that it starts with, and a path and its value that say that there is one.
         stock: the other dimensions by which the original class can hold a compressed model; None if it never can.
     """
 
@@ -203,6 +205,7 @@ class Family:
     without_adapters: tuple[tuple[str, Any], ...] = ()
     masks: tuple[tuple[str, MaskForm], ...] = ()
     positions: str | None = None
+    position_table: tuple[str, str, str] | None = None
     stock: Stock | None = None
 
     @property

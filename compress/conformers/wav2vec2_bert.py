@@ -51,6 +51,7 @@ WAV2VEC2_BERT = Family(
     without_adapters=(("add_adapter", False),),
     masks=(("attention_mask", "attention"), ("conv_attention_mask", "frames")),
     positions="relative_position_embeddings",
+    position_table=("max_source_positions", "position_embeddings_type", "relative"),
     block_count="num_hidden_layers",
     stock=Stock(ffn_units="intermediate_size"),
 )

@@ -52,6 +52,7 @@ WAV2VEC2_CONFORMER = Family(
     without_adapters=(("add_adapter", False),),
     masks=(("attention_mask", "attention"),),
     positions="relative_position_embeddings",
+    position_table=("max_source_positions", "position_embeddings_type", "relative"),
     block_count="num_hidden_layers",
     stock=Stock(
         ffn_units="intermediate_size",

@@ -57,13 +57,13 @@ def parakeet(seed: int = 0) -> PreTrainedModel:
     return _shaken(lambda: ParakeetForCTC(config), seed)
 
 
-def wav2vec2_conformer(position: str | None, seed: int = 0) -> PreTrainedModel:
+def wav2vec2_conformer(position: str | None, seed: int = 0, last_stride: int = 2) -> PreTrainedModel:
     config = Wav2Vec2ConformerConfig(
         vocab_size=VOCABULARY,
         **DIMENSIONS,
         conv_dim=(16, 16),
-        conv_kernel=(10, 3),
-        conv_stride=(5, 2),
+        conv_kernel=(10, last_stride + 1),
+        conv_stride=(5, last_stride),
         position_embeddings_type=position,
         num_conv_pos_embeddings=16,
         num_conv_pos_embedding_groups=4,

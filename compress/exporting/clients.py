@@ -1,0 +1,222 @@
+"""The clients that exports are made for: what each can take, how it calls graphs, and the files that it wants."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from compress.conformers import family_of, original_config
+from compress.data import feature_extractor_of
+from compress.exporting import readmes
+from compress.runtimes.manifest import ExportError
+
+BLANK = "<blk>"
+"""What clients call the blank."""
+NEMO_BINS = (80, 128)
+_NEMO_FEATURES: Mapping[str, Any] = {
+    "n_fft": 512, "win_length": 400, "hop_length": 160, "preemphasis": 0.97, "sampling_rate": 16000,
+}  # fmt: skip
+"""What clients compute for NeMo's models, under the names of Parakeet's feature extractor."""
+MEDASR_BINS = 128
+_RAW_RATE = 16000
+NEMO_MODEL = "EncDecCTCModelBPE"
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One kind of model that a client runs.
+
+    Attributes:
+        signature: how it calls the graph; see `compress.runtimes.signatures`.
+        refuses: why a model and its processor cannot be taken, if so.
+        metadata: what it reads from the graph.
+        readme: text that runs it, with `{graph}`, `{bins}` and others in it.
+        files: writes what it wants beside the graph.
+    """
+
+    signature: str
+    readme: str
+    refuses: Callable[[PreTrainedModel, Any], str | None] = lambda model, processor: None
+    metadata: Callable[[PreTrainedModel, Any], dict[str, str]] = lambda model, processor: {}
+    files: Callable[[PreTrainedModel, Any, Path], None] = lambda model, processor, folder: None
+
+
+@dataclass(frozen=True)
+class Client:
+    """A program that recognises speech with exported models.
+
+    Attributes:
+        slots: the kinds of models that it runs, by family; under "" for any other with a CTC head.
+        graph: name of the file with the graph, with `{int8}` where that of a quantised one differs.
+        int8: what stands there.
+        unsigned: whether it wants the weights of int8 graphs as unsigned numbers.
+    """
+
+    slots: Mapping[str, Slot]
+    graph: str = "model{int8}.onnx"
+    int8: str = ".int8"
+    unsigned: bool = False
+
+    def graph_name(self, *, int8: bool) -> str:
+        """The file of the graph, below the folder."""
+        return self.graph.format(int8=self.int8 if int8 else "")
+
+
+def slot_for(name: str, model: PreTrainedModel, processor: Any) -> Slot:
+    """The slot of a client that takes a model.
+
+    Raises:
+        ExportError: saying why there is none, and which clients have one.
+    """
+    reason = _obstacle(name, model, processor)
+    if reason is None:
+        return _slots(name, model)
+    others = [other for other in CLIENTS if _obstacle(other, model, processor) is None]
+    raise ExportError(f"{name} cannot run this model: {reason}. Clients that can: {', '.join(others)}.")
+
+
+def _slots(name: str, model: PreTrainedModel) -> Slot:
+    slots = CLIENTS[name].slots
+    return slots[family_of(model).name] if family_of(model).name in slots else slots[""]
+
+
+def _obstacle(name: str, model: PreTrainedModel, processor: Any) -> str | None:
+    family = family_of(model)
+    slots = CLIENTS[name].slots
+    if not family.has_ctc:
+        return None if name == "plain" else f"of a {family.name}, which has no CTC head, the encoder alone is exported"
+    if family.name not in slots and "" not in slots:
+        return f"it takes {', '.join(slots)}, and this is a {family.name}"
+    return _slots(name, model).refuses(model, processor)
+
+
+def tokens_of(model: PreTrainedModel, processor: Any) -> list[str]:
+    """What each output of a model stands for; the blank and everything without a token are named for clients."""
+    by_number = {number: token for token, number in processor.tokenizer.get_vocab().items()}
+    tokens = [by_number.get(number, f"<unused{number}>") for number in range(model.config.vocab_size)]
+    tokens[model.config.pad_token_id] = BLANK
+    return tokens
+
+
+def subsampling(model: PreTrainedModel) -> int:
+    """How many input frames become one output frame, for models whose every convolution rounds up."""
+    return int(model.config.encoder_config.subsampling_factor)
+
+
+def _bins(processor: Any) -> int:
+    return int(feature_extractor_of(processor).feature_size)
+
+
+def _other_features(processor: Any) -> str | None:
+    extractor = feature_extractor_of(processor)
+    differing = [
+        f"{name} {getattr(extractor, name, None)} instead of {value}"
+        for name, value in _NEMO_FEATURES.items()
+        if getattr(extractor, name, None) != value
+    ]
+    return (
+        f"it computes its own features, and this model was trained with {', '.join(differing)}" if differing else None
+    )
+
+
+def _refused_by_nemo(model: PreTrainedModel, processor: Any) -> str | None:
+    return _other_features(processor)
+
+
+def _refused_by_onnx_asr(model: PreTrainedModel, processor: Any) -> str | None:
+    bins = _bins(processor)
+    if bins not in NEMO_BINS:
+        return f"it computes {' or '.join(map(str, NEMO_BINS))} mel features, and this model takes {bins}"
+    return _other_features(processor)
+
+
+def _refused_by_medasr(model: PreTrainedModel, processor: Any) -> str | None:
+    bins = _bins(processor)
+    return None if bins == MEDASR_BINS else f"it computes {MEDASR_BINS} mel features for LASR; this model takes {bins}"
+
+
+def _refused_by_omnilingual(model: PreTrainedModel, processor: Any) -> str | None:
+    extractor = feature_extractor_of(processor)
+    if extractor.sampling_rate != _RAW_RATE or not extractor.do_normalize:
+        return (
+            f"it gives raw audio at {_RAW_RATE} Hz with zero mean and unit variance, and this model takes other audio"
+        )
+    return None
+
+
+def _nemo_metadata(model: PreTrainedModel, processor: Any) -> dict[str, str]:
+    return {
+        "model_type": NEMO_MODEL,
+        "vocab_size": str(model.config.vocab_size),
+        "subsampling_factor": str(subsampling(model)),
+        "normalize_type": "per_feature",
+    }
+
+
+def _medasr_metadata(model: PreTrainedModel, processor: Any) -> dict[str, str]:
+    factor = model.config.encoder_config.subsampling_conv_stride**2
+    numbers = {"vocab_size": model.config.vocab_size, "subsampling_factor": factor}
+    return {"model_type": "medasr_ctc", **{name: str(number) for name, number in numbers.items()}}
+
+
+def _token_lines(model: PreTrainedModel, processor: Any) -> str:
+    """`token number` on each line; a line with the number alone stands for the space between words."""
+    delimiter = getattr(processor.tokenizer, "word_delimiter_token", None)
+    words = ["" if token == delimiter else f"{token} " for token in tokens_of(model, processor)]
+    return "".join(f"{word}{number}\n" for number, word in enumerate(words))
+
+
+def _sherpa_files(model: PreTrainedModel, processor: Any, folder: Path) -> None:
+    (folder / "tokens.txt").write_text(_token_lines(model, processor), encoding="utf-8")
+
+
+def _onnx_asr_files(model: PreTrainedModel, processor: Any, folder: Path) -> None:
+    (folder / "vocab.txt").write_text(_token_lines(model, processor), encoding="utf-8")
+    config = {
+        "model_type": "nemo-conformer-ctc",
+        "features_size": _bins(processor),
+        "subsampling_factor": subsampling(model),
+    }
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _transformers_js_files(model: PreTrainedModel, processor: Any, folder: Path) -> None:
+    """Config of the original, for the client knows no other class, and what its own loader reads of a processor."""
+    original_config(model.config).to_json_file(str(folder / "config.json"), use_diff=False)
+    processor.tokenizer.save_pretrained(folder)
+    feature_extractor_of(processor).save_pretrained(folder)
+
+
+_NEMO = Slot("nemo-ctc", readmes.SHERPA_NEMO, _refused_by_nemo, _nemo_metadata, _sherpa_files)
+CLIENTS: Mapping[str, Client] = {
+    "plain": Client({"": Slot("transformers", readmes.PLAIN)}),
+    "sherpa-onnx": Client(
+        {
+            "parakeet": _NEMO,
+            "lasr": Slot("medasr", readmes.SHERPA_MEDASR, _refused_by_medasr, _medasr_metadata, _sherpa_files),
+            "wav2vec2_conformer": Slot(
+                "raw-audio", readmes.SHERPA_OMNILINGUAL, _refused_by_omnilingual, files=_sherpa_files
+            ),
+        },
+        unsigned=True,
+    ),
+    "onnx-asr": Client(
+        {"parakeet": Slot("nemo-ctc", readmes.ONNX_ASR, _refused_by_onnx_asr, _nemo_metadata, _onnx_asr_files)}
+    ),
+    "transformers.js": Client(
+        dict.fromkeys(
+            ("parakeet", "wav2vec2_bert"),
+            Slot("transformers", readmes.TRANSFORMERS_JS, files=_transformers_js_files),
+        ),
+        graph="onnx/model{int8}.onnx",
+        int8="_quantized",
+    ),
+}
+"""By the names under which people ask for them."""
+ENCODER = Slot("encoder", readmes.ENCODER)
+"""Of models without a CTC head."""

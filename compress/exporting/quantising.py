@@ -1,0 +1,177 @@
+"""Weights of 8 bits: dynamic quantisation of linear layers, and which of them had better stay as they are."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from compress.evaluation.errors import ErrorRates
+from compress.exporting.clients import CLIENTS, Slot
+from compress.exporting.graph import MOST_BYTES_INSIDE
+from compress.exporting.settings import ExportConfig
+from compress.exporting.source import Source
+from compress.exporting.speech import DevSpeech
+from compress.runtimes.manifest import files_of_graph
+from compress.runtimes.onnx_model import OnnxGraph, run_by
+from compress.runtimes.signatures import SIGNATURES, Signature
+
+logger = logging.getLogger(__name__)
+QUANTISED_KINDS = ("MatMul", "Gemm")
+"""Kinds of nodes whose constant weights are quantised."""
+POINTS = 100
+
+
+def quantise(
+    source: Source,
+    slot: Slot,
+    config: ExportConfig,
+    graph: Path,
+    target: Path,
+    speech: DevSpeech | None,
+    before: ErrorRates | None,
+) -> dict[str, Any]:
+    """Writes a graph with quantised weights as its client wants them.
+
+    Args:
+        source: the model.
+        slot: how the graph is called.
+        config: what is asked for.
+        graph: in float32.
+        target: where to.
+        speech: with `keep_fp32: auto`, that by which is decided what stays in float32.
+        before: how well the model writes it down.
+
+    Returns:
+        What export.json says: the type of the weights, and the layers that are kept in float32.
+    """
+    unsigned = CLIENTS[config.client].unsigned
+    nodes = quantisable(graph)
+    kept: list[str] = []
+    if config.keep_fp32 == "auto":
+        assert speech
+        assert before
+        search = _Search(source, SIGNATURES[slot.signature], graph, unsigned, speech, nodes)
+        kept = search.kept(before.wer + config.max_wer_increase / POINTS, config.calibration_utterances)
+    write_quantised(graph, target, kept, unsigned=unsigned)
+    return {
+        "weights": "uint8" if unsigned else "int8",
+        "quantised_layers": len(nodes) - len(kept),
+        "kept_float32": kept,
+    }
+
+
+def quantisable(graph: Path) -> list[str]:
+    """The names of the nodes whose weights can be quantised, in the order of the graph."""
+    import onnx
+
+    model = onnx.load(str(graph), load_external_data=False)
+    constant = {tensor.name for tensor in model.graph.initializer}
+    return [node.name for node in model.graph.node if node.op_type in QUANTISED_KINDS and node.input[1] in constant]
+
+
+def write_quantised(graph: Path, target: Path, kept: Collection[str], *, unsigned: bool) -> None:
+    """Quantises all linear layers of a graph but some, each output's weights by their own scale.
+
+    Args:
+        graph: in float32.
+        target: where to.
+        kept: names of nodes that stay.
+        unsigned: store weights from 0 on.
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    size = sum(path.stat().st_size for path in files_of_graph(graph))
+    with _quiet():
+        quantize_dynamic(
+            str(graph),
+            str(target),
+            op_types_to_quantize=list(QUANTISED_KINDS),
+            per_channel=True,
+            weight_type=QuantType.QUInt8 if unsigned else QuantType.QInt8,
+            nodes_to_exclude=list(kept),
+            use_external_data_format=size > MOST_BYTES_INSIDE,
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences the advice of the quantiser to simplify the graph first, which is done already."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+@dataclass(frozen=True)
+class _Search:
+    """The search for the layers that had better stay in float32."""
+
+    source: Source
+    signature: Signature
+    graph: Path
+    unsigned: bool
+    speech: DevSpeech
+    nodes: list[str]
+
+    def kept(self, limit: float, utterances: int) -> list[str]:
+        """The fewest of the costliest layers with which the word error rate stays within a limit.
+
+        Args:
+            limit: a fraction of the words.
+            utterances: on how many each layer is tried alone.
+        """
+        if self._wer(()) <= limit:
+            return []
+        order = self._costliest_first(utterances)
+        fits, fails = len(order), 0
+        while fits - fails > 1:
+            middle = (fits + fails) // 2
+            fits, fails = (middle, fails) if self._wer(order[:middle]) <= limit else (fits, middle)
+        return order[:fits]
+
+    def _wer(self, kept: Collection[str]) -> float:
+        """Of the graph with all other layers quantised."""
+        with tempfile.TemporaryDirectory() as place:
+            rate = self.speech.rates(run_by(self.source.model, self._quantised(Path(place), kept), self.signature)).wer
+        logger.info("%d of %d layers in float32: WER %.2f %%", len(kept), len(self.nodes), POINTS * rate)
+        return rate
+
+    def _costliest_first(self, utterances: int) -> list[str]:
+        """The layers, by how far the outputs move when each is the only one that is quantised."""
+        batches = self._batches(utterances)
+        whole = OnnxGraph(self.graph, self.signature.input_names(self.source.model))
+        expected = [whole.run(batch)[0] for batch in batches]
+        costs = {}
+        for node in self.nodes:
+            with tempfile.TemporaryDirectory() as place:
+                graph = self._quantised(Path(place), [other for other in self.nodes if other != node])
+                costs[node] = sum(
+                    float((graph.run(batch)[0] - outputs).abs().mean())
+                    for batch, outputs in zip(batches, expected, strict=True)
+                )
+        return sorted(costs, key=costs.__getitem__, reverse=True)
+
+    def _batches(self, utterances: int) -> list[list[Tensor]]:
+        """Single utterances, none of which is padded, spread over the speech."""
+        loader = self.speech.loader(self.source.model)
+        model, batches = self.source.model, []
+        for batch in islice(loader.epoch(0), utterances):
+            row = {name: value[:1] for name, value in batch.inputs.items()}
+            batches.append(self.signature.tensors(model, row))
+        loader.close()
+        return batches
+
+    def _quantised(self, folder: Path, kept: Collection[str]) -> OnnxGraph:
+        write_quantised(self.graph, folder / "int8.onnx", kept, unsigned=self.unsigned)
+        return OnnxGraph(folder / "int8.onnx", self.signature.input_names(self.source.model))

@@ -1,0 +1,71 @@
+"""What stands in the README of an export: how its client runs it. `{graph}` and `{bins}` are filled in."""
+
+PLAIN = """\
+Features and their mask in, logits out, for any program that runs ONNX:
+
+```python
+import onnxruntime, soundfile
+from transformers import AutoProcessor
+
+processor = AutoProcessor.from_pretrained("source")
+audio, rate = soundfile.read("speech.wav", dtype="float32")
+inputs = processor(audio, sampling_rate=rate, return_tensors="np", return_attention_mask=True)
+session = onnxruntime.InferenceSession("{graph}")
+logits = session.run(["logits"], {{entry.name: inputs[entry.name] for entry in session.get_inputs()}})[0]
+print(processor.batch_decode(logits.argmax(-1)))
+```
+"""
+
+ENCODER = """\
+The encoder alone: features and their mask in, its frames and their lengths out.
+
+```python
+import onnxruntime
+
+session = onnxruntime.InferenceSession("{graph}")
+frames, lengths = session.run(["encoded", "encoded_lengths"], inputs)
+```
+"""
+
+ONNX_ASR = """\
+For [onnx-asr](https://pypi.org/project/onnx-asr/), `pip install onnx-asr[cpu]`:
+
+```python
+import onnx_asr
+
+model = onnx_asr.load_model("nemo-conformer-ctc", ".", quantization={quantization})
+print(model.recognize("speech.wav"))
+```
+"""
+
+_SHERPA = """\
+For [sherpa-onnx](https://k2-fsa.github.io/sherpa/onnx/), `pip install sherpa-onnx`:
+
+```python
+import sherpa_onnx, soundfile
+
+audio, rate = soundfile.read("speech.wav", dtype="float32")
+recogniser = sherpa_onnx.OfflineRecognizer.@(model="{graph}", tokens="tokens.txt"%)
+stream = recogniser.create_stream()
+stream.accept_waveform(rate, audio)
+recogniser.decode_stream(stream)
+print(stream.result.text)
+```
+"""
+SHERPA_NEMO = _SHERPA.replace("@", "from_nemo_ctc").replace("%", ", feature_dim={bins}")
+SHERPA_MEDASR = _SHERPA.replace("@", "from_medasr_ctc").replace("%", "")
+SHERPA_OMNILINGUAL = _SHERPA.replace("@", "from_omnilingual_asr_ctc").replace("%", "")
+
+TRANSFORMERS_JS = """\
+For [transformers.js](https://huggingface.co/docs/transformers.js), `npm install @huggingface/transformers`, in node or
+a browser; this folder lies in `models/NAME`, and the audio is a Float32Array at {rate} Hz:
+
+```js
+import {{ env, pipeline }} from "@huggingface/transformers";
+
+env.localModelPath = "models/";
+env.allowRemoteModels = false;
+const recognise = await pipeline("automatic-speech-recognition", "NAME", {{ dtype: "{dtype}" }});
+console.log((await recognise(audio)).text);
+```
+"""
