@@ -218,5 +218,5 @@ CLIENTS: Mapping[str, Client] = {
     ),
 }
 """By the names under which people ask for them."""
-ENCODER = Slot("encoder", readmes.ENCODER)
+ENCODER = Slot("encoder", readmes.ENCODER_ALONE)
 """Of models without a CTC head."""

@@ -26,10 +26,10 @@ from compress.exporting.checking import (
     samples_of,
 )
 from compress.exporting.clients import CLIENTS, ENCODER, Slot, slot_for
-from compress.exporting.graph import OPSET, tidy, write_graph
+from compress.exporting.graph import OPSET, write_graph, write_tidied
 from compress.exporting.quantising import quantise
 from compress.exporting.settings import ExportConfig
-from compress.exporting.source import Source
+from compress.exporting.source import SourceModel
 from compress.exporting.speech import DevSpeech
 from compress.files.paths import last_part
 from compress.files.shipped import __version__
@@ -61,7 +61,7 @@ def export(config: ExportConfig) -> Export:
     require_packages("compress export", "onnx", "onnxruntime")
     if Path(config.out).exists():
         raise ExportError(f"{config.out} exists already; choose another folder or delete it.")
-    source = Source.load(config)
+    source = SourceModel.load(config)
     slot = slot_for(config.client, source.model, source.processor) if source.has_ctc else _encoder_slot(config)
     with replaced_folder(config.out) as folder, in_full(source.model):
         facts = _write(source, slot, config, folder)
@@ -81,7 +81,7 @@ def _encoder_slot(config: ExportConfig) -> Slot:
     return ENCODER
 
 
-def _write(source: Source, slot: Slot, config: ExportConfig, folder: Path) -> dict[str, Any]:
+def _write(source: SourceModel, slot: Slot, config: ExportConfig, folder: Path) -> dict[str, Any]:
     """Fills the folder; what export.json says."""
     _write_source(source, folder / SOURCE_FOLDER)
     client = CLIENTS[config.client]
@@ -102,7 +102,7 @@ def _write(source: Source, slot: Slot, config: ExportConfig, folder: Path) -> di
     return facts
 
 
-def write_checked(source: Source, slot: Slot, path: Path, tolerance: float) -> float:
+def write_checked(source: SourceModel, slot: Slot, path: Path, tolerance: float) -> float:
     """Writes the graph of a model, and compares both.
 
     Args:
@@ -133,7 +133,7 @@ def write_checked(source: Source, slot: Slot, path: Path, tolerance: float) -> f
     return difference
 
 
-def _write_followed(source: Source, slot: Slot, path: Path) -> None:
+def _write_followed(source: SourceModel, slot: Slot, path: Path) -> None:
     """Writes the graph of a model by following one forward pass."""
     signature, model = SIGNATURES[slot.signature], source.model
     names = signature.input_names(model)
@@ -148,10 +148,10 @@ def _write_followed(source: Source, slot: Slot, path: Path) -> None:
             outputs=list(signature.outputs),
             axes=signature.axes(model),
         )
-        tidy(rough, slot.metadata(model, source.processor), path)
+        write_tidied(rough, slot.metadata(model, source.processor), path)
 
 
-def _write_source(source: Source, folder: Path) -> None:
+def _write_source(source: SourceModel, folder: Path) -> None:
     """Writes what a reader of the export has to know of the model: all of a checkpoint but its weights."""
     folder.mkdir()
     _plain_config(source.model.config).to_json_file(str(folder / CONFIG_FILE), use_diff=False)
@@ -168,7 +168,7 @@ def _plain_config(config: PreTrainedConfig) -> PreTrainedConfig:
     return plain
 
 
-def _facts(source: Source, slot: Slot, config: ExportConfig) -> dict[str, Any]:
+def _facts(source: SourceModel, slot: Slot, config: ExportConfig) -> dict[str, Any]:
     import onnx
     import onnxruntime
 
@@ -199,7 +199,7 @@ def _facts(source: Source, slot: Slot, config: ExportConfig) -> dict[str, Any]:
     }
 
 
-def _readme(source: Source, slot: Slot, config: ExportConfig, graph: str) -> str:
+def _readme(source: SourceModel, slot: Slot, config: ExportConfig, graph: str) -> str:
     extractor = feature_extractor_of(source.processor)
     text = slot.readme.format(
         graph=graph,

@@ -59,7 +59,7 @@ def write_graph(
         )
 
 
-def tidy(path: Path, metadata: Mapping[str, str], target: Path) -> None:
+def write_tidied(path: Path, metadata: Mapping[str, str], target: Path) -> None:
     """Writes a graph anew, with metadata for clients and without what only says where it was made.
 
     Args:

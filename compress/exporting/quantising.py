@@ -17,7 +17,7 @@ from compress.evaluation.errors import ErrorRates
 from compress.exporting.clients import CLIENTS, Slot
 from compress.exporting.graph import MOST_BYTES_INSIDE
 from compress.exporting.settings import ExportConfig
-from compress.exporting.source import Source
+from compress.exporting.source import SourceModel
 from compress.exporting.speech import DevSpeech
 from compress.runtimes.manifest import files_of_graph
 from compress.runtimes.onnx_model import OnnxGraph, run_by
@@ -30,7 +30,7 @@ POINTS = 100
 
 
 def quantise(
-    source: Source,
+    source: SourceModel,
     slot: Slot,
     config: ExportConfig,
     graph: Path,
@@ -117,7 +117,7 @@ def _quiet() -> Iterator[None]:
 class _Search:
     """The search for the layers that had better stay in float32."""
 
-    source: Source
+    source: SourceModel
     signature: Signature
     graph: Path
     unsigned: bool

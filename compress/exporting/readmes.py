@@ -16,7 +16,7 @@ print(processor.batch_decode(logits.argmax(-1)))
 ```
 """
 
-ENCODER = """\
+ENCODER_ALONE = """\
 The encoder alone: features and their mask in, its frames and their lengths out.
 
 ```python

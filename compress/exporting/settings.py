@@ -12,7 +12,7 @@ from compress.exporting.clients import CLIENTS
 
 FORMATS = ("onnx",)
 KEEP_FP32 = ("none", "auto")
-TOLERANCE = 1e-4
+LARGEST_DIFFERENCE = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class ExportConfig:
     keep_fp32: Literal["none", "auto"] = "none"
     max_wer_increase: float = 0.1
     calibration_utterances: int = 16
-    tolerance: float = TOLERANCE
+    tolerance: float = LARGEST_DIFFERENCE
     data: SpeechConfig | None = None
     dev_split: str = "dev"
     batch: BatchConfig = field(default_factory=BatchConfig)

@@ -16,7 +16,7 @@ from compress.running.subnets import subnet_at_depth, subnet_names
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceModel:
     """The model that is exported.
 
     Attributes:
@@ -39,7 +39,7 @@ class Source:
         return family_of(self.model).has_ctc
 
     @classmethod
-    def load(cls, config: ExportConfig) -> Source:
+    def load(cls, config: ExportConfig) -> SourceModel:
         """Loads what is asked for.
 
         Raises:

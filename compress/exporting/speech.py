@@ -14,7 +14,7 @@ from compress.evaluation.metrics import error_rates
 from compress.evaluation.normalisation import ScoringRule, scoring_rule, shared_vocabulary
 from compress.evaluation.transcribe import batching_for, transcribe
 from compress.exporting.settings import ExportConfig
-from compress.exporting.source import Source
+from compress.exporting.source import SourceModel
 from compress.runtimes.manifest import ExportError
 
 
@@ -28,7 +28,7 @@ class DevSpeech:
     config: ExportConfig
 
     @classmethod
-    def open(cls, config: ExportConfig, source: Source) -> DevSpeech:
+    def open(cls, config: ExportConfig, source: SourceModel) -> DevSpeech:
         """Opens the dev split of the data that is asked for.
 
         Raises:

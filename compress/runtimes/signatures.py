@@ -15,9 +15,6 @@ from transformers import PreTrainedModel
 
 from compress.conformers import family_of, frame_lengths, frame_outputs
 
-Inputs = Mapping[str, Tensor]
-"""What a model is called with: its features and their `attention_mask`."""
-
 
 class TracedModel(nn.Module):
     """A model called with features `(batch, time, ...)` and a mask `(batch, time)`, int64; gives what frames become."""
@@ -97,7 +94,7 @@ class Signature:
         axes |= {name: batch | ({} if self.by_length else {1: "time"}) for name in rest}
         return axes | dict.fromkeys(lengths, batch)
 
-    def tensors(self, model: PreTrainedModel, inputs: Inputs) -> list[Tensor]:
+    def tensors(self, model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> list[Tensor]:
         """What a graph is called with for a batch, in the order of its inputs."""
         features, mask = inputs[family_of(model).features], inputs.get("attention_mask")
         if mask is None:

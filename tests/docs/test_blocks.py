@@ -107,12 +107,12 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def tiny_checkpoint(folder: Path) -> dict[str, bytes]:
     """The files of a Parakeet of eight blocks that spells the tones' names."""
-    processor = build_processor("parakeet", ["low mid high"], TokensConfig(), mel_bins=16)
+    processor = build_processor("parakeet", ["low mid high"], TokensConfig(), mel_bins=80)
     sizes = {"hidden_size": 16, "num_hidden_layers": 8, "num_attention_heads": 4, "intermediate_size": 32}
     config = ParakeetCTCConfig(
         vocab_size=len(processor.tokenizer),
         pad_token_id=processor.tokenizer.pad_token_id,
-        encoder_config={**sizes, "subsampling_conv_channels": 4, "num_mel_bins": 16, "subsampling_factor": 4},
+        encoder_config={**sizes, "subsampling_conv_channels": 4, "num_mel_bins": 80, "subsampling_factor": 4},
     )
     save(ParakeetForCTC(config), processor, folder)
     return {path.name: path.read_bytes() for path in folder.iterdir()}

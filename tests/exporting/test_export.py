@@ -20,8 +20,8 @@ from compress.cli import main
 from compress.conformers import blocks_of, family_of, frame_mask, frame_outputs
 from compress.exporting.clients import ENCODER, slot_for
 from compress.exporting.export import export, write_checked
-from compress.exporting.settings import TOLERANCE, ExportConfig
-from compress.exporting.source import Source
+from compress.exporting.settings import LARGEST_DIFFERENCE, ExportConfig
+from compress.exporting.source import SourceModel
 from compress.model.able_to_skip import able_to_skip
 from compress.model.removal import remove
 from compress.running.skipping import Skipping
@@ -49,9 +49,9 @@ def test_graphs_of_pruned_models_compute_what_they_compute(name: str, tmp_path: 
     model = _built(name)
     model = remove(model, random_structure(model, 3))
     with_ctc = family_of(model).has_ctc
-    source = Source(name, model, processor_for(model) if with_ctc else processor_of(model), None, ())
+    source = SourceModel(name, model, processor_for(model) if with_ctc else processor_of(model), None, ())
     slot = slot_for("plain", model, source.processor) if with_ctc else ENCODER
-    assert write_checked(source, slot, tmp_path / "model.onnx", TOLERANCE) <= TOLERANCE
+    assert write_checked(source, slot, tmp_path / "model.onnx", LARGEST_DIFFERENCE) <= LARGEST_DIFFERENCE
     signature = SIGNATURES[slot.signature]
     graph = OnnxGraph(tmp_path / "model.onnx", signature.input_names(model))
     inputs = {key: value[:, :-7] for key, value in batch(model).items()}  # none of the lengths that the verb tries
@@ -62,7 +62,7 @@ def test_graphs_of_pruned_models_compute_what_they_compute(name: str, tmp_path: 
     expected = frame_outputs(model, inputs)
     valid = frame_mask(model, inputs, expected.shape[1])
     assert not valid.all()
-    torch.testing.assert_close(got[valid], expected[valid], rtol=0, atol=TOLERANCE)
+    torch.testing.assert_close(got[valid], expected[valid], rtol=0, atol=LARGEST_DIFFERENCE)
 
 
 def test_an_export_is_complete_and_says_what_it_is(pruned: str, exported: Path) -> None:
@@ -70,7 +70,7 @@ def test_an_export_is_complete_and_says_what_it_is(pruned: str, exported: Path) 
     assert {"model.onnx", "export.json", "README.md", "source/config.json", "source/compression.json"} <= files
     facts = read_export(exported).facts
     assert (facts["client"], facts["precision"], facts["signature"]) == ("plain", "float32", "transformers")
-    assert facts["largest_difference"] <= facts["tolerance"] == TOLERANCE
+    assert facts["largest_difference"] <= facts["tolerance"] == LARGEST_DIFFERENCE
     assert facts["model"]["weights_sha256"] == weights_digest(pruned)
     graph = onnx.load(str(exported / "model.onnx"))
     assert not any(node.doc_string or node.metadata_props for node in graph.graph.node)
@@ -83,7 +83,7 @@ def test_an_export_runs_behind_the_face_of_its_model(pruned: str, exported: Path
     inputs = batch(model)
     got, expected = graph(**inputs).logits, model(**inputs).logits
     valid = frame_mask(graph, inputs, got.shape[1])
-    torch.testing.assert_close(got[valid], expected[valid], rtol=0, atol=TOLERANCE)
+    torch.testing.assert_close(got[valid], expected[valid], rtol=0, atol=LARGEST_DIFFERENCE)
     assert family_of(graph) is family_of(model)
 
 
@@ -98,7 +98,9 @@ def test_one_size_of_an_elastic_checkpoint(tmp_path: Path) -> None:
     elastic.set_depth(1)
     inputs = batch(elastic)
     mask = frame_mask(graph, inputs, elastic(**inputs).logits.shape[1])
-    torch.testing.assert_close(graph(**inputs).logits[mask], elastic(**inputs).logits[mask], rtol=0, atol=TOLERANCE)
+    torch.testing.assert_close(
+        graph(**inputs).logits[mask], elastic(**inputs).logits[mask], rtol=0, atol=LARGEST_DIFFERENCE
+    )
 
 
 def test_skipping_is_off_in_graphs_and_said(pruned: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
