@@ -50,12 +50,14 @@ from compress.training.distill import Distillation, DistillConfig
 from compress.training.loop import processes
 from compress.training.loop.best import Best
 from compress.training.loop.claim import claimed, require_apart
+from compress.training.loop.counts import Counts
 from compress.training.loop.ending import end, has_ended, has_model, interrupted, read_back
 from compress.training.loop.finite import FiniteGuard
+from compress.training.loop.gradients import accumulate
 from compress.training.loop.losses import Losses
 from compress.training.loop.numbers import leave_numbers, numbers_of, what_it_took
 from compress.training.loop.optimizer import WEIGHTS, build_optimizer, parameters_of
-from compress.training.loop.position import Position
+from compress.training.loop.position import Position, taken
 from compress.training.loop.precision import autocast
 from compress.training.loop.progress import Progress, start_logging
 from compress.training.loop.publish import check_before, push_result
@@ -188,7 +190,7 @@ class Phase:
             self.step = restored.step
         logger.info("%s: %s at step %d of %d", config.output, name, self.step, settings.steps)
 
-    def loss_step(self, batch: Batch) -> Losses:
+    def loss_step(self, batch: Batch, counts: Counts) -> Losses:
         """Every loss of one batch by name, weighted. Student and teacher see the same features."""
         with autocast(self.accelerator.device, self.config.precision):
             target = self.distillation.target(batch.inputs)
@@ -196,12 +198,12 @@ class Phase:
         mask = frame_mask(self.job.teacher, batch.inputs, output.shape[1])
         blocks = block_mask(self.job.teacher, batch.inputs, mask)
         labels = batch.labels if self.config.distill.ctc else None
-        distilled, unalignable = self.distillation.losses(output, target, mask, labels, blocks)
+        distilled, unalignable = self.distillation.losses(output, target, mask, labels, blocks, counts)
         self.unalignable.note(unalignable, batch.ids)
-        return Losses.summed(distilled | self.student.losses(output, mask, labels, self.step))
+        return Losses.summed(distilled | self.student.losses(output, mask, labels, self.step, counts))
 
     def run(self) -> None:
-        """The loop: one batch, one step."""
+        """The loop: some batches, one step."""
         config, settings = self.config, self.settings
         weights = parameters_of(self.optimizer, WEIGHTS)
         with self.position.reading(self.loader) as batches, self.progress.running(self.step):
@@ -210,11 +212,11 @@ class Phase:
             while self.step < settings.steps:
                 set_learning_rates(self.optimizer, {WEIGHTS: settings.rate(self.step)})
 
-                batch = next(batches).to(self.accelerator.device)
+                of_step = [batch.to(self.accelerator.device) for batch in taken(batches, config.accumulate)]
                 self.guard.remember()
-                losses = self.loss_step(batch)
-                self.accelerator.backward(losses.total)
-                if accepted := self.guard.accepts(losses, batch, self.step):
+                self.student.draw()
+                losses = accumulate(self.accelerator, self.wrapped, self.student.model, of_step, self.loss_step)
+                if accepted := self.guard.accepts(losses, of_step, self.step):
                     norm = self.accelerator.clip_grad_norm_(weights, config.max_gradient_norm)
                     losses = losses.with_metrics(gradient_norm=norm)
                     self.optimizer.step()

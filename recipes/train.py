@@ -32,12 +32,14 @@ from compress.training.inter_ctc import InterCtcConfig
 from compress.training.loop import processes
 from compress.training.loop.best import Best
 from compress.training.loop.claim import claimed, require_apart
+from compress.training.loop.counts import Counts
 from compress.training.loop.ending import end, has_ended, interrupted
 from compress.training.loop.finite import FiniteGuard
+from compress.training.loop.gradients import accumulate
 from compress.training.loop.losses import Losses
 from compress.training.loop.numbers import what_it_took
 from compress.training.loop.optimizer import WEIGHTS, build_optimizer, weight_groups
-from compress.training.loop.position import Position, total_batches
+from compress.training.loop.position import Position, taken, total_steps
 from compress.training.loop.precision import autocast
 from compress.training.loop.progress import Progress, start_logging
 from compress.training.loop.schedule import set_learning_rates
@@ -118,7 +120,7 @@ class Training:
         self.wrapped, self.optimizer = accelerator.prepare(self.recogniser, build_optimizer(groups))
         set_seed(config.seed, device_specific=True)
 
-        self.total_steps = config.max_steps or total_batches(self.loader, config.epochs)
+        self.total_steps = config.max_steps or total_steps(self.loader, config.epochs, config.accumulate)
         config.optimizer.check_length(self.total_steps)
         self.step, self.position, self.best, self.unalignable = 0, Position(), Best(), Unalignable()
         self.guard = FiniteGuard(self.recogniser, {"model": self.model}, config.max_skipped_steps, config.precision)
@@ -146,28 +148,28 @@ class Training:
         if self.dev is not None:
             self.dev.close()
 
-    def loss_step(self, batch: Batch) -> Losses:
+    def loss_step(self, batch: Batch, counts: Counts) -> Losses:
         """The CTC losses of one batch; utterances too short for their transcript are left out, and named once."""
         with autocast(self.accelerator.device, self.config.precision):
             logits = self.wrapped(**batch.inputs)
         frames = frame_mask(self.model, batch.inputs, logits[0].shape[1])
-        losses, unalignable = self.recogniser.losses(logits, frames, batch.labels, self.blank)
+        losses, unalignable = self.recogniser.losses(logits, frames, batch.labels, self.blank, counts)
         self.unalignable.note(unalignable, batch.ids)
         return losses
 
     def train(self) -> None:
-        """The loop: one batch, one step."""
+        """The loop: some batches, one step."""
         config, rates = self.config, self.config.optimizer
         with self.position.reading(self.loader) as batches, self.progress.running(self.step):
             while self.step < self.total_steps:
                 rate = rates.learning_rate * rates.factor(self.step, self.total_steps)
                 set_learning_rates(self.optimizer, {WEIGHTS: rate})
 
-                batch = next(batches).to(self.accelerator.device)
+                of_step = [batch.to(self.accelerator.device) for batch in taken(batches, config.accumulate)]
                 self.guard.remember()
-                losses = self.loss_step(batch)
-                self.accelerator.backward(losses.total)
-                if accepted := self.guard.accepts(losses, batch, self.step):
+                self.recogniser.draw()
+                losses = accumulate(self.accelerator, self.wrapped, self.model, of_step, self.loss_step)
+                if accepted := self.guard.accepts(losses, of_step, self.step):
                     norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), rates.max_gradient_norm)
                     losses = losses.with_metrics(gradient_norm=norm)
                     self.optimizer.step()

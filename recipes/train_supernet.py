@@ -45,12 +45,14 @@ from compress.elastic.supernet.report import decided
 from compress.training.loop import processes
 from compress.training.loop.best import Best
 from compress.training.loop.claim import claimed, require_apart
+from compress.training.loop.counts import Counts
 from compress.training.loop.ending import end, has_ended, has_model, interrupted, read_back
 from compress.training.loop.finite import FiniteGuard
+from compress.training.loop.gradients import accumulate
 from compress.training.loop.losses import Losses
 from compress.training.loop.numbers import leave_numbers, numbers_of, what_it_took
 from compress.training.loop.optimizer import WEIGHTS, build_optimizer, parameters_of
-from compress.training.loop.position import Position, total_batches
+from compress.training.loop.position import Position, taken, total_steps
 from compress.training.loop.precision import autocast
 from compress.training.loop.progress import Progress, start_logging
 from compress.training.loop.schedule import set_learning_rates
@@ -133,17 +135,17 @@ class Stage:
             self.step = restored.step
         announce(config, net.model, loader, self.before + self.step, job.total_steps)
 
-    def loss_step(self, batch: Batch) -> Losses:
+    def loss_step(self, batch: Batch, counts: Counts) -> Losses:
         """Every loss of one batch by name; utterances too short for their transcript are left out, and named once."""
         with autocast(self.accelerator.device, self.config.precision):
             logits = self.wrapped(**batch.inputs)
         frames = frame_mask(self.net.model, batch.inputs, logits[0].shape[1])
-        losses, unalignable = self.net.losses(logits, frames, batch.labels, self.job.blank)
+        losses, unalignable = self.net.losses(logits, frames, batch.labels, self.job.blank, counts)
         self.unalignable.note(unalignable, batch.ids)
         return losses
 
     def run(self) -> None:
-        """The loop: one batch, one step."""
+        """The loop: some batches, one step."""
         config, weights = self.config, parameters_of(self.optimizer, WEIGHTS)
         with self.position.reading(self.loader) as batches, self.progress.running(self.step):
             while self.step < self.steps:
@@ -152,11 +154,10 @@ class Stage:
                 rates = self.net.rates(config.optimizer, factor)
                 set_learning_rates(self.optimizer, rates)
 
-                batch = next(batches).to(self.accelerator.device)
+                of_step = [batch.to(self.accelerator.device) for batch in taken(batches, config.accumulate)]
                 self.guard.remember()
-                losses = self.loss_step(batch)
-                self.accelerator.backward(losses.total)
-                if accepted := self.guard.accepts(losses, batch, self.step):
+                losses = accumulate(self.accelerator, self.wrapped, self.net.model, of_step, self.loss_step)
+                if accepted := self.guard.accepts(losses, of_step, self.step):
                     norm = self.accelerator.clip_grad_norm_(weights, config.optimizer.max_gradient_norm)
                     losses = losses.with_metrics(gradient_norm=norm)
                     self.optimizer.step()
@@ -203,7 +204,7 @@ class Supernet:
         self.blank: int = self.processor.tokenizer.pad_token_id
         self.train_set, self.dev = open_data(config, self.processor, accelerator)
         self.loader = open_loader(config, self.train_set, self.processor, accelerator, config.seed)
-        self.total_steps = config.max_steps or total_batches(self.loader, config.epochs)
+        self.total_steps = config.max_steps or total_steps(self.loader, config.epochs, config.accumulate)
         select, joint = divided(self.total_steps, config.selection.share)
         config.optimizer.check_length(self.total_steps)
         self.spans = {SELECT: (0, select), JOINT: (select, joint)}

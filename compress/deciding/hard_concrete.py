@@ -48,9 +48,16 @@ class HardConcrete:
         Returns:
             Values in [0, 1], float32, of the shape of `log_alpha`.
         """
+        return self.with_noise(log_alpha, self.noise(log_alpha, generator))
+
+    def noise(self, log_alpha: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Draws the uniform noise of gates, in (0, 1), of the shape of `log_alpha` and on its device."""
         device = generator.device if generator is not None else log_alpha.device
         noise = torch.rand(log_alpha.shape, generator=generator, device=device).to(log_alpha.device)
-        noise = noise.clamp(_EPSILON, 1 - _EPSILON)
+        return noise.clamp(_EPSILON, 1 - _EPSILON)
+
+    def with_noise(self, log_alpha: Tensor, noise: Tensor) -> Tensor:
+        """The gates that noise gives (see `sample`), which several forward passes can have alike."""
         return self._stretch(torch.sigmoid((torch.logit(noise) + log_alpha.float()) / self.temperature))
 
     def probability_open(self, log_alpha: Tensor) -> Tensor:

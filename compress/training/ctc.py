@@ -13,7 +13,9 @@ from compress.data.loader import IGNORED_LABEL
 logger = logging.getLogger(__name__)
 
 
-def ctc_loss(logits: Tensor, frames: Tensor, labels: Tensor, blank: int) -> tuple[Tensor, Tensor]:
+def ctc_loss(
+    logits: Tensor, frames: Tensor, labels: Tensor, blank: int, utterances: Tensor | float | None = None
+) -> tuple[Tensor, Tensor]:
     """CTC loss per target token, averaged over the utterances (Graves et al. 2006).
 
     An utterance whose target needs more frames than it has cannot be aligned: it adds nothing, and is pointed out.
@@ -23,6 +25,7 @@ def ctc_loss(logits: Tensor, frames: Tensor, labels: Tensor, blank: int) -> tupl
         frames: `(batch,)` number of valid frames of each utterance, or the mask `(batch, frames)` of valid frames.
         labels: `(batch, tokens)` target ids, padded with -100.
         blank: id of the blank token.
+        utterances: what the sum over utterances is divided by; None: their number. See `Counts`.
 
     Raises:
         ValueError: if a target id has no logit, for which torch would write outside of its memory.
@@ -36,10 +39,11 @@ def ctc_loss(logits: Tensor, frames: Tensor, labels: Tensor, blank: int) -> tupl
     targets, target_lengths = labels.masked_fill(~valid, 0), valid.sum(-1)
     log_probabilities = logits.float().log_softmax(-1).transpose(0, 1)
     with torch.autocast(logits.device.type, enabled=False), torch.backends.cudnn.flags(enabled=False):
-        loss = functional.ctc_loss(
-            log_probabilities, targets, lengths.long(), target_lengths, blank=blank, zero_infinity=True
+        losses = functional.ctc_loss(
+            log_probabilities, targets, lengths.long(), target_lengths, blank, reduction="none", zero_infinity=True
         )
-    return loss, frames_needed(labels) > lengths
+    total = (losses / target_lengths.clamp_min(1)).sum()
+    return total / (len(labels) if utterances is None else utterances), frames_needed(labels) > lengths
 
 
 def _require_logits(labels: Tensor, vocabulary: int) -> None:

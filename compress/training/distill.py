@@ -24,7 +24,8 @@ from compress.conformers import family_of, fixed_blocks, frame_outputs, structur
 from compress.conformers.recording import BlockOutputs
 from compress.running.aspects import ASPECTS, in_full
 from compress.training.ctc import ctc_loss
-from compress.training.posteriors import InnerOutputs, around_spikes, output_divergence
+from compress.training.loop.counts import Counts
+from compress.training.posteriors import InnerOutputs, around_spikes, even, only, output_divergence, per_frame
 
 Distance = Literal["l1_cosine", "mse"]
 
@@ -36,7 +37,7 @@ class DistillConfig:
     Attributes:
         blocks: how many evenly spaced blocks are matched, the last one always among them; null: all, for which the
             teacher's outputs of all blocks are held at a time.
-        distance: `l1_cosine` or `mse` (normalised by the teacher's power).
+        distance: `l1_cosine` or `mse` (normalised by the teacher's power in each utterance).
         layers: weight of the layerwise loss.
         output: weight of the KL divergence between the output distributions, or of the distance between the outputs of
             encoders without a CTC head.
@@ -47,7 +48,7 @@ class DistillConfig:
         inner_blocks: how many evenly spaced inner blocks do so; one is that in the middle.
         blank_neighbours: so many frames on either side of those whose likeliest token, as the teacher says, is no blank
             count in KL divergences, beside these (symmetric selection, Hilmes et al. 2025, arXiv 2506.01503); null: all
-            frames do.
+            frames do. An utterance weighs by all of its frames, one without a token not at all.
     """
 
     blocks: int | None = 4
@@ -132,7 +133,9 @@ def nearest_in_order(wanted: Sequence[int], there: Sequence[int]) -> list[tuple[
     return list(best(len(wanted), len(there))[2])
 
 
-def block_distance(student: Tensor, teacher: Tensor, mask: Tensor, distance: Distance) -> Tensor:
+def block_distance(
+    student: Tensor, teacher: Tensor, mask: Tensor, distance: Distance, frames: Tensor | None = None
+) -> Tensor:
     """The mean distance of two block outputs over valid frames.
 
     Args:
@@ -140,15 +143,19 @@ def block_distance(student: Tensor, teacher: Tensor, mask: Tensor, distance: Dis
         teacher: `(batch, frames, hidden)`.
         mask: `(batch, frames)`, true for frames that count.
         distance: `l1_cosine`: mean absolute difference plus one minus cosine similarity; `mse`: mean squared
-            difference over the teacher's mean square.
+            difference over the teacher's mean square in the same utterance.
+        frames: what the sum over frames is divided by; None: the number of those that count. See `Counts`.
 
     Returns:
         A float32 scalar.
     """
-    mine, target = student[mask].float(), teacher[mask].float()
+    mine, target = only(student, mask), only(teacher, mask)
     if distance == "mse":
-        return F.mse_loss(mine, target) / target.pow(2).mean().clamp_min(torch.finfo(torch.float32).eps)
-    return F.l1_loss(mine, target) + (1 - F.cosine_similarity(mine, target, dim=-1)).mean()
+        power = target.pow(2).mean(-1).sum(-1) / mask.sum(-1).clamp_min(1)
+        distances = (mine - target).pow(2).mean(-1) / power.clamp_min(torch.finfo(torch.float32).eps)[:, None]
+    else:
+        distances = (mine - target).abs().mean(-1) + 1 - F.cosine_similarity(mine, target, dim=-1)
+    return per_frame(distances, mask, frames)
 
 
 class LayerDistance:
@@ -167,21 +174,23 @@ class LayerDistance:
         self._student = BlockOutputs(student, [mine for mine, _ in self.pairs])
         self._teacher = BlockOutputs(teacher, [theirs for _, theirs in self.pairs])
 
-    def take(self, mask: Tensor) -> Tensor:
+    def take(self, mask: Tensor, frames: Tensor | None = None) -> Tensor:
         """The loss of the last forward passes of both, a float32 scalar; 0 where no block is left to match.
 
         Args:
             mask: `(batch, frames)`, true for frames that count.
+            frames: what sums over frames are divided by; None: the number of those that count.
         """
         mine, theirs = self._student.take(), self._teacher.take()
-        distances = [self._distance(mine[s], theirs[t], mask) for s, t in self.pairs]
+        frames = mask.sum() if frames is None else frames
+        distances = [self._distance(mine[s], theirs[t], mask, frames) for s, t in self.pairs]
         return torch.stack(distances).mean() if distances else torch.zeros((), device=mask.device)
 
-    def _distance(self, student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-        """Only frames on which the student's block ran count."""
+    def _distance(self, student: Tensor, teacher: Tensor, mask: Tensor, frames: Tensor) -> Tensor:
+        """Frames on which the student's block did not run add nothing."""
         for aspect in ASPECTS:
             teacher, mask = aspect.as_seen(self._model, student, teacher, mask)
-        return block_distance(student, teacher, mask, self.distance)
+        return block_distance(student, teacher, mask, self.distance, frames)
 
     def close(self) -> None:
         """Removes the hooks."""
@@ -211,7 +220,13 @@ class Distillation:
             return frame_outputs(self.teacher, inputs)
 
     def losses(
-        self, output: Tensor, target: Tensor, mask: Tensor, labels: Tensor | None, blocks: Tensor | None = None
+        self,
+        output: Tensor,
+        target: Tensor,
+        mask: Tensor,
+        labels: Tensor | None,
+        blocks: Tensor | None = None,
+        counts: Counts | None = None,
     ) -> tuple[dict[str, Tensor], Tensor]:
         """The losses of the last forward pass of both models, outside of autocast.
 
@@ -221,32 +236,37 @@ class Distillation:
             mask: `(batch, frames)`, true for frames that count.
             labels: `(batch, tokens)`, padded with -100; None without CTC.
             blocks: the mask of blocks' outputs, see `block_mask`; None: that of the output.
+            counts: what sums are divided by; None: by the batch's own counts.
 
         Returns:
             `layers`, `output`, `inner` and `ctc`, with their weights. And `(batch,)` booleans: which utterances could
             not be aligned.
         """
-        weights, losses = self.config, dict[str, Tensor]()
+        weights, losses, counts = self.config, dict[str, Tensor](), counts or Counts()
         unalignable = torch.zeros(len(mask), dtype=torch.bool)
         everywhere = 0.0 * output.sum()  # several processes wait for gradients of the last blocks and the head, too
         if self.layers:
-            losses["layers"] = weights.layers * self.layers.take(mask if blocks is None else blocks) + everywhere
+            layers = self.layers.take(mask if blocks is None else blocks, counts.block_frames)
+            losses["layers"] = weights.layers * layers + everywhere
         telling = self._telling(target, mask)
         if weights.output:
-            losses["output"] = weights.output * output_distance(self.teacher, output, target, telling, weights)
+            distance = output_distance(self.teacher, output, target, telling, weights, counts.frames)
+            losses["output"] = weights.output * distance
         if self.inner:
-            losses["inner"] = weights.inner * self.inner.divergence(target, telling, weights.temperature) + everywhere
+            inner = self.inner.divergence(target, telling, weights.temperature, counts.frames)
+            losses["inner"] = weights.inner * inner + everywhere
         if weights.ctc and labels is not None:
-            ctc, unalignable = ctc_loss(output, mask, labels, int(self.teacher.config.pad_token_id))
+            blank = int(self.teacher.config.pad_token_id)
+            ctc, unalignable = ctc_loss(output, mask, labels, blank, counts.utterances)
             losses["ctc"] = weights.ctc * ctc
         return losses, unalignable
 
     def _telling(self, target: Tensor, mask: Tensor) -> Tensor:
-        """The mask of the frames that divergences are taken on."""
+        """The frames that divergences are taken on, by weight, so that an utterance weighs as much as with all."""
         neighbours = self.config.blank_neighbours
         if neighbours is None:
             return mask
-        return around_spikes(target, mask, int(self.teacher.config.pad_token_id), neighbours)
+        return even(around_spikes(target, mask, int(self.teacher.config.pad_token_id), neighbours), mask)
 
     def close(self) -> None:
         """Removes the hooks."""
@@ -256,7 +276,12 @@ class Distillation:
 
 
 def output_distance(
-    model: PreTrainedModel, student: Tensor, teacher: Tensor, mask: Tensor, config: DistillConfig
+    model: PreTrainedModel,
+    student: Tensor,
+    teacher: Tensor,
+    mask: Tensor,
+    config: DistillConfig,
+    frames: Tensor | None = None,
 ) -> Tensor:
     """The distance of two outputs: of distributions over tokens where the model has a CTC head, else of encoders.
 
@@ -264,9 +289,10 @@ def output_distance(
         model: of the family in question.
         student: `(batch, frames, vocabulary or hidden)`, of `frame_outputs`.
         teacher: the same.
-        mask: `(batch, frames)`, true for frames that count.
+        mask: `(batch, frames)`, true or the weight of frames that count.
         config: temperature of the distributions; distance of encoders.
+        frames: what sums over frames are divided by; None: the number of those that count.
     """
     if family_of(model).has_ctc:
-        return output_divergence(student, teacher, mask, config.temperature)
-    return block_distance(student, teacher, mask, config.distance)
+        return output_divergence(student, teacher, mask, config.temperature, frames)
+    return block_distance(student, teacher, mask, config.distance, frames)

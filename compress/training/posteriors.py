@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -12,21 +13,44 @@ from compress.running.aspects import ASPECTS
 from compress.training.inter_ctc import mean_loss, tappable
 
 
-def output_divergence(student: Tensor, teacher: Tensor, mask: Tensor, temperature: float = 1.0) -> Tensor:
+def output_divergence(
+    student: Tensor, teacher: Tensor, mask: Tensor, temperature: float = 1.0, frames: Tensor | None = None
+) -> Tensor:
     """KL(teacher || student) of the output distributions per valid frame, times the squared temperature.
 
     Args:
         student: logits `(batch, frames, vocabulary)`.
         teacher: logits of the same shape.
-        mask: `(batch, frames)`, true for frames that count.
+        mask: `(batch, frames)`, true or the weight of frames that count.
         temperature: divides both logits; its square keeps the gradients' size (Hinton et al. 2015, section 2).
+        frames: what the sum over frames is divided by; None: the number of those that count. See `Counts`.
 
     Returns:
         A float32 scalar.
     """
-    mine = F.log_softmax(student[mask].float() / temperature, dim=-1)
-    target = F.log_softmax(teacher[mask].float() / temperature, dim=-1)
-    return F.kl_div(mine, target, reduction="batchmean", log_target=True) * temperature**2
+    mine, target = (F.log_softmax(only(logits, mask) / temperature, dim=-1) for logits in (student, teacher))
+    divergences = F.kl_div(mine, target, reduction="none", log_target=True).sum(-1)
+    return per_frame(divergences, mask, frames) * temperature**2
+
+
+def only(values: Tensor, mask: Tensor) -> Tensor:
+    """The values of frames that count, in float32, and 0 for the others: no size waits for what a mask holds."""
+    return torch.where((mask > 0)[..., None], values.float(), 0.0)
+
+
+def per_frame(values: Tensor, mask: Tensor, frames: Tensor | None) -> Tensor:
+    """The sum of one value for each frame that counts, by its weight, over their number or over another."""
+    return torch.where(mask > 0, values * mask, 0.0).sum() / (mask.sum() if frames is None else frames)
+
+
+def even(chosen: Tensor, mask: Tensor) -> Tensor:
+    """Weights of chosen frames, by which an utterance weighs as much as if all of its frames were chosen.
+
+    Args:
+        chosen: `(batch, frames)`, bool.
+        mask: `(batch, frames)`, true for frames that count.
+    """
+    return chosen * (mask.sum(-1) / chosen.sum(-1).clamp_min(1))[:, None]
 
 
 class InnerOutputs:
@@ -51,16 +75,19 @@ class InnerOutputs:
         self.blocks = [possible[round(number * (len(possible) + 1) / steps) - 1] for number in range(1, steps)]
         self._model, self._outputs = student, BlockOutputs(student, self.blocks)
 
-    def divergence(self, teacher: Tensor, mask: Tensor, temperature: float) -> Tensor:
+    def divergence(self, teacher: Tensor, mask: Tensor, temperature: float, frames: Tensor | None = None) -> Tensor:
         """The mean divergence of their distributions in the last forward pass; arguments as of `output_divergence`."""
-        return mean_loss(
-            [self._of_block(output, teacher, mask, temperature) for output in self._outputs.take().values()]
-        )
+        frames = mask.sum() if frames is None else frames
+        outputs = self._outputs.take().values()
+        return mean_loss([self._of_block(output, teacher, mask, temperature, frames) for output in outputs])
 
-    def _of_block(self, output: Tensor, teacher: Tensor, mask: Tensor, temperature: float) -> Tensor:
+    def _of_block(self, output: Tensor, teacher: Tensor, mask: Tensor, temperature: float, frames: Tensor) -> Tensor:
+        """Frames on which the block did not run add nothing."""
+        weighted, seen = torch.cat([teacher.float(), mask[..., None].float()], dim=-1), mask > 0
         for aspect in ASPECTS:
-            teacher, mask = aspect.as_seen(self._model, output, teacher, mask)
-        return output_divergence(head_logits(self._model, output.to(self._model.dtype)), teacher, mask, temperature)
+            weighted, seen = aspect.as_seen(self._model, output, weighted, seen)
+        logits = head_logits(self._model, output.to(self._model.dtype))
+        return output_divergence(logits, weighted[..., :-1], seen * weighted[..., -1], temperature, frames)
 
     def close(self) -> None:
         """Removes the hooks."""
@@ -80,10 +107,8 @@ def around_spikes(logits: Tensor, mask: Tensor, blank: int, neighbours: int) -> 
         neighbours: frames that are kept on either side of one whose likeliest token is no blank.
 
     Returns:
-        `(batch, frames)`; `mask` itself where there is no other token in the whole batch.
+        `(batch, frames)`; none of an utterance without any other token.
     """
     spikes = (logits.argmax(-1) != blank) & mask
-    if not spikes.any():
-        return mask
     near = F.max_pool1d(spikes[:, None].float(), 2 * neighbours + 1, stride=1, padding=neighbours)[:, 0]
     return (near > 0) & mask

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from compress.training.ctc import ctc_loss
 from compress.training.inter_ctc import InterCtc, InterCtcConfig, mean_loss
+from compress.training.loop.counts import Counts
 from compress.training.loop.losses import Losses
 from compress.training.skipping_objective import SkippingConfig, last_skipped_share, objective_of
 from compress.training.stochastic_depth import StochasticDepth
@@ -50,21 +51,25 @@ class Recogniser(nn.Module):
         self.inter_ctc = InterCtc(model, inter_ctc, new=new) if inter_ctc else None
         self.stochastic_depth = StochasticDepth(model, stochastic_depth, seed)
 
+    def draw(self) -> None:
+        """Call before every step; what is drawn for it is drawn here, alike for all of its forward passes."""
+        self.stochastic_depth.draw()
+        if self.skipping:
+            self.skipping.draw(self.model)
+
     def forward(self, **inputs: Tensor) -> list[Tensor]:
         """The logits, `(batch, frames, vocabulary)`, of the last block and then of the tapped ones.
 
         Those of a model that can skip are its intermediate outputs, which it gives in training mode only.
         """
-        if self.training:
-            self.stochastic_depth.draw()
-        if self.training and self.skipping:
-            self.skipping.draw(self.model)
         logits: Tensor = self.model(**inputs).logits
         if self.skipping:
             return [logits, *self.skipping.skipper(self.model).take_logits().values()]
         return [logits, *(self.inter_ctc(self.model) if self.inter_ctc else ())]
 
-    def losses(self, logits: list[Tensor], frames: Tensor, labels: Tensor, blank: int) -> tuple[Losses, Tensor]:
+    def losses(
+        self, logits: list[Tensor], frames: Tensor, labels: Tensor, blank: int, counts: Counts | None = None
+    ) -> tuple[Losses, Tensor]:
         """The CTC losses of what `forward` gave.
 
         Args:
@@ -72,21 +77,23 @@ class Recogniser(nn.Module):
             frames: `(batch, frames)`, true for frames that count.
             labels: `(batch, tokens)`, padded with -100.
             blank: id of the blank.
+            counts: what sums are divided by; None: by the batch's own counts.
 
         Returns:
             Losses without their weights: `ctc`; with intermediate CTC also `inter_ctc` (their mean); of a model that
             can skip also `skipping_ctc` and `skipping_divergence`, and as a metric `skipped_frames`, the share of the
             frames that did. And `(batch,)` booleans: which utterances could not be aligned.
         """
-        last, unalignable = ctc_loss(logits[0], frames, labels, blank)
+        counts = counts or Counts()
+        last, unalignable = ctc_loss(logits[0], frames, labels, blank, counts.utterances)
         if self.skipping and self.training:
-            inner = self.skipping.losses(logits[1:], logits[0], frames, labels, blank)
+            inner = self.skipping.losses(logits[1:], logits[0], frames, labels, blank, counts)
             share = last_skipped_share(self.model)
             metrics = {} if share is None else {"skipped_frames": share}
             return Losses(self.skipping.combined(last, inner), {"ctc": last, **inner}, metrics), unalignable
         if self.inter_ctc is None:
             return Losses(last, {"ctc": last}), unalignable
-        tapped = mean_loss([ctc_loss(inner, frames, labels, blank)[0] for inner in logits[1:]])
+        tapped = mean_loss([ctc_loss(output, frames, labels, blank, counts.utterances)[0] for output in logits[1:]])
         return Losses(self.inter_ctc.combined(last, tapped), {"ctc": last, "inter_ctc": tapped}), unalignable
 
     def states(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
+from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulationPlugin, ProjectConfiguration
 from transformers import PreTrainedModel
 
 from compress.checkpoint.saving import write_weights
@@ -65,6 +65,8 @@ class RunConfig:
         dev_limit: evaluate on the first so many dev utterances; null takes all.
         batch: how utterances are put together.
         augment: augmentation of the training batches.
+        accumulate: batches of one step, which is that of a batch so many times as large; nothing that is drawn for a
+            step (gates, which frames skip, what is left out at random) differs between them.
         dtype: of the weights in the models that are saved: float32, bfloat16 or float16; auto: that of the checkpoint
             from which the run begins, float32 where it begins with none.
         precision: bf16 where the machine has it in hardware (auto), or always one of bf16 and fp32.
@@ -86,6 +88,7 @@ class RunConfig:
     dev_limit: int | None = None
     batch: BatchConfig = field(default_factory=BatchConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    accumulate: int = 1
     dtype: SavedDtype = "auto"
     precision: Precision = "auto"
     seed: int = 0
@@ -101,7 +104,7 @@ class RunConfig:
         check(bool(self.output), "output", self.output, "give the folder of the run")
         check_choice("dtype", self.dtype, get_args(SavedDtype))
         counts = ("evaluate_every_steps", "checkpoint_every_steps", "keep_checkpoints", "log_every_steps")
-        for name in (*counts, "max_skipped_steps", "threads", "dev_limit"):
+        for name in (*counts, "accumulate", "max_skipped_steps", "threads", "dev_limit"):
             check_at_least(name, getattr(self, name), 1)
 
 
@@ -161,10 +164,11 @@ def make_accelerator(config: RunConfig, *, some_unused: bool = False) -> Acceler
     Raises:
         ValueError: if the launcher asks for something that is not obeyed here.
     """
-    require_obeyed(config.precision)
+    require_obeyed(config.precision, config.accumulate)
     accelerator = Accelerator(
         cpu=not torch.accelerator.is_available(),
         mixed_precision="no",  # autocast is ours, around the forward pass only
+        gradient_accumulation_plugin=GradientAccumulationPlugin(config.accumulate, sync_with_dataloader=False),
         log_with=list(config.trackers) or None,
         project_config=ProjectConfiguration(project_dir=config.output, logging_dir=config.output),
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=some_unused)],
@@ -249,11 +253,14 @@ class DevSet:
     def _loader(self, batch: BatchConfig) -> SpeechLoader:
         """The loader of such batches, whose workers live on from one evaluation to the next.
 
-        Each start of workers is a fork of a process with threads, and the fewer the better.
+        Each start of workers forks a process with threads. Where several processes train together, threads of gloo or
+        NCCL are at work at any time by then, and a lock that one of them holds stays locked in the fork for ever: there
+        each process reads its share itself.
         """
         if batch not in self._loaders:
+            several = self.accelerator.num_processes > 1
             self._loaders[batch] = SpeechLoader(
-                self.dataset, self.processor, batch, shuffle=False,
+                self.dataset, self.processor, replace(batch, workers=0) if several else batch, shuffle=False,
                 rank=self.accelerator.process_index, world_size=self.accelerator.num_processes,
             )  # fmt: skip
         return self._loaders[batch]

@@ -20,6 +20,7 @@ from compress.running.skipper import Skipper, skipper_of
 from compress.running.skipping import Skipping, SkippingError, check_skipping, possible_first_blocks, read_skipping
 from compress.training.ctc import ctc_loss
 from compress.training.inter_ctc import mean_loss
+from compress.training.loop.counts import Counts
 from compress.training.loop.noise import Noise
 from compress.training.posteriors import output_divergence
 from compress.training.preparation import prepare_for_training
@@ -131,14 +132,20 @@ class SkippingObjective:
         return skipper
 
     def draw(self, model: PreTrainedModel) -> None:
-        """Draws whether the next batch skips, and behind which block; call it before every pass in training."""
+        """Draws whether the batches of the next step skip, and behind which block."""
         share, place = torch.rand(2, generator=self.noise.generator).tolist()
         heads = self.settings.heads
         skips = share < self.config.simulated
         self.skipper(model).in_training = heads[int(place * len(heads))] if skips else None
 
     def losses(
-        self, inner: list[Tensor], last: Tensor, frames: Tensor, labels: Tensor | None, blank: int
+        self,
+        inner: list[Tensor],
+        last: Tensor,
+        frames: Tensor,
+        labels: Tensor | None,
+        blank: int,
+        counts: Counts,
     ) -> dict[str, Tensor]:
         """The mean losses of intermediate outputs.
 
@@ -148,15 +155,17 @@ class SkippingObjective:
             frames: `(batch, frames)`, true for frames that count.
             labels: `(batch, tokens)`, padded with -100; None leaves CTC out.
             blank: id of the blank.
+            counts: what sums are divided by.
 
         Returns:
             `skipping_ctc` and `skipping_divergence` (KL(last || intermediate) per frame), unweighted scalars.
         """
-        losses = {
-            "skipping_divergence": mean_loss([output_divergence(output, last.detach(), frames) for output in inner])
-        }
+        target = last.detach()
+        divergences = [output_divergence(output, target, frames, frames=counts.frames) for output in inner]
+        losses = {"skipping_divergence": mean_loss(divergences)}
         if labels is not None:
-            losses["skipping_ctc"] = mean_loss([ctc_loss(output, frames, labels, blank)[0] for output in inner])
+            ctc = [ctc_loss(output, frames, labels, blank, counts.utterances)[0] for output in inner]
+            losses["skipping_ctc"] = mean_loss(ctc)
         return losses
 
     def combined(self, last: Tensor, losses: Mapping[str, Tensor]) -> Tensor:
@@ -164,10 +173,19 @@ class SkippingObjective:
         inner = losses.get("skipping_ctc", 0.0) + self.config.distillation * losses["skipping_divergence"]
         return (1 - self.config.weight) * last + self.config.weight * inner
 
-    def added(self, model: PreTrainedModel, last: Tensor, frames: Tensor, labels: Tensor | None, blank: int) -> Tensor:
+    def added(
+        self,
+        model: PreTrainedModel,
+        last: Tensor,
+        frames: Tensor,
+        labels: Tensor | None,
+        blank: int,
+        counts: Counts,
+    ) -> Tensor:
         """What the intermediate outputs of the last forward pass add to losses of another kind, with its weight."""
         inner = list(self.skipper(model).take_logits().values())
-        return self.combined(torch.zeros_like(last[0, 0, 0]), self.losses(inner, last, frames, labels, blank))
+        losses = self.losses(inner, last, frames, labels, blank, counts)
+        return self.combined(torch.zeros_like(last[0, 0, 0]), losses)
 
 
 def objective_of(model: PreTrainedModel, config: SkippingConfig | None, seed: int) -> SkippingObjective | None:

@@ -19,6 +19,8 @@ from compress.training.loop import processes
 
 SEEDS = 1 << 48
 """How many seeds there are for a forward pass."""
+STRIDE = 1 << 50
+"""Between the seeds of two modules."""
 
 
 class StochasticModules:
@@ -35,18 +37,19 @@ class StochasticModules:
     """
 
     def __init__(self, model: PreTrainedModel, always: Mapping[Place, int], rate: float) -> None:
-        self.always, self.rate, self._generator = dict(always) if rate else {}, rate, torch.Generator()
+        self.always, self.rate, self._seed = dict(always) if rate else {}, rate, 0
+        self._generator = torch.Generator()
         family, blocks, units = family_of(model), blocks_of(model), block_units(model)
-        for place, count in self.always.items():
+        for number, (place, count) in enumerate(self.always.items()):
             description, batch_dim = family.modules[place.name], int(place.name in family.frames_first)
             module = submodule(blocks[place.block], description)
             assert module is not None, "a removed module is never left out"
             if count:
                 last: Any = part(module, description.last)
                 columns = count * (last.in_features // units[place.block][place.name])
-                last.register_forward_pre_hook(self._before_last(columns, batch_dim))
+                last.register_forward_pre_hook(self._before_last(columns, batch_dim, number))
             else:
-                module.register_forward_hook(self._after(batch_dim))
+                module.register_forward_hook(self._after(batch_dim, number))
 
     def start(self, seed: int) -> None:
         """Call before every pass in training.
@@ -55,28 +58,30 @@ class StochasticModules:
             seed: below `SEEDS`, alike on every process; that of the noise follows from it and from the number of the
                 process, whose utterances are its own.
         """
-        self._generator.manual_seed(seed + processes.rank())
+        self._seed = seed + processes.rank()
 
-    def _before_last(self, columns: int, batch_dim: int) -> Any:
+    def _before_last(self, columns: int, batch_dim: int, number: int) -> Any:
         def scale(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
             if not module.training:
                 return None
             stay, others = inputs[0][..., :columns], inputs[0][..., columns:]
-            return (torch.cat([stay, self._scaled(others, batch_dim)], dim=-1), *inputs[1:])
+            return (torch.cat([stay, self._scaled(others, batch_dim, number)], dim=-1), *inputs[1:])
 
         return scale
 
-    def _after(self, batch_dim: int) -> Any:
+    def _after(self, batch_dim: int, number: int) -> Any:
         def scale(module: nn.Module, inputs: Any, output: Any) -> Any:
             if not module.training:
                 return output
             if isinstance(output, tuple):
-                return (self._scaled(output[0], batch_dim), *output[1:])
-            return self._scaled(output, batch_dim)
+                return (self._scaled(output[0], batch_dim, number), *output[1:])
+            return self._scaled(output, batch_dim, number)
 
         return scale
 
-    def _scaled(self, output: Tensor, batch_dim: int) -> Tensor:
+    def _scaled(self, output: Tensor, batch_dim: int, number: int) -> Tensor:
+        """The noise follows from the pass and the module's number, so that a block can be computed again."""
+        self._generator.manual_seed(self._seed + STRIDE * number)
         shape = [1] * output.ndim
         shape[batch_dim] = output.shape[batch_dim]
         stays = torch.rand(shape, generator=self._generator) >= self.rate

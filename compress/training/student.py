@@ -20,6 +20,7 @@ from compress.deciding.gates import GateConfig, Gates
 from compress.deciding.selection import Scores
 from compress.deciding.starting import start_gates_
 from compress.structure import Structure
+from compress.training.loop.counts import Counts
 from compress.training.loop.noise import Noise
 from compress.training.loop.optimizer import ParameterGroup, weight_groups
 from compress.training.loop.schedule import LearnConfig, PhaseConfig
@@ -44,13 +45,18 @@ class Student(nn.Module):
         self.model = model
         self.skipping = skipping
 
+    def draw(self) -> None:
+        """Call before every step; what is drawn for it is drawn here, alike for all of its forward passes."""
+        if self.skipping:
+            self.skipping.draw(self.model)
+
     def forward(self, **inputs: Tensor) -> Tensor:
         """The model's logits, `(batch, frames, vocabulary)`, or its encoder's output (see `frame_outputs`)."""
-        if self.skipping and self.training:
-            self.skipping.draw(self.model)
         return frame_outputs(self.model, inputs)
 
-    def losses(self, logits: Tensor, frames: Tensor, labels: Tensor | None, step: int) -> dict[str, Tensor]:
+    def losses(
+        self, logits: Tensor, frames: Tensor, labels: Tensor | None, step: int, counts: Counts | None = None
+    ) -> dict[str, Tensor]:
         """What the student adds to the losses that its teacher gives: `skipping`, if it can skip.
 
         Args:
@@ -58,6 +64,7 @@ class Student(nn.Module):
             frames: `(batch, frames)`, true for frames that count.
             labels: `(batch, tokens)`, padded with -100; None without CTC.
             step: steps taken so far.
+            counts: what sums are divided by; None: by the batch's own counts.
 
         Returns:
             Scalars by name, with their weights.
@@ -65,7 +72,7 @@ class Student(nn.Module):
         if not self.skipping:
             return {}
         blank = int(self.model.config.pad_token_id)
-        return {"skipping": self.skipping.added(self.model, logits, frames, labels, blank)}
+        return {"skipping": self.skipping.added(self.model, logits, frames, labels, blank, counts or Counts())}
 
     def after_step(self) -> None:
         """Call after every step of the optimizer."""
@@ -136,7 +143,7 @@ class GatedStudent(Student):
         self.gates = Gates(model, gates)
         self.gates.attach(model)
         self.lagrangian = lagrangian
-        self.noise = Noise(seed)
+        self.noise, self._drawn = Noise(seed), torch.empty(0)
         self.watch = SizeWatch(None)
 
     @classmethod
@@ -170,15 +177,22 @@ class GatedStudent(Student):
             start_gates_(student.gates, scores, budget.table, budget.limit)
         return student
 
+    def draw(self) -> None:
+        """Draws the gates, too."""
+        super().draw()
+        self._drawn = self.gates.distribution.noise(self.gates.log_alpha, self.noise.generator)
+
     def forward(self, **inputs: Tensor) -> Tensor:
-        """Draws the gates and gives the outputs of the gated model."""
-        self.gates.sample(self.noise.generator)
+        """Gives the outputs of the gated model, with the gates that were last drawn."""
+        self.gates.use(self.gates.distribution.with_noise(self.gates.log_alpha, self._drawn))
         return super().forward(**inputs)
 
-    def losses(self, logits: Tensor, frames: Tensor, labels: Tensor | None, step: int) -> dict[str, Tensor]:
+    def losses(
+        self, logits: Tensor, frames: Tensor, labels: Tensor | None, step: int, counts: Counts | None = None
+    ) -> dict[str, Tensor]:
         """Adds `budget`, which leads the expected size to the target."""
         budget = self.lagrangian(self.expected_share(), step)
-        return {**super().losses(logits, frames, labels, step), "budget": budget}
+        return {**super().losses(logits, frames, labels, step, counts), "budget": budget}
 
     def after_step(self) -> None:
         """Keeps the gates within their limits."""

@@ -19,6 +19,8 @@ from compress.elastic import standalone
 from compress.elastic.supernet import History, PartMasks, PartSelection, SelectionConfig, unchanged_statistics
 from compress.running.subnets import activate, subnet_names, subnets_of
 from compress.training.ctc import ctc_loss
+from compress.training.loop import processes
+from compress.training.loop.counts import Counts
 from compress.training.loop.losses import Losses
 from compress.training.loop.noise import Noise
 from compress.training.loop.optimizer import WEIGHTS, ParameterGroup, weight_groups
@@ -130,7 +132,9 @@ class StageNet(nn.Module):
         """Call before every step; what is drawn for it is drawn here, so that a pass can be repeated."""
         self.step = step
 
-    def losses(self, logits: list[Tensor], frames: Tensor, labels: Tensor, blank: int) -> tuple[Losses, Tensor]:
+    def losses(
+        self, logits: list[Tensor], frames: Tensor, labels: Tensor, blank: int, counts: Counts | None = None
+    ) -> tuple[Losses, Tensor]:
         """The losses of what `forward` gave.
 
         Args:
@@ -138,6 +142,7 @@ class StageNet(nn.Module):
             frames: `(batch, frames)`, true for frames that count.
             labels: `(batch, tokens)`, padded with -100.
             blank: id of the blank.
+            counts: what sums are divided by; None: by the batch's own counts.
 
         Returns:
             Losses, those of CTC without their weights. And `(batch,)` booleans: which utterances could not be aligned.
@@ -203,12 +208,16 @@ class SelectionNet(StageNet):
         self._masks.open()
         return [full, sub]
 
-    def losses(self, logits: list[Tensor], frames: Tensor, labels: Tensor, blank: int) -> tuple[Losses, Tensor]:
+    def losses(
+        self, logits: list[Tensor], frames: Tensor, labels: Tensor, blank: int, counts: Counts | None = None
+    ) -> tuple[Losses, Tensor]:
         """Adds up `ctc` of the whole model, `ctc/sub`, and what the selection adds; arguments as in `StageNet`."""
-        full, unalignable = ctc_loss(logits[0], frames, labels, blank)
-        sub, _ = ctc_loss(logits[1], frames, labels, blank)
+        utterances = counts.utterances if counts else None
+        full, unalignable = ctc_loss(logits[0], frames, labels, blank, utterances)
+        sub, _ = ctc_loss(logits[1], frames, labels, blank, utterances)
         penalties = self.selection.penalties(self.step)
-        total = self.config.full * full + self.config.weight_of_sub * self.selection.scale(sub) * sub
+        scale = self.selection.scale(processes.averaged(sub.detach()))
+        total = self.config.full * full + self.config.weight_of_sub * scale * sub
         return Losses(sum(penalties.values(), total), {"ctc": full, SUB: sub, **penalties}), unalignable
 
     def after_step(self) -> None:
@@ -292,15 +301,19 @@ class JointNet(StageNet):
         chosen = int(torch.randint(len(between), (), generator=self.noise.generator)) if between else 0
         return (full, smallest, *between[chosen : chosen + 1])
 
-    def losses(self, logits: list[Tensor], frames: Tensor, labels: Tensor, blank: int) -> tuple[Losses, Tensor]:
+    def losses(
+        self, logits: list[Tensor], frames: Tensor, labels: Tensor, blank: int, counts: Counts | None = None
+    ) -> tuple[Losses, Tensor]:
         """Adds up `ctc` of the full size, `ctc/smallest`, `ctc/middle` where there is one, and `distill`."""
         weights = {"ctc": self.config.full, "ctc/smallest": self.config.smallest, "ctc/middle": self.config.middle}
-        ctc = [ctc_loss(output, frames, labels, blank) for output in logits]
+        counts = counts or Counts()
+        ctc = [ctc_loss(output, frames, labels, blank, counts.utterances) for output in logits]
         parts = {name: loss for name, (loss, _) in zip(weights, ctc, strict=False)}
         total = torch.stack([weights[name] * loss for name, loss in parts.items()]).sum()
         if self.config.distill:
             target = logits[0].detach()
-            parts["distill"] = torch.stack([output_divergence(smaller, target, frames) for smaller in logits[1:]]).sum()
+            divergences = [output_divergence(output, target, frames, frames=counts.frames) for output in logits[1:]]
+            parts["distill"] = torch.stack(divergences).sum()
             total = total + self.config.distill * parts["distill"]
         return Losses(total, parts), ctc[0][1]
 

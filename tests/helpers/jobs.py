@@ -57,7 +57,8 @@ evaluate_every_steps: 2
 checkpoint_every_steps: 2
 """
 DEPTHS = """
-batch: {seconds: 12, workers: 0}
+batch: {seconds: 6, workers: 0}
+accumulate: 2
 inter_ctc:
   blocks: [1, 2]
   heads: separate
@@ -78,7 +79,8 @@ evaluate_every_steps: 3
 checkpoint_every_steps: 3
 """
 SUPERNET = f"""
-batch: {{seconds: 12, workers: 0}}
+batch: {{seconds: 6, workers: 0}}
+accumulate: 2
 sizes: {{parts: [8, 5, 2]}}
 joint: {{warmup_steps: 2}}
 evaluate_every_steps: 2

@@ -42,7 +42,8 @@ learn:
   gate_learning_rate: 0.5
   multiplier_learning_rate: 2.0
 recover: {{steps: {RECOVER}, learning_rate: 1.0e-3}}
-batch: {{seconds: 12, workers: 0}}
+batch: {{seconds: 6, workers: 0}}
+accumulate: 2
 evaluate_every_steps: 2
 checkpoint_every_steps: 1
 keep_checkpoints: 20

@@ -48,11 +48,10 @@ def main(out: str) -> None:
     wrapped, optimizer = accelerator.prepare(recogniser, torch.optim.AdamW(recogniser.parameters(), lr=0.01))
     worst, drops, without = 0.0, [], []
     for step in range(STEPS):
-        noise = recogniser.stochastic_depth.noise.state_dict()
+        recogniser.draw()
         loss_of(recogniser, step).backward()  # of this rank alone
         every = processes.gather(gradients(recogniser))
         optimizer.zero_grad()
-        recogniser.stochastic_depth.noise.load_state_dict(noise)
         accelerator.backward(loss_of(wrapped, step))
         averaged = gradients(recogniser)
         worst = max(worst, difference(averaged, {n: (every[0][n] + every[1][n]) / 2 for n in every[0]}))

@@ -72,12 +72,12 @@ def main(out: str) -> None:
     student = GatedStudent(model, GateConfig(drop_rate=0.2), budget, Lagrangian(budget.fraction, 1, 5.0), seed=0)
     wrapped, optimizer = accelerator.prepare(student, torch.optim.Adam(student.parameters(), lr=0.05))
 
-    before, noise = student.gates.log_alpha.detach().clone(), student.noise.state_dict()
+    before = student.gates.log_alpha.detach().clone()
+    student.draw()
     with accelerator.no_sync(wrapped):
         loss_of(wrapped, student, 0).backward()
     local = gradients(student)
     optimizer.zero_grad()
-    student.noise.load_state_dict(noise)
     accelerator.backward(loss_of(wrapped, student, 0))
     averaged = gradients(student)
     every = processes.gather(local)
@@ -86,6 +86,7 @@ def main(out: str) -> None:
     for step in range(1, STEPS + 1):
         optimizer.step()
         optimizer.zero_grad()
+        student.draw()
         accelerator.backward(loss_of(wrapped, student, step))
     alphas = processes.gather(student.gates.log_alpha.detach())
     drawn = processes.gather(student.gates.distribution.sample(student.gates.log_alpha, student.noise.generator))

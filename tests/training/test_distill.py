@@ -14,7 +14,7 @@ from compress.training.distill import (
     matched_blocks,
     nearest_in_order,
 )
-from compress.training.posteriors import InnerOutputs, around_spikes, output_divergence
+from compress.training.posteriors import InnerOutputs, around_spikes, even, output_divergence
 from tests.helpers.tiny import CTC_MODELS, batch, parakeet
 
 MASK = torch.tensor([[True, True, True], [True, False, False]])
@@ -128,7 +128,8 @@ def test_blank_frames_count_beside_spikes_alone():
     for neighbours, wanted in ((0, [[3, 8], [], [2]]), (1, [[2, 3, 4, 7, 8], [], [1, 2, 3]])):
         chosen = around_spikes(logits, mask, 2, neighbours)
         assert [row.nonzero().flatten().tolist() for row in chosen] == wanted
-    assert torch.equal(around_spikes(logits[1:2], mask[1:2], 2, 0), mask[1:2])
+    weights = even(around_spikes(logits, mask, 2, 0), mask)
+    assert weights.sum(-1).tolist() == [9.0, 0.0, 4.0]
 
 
 def test_without_transcripts_there_is_no_ctc_and_nothing_is_unalignable():

@@ -34,6 +34,7 @@ def recogniser(model: PreTrainedModel, config: SkippingConfig) -> Recogniser:
 
 
 def loss_of(one: Recogniser, inputs: dict[str, Tensor]) -> tuple[Losses, list[Tensor]]:
+    one.draw()
     logits = one(**inputs)
     mask = frame_mask(one.model, inputs, logits[0].shape[1])
     return one.losses(logits, mask, LABELS, int(one.model.config.pad_token_id))[0], logits

@@ -13,7 +13,7 @@ import torch
 from compress.files.writing import recover_folder, replaced_folder, write_json
 from compress.training.loop import precision
 from compress.training.loop.best import Best
-from compress.training.loop.position import Position, total_batches
+from compress.training.loop.position import Position, total_steps
 from compress.training.loop.same_run import differing
 
 
@@ -56,7 +56,8 @@ def test_an_empty_data_set_does_not_spin_for_ever() -> None:
 
 
 def test_epochs_of_different_length_are_added_up() -> None:
-    assert total_batches(Numbers(2, 3, 1), epochs=3) == 6
+    assert total_steps(Numbers(2, 3, 1), epochs=3) == 6
+    assert total_steps(Numbers(2, 3, 1), epochs=3, accumulate=4) == 2
 
 
 def test_settings_differ_by_dotted_key() -> None:

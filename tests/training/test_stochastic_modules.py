@@ -80,7 +80,7 @@ def test_how_often() -> None:
     model = ready(parakeet())
     stochastic = StochasticModules(model, {Place.of(0, "conv"): 0}, RATE)
     stochastic.start(0)
-    share = (stochastic._scaled(torch.ones(4000, 1, 1), 0) == 0).float().mean()
+    share = (stochastic._scaled(torch.ones(4000, 1, 1), 0, 0) == 0).float().mean()
     assert share.item() == pytest.approx(RATE, abs=0.03)
 
 

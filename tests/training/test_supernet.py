@@ -184,7 +184,7 @@ def test_what_only_a_smaller_size_spoils_is_found_there(caplog: pytest.LogCaptur
     net.prepare(0)
     losses = losses_of(net)
     losses.total.backward()
-    assert not guard.accepts(losses, Batch(batch(net.model), LABELS, ["a.wav", "b.wav"], [], 1.0), step=0)
+    assert not guard.accepts(losses, [Batch(batch(net.model), LABELS, ["a.wav", "b.wav"], [], 1.0)], step=0)
     assert "It began in the output of the supernet's model.ctc_head.per_size.0 for a.wav, b.wav" in caplog.text
     assert net.model.size == net.names[-1]
 

@@ -131,6 +131,7 @@ class Step:
 
     def run(self) -> None:
         """One step."""
+        self.student.draw()
         self.loss().backward()
         torch.nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
         self.optimizer.step()

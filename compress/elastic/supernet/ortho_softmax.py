@@ -97,7 +97,7 @@ class OrthoSoftmax(PartSelection):
         return {"orthogonality": weight * orthogonality(self.rows(step)[: self.used(step)])}
 
     def scale(self, loss: Tensor) -> Tensor | float:
-        """The factor on the loss of the sub-net beside its weight."""
+        """The factor on the loss of the sub-net beside its weight; of several batches in a step, each has its own."""
         return 1 - (-loss.detach()).exp() if self.config.focal else 1.0
 
     def kept(self, step: int) -> list[int]:

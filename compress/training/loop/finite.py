@@ -59,17 +59,17 @@ class FiniteGuard:
 
     @torch.no_grad()
     def remember(self) -> None:
-        """Call before the forward pass: keeps the running statistics."""
+        """Call before the forward passes of a step: keeps the running statistics."""
         if self._statistics:
             torch._foreach_copy_(self._backup, self._statistics)
 
     @torch.no_grad()
-    def accepts(self, losses: Losses, batch: Batch, step: int) -> bool:
-        """Call between backward pass and clipping; False asks to leave the optimizer's step out.
+    def accepts(self, losses: Losses, batches: Sequence[Batch], step: int) -> bool:
+        """Call between backward passes and clipping; False asks to leave the optimizer's step out.
 
         Args:
-            losses: of this rank.
-            batch: of this rank.
+            losses: of the step, on this rank.
+            batches: of the step, on this rank.
             step: for the message.
 
         Raises:
@@ -80,14 +80,15 @@ class FiniteGuard:
         if bool(torch.isfinite(norm)):
             return True
         spoilt = self._spoilt()
-        origin = spoilt or self._origin(losses, batch)
+        origin = spoilt or self._origin(losses, batches)
         if self._statistics:
             torch._foreach_copy_(self._statistics, self._backup)
         self.skipped += 1
         shown = ", ".join(f"{name} {float(loss):g}" for name, loss in losses.parts.items())
         message = (
             f"Step {step} is not finite. It began in {origin}. "
-            f"Losses: {shown}; gradient norm {float(norm):g}; utterances: {', '.join(batch.ids)}"
+            f"Losses: {shown}; gradient norm {float(norm):g}; "
+            f"utterances: {', '.join(name for batch in batches for name in batch.ids)}"
         )
         if spoilt:
             raise NotFiniteError(f"{message}. {SPOILT}")
@@ -116,14 +117,10 @@ class FiniteGuard:
                 return _entry(self.trained, name, parameter)
         return None
 
-    def _origin(self, losses: Losses, batch: Batch) -> str:
+    def _origin(self, losses: Losses, batches: Sequence[Batch]) -> str:
         """Where on this rank the first value that is not finite came from."""
-        for name, value in batch.inputs.items():
-            if rows := _bad_rows(value, batch.ids):
-                return f"the input {name} of {rows}"
-        for name, model in self.models.items():
-            if place := self._bad_output(name, model, batch):
-                return place
+        for place in (place for batch in batches for place in self._places(batch)):
+            return place
         if names := losses.not_finite():
             return f"the loss {', '.join(names)}"
         gradients = ((name, p.grad) for name, p in reversed(list(self.trained.named_parameters())))
@@ -131,6 +128,15 @@ class FiniteGuard:
             if gradient is not None and not torch.isfinite(gradient).all():
                 return f"the gradient of {_entry(self.trained, name, gradient)}, averaged over all processes"
         return "the sum of the gradient's squares, which is too large a number"
+
+    def _places(self, batch: Batch) -> Iterator[str]:
+        """Inputs of a batch that are not finite, and of each model the first such output."""
+        for name, value in batch.inputs.items():
+            if rows := _bad_rows(value, batch.ids):
+                yield f"the input {name} of {rows}"
+        for name, model in self.models.items():
+            if place := self._bad_output(name, model, batch):
+                yield place
 
     def _bad_output(self, name: str, model: nn.Module, batch: Batch) -> str | None:
         """The first module, in running order, whose output for the batch is not finite; gates stay as last drawn."""

@@ -18,11 +18,12 @@ ACCUMULATION, MIXED_PRECISION = "ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "ACCEL
 _OFF = ("", "0", "false", "no")
 
 
-def require_obeyed(precision: Precision) -> None:
+def require_obeyed(precision: Precision, accumulate: int = 1) -> None:
     """Refuses what the launcher asks for and a recipe would not do.
 
     Args:
         precision: of the run; it must be what the launcher asks for, if it asks for any.
+        accumulate: batches of a step; the same holds.
 
     Raises:
         ValueError: naming the launcher's option and the recipe's own, if there is one.
@@ -31,10 +32,10 @@ def require_obeyed(precision: Precision) -> None:
         if _asked(variable):
             raise ValueError(f"accelerate launch {option}: {reason}; launch without it (see `accelerate config`).")
     steps = os.environ.get(ACCUMULATION, "1")
-    if steps != "1":
+    if steps not in ("1", str(accumulate)):
         raise ValueError(
-            f"accelerate launch --gradient_accumulation_steps {steps}: gradients are not accumulated here, every batch "
-            "is a step; launch without it, and give larger batches, --batch.seconds, instead."
+            f"accelerate launch --gradient_accumulation_steps {steps}: the run itself accumulates {accumulate}; give "
+            f"--accumulate {steps}, too, or launch without it (see `accelerate config`)."
         )
     mixed = os.environ.get(MIXED_PRECISION, "no")
     if _asked(MIXED_PRECISION) and mixed != precision:

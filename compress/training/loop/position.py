@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -86,6 +87,17 @@ class Position:
         self.epoch, self.batch = int(state["epoch"]), int(state["batch"])
 
 
-def total_batches(loader: EpochLoader[Any], epochs: int) -> int:
-    """Number of batches in the first `epochs` epochs, which may differ in length."""
-    return sum(loader.batches_per_epoch(epoch) for epoch in range(epochs))
+def total_steps(loader: EpochLoader[Any], epochs: int, accumulate: int = 1) -> int:
+    """Number of steps that see every batch of the first `epochs` epochs, which may differ in length.
+
+    Args:
+        loader: of the batches.
+        epochs: how many.
+        accumulate: batches of a step; the last step goes on with the next epoch.
+    """
+    return -(-sum(loader.batches_per_epoch(epoch) for epoch in range(epochs)) // accumulate)
+
+
+def taken(batches: Iterator[BatchT], count: int) -> list[BatchT]:
+    """The next so many batches."""
+    return list(islice(batches, count))

@@ -45,6 +45,11 @@ def summed(tensor: Tensor) -> Tensor:
     return tensor
 
 
+def averaged(tensor: Tensor) -> Tensor:
+    """The mean over all ranks of a tensor that each has; all ranks must call it."""
+    return summed(tensor) / world_size()
+
+
 def share_buffers(model: nn.Module) -> None:
     """Gives every rank the running statistics of rank 0, as DDP does before each training step."""
     if _several():

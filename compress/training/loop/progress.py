@@ -59,9 +59,8 @@ class Progress:
     """Follows a run: averages its losses between two reports, and measures its speed.
 
     Every report goes to `metrics.jsonl` and to the trackers of the accelerator, and two or three of its numbers to the
-    bar or the log. Its state is
-    part of the checkpoints, so that times are those of the whole run, however often it was interrupted. In a run of
-    several processes rank 0 reports, with the losses of its own batches.
+    bar or the log. Its state is part of the checkpoints, so that times are those of the whole run, however often it was
+    interrupted. In a run of several processes rank 0 reports, with the losses of all.
 
     Args:
         total_steps: steps of the whole run.
@@ -158,10 +157,14 @@ class Progress:
             self._bar.update(self._task, completed=step)
         if step % self.log_every == 0 or step == self.total_steps:
             self._take_time()
-            averages = {name: float(total) / self._count for name, total in self._sums.items()}
-            self.report(step, {**averages, **metrics(), "data/wait_share": self.wait_share})
+            self.report(step, {**self._averages(), **metrics(), "data/wait_share": self.wait_share})
             self._sums, self._count = {}, 0
             self._clock.start()
+
+    def _averages(self) -> dict[str, float]:
+        """The losses since the last report, averaged over steps and ranks. All ranks must call it."""
+        every = processes.gather({name: float(total) / self._count for name, total in self._sums.items()})
+        return {name: sum(own[name] for own in every) / len(every) for name in every[0]}
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         """Writes numbers at once, e.g. those of an evaluation, to all places."""

@@ -43,7 +43,7 @@ def step(guard: FiniteGuard, model: nn.Module, features: Tensor, factor: float =
     guard.remember()
     loss = factor * model(features).square().mean()
     loss.backward()
-    accepted = guard.accepts(Losses(loss, {"layers": loss}), make_batch(features), step=5)
+    accepted = guard.accepts(Losses(loss, {"layers": loss}), [make_batch(features)], step=5)
     model.zero_grad()
     return accepted
 
@@ -88,7 +88,7 @@ def test_a_teacher_that_overflows_is_named(caplog: pytest.LogCaptureFixture) -> 
     features = torch.full((4, 2), 10.0)
     loss = (student(features) - teacher(features)).square().mean()
     loss.backward()
-    assert not guard.accepts(Losses(loss, {"layers": loss}), make_batch(features), step=5)
+    assert not guard.accepts(Losses(loss, {"layers": loss}), [make_batch(features)], step=5)
     assert "It began in the output of the teacher's up for a.wav, b.wav, c.wav, d.wav" in caplog.text
 
 
@@ -100,7 +100,7 @@ def test_a_loss_or_a_gradient_alone_is_named(caplog: pytest.LogCaptureFixture) -
     features = torch.randn(4, 2)
     model(features).sum().backward()
     model.up.weight.grad[2, 1] = torch.nan
-    assert not guard.accepts(ONE, make_batch(features), step=6)
+    assert not guard.accepts(ONE, [make_batch(features)], step=6)
     assert "It began in the gradient of up.weight[2, 1]" in caplog.text
 
 
@@ -113,11 +113,12 @@ def gated_student() -> GatedStudent:
 def gated_step(student: GatedStudent, guard: FiniteGuard, **spoil: Any) -> bool:
     features = torch.randn(2, 40, 16, generator=torch.Generator().manual_seed(0))
     guard.remember()
+    student.draw()
     loss = student(input_features=features).square().mean() + student.lagrangian(student.expected_share(), 1)
     loss.backward()
     if spoil:
         student.gates.log_alpha.grad[spoil["gate"]] = torch.nan
-    return guard.accepts(Losses(loss, {"layers": loss}), make_batch(features, "input_features"), step=7)
+    return guard.accepts(Losses(loss, {"layers": loss}), [make_batch(features, "input_features")], step=7)
 
 
 def test_a_gate_is_named_by_its_place(caplog: pytest.LogCaptureFixture) -> None:
@@ -155,4 +156,4 @@ def test_a_sum_that_overflows_is_told_apart() -> None:
     model.weight.grad = torch.full((1, 2), 3e38)
     guard = FiniteGuard(model, {}, limit=1)
     with pytest.raises(NotFiniteError, match="too large a number"):
-        guard.accepts(ONE, make_batch(torch.zeros(2, 1)), step=1)
+        guard.accepts(ONE, [make_batch(torch.zeros(2, 1))], step=1)

@@ -13,7 +13,7 @@ from compress.training.loop.launcher import require_obeyed
         (
             "ACCELERATE_GRADIENT_ACCUMULATION_STEPS",
             "4",
-            "--gradient_accumulation_steps 4: gradients are not accumulated",
+            "--gradient_accumulation_steps 4: the run itself accumulates 1; give --accumulate 4",
         ),
         (
             "ACCELERATE_MIXED_PRECISION",
@@ -39,9 +39,10 @@ def test_what_is_not_obeyed_is_refused(
 
 def test_what_agrees_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
-    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "false")
-    require_obeyed("bf16")
+    require_obeyed("bf16", accumulate=4)
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
     with pytest.raises(ValueError, match="the run's own precision is fp32"):
         require_obeyed("fp32")
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
