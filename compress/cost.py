@@ -38,8 +38,11 @@ from compress.structure import MODULES, Block, Structure, count_kept
 from compress.surgery.slicing import drop_dead_, shrink_
 from compress.surgery.stock import stock_config
 
-Metric = Literal["params", "macs"]
+Metric = Literal["params", "macs", "latency"]
 Denominator = Literal["total", "encoder"]
+
+PER_MILLISECOND = 1e6
+"""Nanoseconds in a millisecond."""
 
 DEFAULT_SECONDS = 10.0
 """Length of the utterance for which MACs are counted, unless another one is stated."""
@@ -79,7 +82,7 @@ class CostTable:
     """The cost of every Structure of one model, for one metric and one denominator.
 
     Attributes:
-        metric: `"params"` or `"macs"`.
+        metric: `"params"`, `"macs"`, or `"latency"`: nanoseconds, see `compress.latency`.
         denominator: `"total"` (the whole model) or `"encoder"`.
         seconds: length of the utterance that MACs refer to.
         full: cost of the model as it is, the 100 % of budgets; parts that no forward pass uses included.
@@ -89,6 +92,7 @@ class CostTable:
         unit: per block and module, the cost of one unit.
         units: per block and module, the number of units.
         unused: what a Structure costs beside all that: parts that no forward pass uses and its class must have.
+        again: the table of another form of the model, in the same terms, from its config.
     """
 
     metric: Metric
@@ -101,6 +105,18 @@ class CostTable:
     unit: tuple[tuple[int, ...], ...]
     units: tuple[tuple[int, ...], ...]
     unused: Callable[[Structure], int] = lambda structure: 0
+    again: Callable[[PreTrainedConfig], CostTable] | None = None
+
+    def said(self, cost: int) -> str:
+        """A cost in words, such as `1,909,410 parameters`."""
+        if self.metric == "latency":
+            return f"{cost / PER_MILLISECOND:,.2f} ms"
+        return f"{cost:,} {'parameters' if self.metric == 'params' else 'MACs'}"
+
+    def of_model(self, config: PreTrainedConfig) -> CostTable:
+        """The table of another form of the model in the same terms."""
+        assert self.again is not None
+        return self.again(config)
 
     def of(self, structure: Structure) -> int:
         """The exact cost of a Structure of this model."""
@@ -175,7 +191,7 @@ def cost_table(
 
     Args:
         config: of a model of any family, compressed or not.
-        metric: what is counted.
+        metric: what is counted, parameters or MACs.
         denominator: of the whole model or of its encoder.
         seconds: length of the utterance for MACs.
     """
@@ -201,6 +217,7 @@ def cost_table(
         unit=tuple(unit),
         units=tuple(tuple(counts[m] for m in MODULES) for counts in measured.units),
         unused=partial(_unused, config if metric == "params" else None),
+        again=partial(cost_table, metric=metric, denominator=denominator, seconds=seconds),
     )
 
 

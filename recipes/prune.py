@@ -63,6 +63,7 @@ from compress.training.loop.progress import Progress, start_logging
 from compress.training.loop.publish import check_before, push_result
 from compress.training.loop.schedule import LearnConfig, PhaseConfig, set_learning_rates
 from compress.training.loop.unalignable import Unalignable
+from compress.training.measured_budget import with_measured_budget
 from compress.training.new_models import fresh_model
 from compress.training.preparation import prepare_for_training
 from compress.training.results import FINAL, GATED, REMOVED, Results
@@ -355,6 +356,7 @@ def main(config: Config) -> None:
     """Compresses one model as configured; of a run that has already ended only a push that failed is tried again."""
     accelerator, output = make_accelerator(config), Path(config.output)
     start_logging()
+    config = with_measured_budget(config, accelerator)
     stages = stages_of(config, load_config(config.teacher))
     for stage in stages:
         require_apart(config.teacher, Path(stage.output), GATED, REMOVED, FINAL)

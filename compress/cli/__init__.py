@@ -19,8 +19,8 @@ from rich.logging import RichHandler
 from compress.config import USAGE_EXIT_CODE, fail, nearest
 
 VERBS = (
-    "inspect", "check", "shrink", "prune", "analyze", "search", "apply", "elastic", "extract", "skip", "train",
-    "train-supernet", "evaluate", "export", "transcribe", "push", "demo", "ls", "cat", "cp", "version",
+    "inspect", "check", "profile", "shrink", "prune", "analyze", "search", "apply", "elastic", "extract", "skip",
+    "train", "train-supernet", "evaluate", "export", "transcribe", "push", "demo", "ls", "cat", "cp", "version",
 )  # fmt: skip
 WITHOUT_MODELS = ("prune", "train", "train-supernet", "ls", "cat", "cp", "version")
 _INTERRUPTED_EXIT_CODE = 130

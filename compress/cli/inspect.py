@@ -5,6 +5,7 @@ Nothing is trained. A model that was downloaded once is read from the cache.
 Examples:
   compress inspect nvidia/parakeet-ctc-0.6b
   compress inspect runs/prune/final --seconds 30
+  compress inspect runs/prune/final --profile latency.json
   compress inspect runs/prune/final --json > sizes.json
 """
 
@@ -26,11 +27,13 @@ class InspectConfig:
     Attributes:
         model: checkpoint folder or Hub name.
         seconds: length of the utterance that MACs are counted for.
+        profile: file of `compress profile`: times that can be reached are shown, too.
         json: print JSON instead of a table.
     """
 
     model: str
     seconds: float = DEFAULT_SECONDS
+    profile: str | None = None
     json: bool = False
 
 
@@ -49,7 +52,7 @@ def run(arguments: Sequence[str]) -> None:
     from compress.evaluation.inspection import inspect_model, inspection_page
     from compress.reports.console import show
 
-    facts = inspect_model(config.model, config.seconds)
+    facts = inspect_model(config.model, config.seconds, config.profile)
     if config.json:
         sys.stdout.write(json.dumps(facts, indent=2) + "\n")
     else:

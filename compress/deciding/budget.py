@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,10 +16,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
-from compress.config import check_at_least, check_positive
+from compress.config import check, check_at_least, check_positive
 from compress.cost import DEFAULT_SECONDS, CostTable, Denominator, Metric, cost_table
 from compress.deciding.gates import Gates
 from compress.deciding.selection import Scores, UnitSelection
+from compress.latency import LatencyProfile
 from compress.structure import Structure
 
 TOLERANCE = 0.005
@@ -26,8 +28,11 @@ TOLERANCE = 0.005
 
 logger = logging.getLogger(__name__)
 
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
-_AMOUNT = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*([KMGBT]?)\s*(%?)\s*", re.IGNORECASE)
+AMOUNTS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
+TIMES = {"NS": 1, "US": 10**3, "MS": 10**6, "S": 10**9}
+"""Nanoseconds in each unit of time."""
+DEFAULT_ROUNDING = 8
+_AMOUNT = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*([A-Z]*)\s*(%?)\s*", re.IGNORECASE)
 
 
 class BudgetError(ValueError):
@@ -36,14 +41,16 @@ class BudgetError(ValueError):
 
 @dataclass(frozen=True)
 class BudgetConfig:
-    """A target in a user's terms; exactly one of `params` and `macs` is given.
+    """A target in a user's terms; exactly one of `params`, `macs` and `latency` is given.
 
     Attributes:
         params: number of parameters, as a share (`50%`) or an amount (`20M`).
         macs: MACs of one utterance of `seconds`, as a share or an amount (`40G`).
+        latency: time of a forward pass as `profile` predicts it, as a share or an amount (`20ms`).
+        profile: the file of `compress profile` for the model; null: `recipes/prune.py` measures this machine first.
         denominator: what the share is of and the amount counts: the `total` model or its `encoder`.
-        seconds: length of the utterance that MACs refer to.
-        round_to: FFN and convolution widths become multiples of this.
+        seconds: length of the utterance that MACs and times refer to.
+        round_to: FFN and convolution widths become multiples of this; null: of 8, or of what the profile says.
         stages: larger budgets on the way, in the same metric, such as [50%,25%], each of which leaves a final model;
             of `recipes/prune.py` alone.
     """
@@ -52,21 +59,39 @@ class BudgetConfig:
 
     params: str | None = None
     macs: str | None = None
+    latency: str | None = None
+    profile: str | None = None
     denominator: Denominator = "total"
     seconds: float = DEFAULT_SECONDS
-    round_to: int = 8
+    round_to: int | None = None
     stages: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        if (self.params is None) == (self.macs is None):
+        if len(self._given) != 1:
             raise BudgetError(
-                f"Give one of budget.params and budget.macs, e.g. --budget.params 50%; "
-                f"got params={self.params!r}, macs={self.macs!r}."
+                "Give one of budget.params, budget.macs and budget.latency, e.g. --budget.params 50%; "
+                f"got {', '.join(f'{metric}={amount!r}' for metric, amount in self._given.items()) or 'none'}."
             )
+        check_time(self.latency is not None, self.profile, self.denominator, "budget")
         check_at_least("budget.round_to", self.round_to, 1, error=BudgetError)
         check_positive("budget.seconds", self.seconds, "the length of an utterance", error=BudgetError)
-        for text in (self.params or self.macs or "", *(self.stages or ())):
-            _check_meant(text)
+        for text in (self.amount, *(self.stages or ())):
+            _check_meant(text, amounts_of(self.metric))
+
+    @property
+    def _given(self) -> dict[Metric, str]:
+        amounts: dict[Metric, str | None] = {"params": self.params, "macs": self.macs, "latency": self.latency}
+        return {metric: amount for metric, amount in amounts.items() if amount is not None}
+
+    @property
+    def metric(self) -> Metric:
+        """What is counted."""
+        return next(iter(self._given))
+
+    @property
+    def amount(self) -> str:
+        """How much of it, as it was written."""
+        return self._given[self.metric]
 
 
 WHOLE_PERCENT = 100
@@ -94,36 +119,77 @@ class Budget:
         return self.limit / self.table.full
 
 
-def _check_meant(text: str) -> None:
+def amounts_of(metric: Metric) -> dict[str, int]:
+    """What amounts of a metric can be followed by."""
+    return TIMES if metric == "latency" else AMOUNTS
+
+
+def check_time(is_time: bool, profile: str | None, denominator: Denominator, key: str) -> None:
+    """Refuses a profile without a budget in time, and a budget in time of the encoder alone.
+
+    Raises:
+        BudgetError: naming the setting.
+    """
+    check(is_time or profile is None, f"{key}.profile", profile, f"it belongs to {key}.latency", BudgetError)
+    whole = not is_time or denominator == "total"
+    check(whole, f"{key}.denominator", denominator, "only the time of the whole model is measured", BudgetError)
+
+
+def _check_meant(text: str, units: Mapping[str, int]) -> None:
     """Refuses a budget that nobody means: a share of nothing or of more than all, and a handful of parameters."""
-    amount = read_amount(text, full=WHOLE_PERCENT)
+    amount = read_amount(text, WHOLE_PERCENT, units)
     if "%" in text and not 0 < float(text.strip().rstrip("% ")) <= WHOLE_PERCENT:
         raise BudgetError(f"The budget {text!r} is a share; give more than 0% and at most 100%.")
     if text.strip().replace(".", "").isdigit() and amount <= WHOLE_PERCENT:
         raise BudgetError(f"The budget {text!r} would be {amount} in all; did you mean '{text.strip()}%'?")
 
 
-def read_amount(text: str, full: int) -> int:
-    """Reads `50%`, `20M`, `1.5G` or a plain number as a cost; shares are of `full`.
+def read_amount(text: str, full: int, units: Mapping[str, int] = AMOUNTS) -> int:
+    """Reads `50%`, `20M`, `1.5G`, `20ms` or a plain number as a cost; shares are of `full`.
+
+    Args:
+        text: the amount.
+        full: the cost of all.
+        units: what each letter, or letters, behind a number stand for.
 
     Raises:
         BudgetError: if it is none of these.
     """
     match = _AMOUNT.fullmatch(text)
-    if not match or (match[2] and match[3]):
-        raise BudgetError(f"Cannot read the budget {text!r}; write a share like 50% or an amount like 20M.")
+    if not match or (match[2] and match[3]) or not (match[3] or match[2].upper() in units):
+        example = "20ms" if "MS" in units else "20M"
+        raise BudgetError(f"Cannot read the budget {text!r}; write a share like 50% or an amount like {example}.")
     number = float(match[1])
-    return int(number / 100 * full) if match[3] else int(number * _UNITS[match[2].upper()])
+    return int(number / 100 * full) if match[3] else int(number * units[match[2].upper()])
 
 
 def make_budget(config: BudgetConfig, model_config: PreTrainedConfig) -> Budget:
     """Turns a user's target into a limit for one model."""
-    metric: Metric = "params" if config.params is not None else "macs"
-    amount = config.params or config.macs or ""
-    table = cost_table(model_config, metric, config.denominator, config.seconds)
-    where = f" at {config.seconds:g} s" if metric == "macs" else ""
-    requested = f"{metric} {amount} of {config.denominator}{where}"
-    return Budget(table, read_amount(amount, table.full), requested, config.round_to)
+    if config.metric == "latency":
+        return _budget_in_time(config, model_config)
+    table = cost_table(model_config, config.metric, config.denominator, config.seconds)
+    where = f" at {config.seconds:g} s" if config.metric == "macs" else ""
+    requested = f"{config.metric} {config.amount} of {config.denominator}{where}"
+    return Budget(table, read_amount(config.amount, table.full), requested, config.round_to or DEFAULT_ROUNDING)
+
+
+def _budget_in_time(config: BudgetConfig, model_config: PreTrainedConfig) -> Budget:
+    profile = profile_named(config.profile, "budget")
+    table = profile.table(model_config)
+    requested = f"latency {config.amount} at {profile.summary}"
+    limit = read_amount(config.amount, table.full, TIMES)
+    return Budget(table, limit, requested, config.round_to or profile.round_to)
+
+
+def profile_named(path: str | None, key: str) -> LatencyProfile:
+    """The profile beside a budget in time.
+
+    Raises:
+        BudgetError: if none is named.
+    """
+    if path is None:
+        raise BudgetError(f"{key}.latency needs {key}.profile, the file that `compress profile MODEL` writes.")
+    return LatencyProfile.load(path)
 
 
 def reachable(table: CostTable, scores: Scores, round_to: int = 8) -> tuple[int, int]:
@@ -144,10 +210,10 @@ def check_reachable(budget: Budget, scores: Scores) -> None:
     low, high = reachable(budget.table, scores, budget.round_to)
     if low <= budget.limit < high:
         return
-    full, what = budget.table.full, "parameters" if budget.table.metric == "params" else "MACs"
+    full, said = budget.table.full, budget.table.said
     raise BudgetError(
-        f"The budget {budget.requested} is {budget.limit:,} {what} and cannot be reached: with these gates this model "
-        f"reaches from {low:,} ({low / full:.1%}) to below {high:,} ({high / full:.1%}). "
+        f"The budget {budget.requested} is {said(budget.limit)} and cannot be reached: with these gates this model "
+        f"reaches from {said(low)} ({low / full:.1%}) to below {said(high)} ({high / full:.1%}). "
         "Choose a budget in this range or gate more (gates.units, gates.include, gates.exclude)."
     )
 
@@ -195,7 +261,8 @@ def decide(budget: Budget, scores: Scores) -> Structure:
 
     Units are taken in the order of their scores, in groups that keep widths at multiples of `round_to`, as long as they
     fit; what no longer fits is passed over, so that nothing that remains could be added. A module opens with its first
-    group. Whole modules are taken if their units have no scores.
+    group. Whole modules are taken if their units have no scores. Where scores are over costs, modules are closed that
+    are not worth their fixed cost.
 
     Where whole modules are large, one or two of them may then be swapped for costlier ones, at the least loss of score.
 
@@ -209,6 +276,8 @@ def decide(budget: Budget, scores: Scores) -> Structure:
     check_reachable(budget, scores)
     selection = UnitSelection(budget.table, scores, budget.round_to)
     selection.fill(budget.limit)
+    if scores.per_cost:
+        selection = selection.closed_where_that_pays(budget.limit)
     tolerance = round(TOLERANCE * budget.table.full)
     selection.swap(budget.limit, tolerance)
     selection.fill(budget.limit)
@@ -216,7 +285,7 @@ def decide(budget: Budget, scores: Scores) -> Structure:
         logger.warning(
             "The decided Structure costs %s, %.2f %% of the full size below the budget: with parts this large, no "
             "better one was found. Gates on units (gates.units) fill a budget closely.",
-            f"{selection.cost:,}",
+            budget.table.said(selection.cost),
             100 * (budget.limit - selection.cost) / budget.table.full,
         )
     return selection.structure()

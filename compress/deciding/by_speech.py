@@ -41,4 +41,4 @@ def scores_by_speech(
     units = {
         place: (scores / max(1, table.unit[place.block][place.module])).tolist() for place, scores in of_units.items()
     }
-    return Scores(family_of(model).name, dict.fromkeys(units, 1.0), units)
+    return Scores(family_of(model).name, dict.fromkeys(units, 1.0), units, per_cost=True)

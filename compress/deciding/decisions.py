@@ -13,7 +13,6 @@ from pathlib import Path
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from compress.conformers import skeleton
-from compress.cost import cost_table
 from compress.deciding.baselines import magnitude, proportional
 from compress.deciding.budget import Budget, BudgetConfig, check_reachable, decide, make_budget
 from compress.deciding.by_speech import BY_SPEECH
@@ -71,8 +70,7 @@ def reachable_budget(
     budget = make_budget(config, model_config)
     if start is not None:
         model_config = AutoConfig.from_pretrained(start, trust_remote_code=False)
-        table = budget.table
-        budget = replace(budget, table=cost_table(model_config, table.metric, table.denominator, table.seconds))
+        budget = replace(budget, table=budget.table.of_model(model_config))
     if gates is not None:
         check_reachable(budget, Gates(skeleton(model_config, original=False), gates).scores())
     return budget

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,11 +24,14 @@ class Scores:
         family: of the model.
         modules: the score of each module that may go.
         units: the scores of the units of each module whose units may go one by one.
+        per_cost: whether they are what a unit is worth over what it costs, so that a module with few units can be seen
+            not to be worth its fixed cost.
     """
 
     family: str
     modules: dict[Place, float]
     units: dict[Place, list[float]]
+    per_cost: bool = False
 
 
 class UnitSelection:
@@ -42,6 +46,7 @@ class UnitSelection:
             if count
         }
         self.taken = {place: self._certain(place) for place in self.chains}
+        self.closed: frozenset[Place] = frozenset()
         self.cost = table.base + sum(table.block) + sum(self._cost(place, n) for place, n in self.taken.items())
 
     def _chain(self, place: Place, count: int, round_to: int) -> list[list[int]]:
@@ -67,7 +72,7 @@ class UnitSelection:
 
     def _next(self, place: Place) -> Iterator[tuple[float, Place]]:
         group = self.taken[place]
-        if group < len(self.chains[place]):
+        if group < len(self.chains[place]) and place not in self.closed:
             yield -self._score(place, group), place
 
     def fill(self, limit: int) -> None:
@@ -82,6 +87,35 @@ class UnitSelection:
                 self.taken[place] += 1
                 for entry in self._next(place):
                     heapq.heappush(heap, entry)
+
+    @property
+    def value(self) -> float:
+        """What all that is selected is worth, where scores are over costs."""
+        return sum(map(self._worth, self.taken))
+
+    def _worth(self, place: Place) -> float:
+        unit = max(1, self.table.unit[place.block][place.module])
+        groups = range(self.taken[place])
+        return unit * sum(self._score(place, group) * len(self.chains[place][group]) for group in groups)
+
+    def closed_where_that_pays(self, limit: int) -> UnitSelection:
+        """A selection without the modules whose cost buys more elsewhere, tried one by one, the least worth first."""
+        best = self
+        while True:
+            open_ones = [place for place, count in best.taken.items() if count > best._certain(place)]
+            thin = sorted(open_ones, key=lambda place: best._worth(place) / best._cost(place, best.taken[place]))
+            trials = [best._without(place, limit) for place in thin[:ALTERNATIVES]]
+            trial = max(trials, key=lambda selection: selection.value, default=best)
+            if trial.value <= best.value:
+                return best
+            best = trial
+
+    def _without(self, place: Place, limit: int) -> UnitSelection:
+        trial = copy.copy(self)
+        trial.taken, trial.closed = self.taken | {place: self._certain(place)}, self.closed | {place}
+        trial.cost += self._cost(place, trial.taken[place]) - self._cost(place, self.taken[place])
+        trial.fill(limit)
+        return trial
 
     def swap(self, limit: int, tolerance: int) -> None:
         """Swaps last groups of one or two modules for the next ones of others, if that leaves less than `tolerance`.
@@ -111,7 +145,7 @@ class UnitSelection:
         single = [
             (self._score(place, self.taken[place] + offset), self._step(place, offset), (place,))
             for place, chain in self.chains.items()
-            if (self.taken[place] > self._certain(place) if offset else self.taken[place] < len(chain))
+            if (self.taken[place] > self._certain(place) if offset else next(self._next(place), None))
         ]
         yield from single
         for (score, cost, place), (other_score, other_cost, other) in combinations(single, 2):

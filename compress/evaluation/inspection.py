@@ -8,21 +8,23 @@ from typing import Any
 
 from compress.checkpoint import load_config, obstacle
 from compress.conformers import block_units, family_of, skeleton
-from compress.cost import DEFAULT_SECONDS, cost_table, size_of
+from compress.cost import DEFAULT_SECONDS, PER_MILLISECOND, CostTable, cost_table, size_of
 from compress.deciding.budget import reachable
 from compress.deciding.gates import GATE_KINDS, GateConfig, Gates
+from compress.latency import LatencyProfile
 from compress.reports.page import Page, Section, Table
 from compress.running.aspects import ASPECTS
 from compress.structure import MODULES
 from compress.surgery.stock import ROUTES, route_of
 
 
-def inspect_model(model: str, seconds: float = DEFAULT_SECONDS) -> dict[str, Any]:
+def inspect_model(model: str, seconds: float = DEFAULT_SECONDS, profile: str | None = None) -> dict[str, Any]:
     """Describes a model; only its config is read, no weights are downloaded and nothing is allocated.
 
     Args:
         model: folder or Hub name.
         seconds: length of the utterance for MACs.
+        profile: of the model's latency, a file of `compress profile`.
 
     Returns:
         A JSON-able description: family, how it can run in part (by aspect, e.g. `sizes`), what keeps it from being
@@ -30,7 +32,7 @@ def inspect_model(model: str, seconds: float = DEFAULT_SECONDS) -> dict[str, Any
         gates by kind, and reachable budgets by metric and denominator.
 
     Raises:
-        ValueError: if `seconds` is not positive and finite, or the model is not supported.
+        ValueError: if `seconds` is not positive and finite, the model is not supported, or the profile is none of it.
     """
     if not 0 < seconds < math.inf:
         raise ValueError(f"seconds is {seconds:g}; give the length of an utterance, for example {DEFAULT_SECONDS:g}.")
@@ -38,6 +40,8 @@ def inspect_model(model: str, seconds: float = DEFAULT_SECONDS) -> dict[str, Any
     bones = skeleton(config, original=False)
     size = size_of(bones, seconds)
     gates = Gates(bones, GateConfig())
+    tables = [cost_table(config, metric, scope, seconds) for metric, scope in _BUDGETS]
+    tables += [LatencyProfile.load(profile).table(config)] if profile else []
     return {
         "model": model,
         "model_type": str(config.model_type),
@@ -54,7 +58,7 @@ def inspect_model(model: str, seconds: float = DEFAULT_SECONDS) -> dict[str, Any
             for units, parameters, macs in zip(block_units(bones), size.blocks, size.block_macs, strict=True)
         ],
         "gates": {kind: sum(group.size for group in gates.groups if group.kind == kind) for kind in GATE_KINDS},
-        "reachable": [_reachable(config, gates, metric, scope, seconds) for metric, scope in _BUDGETS],
+        "reachable": [_reachable(table, gates) for table in tables],
     }
 
 
@@ -66,11 +70,11 @@ _BUDGETS: tuple[tuple[Any, Any], ...] = (
 )
 
 
-def _reachable(config: Any, gates: Gates, metric: Any, denominator: Any, seconds: float) -> dict[str, Any]:
-    table = cost_table(config, metric, denominator, seconds)
+def _reachable(table: CostTable, gates: Gates) -> dict[str, Any]:
     low, high = reachable(table, gates.scores())
+    costs = {"full": table.full, "smallest": low, "largest": high}
     shares = {"smallest_share": low / table.full, "largest_share": high / table.full}
-    return {"metric": metric, "denominator": denominator, "full": table.full, "smallest": low, "largest": high} | shares
+    return {"metric": table.metric, "denominator": table.denominator, **costs, **shares}
 
 
 def inspection_page(description: dict[str, Any]) -> Page:
@@ -124,12 +128,16 @@ def _cell(parameters: int, macs: int) -> str:
 def _budget_table(description: dict[str, Any]) -> Table:
     rows = [
         (
-            row["metric"],
+            row["metric"] if row["metric"] != "latency" else "latency, ms",
             row["denominator"],
-            f"{row['full']:,}",
-            f"{row['smallest']:,} ({row['smallest_share']:.1%})",
-            f"{row['largest']:,} ({row['largest_share']:.1%})",
+            _cost(row, "full"),
+            f"{_cost(row, 'smallest')} ({row['smallest_share']:.1%})",
+            f"{_cost(row, 'largest')} ({row['largest_share']:.1%})",
         )
         for row in description["reachable"]
     ]
     return Table(("budget", "denominator", "100 %", "smallest", "largest"), rows, left=2)
+
+
+def _cost(row: dict[str, Any], name: str) -> str:
+    return f"{row[name] / PER_MILLISECOND:,.2f}" if row["metric"] == "latency" else f"{row[name]:,}"

@@ -104,7 +104,7 @@ def measure(
     Returns:
         One `Speed` per role.
     """
-    with _threads(config.threads), torch.no_grad():
+    with with_threads(config.threads), torch.no_grad():
         before = prepare or {}
         passes = {role: _forward(model, inputs[role], before.get(role)) for role, model in models.items()}
         for run in passes.values():  # whatever a library sets up on first use is no model's memory
@@ -173,7 +173,8 @@ def _timed(run: Callable[[], object]) -> float:
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[None]:
+def with_threads(count: int | None) -> Iterator[None]:
+    """Inside, torch uses so many CPU threads; None: as many as before."""
     before = torch.get_num_threads()
     if count is not None:
         torch.set_num_threads(count)

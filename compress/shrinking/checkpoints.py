@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -16,7 +19,9 @@ from compress.curvature.repair import RefitConfig
 from compress.data import BatchConfig, SpeechConfig, feature_extractor_of, open_speech, vocabulary_of
 from compress.deciding.baselines import proportional
 from compress.deciding.budget import Budget, BudgetConfig, check_reachable, make_budget
+from compress.latency import LATENCY_FILE
 from compress.machine import DTYPES, find_device
+from compress.profiling import with_profile
 from compress.shrinking.calibration import Calibration, read_calibration
 from compress.shrinking.rounds import limits_of_rounds, needs_speech, smaller
 from compress.shrinking.settings import DEFAULT_DECISION, ShrinkConfig
@@ -87,6 +92,23 @@ def shrink_checkpoint(config: ShrinkConfig) -> dict[str, Any]:
     """
     if Path(config.out).exists():
         raise CheckpointError(f"{config.out} exists already; choose another folder or delete it.")
+    with TemporaryDirectory() as folder:
+        config = timed(config, Path(folder))
+        made = _shrink_checkpoint(config)
+        if (measured := Path(folder, LATENCY_FILE)).exists():
+            shutil.copy(measured, config.out)
+    return made
+
+
+def timed(config: ShrinkConfig, folder: Path) -> ShrinkConfig:
+    """The same order, whose budget or sizes, if they are times, name a profile; one is measured into a folder."""
+    conditions: dict[str, Any] = {"threads": config.speed.threads, "device": config.device}
+    budget = config.budget and with_profile(config.budget, config.model, folder, **conditions)
+    sizes = config.sizes and with_profile(config.sizes, config.model, folder, **conditions)
+    return replace(config, budget=budget, sizes=sizes)
+
+
+def _shrink_checkpoint(config: ShrinkConfig) -> dict[str, Any]:
     budget = reachable_target(config.budget, config.model) if config.budget else None
     if budget:
         limits_of_rounds(budget, config.rounds, config.structure)

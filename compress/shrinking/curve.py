@@ -25,12 +25,12 @@ from compress.config import to_dict
 from compress.conformers import family_of, skeleton
 from compress.cost import size_of
 from compress.deciding.baselines import proportional
-from compress.deciding.budget import Budget, BudgetError, check_reachable, read_amount
+from compress.deciding.budget import Budget, BudgetError, check_reachable
 from compress.elastic.supernet.limits import SizesConfig
 from compress.files.shipped import __version__
 from compress.files.writing import recover_folder, write_json, write_text
 from compress.reports.saving import save_page
-from compress.shrinking.checkpoints import opened, saved_dtype
+from compress.shrinking.checkpoints import opened, saved_dtype, timed
 from compress.shrinking.curve_report import SHRINK_REPORT, WHOLE, page_of, with_chosen
 from compress.shrinking.measured import measure_of
 from compress.shrinking.rounds import Shrunk, limits_between, shrink_in_rounds
@@ -65,9 +65,12 @@ def measure_curve(config: ShrinkConfig) -> dict[str, Any]:
         ValueError: if the model or the speech are unusable, or `out` holds a curve with other settings.
     """
     assert config.sizes is not None
-    budgets = budgets_of(config.sizes, config.model)
+    if config.sizes.latency is None or config.sizes.profile is not None:
+        budgets_of(config.sizes, config.model)  # refused before the folder is made
     claim_curve(config)
-    return Curve(config, budgets).run()
+    timely = timed(config, Path(config.out))
+    assert timely.sizes is not None
+    return Curve(timely, budgets_of(timely.sizes, config.model)).run()
 
 
 def budgets_of(sizes: SizesConfig, model: str) -> dict[str, Budget]:
@@ -79,13 +82,12 @@ def budgets_of(sizes: SizesConfig, model: str) -> dict[str, Budget]:
     known = load_config(model)
     table = sizes.table(known)
     assert table is not None
-    names = [name for name in sizes.names if read_amount(name, table.full) < table.full]
+    limits = {name: limit for name in sizes.names if (limit := sizes.amount(name, table.full)) < table.full}
     budgets = {
-        name: Budget(table, read_amount(name, table.full), f"{table.metric} {name} of {table.denominator}", round_to=8)
-        for name in names
+        name: Budget(table, limit, f"{table.metric} {name} of {table.denominator}", sizes.round_to)
+        for name, limit in limits.items()
     }
-    limits = [budget.limit for budget in budgets.values()]
-    if not limits or any(high <= low for high, low in pairwise(limits)):
+    if not limits or any(high <= low for high, low in pairwise(limits.values())):
         raise BudgetError(
             f"{sizes.key} must decrease, largest first, and hold a size below 100%; got {', '.join(sizes.names)}."
         )

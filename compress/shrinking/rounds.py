@@ -103,7 +103,7 @@ def shrink_in_rounds(
     """
     shrunk = start
     for limit in limits:
-        now = cost_table(shrunk.model.config, budget.table.metric, budget.table.denominator, budget.table.seconds)
+        now = budget.table.of_model(shrunk.model.config)
         structure = decided_now(decision, shrunk.model, replace(budget, table=now, limit=limit), speech)
         entry = {"limit": limit, "cost": now.of(structure)}
         shrunk = _after(shrunk, whole, structure, entry, speech, refit)

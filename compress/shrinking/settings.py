@@ -69,8 +69,8 @@ class ShrinkConfig:
         out: with a budget or a file, folder of the smaller checkpoint; with sizes, folder of the report.
         data: speech that is looked at, the training split; transcripts serve `fisher` alone, and need not be there.
         budget: the size to reach.
-        sizes: several sizes, whose error rates are measured on a dev set: `sizes.params` or `sizes.macs`, largest
-            first.
+        sizes: several sizes, whose error rates are measured on a dev set: `sizes.params`, `sizes.macs` or
+            `sizes.latency`, largest first.
         structure: who decides what stays: `obs`, `fisher`, `variance` look at the speech, `magnitude`, `proportional`,
             `uniform` at the weights; or a structure.json, without budget and sizes.
         rounds: sizes on the way, such as [75%,60%]: scores, removal and refit are made anew at each; null: as many as
@@ -122,7 +122,7 @@ class ShrinkConfig:
         if self.budget and self.budget.stages is not None:
             raise ValueError("budget.stages are for training (recipes/prune.py): give rounds, or several sizes.")
         if self.sizes and self.sizes.parts is not None:
-            raise ValueError("Sizes in parts belong to supernets: give sizes.params or sizes.macs.")
+            raise ValueError("Sizes in parts belong to supernets: give sizes.params, sizes.macs or sizes.latency.")
 
     def _check_target(self) -> None:
         targets = [name for name in ("budget", "sizes") if getattr(self, name) is not None]

@@ -43,8 +43,8 @@ def stages_of(config: Settings, model_config: PreTrainedConfig) -> list[Settings
     budget: BudgetConfig | None = config.budget
     if budget is None or budget.stages is None:
         return [config]
-    key = "params" if budget.params is not None else "macs"
-    targets = [*budget.stages, str(getattr(budget, key))]
+    key = budget.metric
+    targets = [*budget.stages, budget.amount]
     budgets = [_with(budget, key, target) for target in targets]
     _check_decreasing(budgets, budget.stages, model_config)
     folders = [str(Path(config.output, STAGES, name.strip().replace("%", ""))) for name in budget.stages]

@@ -90,7 +90,7 @@ def test_inspect_passes_its_options(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     stand_in(
         monkeypatch,
         "compress.evaluation.inspection",
-        inspect_model=lambda model, seconds: {"model": model, "seconds": seconds},
+        inspect_model=lambda model, seconds, profile: {"model": model, "seconds": seconds},
         inspection_page=lambda found: Page(f"about {found['model']}", "It is small.", (), (), maker="compress inspect"),
     )
     assert main(["inspect", "some/model", "--seconds", "3"]) == 0

@@ -38,7 +38,7 @@ def test_unreadable_amounts(text):
 
 def test_exactly_one_target_is_wanted():
     for wrong in ({}, {"params": "50%", "macs": "50%"}):
-        with pytest.raises(BudgetError, match=r"one of budget.params and budget.macs"):
+        with pytest.raises(BudgetError, match=r"one of budget.params, budget.macs and budget.latency"):
             BudgetConfig(**wrong)
     with pytest.raises(BudgetError, match="round_to is 0; give at least 1"):
         BudgetConfig(params="50%", round_to=0)
@@ -170,7 +170,7 @@ def test_a_budget_out_of_reach_is_refused_with_the_range():
     for params in ("1%", "100%", "1G"):
         budget = make_budget(BudgetConfig(params=params), model.config)
         with pytest.raises(
-            BudgetError, match=r"cannot be reached: with these gates this model reaches from 2,140 \(3\.9%\)"
+            BudgetError, match=r"cannot be reached: with these gates this model reaches from 2,140 parameters \(3\.9%\)"
         ):
             check_reachable(budget, Gates(model).scores())
 

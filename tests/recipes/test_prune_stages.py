@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from compress.checkpoint import load_model
+from compress.checkpoint import load_config, load_model
 from compress.deciding.budget import BudgetConfig, BudgetError
+from compress.latency import LatencyProfile, Line, described_model
+from compress.profiling import measuring
 from compress.training.loop.schedule import LearnConfig
 from compress.training.stages import shared_out
 from tests.helpers.launching import done
@@ -49,6 +51,31 @@ def test_each_stage_keeps_its_budget_and_resumes_exactly(pruning: Path, tmp_path
     resumed = prune_here(pruning, tmp_path / "resumed", *STAGES, *more)
     first, second = (load_model(str(folder / "final")) for folder in (output, resumed))
     assert all(map(torch.equal, first.parameters(), second.parameters()))
+
+
+def test_a_budget_in_time_is_measured_first_and_kept_on_resumption(
+    pruning: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The profile stands in the folder of the run before anything else, and another start reads it."""
+    timed: list[str] = []
+
+    def profile(config: measuring.ProfileConfig) -> LatencyProfile:
+        timed.append(config.model)
+        described = described_model(load_config(config.model))
+        conditions = {"seconds": config.speed.seconds, "batch": 1, "threads": 1, "runtime": "torch"}
+        lines = {"ffn": Line(1000, 100), "attention": Line(5000, 2000), "conv": Line(9000, 10)}
+        return LatencyProfile(described, conditions, 50_000, 300, lines, 8, {})
+
+    monkeypatch.setattr(measuring, "profile", profile)
+    words = ("--budget.params", "null", "--budget.latency", "70%", "--recover.steps", "1")
+    output = prune_here(pruning, tmp_path / "run", *words)
+    numbers = done(output)
+    assert numbers["achieved"] <= numbers["limit"] < numbers["full"]
+    assert numbers["requested"] == "latency 70% at 10 s, batch 1, 1 thread of torch"
+    (output / "done.json").unlink()
+    shutil.rmtree(output / "final")
+    prune_here(pruning, output, *words)
+    assert len(timed) == 1
 
 
 def test_stages_must_decrease_and_have_steps(pruning: Path, tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_few_frames_are_warned_of(
         (("--budget.params", "60%", "--budget.stages", "[70%]"), "budget.stages are for training"),
         (("--sizes.params", "[50%,60%]"), "must decrease, largest first"),
         (("--sizes.params", "[90%,60%]", "--rounds", "[80%]"), "rounds go with a budget"),
-        (("--sizes.parts", "[4,2]"), "give sizes.params or sizes.macs"),
+        (("--sizes.parts", "[4,2]"), "give sizes.params, sizes.macs or sizes.latency"),
         (("--structure", "nowhere.json"), "nowhere.json"),
         (("--budget.params", "60%", "--refit.ridge", "0"), "refit.ridge is 0"),
         (("--budget.params", "60%", "--data.split", "nothing"), "nothing"),

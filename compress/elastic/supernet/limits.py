@@ -11,7 +11,7 @@ from transformers import PreTrainedConfig
 
 from compress.config import check_positive
 from compress.cost import DEFAULT_SECONDS, CostTable, Denominator, cost_table
-from compress.deciding.budget import BudgetError, read_amount
+from compress.deciding.budget import DEFAULT_ROUNDING, BudgetError, amounts_of, check_time, profile_named, read_amount
 from compress.elastic.supernet.parts import Parts
 from compress.structure import Structure
 
@@ -21,13 +21,15 @@ FULL = "100%"
 
 @dataclass(frozen=True)
 class SizesConfig:
-    """The sizes, largest first; exactly one of `params`, `macs` and `parts` is given.
+    """The sizes, largest first; exactly one of `params`, `macs`, `latency` and `parts` is given.
 
     The full size is always there and need not be named.
 
     Attributes:
         params: numbers of parameters, as shares (`66%`) or amounts (`20M`).
         macs: MACs of one utterance of `seconds`, as shares or amounts.
+        latency: times of a forward pass as `profile` predicts them, as shares or amounts (`20ms`).
+        profile: the file of `compress profile` for the model.
         parts: numbers of parts.
         denominator: what shares are of and amounts count: the `total` model or its `encoder`.
         seconds: length of the utterance that MACs refer to.
@@ -37,35 +39,50 @@ class SizesConfig:
 
     params: tuple[str, ...] | None = None
     macs: tuple[str, ...] | None = None
+    latency: tuple[str, ...] | None = None
+    profile: str | None = None
     parts: tuple[int, ...] | None = None
     denominator: Denominator = "total"
     seconds: float = DEFAULT_SECONDS
 
     def __post_init__(self) -> None:
-        given = [name for name in ("params", "macs", "parts") if getattr(self, name) is not None]
+        given = [name for name in ("params", "macs", "latency", "parts") if getattr(self, name) is not None]
         if len(given) != 1 or not getattr(self, given[0]):
             raise BudgetError(
-                "Give the sizes in one of sizes.params, sizes.macs and sizes.parts, largest first, e.g. "
+                "Give the sizes in one of sizes.params, sizes.macs, sizes.latency and sizes.parts, largest first, e.g. "
                 f"--sizes.params [100%,66%,33%]; got {given or 'none'}."
             )
         check_positive("sizes.seconds", self.seconds, "the length of an utterance", error=BudgetError)
+        check_time(self.latency is not None, self.profile, self.denominator, "sizes")
         for text in self.names:
-            read_amount(text, full=1)
+            self.amount(text, full=1)
 
     @property
     def names(self) -> tuple[str, ...]:
         """The sizes as they were written."""
-        return self.params or self.macs or tuple(map(str, self.parts or ()))
+        return self.params or self.macs or self.latency or tuple(map(str, self.parts or ()))
+
+    def amount(self, name: str, full: int) -> int:
+        """A size as a cost; `full` is that of the whole model."""
+        return read_amount(name, full, amounts_of("latency" if self.latency else "params"))
 
     @property
     def key(self) -> str:
         """The setting that holds them."""
-        return f"sizes.{'params' if self.params else 'macs' if self.macs else 'parts'}"
+        given = ("params", "macs", "latency", "parts")
+        return f"sizes.{next(name for name in given if getattr(self, name))}"
+
+    @property
+    def round_to(self) -> int:
+        """What widths are multiples of where units are chosen one by one."""
+        return DEFAULT_ROUNDING if self.latency is None else profile_named(self.profile, "sizes").round_to
 
     def table(self, config: PreTrainedConfig) -> CostTable | None:
         """The costs of a model in the terms of these sizes; None where parts are counted."""
         if self.parts is not None:
             return None
+        if self.latency is not None:
+            return profile_named(self.profile, "sizes").table(config)
         return cost_table(config, "params" if self.params else "macs", self.denominator, self.seconds)
 
 
@@ -89,8 +106,8 @@ class Subnets:
         table = self.parts.table
         if table is None:
             return "parts"
-        what = "parameters" if table.metric == "params" else f"MACs of {table.seconds:g} s of speech"
-        return f"{what}, {table.denominator}"
+        what = {"params": "parameters", "macs": f"MACs of {table.seconds:g} s of speech", "latency": "nanoseconds"}
+        return f"{what[table.metric]}, {table.denominator}"
 
     @property
     def smallest(self) -> int:
@@ -138,7 +155,7 @@ def make_subnets(config: SizesConfig, parts: Parts) -> Subnets:
             stays and the largest part, or so close together that the largest part does not fit between them.
     """
     full = parts.table.full if parts.table else len(parts)
-    limits = {name: read_amount(name, full) for name in config.names}
+    limits = {name: config.amount(name, full) for name in config.names}
     if len(limits) < len(config.names) or any(high <= low for high, low in pairwise(limits.values())):
         raise BudgetError(f"{config.key} must decrease, largest first; got {', '.join(config.names)}.")
     if above := [name for name, limit in limits.items() if limit > full]:

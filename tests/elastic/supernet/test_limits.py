@@ -112,7 +112,7 @@ def test_impossible_sizes_are_refused(config: dict[str, Any], granularity: Any, 
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({}, "Give the sizes in one of sizes.params, sizes.macs and sizes.parts"),
+        ({}, "Give the sizes in one of sizes.params, sizes.macs, sizes.latency and sizes.parts"),
         ({"params": ()}, "Give the sizes in one of"),
         ({"params": ("50%",), "macs": ("50%",)}, "got .*params.*macs"),
         ({"params": ("half",)}, "Cannot read the budget 'half'"),

@@ -1,0 +1,45 @@
+"""Random Structures of a model, which are timed to learn what its modules cost."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+
+from compress.structure import MODULES, Block, Kept, Structure
+
+ABSENT, DROPPED = 0.15, 0.1  # probabilities that a module or a block is gone
+SMALLEST = 0.1  # share of the units of a model of which the smallest Structures keep about so much
+SHARE_SPREAD = 0.2  # how far the shares of modules lie from that of their model
+
+
+def draw_structure(
+    family: str, units: Sequence[Mapping[str, int]], fixed: set[int], generator: random.Random, width: int
+) -> Structure:
+    """Draws how many units each module keeps; which ones does not matter to time.
+
+    Args:
+        family: of the model.
+        units: per block, the number of units of each module.
+        fixed: blocks that cannot go.
+        generator: of the choice.
+        width: FFN and convolution widths are odd multiples of this, where they are not whole.
+    """
+    size = generator.uniform(SMALLEST, 1)
+    blocks = [
+        None
+        if block not in fixed and generator.random() < DROPPED
+        else Block(**{name: _kept(name, counts[name], size, width, generator) for name in MODULES})
+        for block, counts in enumerate(units)
+    ]
+    return Structure(family, tuple(blocks))
+
+
+def _kept(name: str, units: int, size: float, width: int, generator: random.Random) -> Kept:
+    if not units or generator.random() < ABSENT:
+        return None
+    share = min(1.0, max(0.0, size + generator.uniform(-SHARE_SPREAD, SHARE_SPREAD)))
+    step = 1 if name == "attention" else width
+    steps = max(1, round(share * units / step))
+    if name != "attention" and steps % 2 == 0:
+        steps -= 1
+    return tuple(range(min(units, steps * step)))

@@ -1,0 +1,59 @@
+"""From the times of whole models to what their modules cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.latency import KIND_OF, LINE_KINDS
+from compress.structure import MODULES, Structure, count_kept
+
+Units = Sequence[dict[str, int]]
+
+
+def features_of(structure: Structure, units: Units) -> list[int]:
+    """What a time is linear in: 1, the number of blocks, and by kind the number of modules and of their units."""
+    modules, kept = dict.fromkeys(LINE_KINDS, 0), dict.fromkeys(LINE_KINDS, 0)
+    for block, counts in zip(structure.blocks, units, strict=True):
+        for name in MODULES if block is not None else ():
+            count = count_kept(getattr(block, name), counts[name])
+            modules[KIND_OF[name]] += count > 0
+            kept[KIND_OF[name]] += count
+    blocks = sum(block is not None for block in structure.blocks)
+    return [1, blocks, *(number for kind in LINE_KINDS for number in (modules[kind], kept[kind]))]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Coefficients of `features_of`, none of them negative, in seconds."""
+
+    coefficients: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, features: Sequence[Sequence[int]], seconds: Sequence[float]) -> Fit:
+        """The least squares of relative errors, without what would come out negative.
+
+        Args:
+            features: of each model.
+            seconds: that each took.
+        """
+        rows, times = np.array(features, dtype=np.float64), np.array(seconds)
+        weighted, ones = rows / times[:, None], np.ones(len(times))
+        coefficients = np.zeros(rows.shape[1])
+        left = [column for column in range(rows.shape[1]) if rows[:, column].any()]
+        while left:
+            solved = np.linalg.lstsq(weighted[:, left], ones, rcond=None)[0]
+            if solved.min() >= 0:
+                coefficients[left] = solved
+                break
+            left.pop(int(solved.argmin()))
+        return cls(coefficients)
+
+    def off(self, features: Sequence[Sequence[int]], seconds: Sequence[float]) -> NDArray[np.float64]:
+        """By how much predictions are above the truth, as shares of it."""
+        predicted = np.array(features, dtype=np.float64) @ self.coefficients
+        relative: NDArray[np.float64] = predicted / np.array(seconds) - 1
+        return relative

@@ -1,0 +1,220 @@
+"""Measures a latency profile: times random smaller forms of a model in turn, and fits what its modules cost.
+
+Modules that are timed alone miss what lies between them, so whole models are timed. Widths that a machine does not
+like show as models that take longer than the rest foretells.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from compress.checkpoint import load_recogniser
+from compress.config import check, check_at_least, check_choice
+from compress.conformers import block_units, family_of, fixed_blocks, frame_outputs
+from compress.data import feature_extractor_of
+from compress.deciding.budget import BudgetConfig
+from compress.elastic.supernet.limits import SizesConfig
+from compress.evaluation.speed import SpeedConfig, conditions, speed_inputs, with_threads
+from compress.evaluation.transcribe import to_model
+from compress.latency import LATENCY_FILE, LINE_KINDS, LatencyProfile, Line, ProfileError, described_model
+from compress.machine import DTYPES, find_device
+from compress.model.removal import remove
+from compress.profiling.drawing import draw_structure
+from compress.profiling.fit import Fit, features_of
+from compress.structure import Structure
+
+logger = logging.getLogger(__name__)
+
+WIDTHS = (8, 16, 32)
+"""What widths can be multiples of."""
+TOLERATED = 0.01  # how much longer models of narrower multiples may take than those of the widest
+PER_SECOND = 1e9
+HELD_BYTES = 1 << 30
+"""Of all smaller forms together: below it they are made once, above it anew in every round."""
+EXPORTED = "onnx"
+Timed = TypeVar("Timed", BudgetConfig, SizesConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProfileConfig:
+    """What is measured, and how carefully.
+
+    Attributes:
+        model: checkpoint folder or Hub name.
+        out: the file to write.
+        runtime: what the model runs in.
+        speed: conditions of the timing; `repetitions` are rounds in each of which every model has its turn, and the
+            shortest time of a model counts.
+        fitted: how many random Structures the costs are fitted to.
+        held_out: how many more the predictions are checked on.
+        max_error: largest mean error of these predictions, as a share, with which a profile is written.
+        max_minutes: no further round begins where it would end later than this.
+        seed: of the Structures.
+        device: "cpu", "cuda", "cuda:1", or "auto" for a GPU if there is one.
+        dtype: "float32", "bfloat16" or "float16".
+    """
+
+    model: str
+    out: str = LATENCY_FILE
+    runtime: Literal["torch", "onnx"] = "torch"
+    speed: SpeedConfig = field(default_factory=lambda: SpeedConfig(warmup=1))
+    fitted: int = 24
+    held_out: int = 10
+    max_error: float = 0.05
+    max_minutes: float = 4.0
+    seed: int = 0
+    device: str = "auto"
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        check(self.runtime != EXPORTED, "runtime", self.runtime, "only models in torch can be profiled so far")
+        check_choice("dtype", self.dtype, DTYPES)
+        check_at_least("fitted", self.fitted, 16, "Structures, or the costs are guesses")
+        check_at_least("held_out", self.held_out, 1, "Structures to check the predictions on")
+        check(self.max_error > 0, "max_error", self.max_error, "give a share above 0, for example 0.05")
+        check(self.max_minutes > 0, "max_minutes", self.max_minutes, "give minutes above 0")
+
+
+def profile(config: ProfileConfig, console: Console | None = None) -> LatencyProfile:
+    """Measures what the modules of a model cost in time.
+
+    Args:
+        config: what is measured.
+        console: where progress is drawn; None draws nothing.
+
+    Raises:
+        ProfileError: if predictions are further off than `max_error`.
+        ValueError: if the model cannot be loaded.
+    """
+    device = find_device(config.device)
+    model, processor = load_recogniser(config.model, dtype=DTYPES[config.dtype], device=device)
+    inputs = speed_inputs(processor, feature_extractor_of(processor).sampling_rate, config.speed)
+    stopwatch = Stopwatch(model, to_model(model, inputs), config, console)
+    with with_threads(config.speed.threads), torch.no_grad():
+        facts = conditions(device, DTYPES[config.dtype], config.speed) | {"runtime": config.runtime}
+        made = fitted(stopwatch, config)
+    return replace(made, model=described_model(model.config), conditions=facts)
+
+
+def fitted(stopwatch: Stopwatch, config: ProfileConfig) -> LatencyProfile:
+    """The costs that explain the times of random Structures, checked on others; model and conditions are left open."""
+    generator, units = random.Random(config.seed), stopwatch.units
+    draw = partial(draw_structure, stopwatch.family, units, fixed_blocks(stopwatch.model), generator)
+    widths = [WIDTHS[number % len(WIDTHS)] for number in range(config.fitted)]
+    structures = [Structure.full(stopwatch.family, len(units)), *map(draw, widths)]
+    fresh = [draw(WIDTHS[-1]) for _ in range(config.held_out)]
+    seconds = stopwatch.time([*structures, *fresh])
+    features = [features_of(structure, units) for structure in (*structures, *fresh)]
+    count = len(structures)
+    width, fit = _liked_width([0, *widths], features[:count], seconds[:count])
+    error = abs(fit.off(features[count:], seconds[count:]))
+    _require_close(error, config)
+    base, block, *lines = (round(value * PER_SECOND) for value in fit.coefficients)
+    pairs = dict(zip(LINE_KINDS, zip(lines[::2], lines[1::2], strict=True), strict=True))
+    said = {"mean": float(error.mean()), "worst": float(error.max()), "structures": config.held_out}
+    return LatencyProfile({}, {}, base, block, {kind: Line(*pair) for kind, pair in pairs.items()}, width, said)
+
+
+def _liked_width(widths: Sequence[int], features: Sequence[Sequence[int]], seconds: Sequence[float]) -> tuple[int, Fit]:
+    """The least of `WIDTHS` whose multiples take no longer than those of the largest, and a fit without those below."""
+    whole = [number for number, width in enumerate(widths) if width in (0, WIDTHS[-1])]
+    wide = Fit.of([features[n] for n in whole], [seconds[n] for n in whole])
+    for least in WIDTHS:
+        among = [number for number, width in enumerate(widths) if width == least]
+        slower = -wide.off([features[n] for n in among], [seconds[n] for n in among]).mean()
+        if slower <= TOLERATED or least == WIDTHS[-1]:
+            break
+    usable = [number for number, width in enumerate(widths) if width == 0 or width >= least]
+    return least, Fit.of([features[n] for n in usable], [seconds[n] for n in usable])
+
+
+def _require_close(error: np.ndarray[Any, Any], config: ProfileConfig) -> None:
+    if error.mean() > config.max_error:
+        raise ProfileError(
+            f"predictions are off by {error.mean():.1%} on average (worst {error.max():.1%}), more than --max-error "
+            f"{config.max_error:.1%}: time on a machine with nothing else to do, raise --speed.repetitions, or allow "
+            "more."
+        )
+
+
+class Stopwatch:
+    """Times smaller forms of one model in turn; where they are large, only one of them is held at a time.
+
+    Args:
+        model: all of it, in eval mode.
+        inputs: what each is called with.
+        config: rounds and time limit.
+        console: where progress is drawn.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, inputs: dict[str, Tensor], config: ProfileConfig, console: Console | None
+    ) -> None:
+        self.model, self.inputs, self.config, self.console = model, inputs, config, console
+        self.family, self.units = family_of(model).name, block_units(model)
+
+    def time(self, structures: Sequence[Structure]) -> list[float]:
+        """The shortest time of each, in seconds, over as many rounds as there is time for."""
+        shortest = [float("inf")] * len(structures)
+        smaller: Callable[[Structure], PreTrainedModel] = partial(remove, self.model)
+        if len(structures) * self.model.get_memory_footprint() < HELD_BYTES:
+            smaller = cache(smaller)
+        columns = (TextColumn("Timing random Structures"), BarColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=self.console, disable=self.console is None) as progress:
+            task = progress.add_task("", total=self.config.speed.repetitions * len(structures))
+            started = time.monotonic()
+            for completed in range(1, self.config.speed.repetitions + 1):
+                for number, structure in enumerate(structures):
+                    shortest[number] = min(shortest[number], self._shortest(smaller(structure)))
+                    progress.advance(task)
+                took = time.monotonic() - started
+                if took * (completed + 1) / completed > 60 * self.config.max_minutes:
+                    break
+        return shortest
+
+    def _shortest(self, model: PreTrainedModel) -> float:
+        return min(self._passed(model) for _ in range(self.config.speed.warmup + 1))
+
+    def _passed(self, model: PreTrainedModel) -> float:
+        """The time of one pass; of a single thread that of its own, which other programs hardly lengthen."""
+        on_cpu = model.device.type == "cpu"
+        clock = time.thread_time if on_cpu and torch.get_num_threads() == 1 else time.perf_counter
+        start = clock()
+        frame_outputs(model, self.inputs)
+        if not on_cpu:
+            torch.accelerator.synchronize(model.device)
+        return clock() - start
+
+
+def with_profile(budget: Timed, model: str, output: Path, *, threads: int | None, device: str) -> Timed:
+    """A budget that, if it is one of time, names its profile, which is measured unless the folder of the run holds one.
+
+    Args:
+        budget: what was asked for, or several sizes.
+        model: the model to be made smaller.
+        output: of the run; the profile is written there.
+        threads: that the model will run on.
+        device: on which.
+    """
+    if budget.latency is None or budget.profile is not None:
+        return budget
+    path = output / LATENCY_FILE
+    if not path.exists():
+        speed = SpeedConfig(seconds=budget.seconds, threads=threads, warmup=1)
+        logger.info("%s: measuring what modules cost in time on this machine", path)
+        profile(ProfileConfig(model=model, out=str(path), speed=speed, device=device)).save(path)
+    return replace(budget, profile=str(path))

@@ -1,0 +1,147 @@
+"""Costs are recovered from times, noise is refused, and what a machine does not like decides the widths."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+import compress
+from compress.checkpoint import save
+from compress.cli import main
+from compress.conformers import block_units
+from compress.deciding.budget import BudgetConfig
+from compress.latency import LatencyProfile, Line, ProfileError
+from compress.profiling import ProfileConfig, measuring, with_profile
+from compress.profiling.drawing import draw_structure
+from compress.profiling.fit import Fit, features_of
+from compress.structure import Structure
+from compress.training.tokens import TokensConfig, build_processor
+from tests.helpers import tiny
+from tests.helpers.launching import make_split
+
+TRUTH = np.array([5e-3, 1e-5, 2e-4, 3e-7, 5e-4, 2e-4, 6e-4, 0.0])
+CONFIG = ProfileConfig(model="m", fitted=48)
+
+
+class Made:
+    """A stopwatch whose times are made from what modules cost, and from the widths of convolutions."""
+
+    model, family = tiny.parakeet(), "parakeet"
+    units: ClassVar = [{"ffn1": 256, "attention": 4, "conv": 64, "ffn2": 256}] * tiny.BLOCKS
+
+    def __init__(self, extra: Callable[[Structure], float]) -> None:
+        self.extra = extra
+
+    def time(self, structures: Sequence[Structure]) -> list[float]:
+        return [float(TRUTH @ features_of(s, self.units)) * (1 + self.extra(s)) for s in structures]
+
+
+def widths(structure: Structure) -> list[int]:
+    ffns = [kept for block in structure.blocks if block for kept in (block.ffn1, block.ffn2)]
+    return [len(kept) for kept in ffns if isinstance(kept, tuple)]
+
+
+def test_the_costs_behind_the_times_are_found() -> None:
+    made = measuring.fitted(Made(lambda structure: 0.0), CONFIG)  # type: ignore[arg-type]
+    assert made.lines == {"ffn": Line(200_000, 300), "attention": Line(500_000, 200_000), "conv": Line(600_000, 0)}
+    assert (made.base, made.block, made.round_to) == (5_000_000, 10_000, 8)
+    assert made.error["worst"] < 1e-6
+
+
+def test_widths_that_take_longer_are_left_out() -> None:
+    def odd(structure: Structure) -> float:
+        return 0.1 if any(width % 16 for width in widths(structure)) else 0.0
+
+    made = measuring.fitted(Made(odd), CONFIG)  # type: ignore[arg-type]
+    assert made.round_to == 16
+    assert made.lines["ffn"] == Line(200_000, 300)
+
+
+def test_noise_is_refused() -> None:
+    noise = random.Random(0)
+    with pytest.raises(ProfileError, match=r"predictions are off by .* more than --max-error 5\.0%"):
+        measuring.fitted(Made(lambda structure: noise.uniform(-0.4, 0.4)), CONFIG)  # type: ignore[arg-type]
+
+
+def test_no_cost_is_negative() -> None:
+    features, seconds = [[1, 0], [1, 1], [1, 2]], [3.0, 2.0, 1.0]
+    assert Fit.of(features, seconds).coefficients[1] == 0
+
+
+@pytest.mark.parametrize("name", tiny.MODELS)
+def test_what_is_drawn_can_be_removed(name: str) -> None:
+    model = tiny.MODELS[name]()
+    units, fixed = block_units(model), measuring.fixed_blocks(model)
+    generator = random.Random(0)
+    for width in measuring.WIDTHS:
+        draw_structure(measuring.family_of(model).name, units, fixed, generator, width).check(
+            measuring.family_of(model).name, units
+        )
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("profiled") / "parakeet"
+    model, processor = tiny.parakeet(), build_processor("parakeet", ["low mid high"], TokensConfig(), mel_bins=16)
+    model.config.pad_token_id = processor.tokenizer.pad_token_id
+    save(model, processor, folder)
+    return str(folder)
+
+
+QUICK = ["--fitted", "16", "--held_out", "2", "--max_error", "1000", "--speed.repetitions", "1"]
+
+
+def test_from_the_model_to_a_checkpoint_within_its_time(
+    checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A profile made here serves `inspect` and `shrink`, whose result says by which it was made."""
+    path = tmp_path / "latency.json"
+    words = ["profile", checkpoint, "--out", str(path), "--speed.seconds", "0.5", "--speed.threads", "1", *QUICK]
+    assert main(words) == 0
+    made = LatencyProfile.load(path)
+    assert made.conditions["seconds"] == 0.5
+    assert "what modules cost" in capsys.readouterr().out
+    assert main(["inspect", checkpoint, "--profile", str(path), "--json"]) == 0
+    *_, reachable = json.loads(capsys.readouterr().out)["reachable"]
+    assert reachable["metric"] == "latency"
+    full, smallest = reachable["full"], reachable["smallest"]
+    limit = f"{(smallest + full) / 2e6:.6f}ms"
+    make_split(tmp_path / "speech" / "train", 6, seed=1)
+    budget = ["--budget.latency", limit, "--budget.profile", str(path), "--refit", "null"]
+    data = ["--data", str(tmp_path / "speech"), "--data.cache_dir", str(tmp_path / "cache"), "--batch.workers", "0"]
+    smaller = ["shrink", checkpoint, "--out", str(tmp_path / "small"), "--structure", "magnitude"]
+    assert main([*smaller, *budget, *data]) == 0
+    facts = json.loads((tmp_path / "small" / "compression.json").read_text())
+    assert facts["metric"] == "latency"
+    assert facts["achieved"] <= facts["limit"]
+    small = compress.load_model(str(tmp_path / "small"))
+    assert made.table(small.config).full == facts["achieved"]
+
+
+def test_a_run_without_a_profile_measures_once(
+    checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = measuring.fitted(Made(lambda structure: 0.0), CONFIG)  # type: ignore[arg-type]
+    asked: list[ProfileConfig] = []
+    monkeypatch.setattr(measuring, "profile", lambda config: asked.append(config) or made)
+    for _ in range(2):
+        budget = with_profile(BudgetConfig(latency="50%"), checkpoint, tmp_path, threads=1, device="cpu")
+        assert budget.profile == str(tmp_path / "latency.json")
+    assert len(asked) == 1
+    assert with_profile(budget, checkpoint, tmp_path, threads=1, device="cpu") is budget
+    plain = BudgetConfig(params="50%")
+    assert with_profile(plain, checkpoint, tmp_path, threads=1, device="cpu") is plain
+
+
+def test_a_runtime_that_cannot_be_profiled_is_refused_by_name(
+    checkpoint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["profile", checkpoint, "--runtime", "onnx"])
+    assert "runtime is 'onnx'; only models in torch can be profiled so far" in capsys.readouterr().err
