@@ -26,7 +26,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from accelerate import Accelerator
 from accelerate.utils import set_seed
@@ -35,7 +35,7 @@ from transformers import PreTrainedModel
 import compress
 from compress.checkpoint import load_config, load_model, load_recogniser
 from compress.checkpoint.push import HubConfig
-from compress.config import fail, parse, to_dict
+from compress.config import check_choice, fail, parse, to_dict
 from compress.conformers import block_mask, frame_mask
 from compress.curvature.repair import RefitConfig
 from compress.data import Batch
@@ -61,6 +61,7 @@ from compress.training.loop.position import Position, taken
 from compress.training.loop.precision import autocast
 from compress.training.loop.progress import Progress, start_logging
 from compress.training.loop.publish import check_before, push_result
+from compress.training.loop.savings import compile_blocks, recomputed
 from compress.training.loop.schedule import LearnConfig, PhaseConfig, set_learning_rates
 from compress.training.loop.unalignable import Unalignable
 from compress.training.measured_budget import with_measured_budget
@@ -86,6 +87,8 @@ logger = logging.getLogger("compress.prune")
 
 PROGRAM = "prune.py"
 LEARN, RECOVER = "learn", "recover"
+TeacherDtype = Literal["float32", "bfloat16"]
+BF16 = "bfloat16"
 CHANGEABLE: dict[str, tuple[str, ...]] = {LEARN: ("recover.*",), RECOVER: ()}
 """Settings that may still change while a phase runs: those of the phase after it."""
 
@@ -109,6 +112,7 @@ class Config(RunConfig):
 
     Attributes:
         teacher: folder or Hub name of the model to compress.
+        teacher_dtype: `bfloat16`: the teacher's matrices and kernels are held in half of the memory while it teaches.
         start: folder of a smaller form of the teacher to go on from, instead of the teacher itself.
         budget: the size to reach, of the teacher.
         structure: who decides what stays. `learned`: gates, in the first phase. Without a first phase: obs, fisher or
@@ -130,6 +134,7 @@ class Config(RunConfig):
     """
 
     teacher: str
+    teacher_dtype: TeacherDtype = "float32"
     start: str | None = None
     budget: BudgetConfig | None
     structure: str = LEARNED
@@ -149,6 +154,7 @@ class Config(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_choice("teacher_dtype", self.teacher_dtype, get_args(TeacherDtype))
         check_decision(self.structure, self.budget)
         if self.fresh_weights and self.structure == LEARNED:
             raise ValueError("Gates are learned on the teacher's weights: fresh_weights needs another structure.")
@@ -165,10 +171,12 @@ class Phase:
         config, accelerator = self.config, self.accelerator
         prepare_for_training(student.model, dropout=config.dropout)
         student.model.train()
-        self.distillation = Distillation(student.model, job.teacher, config.distill)
+        self.distillation = Distillation(student.model, job.teacher, config.distill, config.teacher_dtype == BF16)
         self.loader = open_loader(config, job.train_set, job.processor, accelerator, seed)
-        optimizer = build_optimizer(student.groups(settings, config.weight_decay))
+        optimizer = build_optimizer(student.groups(settings, config.weight_decay), config.optim)
         self.wrapped, self.optimizer = accelerator.prepare(student, optimizer)
+        for model in (job.teacher, student.model):
+            compile_blocks(model, config.compile)
         set_seed(seed, device_specific=True)  # dropout noise of each rank's own
         self.step, self.position, self.best, self.unalignable = 0, Position(), Best(), Unalignable()
         models = {"teacher": job.teacher, "student": student.model}
@@ -193,7 +201,8 @@ class Phase:
 
     def loss_step(self, batch: Batch, counts: Counts) -> Losses:
         """Every loss of one batch by name, weighted. Student and teacher see the same features."""
-        with autocast(self.accelerator.device, self.config.precision):
+        again = recomputed(self.student.model, self.config.gradient_checkpointing)
+        with autocast(self.accelerator.device, self.config.precision), again:
             target = self.distillation.target(batch.inputs)
             output = self.wrapped(**batch.inputs)
         mask = frame_mask(self.job.teacher, batch.inputs, output.shape[1])
@@ -300,6 +309,10 @@ class Pruning:
         self.results.save(model, GATED, facts, structure)
         small = compress.remove(model, structure).eval()
         if config.refit and config.refit.after_gates:
+            if config.teacher_dtype == BF16:  # what was rounded for distillation is read anew
+                self.teacher = skipping_model(
+                    load_model(config.teacher, device=self.accelerator.device), config.skipping
+                )
             facts["repair"] = repair(small, self.teacher, self.speech(), config.refit)
         return small, structure, facts
 

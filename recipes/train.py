@@ -42,6 +42,7 @@ from compress.training.loop.optimizer import WEIGHTS, build_optimizer, weight_gr
 from compress.training.loop.position import Position, taken, total_steps
 from compress.training.loop.precision import autocast
 from compress.training.loop.progress import Progress, start_logging
+from compress.training.loop.savings import compile_blocks, recomputed
 from compress.training.loop.schedule import set_learning_rates
 from compress.training.loop.unalignable import Unalignable
 from compress.training.new_models import build_model
@@ -117,7 +118,8 @@ class Training:
             seed=config.seed,
         )
         groups = weight_groups(self.recogniser, config.optimizer.learning_rate, config.optimizer.weight_decay)
-        self.wrapped, self.optimizer = accelerator.prepare(self.recogniser, build_optimizer(groups))
+        self.wrapped, self.optimizer = accelerator.prepare(self.recogniser, build_optimizer(groups, config.optim))
+        compile_blocks(self.model, config.compile)
         set_seed(config.seed, device_specific=True)
 
         self.total_steps = config.max_steps or total_steps(self.loader, config.epochs, config.accumulate)
@@ -150,7 +152,8 @@ class Training:
 
     def loss_step(self, batch: Batch, counts: Counts) -> Losses:
         """The CTC losses of one batch; utterances too short for their transcript are left out, and named once."""
-        with autocast(self.accelerator.device, self.config.precision):
+        again = recomputed(self.model, self.config.gradient_checkpointing)
+        with autocast(self.accelerator.device, self.config.precision), again:
             logits = self.wrapped(**batch.inputs)
         frames = frame_mask(self.model, batch.inputs, logits[0].shape[1])
         losses, unalignable = self.recogniser.losses(logits, frames, batch.labels, self.blank, counts)

@@ -55,6 +55,7 @@ from compress.training.loop.optimizer import WEIGHTS, build_optimizer, parameter
 from compress.training.loop.position import Position, taken, total_steps
 from compress.training.loop.precision import autocast
 from compress.training.loop.progress import Progress, start_logging
+from compress.training.loop.savings import compile_blocks, recomputed
 from compress.training.loop.schedule import set_learning_rates
 from compress.training.loop.unalignable import Unalignable
 from compress.training.preparation import prepare_for_training
@@ -113,8 +114,9 @@ class Stage:
         self.job, self.config, self.accelerator = job, job.config, job.accelerator
         self.name, self.net, self.loader, self.folder = name, net, loader, job.output / name
         config, (self.before, self.steps) = self.config, job.spans[name]
-        optimizer = build_optimizer(net.groups(config.optimizer))
+        optimizer = build_optimizer(net.groups(config.optimizer), config.optim)
         self.wrapped, self.optimizer = self.accelerator.prepare(net, optimizer)
+        compile_blocks(net.model, config.compile)
         set_seed(seed, device_specific=True)  # dropout noise of each rank's own
         self.step, self.position, self.best, self.unalignable = 0, Position(), Best(), Unalignable()
         self.guard = FiniteGuard(net, {"supernet": net}, config.max_skipped_steps, config.precision)
@@ -137,7 +139,8 @@ class Stage:
 
     def loss_step(self, batch: Batch, counts: Counts) -> Losses:
         """Every loss of one batch by name; utterances too short for their transcript are left out, and named once."""
-        with autocast(self.accelerator.device, self.config.precision):
+        again = recomputed(self.net.model, self.config.gradient_checkpointing)
+        with autocast(self.accelerator.device, self.config.precision), again:
             logits = self.wrapped(**batch.inputs)
         frames = frame_mask(self.net.model, batch.inputs, logits[0].shape[1])
         losses, unalignable = self.net.losses(logits, frames, batch.labels, self.job.blank, counts)

@@ -10,6 +10,7 @@ blank frames count only beside spikes (symmetric selection).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -25,6 +26,7 @@ from compress.conformers.recording import BlockOutputs
 from compress.running.aspects import ASPECTS, in_full
 from compress.training.ctc import ctc_loss
 from compress.training.loop.counts import Counts
+from compress.training.loop.savings import hold_in_bf16
 from compress.training.posteriors import InnerOutputs, around_spikes, even, only, output_divergence, per_frame
 
 Distance = Literal["l1_cosine", "mse"]
@@ -205,10 +207,15 @@ class Distillation:
         student: the model in training, without wrappers.
         teacher: the model it was made from.
         config: which losses there are, and their weights.
+        bf16: whether the teacher holds its matrices and kernels in bf16 from now on, and computes in it.
     """
 
-    def __init__(self, student: PreTrainedModel, teacher: PreTrainedModel, config: DistillConfig) -> None:
-        self.teacher, self.config = teacher, config
+    def __init__(
+        self, student: PreTrainedModel, teacher: PreTrainedModel, config: DistillConfig, bf16: bool = False
+    ) -> None:
+        self.teacher, self.config, self.bf16 = teacher, config, bf16
+        if bf16:
+            hold_in_bf16(teacher)
         config.require_head(teacher, "The teacher")
         self.layers = LayerDistance(student, teacher, config) if config.layers else None
         self.inner = InnerOutputs(student, config.inner_blocks) if config.inner else None
@@ -216,7 +223,8 @@ class Distillation:
     @torch.no_grad()
     def target(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """What the teacher makes of a batch (see `frame_outputs`); it runs in full, whatever else it can."""
-        with in_full(self.teacher):
+        reduced = torch.autocast(self.teacher.device.type, torch.bfloat16) if self.bf16 else nullcontext()
+        with in_full(self.teacher), reduced:
             return frame_outputs(self.teacher, inputs)
 
     def losses(

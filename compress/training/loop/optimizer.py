@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Literal, get_args
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-from compress.config import check
+from compress.config import check, check_choice
+
+OptimizerName = Literal["adamw", "adamw_8bit"]
+EIGHT_BIT = "torchao"
+"""The package that has AdamW with moments of eight bits."""
 
 WEIGHTS = "weights"
 """Name of the groups that `weight_groups` makes; both carry it, so one learning rate serves both."""
@@ -65,8 +71,23 @@ def weight_groups(
     ]
 
 
-def build_optimizer(groups: Sequence[ParameterGroup]) -> AdamW:
+def require_optimizer(name: OptimizerName) -> None:
+    """Refuses an optimizer that is none, or that is not installed.
+
+    Raises:
+        ValueError: with the remedy.
+    """
+    check_choice("optim", name, get_args(OptimizerName))
+    installed = name != "adamw_8bit" or find_spec(EIGHT_BIT) is not None
+    check(installed, "optim", name, f"install {EIGHT_BIT}, which has it, or give adamw")
+
+
+def build_optimizer(groups: Sequence[ParameterGroup], name: OptimizerName = "adamw") -> Optimizer:
     """One AdamW over all groups (the fused kernel: on a small model it saves a noticeable part of each step).
+
+    Args:
+        groups: what is trained.
+        name: `adamw_8bit` keeps its moments in eight bits.
 
     Raises:
         ValueError: if a parameter is in two groups, or nothing is trainable.
@@ -74,7 +95,18 @@ def build_optimizer(groups: Sequence[ParameterGroup]) -> AdamW:
     entries = [entry for group in groups if (entry := _entry(group))["params"]]
     if not entries:
         raise ValueError("No parameter requires a gradient; there is nothing to train.")
+    if name == "adamw_8bit":
+        return _eight_bit(entries)
     return AdamW(entries, betas=BETAS, fused=True)
+
+
+def _eight_bit(entries: Sequence[dict[str, Any]]) -> Optimizer:
+    """AdamW with moments of eight bits, which knows no ascent: there gradients change their sign beforehand."""
+    for entry in entries:
+        for parameter in entry["params"] if entry.pop("maximize") else ():
+            parameter.register_hook(Tensor.neg)
+    optimizer: Optimizer = import_module(f"{EIGHT_BIT}.optim").AdamW8bit(entries, betas=BETAS)
+    return optimizer
 
 
 def parameters_of(optimizer: Optimizer, name: str) -> list[nn.Parameter]:

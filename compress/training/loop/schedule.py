@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from torch import Tensor
 from torch.optim import Optimizer
 
 from compress.config import check, check_at_least
@@ -103,4 +105,12 @@ def set_learning_rates(optimizer: Optimizer, rates: Mapping[str, float]) -> None
         raise ValueError(f"The optimizer has no parameter group {sorted(unknown)}; it has {sorted(map(str, names))}.")
     for group in optimizer.param_groups:
         if group.get("name") in rates:
-            group["lr"] = rates[group["name"]]
+            _set(group, rates[group["name"]])
+
+
+def _set(group: dict[str, Any], rate: float) -> None:
+    """Sets the learning rate of a group, in the tensor that holds it where one does."""
+    if isinstance(group["lr"], Tensor):
+        group["lr"].fill_(rate)
+    else:
+        group["lr"] = rate
