@@ -8,11 +8,15 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch._dynamo
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from compress.conformers import blocks_of
+
+FORMS = 8
+"""Compiled forms of a block at most: of student and teacher, with and without gradients, in both modes."""
 
 
 @contextmanager
@@ -39,19 +43,20 @@ def recomputed(model: PreTrainedModel, wanted: bool) -> Iterator[None]:
 def compile_blocks(model: PreTrainedModel, wanted: bool, backend: str = "inductor") -> None:
     """Compiles the blocks of a model, in place, for batches of any size.
 
+    All blocks share the code of their class, of which torch keeps a limited number of compiled forms; those of a
+    smaller model differ from each other, and each has one with gradients and one without, in training and in eval mode.
+
     Args:
         model: in training or not.
         wanted: otherwise nothing is done.
         backend: of `torch.compile`.
     """
-    for block in blocks_of(model) if wanted else ():
+    if not wanted:
+        return
+    blocks, limits = blocks_of(model), torch._dynamo.config
+    limits.recompile_limit = max(limits.recompile_limit, FORMS * len(blocks))
+    for block in blocks:
         block.compile(dynamic=True, backend=backend)
-
-
-def as_it_was(model: nn.Module) -> None:
-    """Lets blocks that were compiled run as they were, in place."""
-    for module in model.modules():
-        module._compiled_call_impl = None
 
 
 def hold_in_bf16(model: nn.Module) -> None:
