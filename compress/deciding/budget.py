@@ -224,14 +224,16 @@ def expected_cost(table: CostTable, gates: Gates) -> Tensor:
 
 
 class Lagrangian(nn.Module):
-    """The penalty that leads the expected size to the target: `l1 * gap + l2 * gap ** 2`.
+    """The penalty that leads the expected size to the target: `(l1 * gap + l2 * gap ** 2) / target`.
 
     The gap is expected size minus target, as shares of the full size. The two multipliers start at 0 and are updated by
     gradient *ascent*: put them into an optimiser group with `maximize=True`. The target goes linearly from full size
     to the budget over the warm-up (Wang et al. 2020; CoFi, section 3; settings in DPHuBERT).
 
     In those works both multipliers start at 0. Over a few hundred steps this lags behind the target, then overshoots:
-    all gates fall at once, before they could be told apart. A positive start of the quadratic one damps this.
+    all gates fall at once, before they could be told apart. A positive start of the quadratic one damps this. There
+    the penalty is not divided by the target either; but what is 1 % too much of a whole model is 10 % too much of a
+    tenth of it, and without the division the task's losses hold a small size far above its target for a long time.
 
     Attributes:
         linear: the multiplier l1.
@@ -252,8 +254,9 @@ class Lagrangian(nn.Module):
 
     def forward(self, expected: Tensor, step: int) -> Tensor:
         """The penalty for an expected size (a share of the full size) at a step: a scalar."""
-        gap = (expected - self.target(step)).float()
-        return self.linear * gap + self.quadratic * gap**2
+        target = self.target(step)
+        gap = (expected - target).float()
+        return (self.linear * gap + self.quadratic * gap**2) / target
 
 
 def decide(budget: Budget, scores: Scores) -> Structure:

@@ -204,7 +204,7 @@ class GatedStudent(Student):
         gates, multipliers = list(self.gates.parameters()), list(self.lagrangian.parameters())
         return [
             *weight_groups(self, settings.learning_rate, weight_decay, exclude=[*gates, *multipliers]),
-            ParameterGroup(GATES, gates, settings.gate_learning_rate),
+            ParameterGroup(GATES, gates, settings.gate_rate),
             ParameterGroup(MULTIPLIERS, multipliers, settings.multiplier_learning_rate, maximize=True),
         ]
 

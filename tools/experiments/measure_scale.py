@@ -14,6 +14,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,9 +92,9 @@ def row(name: str, used: dict[str, float], weights: int, limit: float) -> list[s
 
 
 def in_a_fresh_process(work: Callable[..., Any], *arguments: Any) -> Any:
-    """What a function returns that has a process to itself."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(work, arguments)
+    """What a function returns that has a process to itself, which may have others of its own."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(work, *arguments).result()
 
 
 def prepare(config: ScaleConfig, full: str, structure: str, stored: str) -> None:

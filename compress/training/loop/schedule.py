@@ -64,12 +64,17 @@ class PhaseConfig:
         return self.learning_rate * warmup_cosine(step, self.steps, self.warmup_steps, self.final_fraction)
 
 
+LEAST_GATE_RATE, GATE_TRAVEL = 0.05, 30.0
+"""Of gates whose rate is not given: the rate, and how far they can go in a phase; from limit to limit it is 9.2."""
+
+
 @dataclass(frozen=True)
 class LearnConfig(PhaseConfig):
     """The first phase, in which gates and weights are learned together.
 
     Attributes:
-        gate_learning_rate: of the gates' locations, constant.
+        gate_learning_rate: of the gates' locations, constant; null: 0.05, or more where a phase is too short for them
+            to go from one end to the other (0.1 in 300 steps).
         multiplier_learning_rate: of the Lagrangian's multipliers (they ascend), constant.
         quadratic_start: start of the quadratic multiplier; 0 as published, 50 keeps to the target in short runs too.
         budget_warmup: share of the phase over which the target goes from the full size to the budget.
@@ -79,7 +84,7 @@ class LearnConfig(PhaseConfig):
     learning_rate: float = 2e-4
     warmup_steps: int = 100
     final_fraction: float = 0.1
-    gate_learning_rate: float = 0.05
+    gate_learning_rate: float | None = None
     multiplier_learning_rate: float = 0.02
     quadratic_start: float = 50.0
     budget_warmup: float = 0.4
@@ -88,6 +93,11 @@ class LearnConfig(PhaseConfig):
         super().__post_init__()
         share = "give a share of the phase from 0 to 1"
         check(0 <= self.budget_warmup <= 1, "learn.budget_warmup", self.budget_warmup, share)
+
+    @property
+    def gate_rate(self) -> float:
+        """The learning rate of the gates' locations."""
+        return self.gate_learning_rate or max(LEAST_GATE_RATE, GATE_TRAVEL / self.steps)
 
 
 def set_learning_rates(optimizer: Optimizer, rates: Mapping[str, float]) -> None:
