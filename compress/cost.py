@@ -168,8 +168,7 @@ def size_of(model: PreTrainedModel, seconds: float = DEFAULT_SECONDS) -> Size:
 
 @lru_cache(maxsize=64)
 def _size(described: ByContent, seconds: float) -> Size:
-    model = skeleton(described.config, original=False)
-    parameters, macs = _parameters(model), _macs(model, seconds)
+    parameters, macs = _counted(described, "params", seconds), _counted(described, "macs", seconds)
     return Size(
         total=parameters.total,
         encoder=parameters.encoder,
@@ -255,15 +254,28 @@ class _Measurements:
 
 @lru_cache(maxsize=16)
 def _measurements(described: ByContent, metric: Metric, seconds: float) -> _Measurements:
-    def measured() -> _Cost:
-        return _parameters(model) if metric == "params" else _macs(model, seconds)
-
-    model = skeleton(described.config, original=False)
-    dense, units = measured(), block_units(model)
+    model, dense = skeleton(described.config, original=False), _counted(described, metric, seconds)
+    units = block_units(model)
     drop_dead_(model)
-    whole = measured() if metric == "params" else dense
+    whole = _count_of(model, metric, seconds) if metric == "params" else dense
     shrink_(model, Structure(family_of(model).name, tuple(_half(counts) for counts in units)))
-    return _Measurements(dense, whole, measured(), units, block_units(model))
+    return _Measurements(dense, whole, _count_of(model, metric, seconds), units, block_units(model))
+
+
+@lru_cache(maxsize=64)
+def _counted(described: ByContent, metric: Metric, seconds: float) -> _Cost:
+    """The cost of a model as it is."""
+    return _count_of(_bones(described), metric, seconds)
+
+
+@lru_cache(maxsize=1)
+def _bones(described: ByContent) -> PreTrainedModel:
+    """A skeleton to be counted only."""
+    return skeleton(described.config, original=False)
+
+
+def _count_of(model: PreTrainedModel, metric: Metric, seconds: float) -> _Cost:
+    return _parameters(model) if metric == "params" else _macs(model, seconds)
 
 
 def _half(counts: dict[str, int]) -> Block:
