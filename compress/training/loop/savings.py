@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch._dynamo
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
@@ -53,7 +52,9 @@ def compile_blocks(model: PreTrainedModel, wanted: bool, backend: str = "inducto
     """
     if not wanted:
         return
-    blocks, limits = blocks_of(model), torch._dynamo.config
+    from torch._dynamo import config as limits  # which takes a second to import
+
+    blocks = blocks_of(model)
     limits.recompile_limit = max(limits.recompile_limit, FORMS * len(blocks))
     for block in blocks:
         block.compile(dynamic=True, backend=backend)

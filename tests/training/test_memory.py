@@ -1,0 +1,27 @@
+"""What a step will take is known before it takes it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from compress.cli import main
+from tests.helpers import forked
+from tools.experiments.measure_memory import HANDED_BACK, MemoryConfig, model_config
+
+SMALL = ("--hidden_size", "128", "--blocks", "2", "--repetitions", "2", "--variant", "plain")
+
+
+def test_the_prediction_is_what_a_process_grows_by(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = MemoryConfig(hidden_size=128, blocks=2)
+    model_config(config).save_pretrained(tmp_path)
+    step = ("--seconds", str(config.step.seconds), "--batch.seconds", str(config.step.batch.seconds))
+    main(["inspect", str(tmp_path), "--train", "true", "--json", "true", "--precision", "fp32", *step])
+    predicted = json.loads(capsys.readouterr().out)
+    ended = forked.run(["-m", "tools.experiments.measure_memory", *SMALL], **HANDED_BACK)
+    assert ended.returncode == 0, ended.stderr
+    measured = json.loads(ended.stdout.splitlines()[-1])["bytes"]
+    assert predicted["total"] == pytest.approx(measured, rel=0.2)
+    assert predicted["total"] == sum(predicted[kind] for kind in ("weights", "gradients", "optimizer", "activations"))
