@@ -120,7 +120,7 @@ class Structure:
                 f"{path} is no structure.json: that is a regular file of up to {MOST_STRUCTURE_BYTES} bytes."
             )
         try:
-            return cls.from_dict(json.loads(Path(path).read_text()))
+            return cls.from_dict(json.loads(Path(path).read_text(), object_pairs_hook=_without_repetition))
         except StructureError as error:
             raise StructureError(f"{path}: {error}") from error
         except (ValueError, RecursionError) as error:
@@ -209,6 +209,13 @@ def _compose(first: Kept, then: Kept) -> Kept:
     if then[-1] >= len(first):
         raise StructureError(f"Unit {then[-1]} is out of range: only {len(first)} units were left.")
     return tuple(first[index] for index in then)
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise StructureError(f"an object of the file has a key twice; its keys are {[key for key, _ in pairs]}.")
+    return content
 
 
 def _read_block(data: Any, where: str) -> Block | None:

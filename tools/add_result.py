@@ -7,12 +7,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from compress.files.reading import read_object
 from tools.commands import main
 from tools.results import RESULTS, EntryConfig, add, facts, grid
 
@@ -39,7 +39,7 @@ class ReportConfig(EntryConfig):
 
 def add_result(config: ReportConfig) -> None:
     """Appends one entry."""
-    report = json.loads(Path(config.report).read_text())
+    report = read_object(config.report, {"model": dict})
     lines = [*facts(config.command, config.data, config.note), *table(report), *difference(report), *conditions(report)]
     add(config, [*lines, *map(run_line, map(Path, config.runs))])
 
@@ -85,8 +85,8 @@ ROWS: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
 
 def run_line(run: Path) -> str:
     """The final numbers of a recipe's run."""
-    done = json.loads((run / "done.json").read_text())
-    seed = json.loads((run / "config.json").read_text())["seed"]
+    done = read_object(run / "done.json")
+    seed = read_object(run / "config.json", {"seed": int})["seed"]
     shown = ", ".join(f"{key} {_short(value)}" for key, value in done.items() if value not in (None, [], {}))
     return f"- `{run.name}` (seed {seed}): {shown}"
 

@@ -8,7 +8,6 @@ every model, gates included, and the final numbers must be the same to the last 
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -25,6 +24,7 @@ import torch
 from safetensors.torch import load_file
 
 from compress.config import parse
+from compress.files.reading import read_json, read_json_lines
 from tools.results import REPOSITORY
 
 POLL_SECONDS = 0.01
@@ -144,11 +144,11 @@ def differences(whole: Path, pieces: Path) -> Iterator[str]:
 
 
 def _json(path: Path) -> Any:
-    return json.loads(path.read_text())
+    return read_json(path)
 
 
 def _lines(path: Path) -> Any:
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return read_json_lines(path)
 
 
 def _equal(whole: Any, pieces: Any) -> bool:

@@ -16,7 +16,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from compress.checkpoint.errors import CheckpointError, reason_of
 from compress.checkpoint.folders import CONFIG_FILE, nowhere, require_folder
 from compress.checkpoint.limits import check_model_config
-from compress.checkpoint.weights import FLOATING
+from compress.checkpoint.weights import FLOATING, checkpoint_folder
 from compress.conformers import (
     UnsupportedModelError,
     blocks_of,
@@ -134,12 +134,14 @@ def load_model(
     config, bones = _described(model)
     if reason := obstacle(config):
         raise UnsupportedModelError(f"{model!r} cannot be compressed as it is: {reason}")
-    _check_weights(model, bones)
+    checked = _check_weights(model, bones)
     options = {"config": config, "dtype": dtype, "use_safetensors": True, "trust_remote_code": False}
     try:
         loaded, info = family_of(config).auto.from_pretrained(model, output_loading_info=True, **options)
     except Exception as error:  # transformers lets through whatever its parts raise
         raise CheckpointError(f"The weights of {model!r} cannot be loaded: {reason_of(error)}.") from error
+    if not checked:
+        _check_weights(model, bones)
     _check_complete(model, loaded, info)
     _check_values(model, loaded)
     result: PreTrainedModel = loaded.to(device).eval()
@@ -173,13 +175,15 @@ MOST_WEIGHT_BYTES = 1 << 44
 VARIANCE = "running_var"
 
 
-def _check_weights(model: str, bones: PreTrainedModel) -> None:
-    """Compares a folder's weights with the model that its config describes, before memory is taken for either."""
-    folder = Path(model)
-    if not folder.is_dir():
-        return
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
+def _check_weights(model: str, bones: PreTrainedModel) -> bool:
+    """Compares weights on disk with the model that the config describes, before memory is taken for either.
+
+    Returns:
+        Whether there were any: those of a Hub model may still have to be downloaded.
+    """
+    folder = _folder_of_weights(model)
+    files = sorted(folder.glob("*.safetensors")) if folder else []
+    if not files and Path(model).is_dir():
         raise CheckpointError(
             f"{model!r} holds no weights in the safetensors format; other formats can run code when they are read. "
             "Convert them: load the model with transformers where you trust it, and save_pretrained."
@@ -198,6 +202,15 @@ def _check_weights(model: str, bones: PreTrainedModel) -> None:
                     f"The checkpoint {model!r} cannot be used: {name} is of type {kind} in {file.name}; weights must "
                     f"be {', '.join(FLOATING)}. Take the model as it was before it was quantised."
                 )
+    return bool(files)
+
+
+def _folder_of_weights(model: str) -> Path | None:
+    """Where the weights lie: the folder itself, or the snapshot of a Hub model, once it is there."""
+    try:
+        return checkpoint_folder(model)
+    except ValueError:  # transformers downloads what it needs, and says what is wrong with the name
+        return None
 
 
 @lru_cache(maxsize=16)

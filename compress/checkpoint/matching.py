@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Literal
 
 import torch
@@ -11,6 +12,8 @@ from compress.checkpoint.errors import CheckpointError
 from compress.checkpoint.loading import load_model, read_compression
 from compress.checkpoint.processors import load_processor
 from compress.conformers import family_of
+
+logger = logging.getLogger(__name__)
 
 TOKENS_SHOWN = 10
 
@@ -82,4 +85,12 @@ def _require_outputs(config: PreTrainedConfig, tokenizer: Any, name: str) -> Non
         raise CheckpointError(
             f"{name}: the tokenizer has {len(vocabulary)} tokens, but the model has outputs for {outputs}: there is "
             f"none for {shown}. Take the tokenizer that the model was trained with, or give the model a larger head."
+        )
+    if nameless := sorted(set(range(outputs)) - set(vocabulary.values())):
+        logger.warning(
+            "%s: no token of the tokenizer stands for %d of the model's %d outputs, such as %d; what they say is lost.",
+            name,
+            len(nameless),
+            outputs,
+            nameless[0],
         )

@@ -21,6 +21,7 @@ from compress.data.loader import feature_extractor_of
 from compress.files.reading import read_json, require_regular
 
 EXTRACTOR_FILES = ("processor_config.json", "preprocessor_config.json")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "special_tokens_map.json")
 WITH_LANGUAGE_MODEL = "Wav2Vec2ProcessorWithLM"
 """The processor that decodes with a language model; here decoding is greedy, and the plain one does."""
 
@@ -48,9 +49,10 @@ def load_processor(model: str) -> Any:
 def _check_files(folder: Path) -> None:
     for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
         require_regular(path)
-    for path in (folder / name for name in EXTRACTOR_FILES):
-        if path.is_file():
-            check_extractor_config(read_json(path), str(path))
+    for path in (folder / name for name in (*EXTRACTOR_FILES, *TOKENIZER_FILES)):
+        content = read_json(path) if path.is_file() else None
+        if path.name in EXTRACTOR_FILES and content is not None:
+            check_extractor_config(content, str(path))
 
 
 def _load(model: str) -> Any:

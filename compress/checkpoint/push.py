@@ -31,7 +31,7 @@ from compress.checkpoint.weights import WEIGHTS_DIGEST, weights_digest
 from compress.conformers import skeleton
 from compress.cost import size_of
 from compress.files.paths import PLACES, is_local, local_paths, public_text
-from compress.files.reading import read_object
+from compress.files.reading import read_json, read_object
 from compress.model.card import CARD_FILE, model_card
 
 REPORT_FOLDER = "report"
@@ -152,11 +152,11 @@ def _make_public(stage: Path, folders: list[str]) -> None:
         if path.is_file() and path.suffix in TEXT_SUFFIXES
     }
     paths = {folder for folder in folders if is_local(folder)}
-    for path, text in texts.items():
+    for path in texts:
         if path.name in (COMPRESSION_FILE, REPORT_FILE):
-            paths.update(local_paths(json.loads(text)))
+            paths.update(local_paths(read_json(path)))
         elif path.suffix == ".json":
-            paths.update(local_paths(_named_places(json.loads(text))))
+            paths.update(local_paths(_named_places(read_json(path))))
     for path, text in texts.items():
         if (public := public_text(text, paths)) != text:
             path.unlink()

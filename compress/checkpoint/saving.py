@@ -17,6 +17,7 @@ from compress.checkpoint.processors import load_processor
 from compress.conformers import structure_of
 from compress.cost import Size, size_of
 from compress.deciding.budget import Budget
+from compress.files.reading import read_object
 from compress.files.shipped import __version__
 from compress.files.writing import replaced_folder
 from compress.model.card import CARD_FILE, model_card
@@ -76,7 +77,7 @@ def write_weights(model: PreTrainedModel, folder: Path, dtype: torch.dtype | Non
                for name, tensor in model.state_dict().items()}  # fmt: skip
     model.save_pretrained(folder, state_dict=weights)
     path, name = folder / CONFIG_FILE, str(dtype).removeprefix("torch.")
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = read_object(path)
     for part in (content, *(value for value in content.values() if isinstance(value, dict))):
         part |= {"dtype": name} if "dtype" in part else {}
     path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")

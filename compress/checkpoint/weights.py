@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections import Counter
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
+
+from compress.files.reading import Form, read_object
 
 _FILES = ("model.safetensors", "pytorch_model.bin")
 """In the order in which transformers looks for them; sharded weights have an index of the same name."""
@@ -19,6 +20,7 @@ FLOATING = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "B
 WEIGHTS_DIGEST = "weights_sha256"
 """The key of `weights_digest` in reports."""
 _INDEX_SUFFIX = ".index.json"
+INDEX_FORM: Form = {"weight_map": dict}
 
 
 def bytes_on_disk(path_or_repo: str, *, cache_dir: str | None = None) -> int:
@@ -118,7 +120,7 @@ def _weight_files(folder: Path) -> list[Path]:
     for name in _FILES:
         index = folder / (name + _INDEX_SUFFIX)
         if index.is_file():
-            shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+            shards = read_object(index, INDEX_FORM)["weight_map"].values()
             return [folder / shard for shard in sorted(set(shards))]
         if (folder / name).is_file():
             return [folder / name]

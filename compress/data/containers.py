@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
@@ -18,9 +19,10 @@ _LONG_SIZE = slice(8, 16)
 """Where a ds64 chunk of RF64 holds the size of the audio."""
 MOST_CHUNKS = 1000
 _OGG_HEADER_BYTES = 27
-_OGG_PAGE_BYTES = 65307
-"""The largest page that an Ogg stream can have."""
+_OGG_CHECKSUM = slice(22, 26)
 _OGG_END = 4
+_MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+"""Every byte with its bits in the other order."""
 _NO_END = "truncated: the end of the Ogg stream is missing"
 
 
@@ -100,20 +102,29 @@ def _shortage(start: int, size: int, length: int, long_size: int = 0) -> str | N
 
 
 def _ogg_defect(file: BinaryIO, length: int) -> str | None:
-    """The last page must be whole, and say that the stream ends."""
-    file.seek(max(0, length - _OGG_PAGE_BYTES))
-    tail = file.read()
-    start = tail.rfind(b"OggS")
-    while start >= 0:
-        if _is_whole_page(tail, start):
-            return None if tail[start + 5] & _OGG_END else _NO_END
-        start = tail.rfind(b"OggS", 0, start)
-    return _NO_END
+    """Every page must be whole and have the checksum that it says, and the last one must say that the stream ends."""
+    file.seek(0)
+    content, start, ends = file.read(), 0, False
+    while start + _OGG_HEADER_BYTES <= length and content.startswith(b"OggS", start):
+        segments = start + _OGG_HEADER_BYTES
+        end = segments + content[segments - 1] + sum(content[segments : segments + content[segments - 1]])
+        if end > length:
+            return _NO_END
+        if _ogg_checksum(content[start:end]) != content[start + _OGG_CHECKSUM.start : start + _OGG_CHECKSUM.stop]:
+            return f"damaged: the Ogg page at byte {start:,} does not have its checksum"
+        ends = bool(content[start + 5] & _OGG_END)
+        start = end
+    if not ends:
+        return _NO_END
+    return f"damaged: byte {start:,} begins no Ogg page" if content.find(b"OggS", start) >= 0 else None
 
 
-def _is_whole_page(tail: bytes, start: int) -> bool:
-    """Says whether a page is there up to the end that the table of its segments gives."""
-    segments = start + _OGG_HEADER_BYTES
-    count = tail[segments - 1] if segments <= len(tail) else 0
-    end = segments + count + sum(tail[segments : segments + count])
-    return segments + count <= len(tail) and end <= len(tail)
+def _ogg_checksum(page: bytes) -> bytes:
+    """The checksum of a page, whose own field counts as zeros: CRC-32 by bits from the highest, without inversions.
+
+    `zlib` takes bits from the lowest and inverts, so they are mirrored, and its inversions undone.
+    """
+    zeros = bytes(_OGG_CHECKSUM.stop - _OGG_CHECKSUM.start)
+    blank = page[: _OGG_CHECKSUM.start] + zeros + page[_OGG_CHECKSUM.stop :]
+    inverted = zlib.crc32(blank.translate(_MIRRORED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return inverted.to_bytes(4, "big").translate(_MIRRORED)

@@ -29,6 +29,7 @@ from compress.data.audio import resample, to_float, to_int16
 from compress.data.grammar import GRAMMARS, SPLITS
 from compress.data.pool import in_order, process_pool, progress_bar
 from compress.data.settings import SyntheticConfig
+from compress.files.reading import ReadError, read_json, read_object
 
 logger = logging.getLogger(__name__)
 
@@ -194,8 +195,8 @@ def _is_made(folder: Path, description: dict[str, Any]) -> bool:
     if not folder.exists():
         return False
     try:
-        present = json.loads((folder / DESCRIPTION_NAME).read_text())
-    except (OSError, json.JSONDecodeError):
+        present = read_object(folder / DESCRIPTION_NAME)
+    except ReadError:
         raise ValueError(f"{folder}: exists and is no synthetic corpus; choose another folder, or remove it") from None
     differing = [key for key in description if present.get(key) != description[key]]
     if differing:
@@ -261,7 +262,7 @@ def _make_chunk(job: tuple[Path, SyntheticConfig, str, int, int]) -> list[dict[s
     folder, config, split, sampling_rate, number = job
     done = folder / f"chunk-{number:05d}.json"
     if done.is_file():
-        return list(json.loads(done.read_text()))
+        return list(read_json(done))
     start = number * CHUNK_UTTERANCES
     numbers = range(start, start + CHUNK_UTTERANCES)
     rows = [_write(folder, draw(config, split, utterance), sampling_rate) for utterance in numbers]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 import unicodedata
@@ -18,6 +17,7 @@ from transformers.utils.hub import cached_file
 
 from compress.data.checks import composed
 from compress.data.vocabulary import Alphabet, vocabulary_of
+from compress.files.reading import read_object
 
 logger = logging.getLogger(__name__)
 
@@ -130,8 +130,8 @@ def _spellings_of(processor: Any) -> dict[str, str]:
     path: Any = Path(name, SPELLINGS_FILE) if Path(name).is_dir() else _on_the_hub(name)
     if path is None or not Path(path).is_file():
         return {}
-    content = json.loads(Path(path).read_text(encoding="utf-8"))
-    if not isinstance(content, dict) or not all(isinstance(word, str) for word in content.values()):
+    content = read_object(path)
+    if not all(isinstance(word, str) for word in content.values()):
         raise ValueError(f"{path} must hold an object of words by words, such as {{'colour': 'color'}}.")
     return content
 

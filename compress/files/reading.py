@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -40,18 +41,42 @@ def read_json(path: str | Path, most_bytes: int = MOST_BYTES) -> Any:
     """Reads a JSON file.
 
     Raises:
-        ReadError: naming the file and, where there is one, the line.
+        ReadError: naming the file and, where there is one, the line, or the key that an object has twice.
     """
     path = Path(path)
     require_regular(path, most_bytes)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_object)
     except json.JSONDecodeError as error:
         raise ReadError(f"{path} is no JSON: line {error.lineno}: {error.msg}.") from error
     except RecursionError as error:
         raise ReadError(f"{path} is nested too deeply to be read.") from error
     except (ValueError, OSError) as error:
         raise ReadError(f"{path} cannot be read: {error}.") from error
+
+
+def read_json_lines(path: str | Path) -> list[Any]:
+    """Reads a file with one JSON value a line.
+
+    Raises:
+        ReadError: naming the file and the line.
+    """
+    require_regular(Path(path), MOST_BYTES)
+    values = []
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            values.append(json.loads(line))
+        except (ValueError, RecursionError) as error:
+            raise ReadError(f"{path}: line {number} is no JSON.") from error
+    return values
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"the key {twice!r} stands more than once in an object; keep one")
+    return content
 
 
 def read_object(path: str | Path, form: Form | None = None, most_bytes: int = MOST_BYTES) -> dict[str, Any]:

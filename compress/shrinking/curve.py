@@ -27,6 +27,7 @@ from compress.cost import size_of
 from compress.deciding.baselines import proportional
 from compress.deciding.budget import Budget, BudgetError, check_reachable
 from compress.elastic.supernet.limits import SizesConfig
+from compress.files.reading import read_object
 from compress.files.shipped import __version__
 from compress.files.writing import recover_folder, write_json, write_text
 from compress.reports.saving import save_page
@@ -102,7 +103,7 @@ def claim_curve(config: ShrinkConfig) -> None:
     out, settings = Path(config.out), to_dict(config)
     path = out / SHRINK_SETTINGS
     if path.exists():
-        require_same(json.loads(path.read_text()), settings, harmless=CURVE_HARMLESS, where=str(out))
+        require_same(read_object(path), settings, harmless=CURVE_HARMLESS, where=str(out))
     elif out.exists() and (out.is_file() or any(out.iterdir())):
         raise ValueError(f"{out} holds something else; choose another folder or delete it.")
     write_json(path, settings)
@@ -187,8 +188,7 @@ class Curve:
     def _known(self, name: str) -> dict[str, Any] | None:
         """What an earlier start has measured of a size."""
         path = self._path("entries", name, ".json")
-        known: dict[str, Any] | None = json.loads(path.read_text()) if path.exists() else None
-        return known
+        return read_object(path) if path.exists() else None
 
     def _save(self, name: str, shrunk: Shrunk, budget: Budget) -> None:
         """Keeps a size, from which the next one goes on also after an interruption."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ from transformers import PreTrainedConfig
 
 from compress.config import check
 from compress.deciding.budget import BudgetConfig, BudgetError, make_budget
+from compress.files.reading import read_object
 from compress.training.loop.ending import DONE_FILE
 from compress.training.loop.schedule import PhaseConfig
 from compress.training.results import FINAL
@@ -86,4 +86,4 @@ def shared_out(settings: Steps, count: int) -> list[Steps]:
 def numbers_of_stages(output: Path) -> dict[str, Any]:
     """The final numbers of the stages of a run, by their folders, if it has any."""
     found = sorted((output / STAGES).glob(f"*/{DONE_FILE}"), key=lambda path: path.stat().st_mtime)
-    return {STAGES: {path.parent.name: json.loads(path.read_text()) for path in found}} if found else {}
+    return {STAGES: {path.parent.name: read_object(path) for path in found}} if found else {}

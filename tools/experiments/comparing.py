@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from compress.evaluation.bootstrap import BootstrapConfig, Interval, paired_interval, rate_interval
 from compress.evaluation.errors import ErrorCounts, count_errors
+from compress.files.reading import read_json_lines
 from tools.experiments.experiment import REPORT, read
 
 PERCENT = 100
@@ -36,7 +36,7 @@ def difference(value: float, interval: Sequence[float]) -> str:
 
 def counted(report: Path, role: str = "model") -> ErrorCounts:
     """Errors and words of every utterance, in the order of their ids, from what `compress evaluate` left."""
-    lines = sorted(map(json.loads, (report / "transcripts.jsonl").read_text().splitlines()), key=itemgetter("id"))
+    lines = sorted(read_json_lines(report / "transcripts.jsonl"), key=itemgetter("id"))
     return count_errors([line["reference"] for line in lines], [line[role] for line in lines])
 
 

@@ -6,7 +6,6 @@ of an experiment can be started anew at any time.
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from compress.files.reading import read_json
 from compress.files.writing import write_json
 from tools.commands import typed
 from tools.results import REPOSITORY, RESULTS, EntryConfig, add, facts, head_commit
@@ -152,4 +152,4 @@ def listed(values: Iterable[Any]) -> str:
 
 def read(path: Path) -> Any:
     """A file of JSON."""
-    return json.loads(path.read_text())
+    return read_json(path)

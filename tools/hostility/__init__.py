@@ -1,0 +1,1 @@
+"""What `tools/hostile.py` breaks, how, and how it tells what became of it."""
