@@ -235,7 +235,9 @@ class Supernet:
         net = SelectionNet(model, selection, config.selection)
         Stage(self, SELECT, net, self.loader, config.seed).run()
         ranking, model = processes.from_main(selection.ranking()), net.detach()
-        self.results.decide(decided(sizes, ranking, net.history, model.config, config.selection.method, steps))
+        self.results.decide(
+            decided(sizes, ranking, net.history, model.config, config.selection.method, steps), self.dev
+        )
         save_model(model, self.processor, self.output / SELECTED, self.dtype)
         self.accelerator.wait_for_everyone()
         self.accelerator.free_memory()

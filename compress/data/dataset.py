@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from compress.data.audio import AudioLimits, to_float
 from compress.data.cache import AudioStore, cache_root, scan
 from compress.data.checks import Problem, as_spelt, clean_transcript, report, transcript_problem
+from compress.data.columns import as_group
 from compress.data.folders import open_folder, read_folder
 from compress.data.settings import SYNTHETIC, SpeechConfig
 from compress.data.sources import Source, unique
@@ -90,6 +91,33 @@ class SpeechDataset(Dataset[Utterance]):
             raise ValueError(f"{self.name}: a stream has no entry {index}; read it with a SpeechLoader")
         samples = to_float(self._store[self._entries[index]])
         return Utterance(self.ids[index], samples, self.texts[index], self.seconds[index])
+
+    def columns(self) -> list[str]:
+        """Names what the source says of its entries, in order; nothing of a stream."""
+        return self._store.source.columns.names() if self._store else []
+
+    def groups(self, column: str) -> list[str | None]:
+        """Reads a column of the source, such as the speaker.
+
+        Args:
+            column: its name.
+
+        Returns:
+            The value of each utterance as text, in their order; None where there is none.
+
+        Raises:
+            ValueError: naming the columns that there are, if this one is not among them, or holds no texts or numbers.
+        """
+        if self._store is None:
+            raise ValueError(f"{self.name}: the columns of a stream are not read; set data.streaming to false")
+        if column not in (names := self.columns()):
+            there = f"it has {', '.join(names)}" if names else "nothing but audio files is there"
+            raise ValueError(f"{self.name}: no column {column!r}; {there}")
+        values = self._store.source.columns.values(column)
+        try:
+            return [as_group(values[entry]) for entry in self._entries]
+        except ValueError as error:
+            raise ValueError(f"{self.name}: the column {column!r} cannot be used: {error}") from error
 
     def sample(self, utterances: int, seed: int = 0) -> SpeechDataset:
         """Draws so many utterances at random, in their order; returns this very data set if it has no more.

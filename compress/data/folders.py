@@ -9,6 +9,7 @@ from pathlib import Path
 
 from compress.data.audio import AUDIO_SUFFIXES
 from compress.data.checks import is_text
+from compress.data.columns import Columns, MetadataColumns
 from compress.data.metadata import FILE_COLUMN, MetadataRow, read_metadata
 from compress.data.settings import SpeechConfig
 from compress.data.sources import Origin, Payload, require_column, stamp
@@ -27,6 +28,7 @@ class FolderSource:
     root: Path
     ids: list[str]
     texts: list[object]
+    columns: Columns
     faults: dict[int, str] = field(default_factory=dict)
 
     def payload(self, index: int) -> Payload:
@@ -84,15 +86,16 @@ def read_folder(root: Path, metadata: Path, config: SpeechConfig, *, labels: boo
     rows = read_metadata(metadata)[: config.limit]
     if not rows:
         raise ValueError(f"{metadata}: holds no rows")
-    columns = {name: None for row in rows for name in row.values}
-    require_column(FILE_COLUMN, columns, str(metadata))
+    named = {name: None for row in rows for name in row.values}
+    require_column(FILE_COLUMN, named, str(metadata))
     if labels:
-        require_column(config.text_column, columns, str(metadata), "text_column")
+        require_column(config.text_column, named, str(metadata), "text_column")
     faults = {number: fault for number, row in enumerate(rows) if (fault := _fault(row))}
     names = [_name(row) for row in rows]
     _warn_of_unlisted(root, metadata, names, config.limit)
     texts = [row.values.get(config.text_column) for row in rows]
-    return FolderSource(str(root), Origin.of([metadata], whole=whole), root, names, texts, faults)
+    columns = MetadataColumns(metadata, len(rows))
+    return FolderSource(str(root), Origin.of([metadata], whole=whole), root, names, texts, columns, faults)
 
 
 def find_metadata(folder: Path) -> Path | None:
@@ -111,7 +114,8 @@ def _bare_folder(root: Path, config: SpeechConfig, *, whole: bool) -> FolderSour
     names = sorted(_audio_files(root))[: config.limit]
     if not names:
         raise ValueError(f"{root}: holds no {', '.join(AUDIO_SUFFIXES)} files")
-    return FolderSource(str(root), Origin.of([root], whole=whole), root, names, [None] * len(names))
+    columns = MetadataColumns(None, len(names))
+    return FolderSource(str(root), Origin.of([root], whole=whole), root, names, [None] * len(names), columns)
 
 
 def _fault(row: MetadataRow) -> str:

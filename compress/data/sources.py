@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from compress.data.columns import Columns
+
 Payload = bytes | Path | None
 
 """A file's bytes, its path, or `None` where a row holds neither."""
@@ -40,6 +42,7 @@ class Source(Protocol):
         origin: what is read.
         ids: of its entries.
         texts: their transcripts.
+        columns: what else is known of them.
         faults: by number, why entries cannot even be looked for.
     """
 
@@ -47,6 +50,7 @@ class Source(Protocol):
     origin: Origin
     ids: list[str]
     texts: list[object]
+    columns: Columns
     faults: dict[int, str]
 
     def payload(self, index: int) -> Payload:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from compress.data.columns import Columns, TableColumns
 from compress.data.folders import find_metadata
 from compress.data.settings import SpeechConfig
 from compress.data.sources import Origin, Payload, Row, Source, audio_payload, below, numbered, require_column, stamp
@@ -39,6 +40,7 @@ class TableSource:
     roots: Sequence[Path]
     ids: list[str]
     texts: list[object]
+    columns: Columns
     faults: dict[int, str] = field(default_factory=dict)
 
     def payload(self, index: int) -> Payload:
@@ -110,7 +112,7 @@ def open_table(path: Path, config: SpeechConfig, *, labels: bool) -> Source | St
         ValueError: if there is no such thing, or if it lacks a split or a column.
     """
     rows, origin = _load_rows(path, config)
-    rows = _without_decoding(rows, config, labels=labels)
+    everything, rows = rows, _without_decoding(rows, config, labels=labels)
     roots = [*sorted({file.parent for file in origin.files}), path if path.is_dir() else path.parent]
     if config.streaming:
         return StreamSource(config.source, origin, rows, config, roots)
@@ -118,7 +120,8 @@ def open_table(path: Path, config: SpeechConfig, *, labels: bool) -> Source | St
     if not len(rows):
         raise ValueError(f"{config.source}: split {config.split!r} holds no rows")
     texts = list(rows[config.text_column]) if config.text_column in rows.column_names else [None] * len(rows)
-    return TableSource(config.source, origin, rows, config.audio_column, roots, _row_names(rows, config), texts)
+    columns, names = TableColumns(everything.select(range(len(rows)))), _row_names(rows, config)
+    return TableSource(config.source, origin, rows, config.audio_column, roots, names, texts, columns)
 
 
 def _table_files(path: Path) -> list[Path]:

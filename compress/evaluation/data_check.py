@@ -16,6 +16,10 @@ from compress.reports.page import Listing, Page, Section, Table
 RATE = 16_000
 """Where no model says at which rate it listens."""
 LISTED = 10
+SPEAKER_COLUMNS = (
+    "speaker", "speaker_id", "speaker_name", "spk", "spk_id", "spkid", "client_id", "reader", "reader_id", "voice",
+)  # fmt: skip
+"""What columns that say who speaks are called; the first one that is there counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +73,10 @@ def data_page(facts: dict[str, Any]) -> Page:
     return Page(
         title=facts["source"],
         headline=f"{unusable:,} of {facts['entries']:,} entries cannot be used. {verdict} ({allowed}).",
-        sections=[Section("why entries cannot be used", [_reasons(facts["problems"])])] if unusable else [],
+        sections=[
+            *_speech_by_speaker(facts["speakers"]),
+            *([Section("why entries cannot be used", [_reasons(facts["problems"])])] if unusable else []),
+        ],
         conditions=[],
         maker="compress check",
         context=f"{formats.split(facts['split'])}, at {facts['sampling_rate']:,} Hz",
@@ -89,12 +96,28 @@ def _facts(config: DataCheckConfig, speech: SpeechDataset, rate: int) -> dict[st
         "used": len(speech),
         "seconds": sum(speech.seconds),
         "lengths": {"shortest": min(speech.seconds), "median": median(speech.seconds), "longest": max(speech.seconds)},
+        "speakers": _speakers(speech),
         "words": len(words),
         "different_words": len(set(words)),
         "characters": "".join(sorted(set("".join(texts)))),
         "max_bad_fraction": config.data.max_bad_fraction,
         "problems": [{"file": problem.file, "reason": problem.reason} for problem in speech.problems],
     }
+
+
+def _speakers(speech: SpeechDataset) -> dict[str, Any] | None:
+    """Seconds of each speaker, those who say most first; None where no column says who speaks."""
+    named = {name.lower(): name for name in reversed(speech.columns())}
+    column = next((named[name] for name in SPEAKER_COLUMNS if name in named), None)
+    if column is None:
+        return None
+    seconds: dict[str | None, float] = {}
+    speakers = speech.groups(column)
+    for speaker, length in zip(speakers, speech.seconds, strict=True):
+        seconds[speaker] = seconds.get(speaker, 0.0) + length
+    most_first = sorted(seconds.items(), key=lambda entry: -entry[1])
+    known = {speaker: length for speaker, length in most_first if speaker is not None}
+    return {"column": column, "seconds": known, "unknown": speakers.count(None)}
 
 
 def _numbers(facts: dict[str, Any]) -> Table:
@@ -104,10 +127,31 @@ def _numbers(facts: dict[str, Any]) -> Table:
         ("can be used", f"{facts['used']:,}"),
         ("speech", formats.duration(facts["seconds"])),
         ("shortest, median, longest", ", ".join(f"{seconds:.1f} s" for seconds in lengths.values())),
+        *_speaker_rows(facts["speakers"]),
         ("words", f"{facts['words']:,}, {facts['different_words']:,} different ones"),
         ("characters", facts["characters"].replace(" ", "␣") or "none"),
     ]
     return Table(header=("", "of this data set"), rows=rows, left=2)
+
+
+def _speaker_rows(speakers: dict[str, Any] | None) -> list[tuple[str, str]]:
+    if speakers is None:
+        return [("speakers", "no column says who speaks")]
+    unknown = f", of {speakers['unknown']:,} entries unknown" if speakers["unknown"] else ""
+    rows = [("speakers", f"{len(speakers['seconds']):,}, by the column {speakers['column']}{unknown}")]
+    if lengths := sorted(speakers["seconds"].values()):
+        ends = (lengths[0], median(lengths), lengths[-1])
+        rows.append(("  least, median, most of one", ", ".join(map(formats.duration, ends))))
+    return rows
+
+
+def _speech_by_speaker(speakers: dict[str, Any] | None) -> list[Section]:
+    """Who says how much, those who say most first."""
+    if not speakers or not speakers["seconds"]:
+        return []
+    rows = [(name, formats.duration(seconds)) for name, seconds in speakers["seconds"].items()]
+    more = [(f"and {len(rows) - LISTED:,} more", "--json lists them")] if len(rows) > LISTED else []
+    return [Section("Speech by speaker", [Table(("speaker", "speech"), [*rows[:LISTED], *more])])]
 
 
 def _reasons(problems: Sequence[dict[str, str]]) -> Listing:

@@ -16,6 +16,7 @@ from compress.cost import size_of
 from compress.data import SpeechDataset, open_speech
 from compress.evaluation.contenders import Contender, Evaluation
 from compress.evaluation.files import write_report
+from compress.evaluation.groups import groups_of, rates_by_group
 from compress.evaluation.measured_aspects import MEASURED_ASPECTS
 from compress.evaluation.memory import weights_in_memory
 from compress.evaluation.metrics import load_metrics
@@ -66,6 +67,7 @@ def evaluate_models(config: EvaluateConfig, *, console: Console | None = None) -
     rule = scoring_rule(config.normalise, [contender.processor for contender in contenders.values()])
     evaluation = Evaluation(config, contenders, _open(contenders, config), rule, console)
     watchers = {aspect.name: aspect.watch(evaluation.model.model) for aspect in MEASURED_ASPECTS}
+    groups = groups_of(evaluation.speech_for(evaluation.model), config.by)
     for role, contender in contenders.items():
         watching = tuple(watchers.values()) if role == "model" else ()
         evaluation.transcripts[role] = evaluation.transcribe(contender, watching)
@@ -81,6 +83,8 @@ def evaluate_models(config: EvaluateConfig, *, console: Console | None = None) -
     for aspect in MEASURED_ASPECTS:
         entry = aspect.measure(evaluation, watchers[aspect.name])
         report |= {} if entry is None else {aspect.name: entry}
+    if groups is not None:
+        report["by"] = rates_by_group(config.by, groups, evaluation.transcripts, config.bootstrap)
     if config.out is not None:
         _write(report, evaluation, Path(config.out))
     return report

@@ -57,6 +57,10 @@ class MeasuredAspect:
         """
         raise NotImplementedError
 
+    def summary(self, report: Report) -> str:
+        """What the headline of a page says of the entry, in a sentence; empty if it needs none."""
+        return ""
+
     def sections(self, report: Report) -> list[Section]:
         """What a page shows of the entry; nothing if there is none."""
         raise NotImplementedError

@@ -62,6 +62,17 @@ class MeasuredSizes(MeasuredAspect):
         activate(model, full)
         return [*entries, _entry(evaluation, full, evaluation.transcripts["model"], "model")]
 
+    def summary(self, report: Report) -> str:
+        """From which size to which the model runs, and what that does to its errors."""
+        if self.name not in report:
+            return ""
+        first, *_, full = report[self.name]
+        share = formats.percent(first["parameters"] / full["parameters"])
+        return (
+            f"That is its full size; the smallest of its {len(report[self.name])} sizes, {first['size']}, has {share} "
+            f"of these parameters and {formats.percent(first['wer'])} of the words wrong."
+        )
+
     def sections(self, report: Report) -> list[Section]:
         """One section of the page, with the full size first in its figures; none if the model has one size."""
         if self.name not in report:

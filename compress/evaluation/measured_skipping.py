@@ -77,6 +77,14 @@ class MeasuredSkipping(MeasuredAspect):
         dataset = evaluation.speech_for(contender)
         return entry | {"example": example(contender.model, contender.processor, dataset)}
 
+    def summary(self, report: Report) -> str:
+        """What skipping alone does."""
+        entry = report.get(self.name)
+        if entry is None:
+            return ""
+        wer, faster = formats.percent(entry["off"]["wer"]), formats.times(entry["speedup"])
+        return f"Without skipping its WER is {wer}; with it the model is {faster} as fast as without."
+
     def sections(self, report: Report) -> list[Section]:
         """One section of the page, with an utterance frame by frame if there is one; none if nothing skips."""
         entry = report.get(self.name)

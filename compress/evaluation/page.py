@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from compress.evaluation.figures import blocks_figure, difference_figure, rates_figure
+from compress.evaluation.groups import group_sections
 from compress.evaluation.measured_aspects import MEASURED_ASPECTS
 from compress.evaluation.report import ROLES, Report
 from compress.evaluation.rows import comparison_rows, compression_line, condition_line, headline, verdict
@@ -15,6 +16,7 @@ from compress.structure import MODULES
 
 _ERRORS = {"substitute": "substitutions", "delete": "deletions", "insert": "insertions"}
 _ERROR_LEGEND = (("substitute", "substituted"), ("delete", "deleted"), ("insert", "inserted"))
+_CHANGE_WORDS = {"better": "with fewer", "same": "with as many", "worse": "with more"}
 _CHANGES = {"better": "fewer errors", "same": "as many", "worse": "more errors"}
 
 
@@ -29,9 +31,12 @@ def page_of(report: Report) -> Page:
     context += [f"{short_name(data['source'])}, {data['split'] or formats.WHOLE_SOURCE}", _amount_of_speech(report)]
     return Page(
         title=short_name(report["model"]["name"]),
-        headline=headline(report),
+        headline=" ".join(
+            [headline(report), *(said for aspect in MEASURED_ASPECTS if (said := aspect.summary(report)))]
+        ),
         sections=[
             _accuracy(report),
+            *group_sections(report),
             *(section for aspect in MEASURED_ASPECTS for section in aspect.sections(report)),
             *_blocks(report),
             *worst_sections(report),
@@ -87,7 +92,7 @@ def _changes(report: Report) -> Panel:
         Share(kind, 100 * entry[kind] / entry["utterances"], f"{entry[kind]:,} of {entry['utterances']:,} utterances")
         for kind in _CHANGES
     ]
-    bar = Stacked("model", shares, " + ".join(f"{entry[kind]:,}" for kind in _CHANGES))
+    bar = Stacked("model", shares, ", ".join(f"{entry[kind]:,} {name}" for kind, name in _CHANGE_WORDS.items()))
     words = Text(
         f"Against the baseline, {entry['better']:,} of {entry['utterances']:,} utterances have fewer errors, "
         f"{entry['same']:,} as many and {entry['worse']:,} more."
@@ -108,7 +113,8 @@ def _errors_by_kind(report: Report) -> StackedBars:
             Share(kind, 100 * rate / longest, f"{role}: {_ERRORS[kind]}, {formats.percent(rate, 2)} of the words")
             for kind, rate in rates.items()
         ]
-        bars.append(Stacked(role, shares, " + ".join(f"{entry[name]:,}" for name in _ERRORS.values())))
+        counts = ", ".join(f"{entry[_ERRORS[kind]]:,} {word}" for kind, word in _ERROR_LEGEND)
+        bars.append(Stacked(role, shares, counts))
     return StackedBars(bars)
 
 

@@ -44,6 +44,7 @@ ABOUT = {
     "macs_per_second": "multiply-accumulate operations of one utterance of macs_seconds, divided by its length",
     "rtf": "median seconds of computing per second of audio, under `conditions`",
     "peak_memory_bytes": "weights in memory + the growth of memory during one forward pass, see conditions.memory",
+    "by": "error rates of the utterances of each value of a metadata column; wer_ci95 is null below two utterances",
     "blocks": "per block of the original model, null where it was dropped: [kept, original] units and parameters",
 }
 

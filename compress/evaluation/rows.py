@@ -82,20 +82,28 @@ def _metric(entry: dict[str, Any], name: str, key: str) -> str:
 
 def headline(report: Report) -> str:
     """The comparison in one sentence."""
-    model = report["model"]
+    model, skipping = report["model"], report.get("skipping")
     if "baseline" not in report:
+        rtf = skipping["rtf"]["on"] if skipping else model["rtf"]
         return (
             f"{formats.percent(model['wer'])} of {model['words']:,} words are wrong "
             f"(95 % interval {formats.interval(model['wer_ci95'])}). {formats.count(model['parameters']['total'])} "
-            f"parameters, real-time factor {formats.significant(model['rtf'])}."
+            f"parameters, real-time factor {formats.significant(rtf)}{_on_speech(skipping)}."
         )
     shared, difference = report["ratio"], report["difference"]
+    speed = skipping["rtf"]["baseline"] / skipping["rtf"]["on"] if skipping else shared["speed"]
+    macs = "" if skipping else f"{formats.percent(shared['macs'])} of the MACs, "
     return (
-        f"{formats.percent(shared['parameters'])} of the parameters, {formats.percent(shared['macs'])} of the MACs, "
-        f"{formats.times(shared['speed'])} as fast. WER goes from {formats.percent(report['baseline']['wer'])} to "
-        f"{formats.percent(model['wer'])}: {formats.points(difference['wer'])} points, "
-        f"95 % interval {formats.point_interval(difference['wer_ci95'])}."
+        f"{formats.percent(shared['parameters'])} of the parameters, {macs}"
+        f"{formats.times(speed)} as fast{_on_speech(skipping)}. WER goes from "
+        f"{formats.percent(report['baseline']['wer'])} to {formats.percent(model['wer'])}: "
+        f"{formats.points(difference['wer'])} points, 95 % interval {formats.point_interval(difference['wer_ci95'])}."
     )
+
+
+def _on_speech(skipping: dict[str, Any] | None) -> str:
+    """Of a model that skips: how the speed beside its error rate was measured, which is with skipping too."""
+    return " on speech, with skipping" if skipping else ""
 
 
 def verdict(report: Report) -> str:

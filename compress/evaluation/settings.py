@@ -36,6 +36,7 @@ class EvaluateConfig:
             latter is the model's own normalizer.json, if it has one.
         metrics: beside wer and cer, which are always there: any metric of `evaluate` that takes texts, such as
             `[wer,cer,exact_match]`; those that are not ours are downloaded from the Hub, and their code is run.
+        by: a column of the data's metadata, such as `speaker`, for each of whose values the error rate is given too.
         macs_seconds: length of the utterance whose MACs are counted.
         speed: conditions of the timing.
         bootstrap: how intervals are computed.
@@ -52,6 +53,7 @@ class EvaluateConfig:
     dtype: str = "float32"
     normalise: Normaliser = "lower"
     metrics: tuple[str, ...] = tuple(OWN_METRICS)
+    by: str | None = None
     macs_seconds: float = 10.0
     speed: SpeedConfig = field(default_factory=SpeedConfig)
     bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)

@@ -13,11 +13,18 @@ from compress.reports.bars import Bar, Bars, Tile
 def tiles(report: Report) -> list[Tile]:
     """Six quantities of the model, and of the baseline if there is one."""
     shared = report.get("ratio")
+    whole = ", without skipping" if "skipping" in report else ""
     return [
         _tile(report, "Word error rate", ("wer",), lambda v: formats.percent(v, 2), _wer_change(report)),
         _tile(report, "Parameters", ("parameters", "total"), formats.count, _size_change(shared, "parameters")),
-        _tile(report, "MACs per second of audio", ("macs_per_second",), formats.count, _size_change(shared, "macs")),
-        _tile(report, "Real-time factor", ("rtf",), formats.significant, _speed_change(shared)),
+        _tile(
+            report,
+            f"MACs per second of audio{whole}",
+            ("macs_per_second",),
+            formats.count,
+            _size_change(shared, "macs"),
+        ),
+        _tile(report, f"Real-time factor{whole}", ("rtf",), formats.significant, _speed_change(shared)),
         _tile(report, "On disk", ("bytes",), formats.size, _size_change(shared, "bytes")),
         _tile(report, "Peak memory", ("peak_memory_bytes",), formats.size, _size_change(shared, "memory")),
     ]

@@ -23,8 +23,13 @@ _INTERVAL_TOP = 18.0
 _AXIS_ROOM = 34.0
 _PADDING_SHARE = 0.12
 _SMALLEST_SPAN = 0.002  # 0.2 points of WER, so that equal models still get an axis
-_HEAT_SIDE = 560.0
+_HEAT_HEIGHT = 560.0
 _HEAT_MARGIN = 34.0
+_SCALE_ROOM = 150.0  # right of a heat map, for its scale
+_SCALE_WIDTH, _SCALE_STEPS = 22.0, 28
+_WIDE_ROW = 34.0
+_LETTER = 7.2  # the widest that names are on average, at 13 px
+_LONGEST_NAME = 40
 _FAINTEST = 0.06
 _SPANS_HEIGHT = 560.0
 _THICKEST_SPAN = 12.0
@@ -81,11 +86,12 @@ class IntervalFigure:
 
 @dataclass(frozen=True)
 class Shade:
-    """One value of a matrix: a square whose opacity is its place between the lowest and the highest value."""
+    """One value of a matrix: a cell whose opacity is its place between the lowest and the highest value."""
 
     x: float
     y: float
-    size: float
+    width: float
+    height: float
     opacity: float
     title: str
     marked: bool
@@ -93,7 +99,10 @@ class Shade:
 
 @dataclass(frozen=True)
 class HeatMap:
-    """Correlation of block inputs (rows) with block outputs (columns); `low` and `high` are the ends of the scale."""
+    """Correlation of block inputs (rows) with block outputs (columns); `low` and `high` are the ends of the scale.
+
+    `scale` are the shades between them, one above another, `marks` their labels, which stand at `marks_x`.
+    """
 
     macro: ClassVar[str] = "heat_plot"
     width: float
@@ -101,6 +110,9 @@ class HeatMap:
     shades: list[Shade]
     rows: list[Tick]
     columns: list[Tick]
+    scale: list[Shade]
+    marks: list[Tick]
+    marks_x: float
     low: float
     high: float
 
@@ -113,21 +125,46 @@ def heat_map(matrix: Sequence[Sequence[float]], outlined: Collection[tuple[int, 
         outlined: row and column of each value that is outlined.
     """
     count = len(matrix)
-    step = _HEAT_SIDE / count
+    across, down = (FIGURE_WIDTH - _HEAT_MARGIN - _SCALE_ROOM) / count, _HEAT_HEIGHT / count
     others = [value for i, row in enumerate(matrix) for j, value in enumerate(row) if i != j]
     low, high = min(others), max(others)
 
     def shade(i: int, j: int) -> Shade:
         share = min(1.0, (matrix[i][j] - low) / (high - low)) if high > low else 1.0
         title = f"boundaries {i} and {j}: {matrix[i][j]:.4f}"
-        opacity = _FAINTEST + (1 - _FAINTEST) * share
-        return Shade(_HEAT_MARGIN + j * step, _HEAT_MARGIN + i * step, step - 1, opacity, title, (i, j) in outlined)
+        x, y = _HEAT_MARGIN + j * across, _HEAT_MARGIN + i * down
+        return Shade(x, y, across - 1, down - 1, _opacity(share), title, (i, j) in outlined)
 
-    every = math.ceil(LABEL_ROOM / step)
-    ticks = [Tick(_HEAT_MARGIN + (i + 0.5) * step, str(i)) for i in range(0, count, every)]
-    side = _HEAT_MARGIN + _HEAT_SIDE
+    def ticks(step: float) -> list[Tick]:
+        every = math.ceil(LABEL_ROOM / step)
+        return [Tick(_HEAT_MARGIN + (i + 0.5) * step, str(i)) for i in range(0, count, every)]
+
     shades = [shade(i, j) for i in range(count) for j in range(count)]
-    return HeatMap(side, side, shades, ticks, ticks, low, high)
+    scale, marks = _scale(low, high)
+    return HeatMap(
+        FIGURE_WIDTH, _HEAT_MARGIN + _HEAT_HEIGHT + 10, shades, ticks(down), ticks(across),
+        scale, marks, scale[0].x + _SCALE_WIDTH + 8, low, high,
+    )  # fmt: skip
+
+
+def _opacity(share: float) -> float:
+    return _FAINTEST + (1 - _FAINTEST) * share
+
+
+def _scale(low: float, high: float) -> tuple[list[Shade], list[Tick]]:
+    """What the shades of a heat map mean: from the lowest value at the bottom to the highest at the top."""
+    x, step = FIGURE_WIDTH - _SCALE_ROOM + 34, _HEAT_HEIGHT / _SCALE_STEPS
+    tops = [_HEAT_MARGIN + number * step for number in range(_SCALE_STEPS)]
+    shares = [1 - number / (_SCALE_STEPS - 1) for number in range(_SCALE_STEPS)]
+    shades = [
+        Shade(x, top, _SCALE_WIDTH, step, _opacity(share), f"{low + share * (high - low):.4f}", False)
+        for top, share in zip(tops, shares, strict=True)
+    ]
+    marks = [
+        Tick(_HEAT_MARGIN + (1 - share) * _HEAT_HEIGHT, f"{low + share * (high - low):.3f}")
+        for share in (1, 0.75, 0.5, 0.25, 0)
+    ]
+    return shades, marks
 
 
 @dataclass(frozen=True)
@@ -168,15 +205,19 @@ def spans_figure(parts: Sequence[tuple[int, str, str, Sequence[tuple[int, int]]]
     return SpansFigure(FIGURE_WIDTH, axis_y + _AXIS_ROOM, bars, rows, ticks, GUTTER, axis_y)
 
 
-def named_rates_figure(rates: Sequence[tuple[str, str, float, Sequence[float]]]) -> IntervalFigure:
+def named_rates_figure(
+    rates: Sequence[tuple[str, str, float, Sequence[float]]], *, wide: bool = False
+) -> IntervalFigure:
     """Error rates on one axis, in percent.
 
     Args:
         rates: of each its label, its kind (`model` or `baseline`, which say how it is drawn), the rate as a fraction,
             and the two ends of its interval.
+        wide: takes the whole width of a page, not half of it.
     """
     given = [(label, kind, interval[0], rate, interval[1]) for label, kind, rate, interval in rates]
-    return intervals_figure(given, [formats.percent(row[2], 2) for row in rates], with_zero=False, unit="WER, %")
+    texts = [formats.percent(row[2], 2) for row in rates]
+    return intervals_figure(given, texts, with_zero=False, unit="WER, %", wide=wide)
 
 
 def intervals_figure(
@@ -185,6 +226,7 @@ def intervals_figure(
     *,
     with_zero: bool,
     unit: str,
+    wide: bool = False,
 ) -> IntervalFigure:
     """Point estimates with their intervals on one axis.
 
@@ -193,22 +235,29 @@ def intervals_figure(
         texts: what is written beside each.
         with_zero: the axis holds zero, and its labels have signs.
         unit: what the axis shows.
+        wide: takes the whole width of a page, not half of it.
     """
     marks = [end for row in given for end in row[2:]] + ([0.0] if with_zero else [])
     low, high = padded_span(min(marks), max(marks), signed=with_zero)
-    room = _INTERVAL_WIDTH - _INTERVAL_LEFT - _INTERVAL_RIGHT
+    width, height = (FIGURE_WIDTH, _WIDE_ROW) if wide else (_INTERVAL_WIDTH, _INTERVAL_ROW)
+    names = [_shortened(row[0]) for row in given]
+    left = max(_INTERVAL_LEFT, _LETTER * max(map(len, names)))
 
     def place(value: float) -> float:
-        return _INTERVAL_LEFT + room * (value - low) / (high - low)
+        return left + (width - left - _INTERVAL_RIGHT) * (value - low) / (high - low)
 
-    axis_y = _INTERVAL_TOP + len(given) * _INTERVAL_ROW
+    axis_y = _INTERVAL_TOP + len(given) * height
     whiskers = [
-        Whisker(label, kind, _INTERVAL_TOP + (row + 0.5) * _INTERVAL_ROW, place(a), place(b), place(c), texts[row])
-        for row, (label, kind, a, b, c) in enumerate(given)
+        Whisker(name, kind, _INTERVAL_TOP + (row + 0.5) * height, place(a), place(b), place(c), texts[row])
+        for row, (name, (_, kind, a, b, c)) in enumerate(zip(names, given, strict=True))
     ]
     ticks = [Tick(place(value), tick_label(value, signed=with_zero)) for value in nice_ticks(low, high)]
     zero = place(0.0) if with_zero else None
-    return IntervalFigure(_INTERVAL_WIDTH, axis_y + _AXIS_ROOM, ticks, whiskers, axis_y, zero, unit)
+    return IntervalFigure(width, axis_y + _AXIS_ROOM, ticks, whiskers, axis_y, zero, unit)
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}\u2026"
 
 
 def padded_span(low: float, high: float, *, signed: bool) -> tuple[float, float]:

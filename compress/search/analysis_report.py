@@ -76,19 +76,19 @@ def _removals(result: Mapping[str, Any]) -> Section:
     figure = named_rates_figure([
         ("whole model", "baseline", whole["wer"], whole["wer_ci95"]),
         *((f"without {removal['block']}", "model", removal["wer"], removal["wer_ci95"]) for removal in removals),
-    ])  # fmt: skip
+    ], wide=True)  # fmt: skip
     rows = [["none", *_rates(whole)], *([str(removal["block"]), *_rates(removal)] for removal in removals)]
-    drawn = Figure(figure, "Word error rate without each block, with 95 % intervals")
-    return Section("Without one block", [Text(note), drawn, Table(REMOVAL_HEADER, rows)])
+    drawn = Figure(figure, "Word error rate without each block, with 95 % intervals", wide=True)
+    return Section("Without one block", [Text(note), drawn, Table(REMOVAL_HEADER, rows, left=0)])
 
 
 def _matrix(name: str, values: Sequence[Sequence[float]]) -> Section:
     heat = heat_map(values)
     note = (
-        f"Between the boundaries of blocks, from {heat.low:.3f} (faintest) to {heat.high:.3f}. Boundary 0 is the "
+        "Between the boundaries of blocks, by the scale on the right. Boundary 0 is the "
         "input of the first block, boundary b + 1 the output of block b."
     )
-    figure = Figure(heat, f"{name} between the boundaries of blocks", note)
+    figure = Figure(heat, f"{name} between the boundaries of blocks", note, wide=True)
     return Section(f"How alike the blocks are: {name}", [figure])
 
 
@@ -101,10 +101,11 @@ def _heads(result: Mapping[str, Any]) -> list[Section]:
         "What the model's own head writes of each block's output, by way of whatever stands between the last block and "
         "the head."
     )
-    rates = named_rates_figure([(f"after {head['block']}", "model", head["wer"], head["wer_ci95"]) for head in heads])
-    figure = Figure(rates, "Word error rate of the head after each block, with 95 % intervals")
+    given = [(f"after {head['block']}", "model", head["wer"], head["wer_ci95"]) for head in heads]
+    label = "Word error rate of the head after each block, with 95 % intervals"
+    figure = Figure(named_rates_figure(given, wide=True), label, wide=True)
     rows = [[str(head["block"]), f"{head['ctc_loss']:.3f}", *_rates(head)] for head in heads]
-    return [Section("The CTC head after each block", [note, figure, Table(HEAD_HEADER, rows)])]
+    return [Section("The CTC head after each block", [note, figure, Table(HEAD_HEADER, rows, left=0)])]
 
 
 def _conditions(result: Mapping[str, Any]) -> list[Condition]:

@@ -247,12 +247,17 @@ class DevSet:
 
     def error_rates(self, model: PreTrainedModel) -> ErrorRates:
         """Error rates of a model, the same on every rank. All ranks must call it; the model comes back in its mode."""
+        return error_rates(*self.written(model))
+
+    def written(self, model: PreTrainedModel) -> tuple[list[str], list[str]]:
+        """What was said and what a model writes, the same on every rank; see `error_rates`."""
         with autocast(self.accelerator.device, self.precision):
             processes.share_buffers(model)
             loader = self._loader(batching_for(model, self.batch))
             part = list(zip(*transcribe(model, loader, self.processor, config=self.generate), strict=True))
         every = {row[0]: row for rows in processes.gather(part) for row in rows}
-        return error_rates(*([row[column] for row in every.values()] for column in (1, 2)))
+        said, written = ([row[column] for row in every.values()] for column in (1, 2))
+        return said, written
 
     def close(self) -> None:
         """Ends the worker processes; call it behind the last evaluation."""

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime, timezone
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from transformers import PreTrainedModel
 
+from compress.data import SpeechDataset
 from compress.elastic.supernet.report import read_decided, structures_of, write_decided
+from compress.evaluation.bootstrap import BootstrapConfig, rate_interval
+from compress.evaluation.errors import count_errors
+from compress.evaluation.metrics import error_rates
 from compress.files.writing import replaced_folder, write_json
 from compress.running.subnets import activate, subnet_names
 from compress.structure import Structure
@@ -23,17 +28,19 @@ HISTORY_FILE = "history.json"
 SHOWN = ("limit", "achieved", "parts", "parameters", "macs_per_second", "wer", "cer")
 """What is repeated of each size at the end of a run."""
 
-Rates = dict[str, dict[str, float]]
-"""`wer` and `cer` on the dev set by size, the smallest first."""
+Rates = dict[str, dict[str, Any]]
+"""`wer`, its interval `wer_ci95` and `cer` on the dev set by size, the smallest first."""
 
 
 def rates_by_size(dev: DevSet, model: PreTrainedModel) -> Rates:
-    """`wer` and `cer` at every size of a model on a dev set, the smallest first; all ranks must call it."""
+    """`wer`, `wer_ci95` and `cer` at every size of a model on a dev set, smallest first; all ranks must call it."""
     by_size = {}
     for size in subnet_names(model):
         activate(model, size)
-        rates = dev.error_rates(model)
-        by_size[size] = {"wer": rates.wer, "cer": rates.cer}
+        texts = dev.written(model)
+        rates, counts = error_rates(*texts), count_errors(*texts)
+        interval = rate_interval(counts.errors, counts.words, BootstrapConfig()).to_list()
+        by_size[size] = {"wer": rates.wer, "cer": rates.cer, "wer_ci95": interval}
     return by_size
 
 
@@ -49,6 +56,12 @@ def rates_as_metrics(rates: Rates) -> dict[str, float]:
     return {"dev/wer": full["wer"]} | (by_size | {"dev/wer/mean": mean_wer(rates)} if len(rates) > 1 else {})
 
 
+def data_entry(speech: SpeechDataset) -> dict[str, Any]:
+    """What a report says of a data set."""
+    known = None if speech.streaming else len(speech)
+    return {"source": speech.name, "split": speech.split, "utterances": known, "seconds": sum(speech.seconds) or None}
+
+
 class SupernetResults:
     """The files of one supernet that are no models; rank 0 writes them.
 
@@ -59,11 +72,17 @@ class SupernetResults:
     def __init__(self, output: Path) -> None:
         self.output = output
 
-    def decide(self, result: Mapping[str, Any]) -> None:
-        """Writes what the first stage has decided: the report, and the Structure of each size."""
+    def decide(self, result: Mapping[str, Any], dev: DevSet | None) -> None:
+        """Writes what the first stage has decided: the report, and the Structure of each size.
+
+        Args:
+            result: from `decided`.
+            dev: the set on which error rates will be measured.
+        """
         if processes.rank() != 0:
             return
-        write_decided(result, self.output)
+        created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        write_decided({**result, "created": created, "data": dev and data_entry(dev.dataset)}, self.output)
         with replaced_folder(self.output / STRUCTURES) as folder:
             for size, structure in structures_of(result).items():
                 structure.save(folder / f"{size}.json")

@@ -10,8 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
-from compress.checkpoint import CheckpointError, load_config, load_model, load_processor, read_compression, save
+from compress.checkpoint import (
+    CheckpointError,
+    load_config,
+    load_model,
+    load_processor,
+    loading,
+    read_compression,
+    save,
+)
 from compress.files.reading import ReadError, read_object
 from compress.machine import find_device
 from compress.structure import Structure, StructureError
@@ -199,3 +209,17 @@ def test_saving_replaces_checkpoints_alone(whole: Path, tmp_path: Path, caplog: 
     shutil.copytree(whole, tmp_path / "model")
     save(parakeet(), None, tmp_path / "model")
     assert "the checkpoint there is replaced" in caplog.text
+
+
+def test_types_of_weights_from_the_hub_are_checked_as_those_of_a_folder(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The snapshot of `someone/model` is the folder `copy`."""
+    weights = load_file(copy / "model.safetensors")
+    name = next(name for name in weights if name.endswith("linear1.weight"))
+    save_file(weights | {name: weights[name].to(torch.int8)}, copy / "model.safetensors", {"format": "pt"})
+    described = loading._described(str(copy))
+    monkeypatch.setattr(loading, "_described", lambda _: described)
+    monkeypatch.setattr(loading, "checkpoint_folder", lambda _: copy)
+    with pytest.raises(CheckpointError, match=rf"'someone/model' cannot be used: {name} is of type I8"):
+        load_model("someone/model")

@@ -142,3 +142,13 @@ def test_names_that_no_file_can_have_and_folders_are_refused(tmp_path: Path) -> 
     ):
         with pytest.raises(UnusableAudio, match=reason):
             decode(path, LIMITS)
+
+
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+def test_a_page_of_ogg_that_was_changed_is_told(subtype: str) -> None:
+    whole = io.BytesIO()
+    soundfile.write(whole, tone(2.0), RATE, format="OGG", subtype=subtype)
+    content = bytearray(whole.getvalue())
+    assert defect(io.BytesIO(content)) is None
+    content[len(content) // 2] ^= 1
+    assert "does not have its checksum" in str(defect(io.BytesIO(content)))

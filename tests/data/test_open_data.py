@@ -81,3 +81,14 @@ def test_a_model_that_padding_disturbs_writes_the_dev_set_one_by_one(
     for model in (tiny.wav2vec2_conformer("relative"), tiny.parakeet()):
         assert dev.error_rates(model).wer == 0.0
     assert sizes == [[1] * 4, [4]]
+
+
+def test_a_dev_set_smaller_than_the_processes_is_refused_by_its_name(
+    tmp_path: Path, cache: str, parakeet: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_folder(tmp_path / "speech/train", 4)
+    write_folder(tmp_path / "speech/dev", 2)
+    accelerator = Accelerator(cpu=True)
+    monkeypatch.setattr(Accelerator, "num_processes", 3)
+    with pytest.raises(ValueError, match=r"^dev: .*speech/dev has 2 utterances for 3 processes"):
+        open_data(config_of(tmp_path, cache, 0.0), parakeet, accelerator)

@@ -22,7 +22,8 @@ def speech(tmp_path: Path) -> Path:
             write_audio(
                 tmp_path / "speech" / "train" / name, tone(0.5 + number / 10, level=0.0 if number == 1 else 0.3)
             )
-        rows.append({"file_name": name, "transcription": "häh" if number == 3 else "low mid"})
+        rows.append({"file_name": name, "transcription": "häh" if number == 3 else "low mid",
+                     "Speaker_ID": "" if number == 9 else f"s{number % 2}"})  # fmt: skip
     write_metadata(tmp_path / "speech" / "train", rows)
     return tmp_path / "speech"
 
@@ -46,6 +47,8 @@ def test_what_cannot_be_used_is_told(speech: Path, tmp_path: Path, capsys: pytes
     code, text = checked(capsys, str(speech), *cache, "--data.max_bad_fraction", "0.2")
     assert code == 0
     assert "Training would go on without them" in text
+    assert "2, by the column Speaker_ID, of 1 entries unknown" in text
+    assert "least, median, most of one" in text
 
 
 def test_the_tokenizer_of_a_model_decides_on_characters(
@@ -61,6 +64,8 @@ def test_the_tokenizer_of_a_model_decides_on_characters(
     assert reasons["3.wav"].startswith("characters outside the vocabulary: 'ä'")
     assert facts["characters"] == " dilmow"
     assert facts["seconds"] == pytest.approx(sum(0.5 + number / 10 for number in (0, 4, 5, 6, 7, 8, 9)), abs=0.01)
+    seconds = {"s0": 0.5 + 0.9 + 1.1 + 1.3, "s1": 1.0 + 1.2}
+    assert facts["speakers"] == {"column": "Speaker_ID", "seconds": pytest.approx(seconds, abs=0.01), "unknown": 1}
     assert facts["lengths"]["longest"] == pytest.approx(1.4, abs=0.01)
 
 

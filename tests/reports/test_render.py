@@ -159,3 +159,20 @@ def test_every_drawing_says_what_it_shows(drawing) -> None:  # type: ignore[no-u
 def test_names_are_as_short_as_they_can_be_recognised() -> None:
     assert short_name("/somewhere/runs/demo/student/final") == "student/final"
     assert short_name("someone/large") == "someone/large"
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def test_numbers_inside_of_bars_can_be_read() -> None:
+    """By WCAG 2, a contrast of 4.5 is enough for small text."""
+    light, dark = re.findall(r":root \{(.*?)\n *\}", render_html(PAGE), re.DOTALL)[:2]
+    for scheme in (light, dark):
+        colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", scheme))
+        on = luminance(colours["surface"])
+        for name in ("ffn1", "attention", "conv", "ffn2"):
+            lighter, darker = sorted((on, luminance(colours[name])), reverse=True)
+            assert (lighter + 0.05) / (darker + 0.05) >= 4.5, (name, colours)

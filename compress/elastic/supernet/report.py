@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,15 @@ from compress.files.reading import read_object
 from compress.files.shipped import __version__
 from compress.files.writing import write_json
 from compress.reports import formats
-from compress.reports.page import Condition, Figure, Page, Section, Table, Text
+from compress.reports.curves import curve_figure
+from compress.reports.page import Columns, Condition, Figure, Page, Panel, Section, Table, Text, short_name
 from compress.reports.plots import spans_figure
 from compress.reports.saving import save_page
 from compress.structure import MODULES, Structure, share_kept
 
 SUPERNET_NAME = "supernet"
 SUPERNET_JSON = f"{SUPERNET_NAME}.json"
-SIZE_HEADER = ["size", "limit", "achieved", "parts", "parameters", "MACs/s", "WER", "CER"]
+SIZE_HEADER = ["size", "limit", "achieved", "parts", "parameters", "MACs/s", "WER", "95 % interval", "CER"]
 KEPT_HEADER = ["size", *MODULES]
 
 
@@ -79,7 +80,7 @@ def write_decided(result: Mapping[str, Any], out: Path) -> None:
     """Writes all files into a folder.
 
     Args:
-        result: from `decided`; its sizes may have error rates, `wer` and `cer`, by now.
+        result: from `decided`; its sizes may have error rates, `wer`, `wer_ci95` and `cer`, by now.
         out: the folder.
     """
     write_json(out / SUPERNET_JSON, result)
@@ -107,6 +108,7 @@ def page_of(result: Mapping[str, Any], name: str) -> Page:
         title=name,
         headline=_headline(result),
         sections=[
+            *_curve(result["sizes"]),
             Section("Sizes", [sizes, Table(SIZE_HEADER, [_size_row(entry) for entry in result["sizes"]])]),
             Section(
                 "What each size keeps", [kept, Table(KEPT_HEADER, [_kept_row(entry) for entry in result["sizes"]])]
@@ -114,7 +116,9 @@ def page_of(result: Mapping[str, Any], name: str) -> Page:
             Section("How parts left", [_spans(result)]),
         ],
         conditions=_conditions(result),
-        maker="recipes/train_supernet.py",
+        maker="compress train-supernet",
+        created=result.get("created", ""),
+        context=_speech(result.get("data")),
         footer=f"Made by compress {result['versions']['compress']}. "
         f"Every number is in {SUPERNET_JSON} beside this file.",
     )
@@ -134,10 +138,42 @@ def _headline(result: Mapping[str, Any]) -> str:
     )
 
 
+def _speech(data: Mapping[str, Any] | None) -> str:
+    """On which speech error rates are measured; empty where nothing is known of it."""
+    if data is None:
+        return ""
+    amount = "" if data["utterances"] is None else f", {formats.counted(data['utterances'], 'utterance')}"
+    seconds = f", {formats.duration(data['seconds'])}" if data["seconds"] else ""
+    return f"error rates: {short_name(data['source'])}, {data['split'] or formats.WHOLE_SOURCE}{amount}{seconds}"
+
+
+def _curve(sizes: Sequence[Mapping[str, Any]]) -> list[Section]:
+    """The error rate of each size over its parameters, once it is known."""
+    if not all("wer_ci95" in entry for entry in sizes):
+        return []
+    note = (
+        "Every point is a size of the one model, with its 95 % bootstrap interval over utterances; dashed is the error "
+        "rate of the full size."
+    )
+    panels = [_curve_over(sizes, "parameters", "parameters"), _curve_over(sizes, "macs_per_second", "MACs per second")]
+    return [Section("Word error rate over size", [Text(note), Columns(panels)])]
+
+
+def _curve_over(sizes: Sequence[Mapping[str, Any]], key: str, name: str) -> Panel:
+    full = sizes[-1]
+    points = [
+        (entry["size"], "baseline" if entry is full else "model", entry[key] / 1e6, entry["wer"], entry["wer_ci95"])
+        for entry in sizes
+    ]
+    drawing = curve_figure(points, full["wer"], f"{name}, millions")
+    return Panel(f"Over {name}", [Figure(drawing, f"Word error rate over the {name} of each size")])
+
+
 def _conditions(result: Mapping[str, Any]) -> list[Condition]:
     return [
         Condition("Selection", f"{result['method']}, {result['steps']:,} steps"),
         Condition("Parts", f"{len(result['parts'])}, ranked by the selection"),
+        *([Condition("Data", text)] if (text := _speech(result.get("data"))) else []),
         Condition("Costs", f"count {result['counted']}"),
         Condition("Versions", ", ".join(f"{name} {version}" for name, version in result["versions"].items())),
     ]
@@ -152,7 +188,9 @@ def _size_row(entry: Mapping[str, Any]) -> list[str]:
         str(entry["parts"]),
         formats.count(entry["parameters"]),
         formats.count(entry["macs_per_second"]),
-        *(formats.percent(entry[rate], 2) if rate in entry else "" for rate in ("wer", "cer")),
+        formats.percent(entry["wer"], 2) if "wer" in entry else "",
+        formats.interval(entry["wer_ci95"], 2) if "wer_ci95" in entry else "",
+        formats.percent(entry["cer"], 2) if "cer" in entry else "",
     ]
 
 
