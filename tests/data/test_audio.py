@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from compress.data.audio import AudioLimits, UnusableAudio, decode, to_float, to_int16
+from compress.data.containers import defect
 from tests.helpers.samples import RATE, tone, write_audio
 
 LIMITS = AudioLimits(RATE, min_seconds=0.1, max_seconds=2.0, silence_dbfs=-60.0)

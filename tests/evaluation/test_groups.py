@@ -1,4 +1,4 @@
-"""Error rates by a metadata column: one per group, those without a value apart, and a refusal that names the columns."""
+"""Error rates by a metadata column: one per group, those without a value last; a refusal names the columns."""
 
 from __future__ import annotations
 

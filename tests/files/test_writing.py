@@ -71,8 +71,13 @@ def test_a_link_to_a_folder_stays_a_link(tmp_path: Path) -> None:
 def test_nothing_is_left_behind_where_making_fails(tmp_path: Path) -> None:
     (tmp_path / "final").mkdir()
     (tmp_path / "final" / "old").write_text("")
-    for target in (tmp_path / "final", tmp_path / "new"):
-        with pytest.raises(RuntimeError, match="half way"), replaced_folder(target) as fresh:
+
+    def fail(target: Path) -> None:
+        with replaced_folder(target) as fresh:
             (fresh / "part").write_text("")
             raise RuntimeError("half way")
+
+    for name in ("final", "new"):
+        with pytest.raises(RuntimeError, match="half way"):
+            fail(tmp_path / name)
     assert [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*"))] == ["final", "final/old"]
