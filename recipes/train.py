@@ -45,7 +45,7 @@ from compress.training.loop.progress import Progress, start_logging
 from compress.training.loop.savings import compile_blocks, recomputed
 from compress.training.loop.schedule import set_learning_rates
 from compress.training.loop.unalignable import Unalignable
-from compress.training.new_models import build_model
+from compress.training.new_models import build_model, note_length
 from compress.training.recogniser import Recogniser
 from compress.training.run import (
     dtype_to_save,
@@ -106,6 +106,7 @@ class Training:
         # Equal weights on every rank, then dropout noise of each rank's own.
         set_seed(config.seed)
         built = build_model(config.model, vocabulary_size=len(self.processor.tokenizer), blank=self.blank)
+        note_length(built, train_set.seconds)
         self.model, self.dtype = skipping_model(built, config.skipping), dtype_to_save(config, config.model.checkpoint)
         elastic = config.elastic and config.elastic.resolved(inter_ctc=config.inter_ctc is not None)
         self.depths = rule_structures(self.model, elastic) if elastic else {}

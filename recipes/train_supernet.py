@@ -58,6 +58,7 @@ from compress.training.loop.progress import Progress, start_logging
 from compress.training.loop.savings import compile_blocks, recomputed
 from compress.training.loop.schedule import set_learning_rates
 from compress.training.loop.unalignable import Unalignable
+from compress.training.new_models import note_length
 from compress.training.preparation import prepare_for_training
 from compress.training.run import (
     dtype_to_save,
@@ -229,6 +230,7 @@ class Supernet:
         config = self.config
         set_seed(config.seed)  # equal weights on every rank
         model = supernet_model(config.model, vocabulary_size=len(self.processor.tokenizer), blank=self.blank)
+        note_length(model, self.train_set.seconds)
         sizes = make_subnets(config.sizes, parts_of(model, config.parts, config.sizes.table(model.config)))
         _, steps = self.spans[SELECT]
         selection = make_selection(config.selection, sizes, steps, config.seed)

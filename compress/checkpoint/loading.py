@@ -58,9 +58,9 @@ def _described(model: str) -> tuple[PreTrainedConfig, PreTrainedModel]:
 
 def _checked_config(model: str) -> tuple[PreTrainedConfig, PreTrainedModel]:
     path = Path(model, CONFIG_FILE)
-    if path.is_file():
-        read_object(path)
+    content = read_object(path) if path.is_file() else {}
     config = _read_config(model)
+    _require_types_of_parts(model, content, config)
     if getattr(config, "structure", None) is not None and route_of(config) == "stock":
         check_stock(config)
     check_model_config(config.to_dict(), f"{model}: {CONFIG_FILE}")
@@ -81,6 +81,15 @@ def _checked_config(model: str) -> tuple[PreTrainedConfig, PreTrainedModel]:
         raise
     except Exception as error:  # whatever a class of transformers makes of numbers that do not fit
         raise CheckpointError(f"{model}: {CONFIG_FILE} describes no model: {reason_of(error)}.") from error
+
+
+def _require_types_of_parts(model: str, content: dict[str, Any], config: PreTrainedConfig) -> None:
+    """Refuses a part of a config that calls itself of another kind than the part that transformers makes of it."""
+    for name, part_of_config in content.items():
+        said = part_of_config.get("model_type") if isinstance(part_of_config, dict) else None
+        known = getattr(getattr(config, name, None), "model_type", None)
+        if said is not None and known and said != known:
+            raise CheckpointError(f"{model}: {CONFIG_FILE}: {name}.model_type is {said!r}, and must be {known!r}.")
 
 
 def _require_whole_heads(model: str, bones: PreTrainedModel) -> None:

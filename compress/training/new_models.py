@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -46,6 +46,17 @@ class ModelConfig:
             )
         if self.family is not None:
             check_choice("model.family", self.family, NEW_MODELS)
+
+
+def note_length(model: PreTrainedModel, seconds: Sequence[float]) -> None:
+    """Lets the config of a model say how long the longest utterance was that it is trained on, as far as is known.
+
+    Args:
+        model: before training.
+        seconds: the lengths of the utterances; none of a stream.
+    """
+    if seconds:
+        model.config.trained_seconds = round(max(seconds), 1)
 
 
 def build_model(config: ModelConfig, *, vocabulary_size: int, blank: int) -> PreTrainedModel:

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LONGEST_SECONDS = 24 * 3600.0
-CONTEXT_SECONDS = 0.5
+LONGEST_PIECE_SECONDS = 20.0
+CONTEXT_SECONDS = 0.3
 """A CTC model hears so much before and after a piece, whose own frames alone are written down."""
 
 
@@ -134,6 +135,7 @@ class Writer:
         self.extractor = feature_extractor_of(self.processor)
         self.rate = int(self.extractor.sampling_rate)
         self.batch = batching_for(self.model, config.batch)
+        self.piece_seconds = config.piece_seconds or _piece_seconds(self.model)
         self.context = round(CONTEXT_SECONDS * self.rate) if family_of(self.model).has_ctc else 0
 
     def pieces(self, files: Sequence[tuple[str, Path]], unusable: list[str]) -> Iterator[Piece]:
@@ -145,7 +147,7 @@ class Writer:
             except UnusableAudio as error:
                 unusable.append(f"{name}: {error}")
                 continue
-            for start, end in cuts(samples, self.rate, self.config.piece_seconds):
+            for start, end in cuts(samples, self.rate, self.piece_seconds):
                 first = max(0, start - self.context)
                 seconds, before = (end - start) / self.rate, (start - first) / self.rate
                 yield Piece(number, start / self.rate, seconds, samples[first : end + self.context], before)
@@ -203,6 +205,13 @@ class Writer:
         timed = [said.words for _, said in parts if said.words is not None]
         words = [word for group in timed for word in group] if len(timed) == len(parts) else None
         return Transcript(name, ends[-1], text, pieces, words)
+
+
+def _piece_seconds(model: PreTrainedModel) -> float:
+    """The longest piece for a model: the length that its config says it was trained on, or what all models take."""
+    trained = getattr(model.config, "trained_seconds", None)
+    known = isinstance(trained, int | float) and not isinstance(trained, bool) and trained > 0
+    return min(LONGEST_PIECE_SECONDS, float(trained)) if known else LONGEST_PIECE_SECONDS
 
 
 def _require_own_names(names: Sequence[str]) -> None:

@@ -1,17 +1,28 @@
-"""Long recordings in pieces that a model can take, cut where it is quiet."""
+"""Long recordings in pieces that a model can take, cut in pauses."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 HOP_SECONDS = 0.02
-QUIET_SECONDS = 0.2
+QUIET_SECONDS = 0.1
 """A cut needs a pause, not the short closure inside of a consonant: levels are averaged over this time."""
+PAUSE = 0.01
+"""The power of a pause at most, as a share of that of speech: 20 dB below."""
+LOUD = 0.75
+"""So much of a recording is quieter than what counts as the level of its speech."""
+SHORTEST = 1 / 8
+"""Of the longest piece: no pause ends a piece before."""
 
 
 def cuts(samples: NDArray[np.float32], rate: int, longest_seconds: float) -> list[tuple[int, int]]:
-    """Divides a recording into pieces, each cut in its quietest place behind half of the longest length.
+    """Divides a recording that is too long into pieces, each of which ends in the first pause behind its shortest length.
+
+    Where no pause comes, a piece ends in its quietest place behind half of the longest length. Speakers take turns in
+    pauses, so that most pieces have one speaker, as the utterances of a training set do.
 
     Args:
         samples: `(samples,)`.
@@ -22,20 +33,44 @@ def cuts(samples: NDArray[np.float32], rate: int, longest_seconds: float) -> lis
         First sample and the one behind the last, of each piece; together they are the whole recording.
     """
     longest, hop = max(2, round(longest_seconds * rate)), max(1, round(HOP_SECONDS * rate))
+    if len(samples) <= longest:
+        return [(0, len(samples))]
+    level = _level(samples, hop)
+    pauses = [hop * place for place in _pauses(level)]
     pieces, start = [], 0
-    while len(samples) - start > longest:
-        first = start + longest // 2
-        end = first + _quietest(samples[first : start + longest], hop)
+    while (end := _end(start, longest, level, hop, pauses, len(samples))) < len(samples):
         pieces.append((start, end))
         start = end
     return [*pieces, (start, len(samples))]
 
 
-def _quietest(samples: NDArray[np.float32], hop: int) -> int:
-    """The middle of the quietest stretch; of several, the last."""
+def _end(start: int, longest: int, level: NDArray[np.float64], hop: int, pauses: Sequence[int], length: int) -> int:
+    """Where a piece ends that begins at `start`; `length`, where the recording does."""
+    shortest = max(1, round(SHORTEST * longest))
+    later = pauses[int(np.searchsorted(pauses, start + shortest)) :]
+    if later and later[0] <= min(start + longest, length - shortest):
+        return later[0]
+    if length - start <= longest:
+        return length
+    first, last = start + longest // 2, start + longest
+    return min(last, max(first, hop * (first // hop + int(np.argmin(level[first // hop : last // hop + 1])))))
+
+
+def _level(samples: NDArray[np.float32], hop: int) -> NDArray[np.float64]:
+    """The power around each hop."""
     hops = max(1, len(samples) // hop)
     power = np.square(samples[: hops * hop], dtype=np.float64).reshape(hops, -1).mean(axis=1)
     width = min(hops, max(1, round(QUIET_SECONDS / HOP_SECONDS)))
-    level = np.convolve(power, np.ones(width), mode="valid")
-    last = len(level) - 1 - int(np.argmin(level[::-1]))
-    return max(1, (last + width // 2) * hop)
+    return np.convolve(power, np.ones(width) / width, mode="same")
+
+
+def _pauses(level: NDArray[np.float64]) -> list[int]:
+    """The quietest hop of each stretch that is quiet."""
+    quiet = np.concatenate([[False], level < PAUSE * np.quantile(level, LOUD), [False]])
+    edges = np.flatnonzero(np.diff(quiet.astype(int)))
+    return [int(first + _middle_of_lowest(level[first:last])) for first, last in edges.reshape(-1, 2)]
+
+
+def _middle_of_lowest(level: NDArray[np.float64]) -> int:
+    lowest = np.flatnonzero(level <= level.min())
+    return int(lowest[len(lowest) // 2])

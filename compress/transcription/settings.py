@@ -20,7 +20,8 @@ class TranscribeConfig:
         source: an audio file, or a folder whose audio files are all taken, those in folders below it too.
         out: folder for one file of each format beside another, named after the audio; null prints the texts.
         formats: any of txt, srt (subtitles) and json (texts, segments and, of a CTC model, the times of words).
-        piece_seconds: a longer file is cut into pieces of at most this length, each in its quietest place.
+        piece_seconds: a longer file is cut in pauses, into pieces of at most this length; null: 20, or less where the
+            model's config says that it was trained on shorter utterances.
         batch: how pieces are put together.
         device: auto, cpu, cuda or cuda:N.
         dtype: of the weights: float32, bfloat16 or float16.
@@ -31,7 +32,7 @@ class TranscribeConfig:
     source: str
     out: str | None = None
     formats: tuple[str, ...] = tuple(LAYOUTS)
-    piece_seconds: float = 20.0
+    piece_seconds: float | None = None
     batch: BatchConfig = field(default_factory=BatchConfig)
     device: str = "auto"
     dtype: str = "float32"
@@ -41,5 +42,6 @@ class TranscribeConfig:
         check(bool(self.formats), "formats", list(self.formats), f"choose from {', '.join(LAYOUTS)}")
         for name in self.formats:
             check_choice("formats", name, tuple(LAYOUTS))
-        check_positive("piece_seconds", self.piece_seconds, "a number of seconds")
+        if self.piece_seconds is not None:
+            check_positive("piece_seconds", self.piece_seconds, "a number of seconds")
         check_choice("dtype", self.dtype, tuple(DTYPES))

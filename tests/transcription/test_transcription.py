@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -45,6 +47,27 @@ def test_cuts_are_in_pauses() -> None:
     pieces = cuts(np.concatenate([loud, pause, loud, pause, loud]), RATE, 5.0)
     ends = [end / RATE for _, end in pieces[:-1]]
     assert ends == pytest.approx([3.25, 6.75], abs=0.2)
+
+
+def test_pieces_end_in_the_first_pause_and_none_is_tiny() -> None:
+    """Words of 0.4 s with pauses between: a pause within an eighth of the longest length ends nothing."""
+    word, pause = tone(0.4, RATE), np.zeros(RATE // 5, dtype=np.float32)
+    samples = np.concatenate([part for _ in range(20) for part in (word, pause)])
+    lengths = [(end - start) / RATE for start, end in cuts(samples, RATE, 8.0)]
+    assert all(1.0 <= length <= 8.0 for length in lengths)
+    assert lengths[:-1] == pytest.approx([1.1] + [1.2] * (len(lengths) - 2), abs=0.1)
+
+
+@pytest.mark.parametrize(("trained", "longest"), [(None, 20.0), (4.4, 4.4), (90.0, 20.0), (True, 20.0), ("x", 20.0)])
+def test_pieces_are_as_long_as_what_the_model_was_trained_on(
+    model: Path, tmp_path: Path, trained: object, longest: float
+) -> None:
+    shutil.copytree(model, tmp_path / "model")
+    config = json.loads((model / "config.json").read_text())
+    (tmp_path / "model/config.json").write_text(json.dumps(config | {"trained_seconds": trained}))
+    settings = TranscribeConfig(model=str(tmp_path / "model"), source="a.wav")
+    assert Writer(settings).piece_seconds == longest
+    assert Writer(replace(settings, piece_seconds=7.0)).piece_seconds == 7.0
 
 
 def letters(tokens: list[int]) -> str:
