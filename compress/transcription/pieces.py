@@ -19,7 +19,7 @@ SHORTEST = 1 / 8
 
 
 def cuts(samples: NDArray[np.float32], rate: int, longest_seconds: float) -> list[tuple[int, int]]:
-    """Divides a recording that is too long into pieces, each of which ends in the first pause behind its shortest length.
+    """Divides a recording that is too long; each piece ends in the first pause behind its shortest length.
 
     Where no pause comes, a piece ends in its quietest place behind half of the longest length. Speakers take turns in
     pauses, so that most pieces have one speaker, as the utterances of a training set do.

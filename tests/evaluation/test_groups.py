@@ -21,7 +21,7 @@ from compress.reports.page import Table
 from tests.helpers.processors import save_tiny
 from tests.helpers.samples import RATE, table, tone, write_audio, write_metadata
 
-BOOTSTRAP = BootstrapConfig(resamples=50)
+BOOTSTRAP = BootstrapConfig(resamples=100)
 
 
 def transcripts(*texts: tuple[str, str]) -> Transcripts:
@@ -77,7 +77,7 @@ def test_evaluate_by_column(speech: Path, tmp_path: Path, capsys: pytest.Capture
     save_tiny(tmp_path / "model")
     words = ["evaluate", str(tmp_path / "model"), "--data", str(speech), "--data.cache_dir", str(tmp_path / "cache"),
              "--data.max_bad_fraction", "1", "--batch.workers", "0", "--speed.repetitions", "1", "--speed.seconds", "1",
-             "--bootstrap.resamples", "20"]  # fmt: skip
+             "--bootstrap.resamples", "100"]  # fmt: skip
     assert main([*words, "--by", "speaker", "--out", str(tmp_path / "out")]) == 0
     assert "Word error rate by speaker" in capsys.readouterr().out
     groups = json.loads((tmp_path / "out/report.json").read_text())["by"]["groups"]
