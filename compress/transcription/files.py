@@ -210,8 +210,9 @@ class Writer:
 def _piece_seconds(model: PreTrainedModel) -> float:
     """The longest piece for a model: the length that its config says it was trained on, or what all models take."""
     trained = getattr(model.config, "trained_seconds", None)
-    known = isinstance(trained, int | float) and not isinstance(trained, bool) and trained > 0
-    return min(LONGEST_PIECE_SECONDS, float(trained)) if known else LONGEST_PIECE_SECONDS
+    if isinstance(trained, int | float) and not isinstance(trained, bool) and trained > 0:
+        return min(LONGEST_PIECE_SECONDS, float(trained))
+    return LONGEST_PIECE_SECONDS
 
 
 def _require_own_names(names: Sequence[str]) -> None:
