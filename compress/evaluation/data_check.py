@@ -72,7 +72,9 @@ def data_page(facts: dict[str, Any]) -> Page:
     allowed = f"data.max_bad_fraction allows {formats.percent(facts['max_bad_fraction'])}"
     return Page(
         title=facts["source"],
-        headline=f"{unusable:,} of {facts['entries']:,} entries cannot be used. {verdict} ({allowed}).",
+        headline=f"{unusable:,} of {facts['entries']:,} entries cannot be used. {verdict} ({allowed})."
+        if unusable
+        else f"All {facts['entries']:,} entries can be used.",
         sections=[
             *_speech_by_speaker(facts["speakers"]),
             *([Section("why entries cannot be used", [_reasons(facts["problems"])])] if unusable else []),

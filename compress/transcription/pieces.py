@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 HOP_SECONDS = 0.02
-QUIET_SECONDS = 0.1
-"""A cut needs a pause, not the short closure inside of a consonant: levels are averaged over this time."""
+QUIET_HOPS = 5
+"""A cut needs a pause, not the short closure inside of a consonant: levels are averaged over so many."""
 PAUSE = 0.01
 """The power of a pause at most, as a share of that of speech: 20 dB below."""
 LOUD = 0.75
 """So much of a recording is quieter than what counts as the level of its speech."""
-SHORTEST = 1 / 8
+SHORTEST = 0.12
 """Of the longest piece: no pause ends a piece before."""
 
 
@@ -35,8 +35,8 @@ def cuts(samples: NDArray[np.float32], rate: int, longest_seconds: float) -> lis
     longest, hop = max(2, round(longest_seconds * rate)), max(1, round(HOP_SECONDS * rate))
     if len(samples) <= longest:
         return [(0, len(samples))]
-    level = _level(samples, hop)
-    pauses = [hop * place for place in _pauses(level)]
+    level, loud = _level(samples, hop)
+    pauses = (hop * _pauses(level, loud)).tolist()
     pieces, start = [], 0
     while (end := _end(start, longest, level, hop, pauses, len(samples))) < len(samples):
         pieces.append((start, end))
@@ -56,21 +56,15 @@ def _end(start: int, longest: int, level: NDArray[np.float64], hop: int, pauses:
     return min(last, max(first, hop * (first // hop + int(np.argmin(level[first // hop : last // hop + 1])))))
 
 
-def _level(samples: NDArray[np.float32], hop: int) -> NDArray[np.float64]:
-    """The power around each hop."""
+def _level(samples: NDArray[np.float32], hop: int) -> tuple[NDArray[np.float64], float]:
+    """The power around each hop, and that of what is loud."""
     hops = max(1, len(samples) // hop)
     power = np.square(samples[: hops * hop], dtype=np.float64).reshape(hops, -1).mean(axis=1)
-    width = min(hops, max(1, round(QUIET_SECONDS / HOP_SECONDS)))
-    return np.convolve(power, np.ones(width) / width, mode="same")
+    width = min(hops, QUIET_HOPS)
+    return np.convolve(power, np.ones(width) / width, mode="same"), float(np.quantile(power, LOUD))
 
 
-def _pauses(level: NDArray[np.float64]) -> list[int]:
-    """The quietest hop of each stretch that is quiet."""
-    quiet = np.concatenate([[False], level < PAUSE * np.quantile(level, LOUD), [False]])
-    edges = np.flatnonzero(np.diff(quiet.astype(int)))
-    return [int(first + _middle_of_lowest(level[first:last])) for first, last in edges.reshape(-1, 2)]
-
-
-def _middle_of_lowest(level: NDArray[np.float64]) -> int:
-    lowest = np.flatnonzero(level <= level.min())
-    return int(lowest[len(lowest) // 2])
+def _pauses(level: NDArray[np.float64], loud: float) -> NDArray[np.int64]:
+    """The hops that are quiet, and none near them is quieter."""
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(level, QUIET_HOPS, mode="edge"), 2 * QUIET_HOPS + 1)
+    return np.flatnonzero((level < PAUSE * loud) & (level <= around.min(axis=1)))

@@ -9,6 +9,8 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
+from compress.cli import main
+from compress.evaluation import evaluate
 from compress.evaluation.bootstrap import BootstrapConfig
 from compress.evaluation.page import page_of
 from compress.evaluation.report import Report, Transcripts, difference, kept_blocks, worst_utterances
@@ -150,3 +152,18 @@ def test_every_form_of_the_report_speaks_of_the_compression_before(make_report: 
 )
 def test_numbers_as_people_read_them(shown: str, expected: str):
     assert shown == expected
+
+
+def test_the_table_is_shown_though_it_could_not_be_written_at_the_end(
+    make_report: MakeReport, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise evaluate.ReportNotWritten("Could not write out/report.json", make_report())
+
+    monkeypatch.setattr(evaluate, "evaluate_models", fail)
+    with pytest.raises(SystemExit) as stop:
+        main(["evaluate", "some/model", "--out", "out"])
+    assert stop.value.code == 2
+    said = capsys.readouterr()
+    assert "95 % interval" in said.out
+    assert "Could not write out/report.json" in said.err
