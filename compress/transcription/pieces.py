@@ -36,7 +36,7 @@ def cuts(samples: NDArray[np.float32], rate: int, longest_seconds: float) -> lis
     if len(samples) <= longest:
         return [(0, len(samples))]
     level, loud = _level(samples, hop)
-    pauses = (hop * _pauses(level, loud)).tolist()
+    pauses = [hop * place for place in _pauses(level, loud)]
     pieces, start = [], 0
     while (end := _end(start, longest, level, hop, pauses, len(samples))) < len(samples):
         pieces.append((start, end))
@@ -64,7 +64,9 @@ def _level(samples: NDArray[np.float32], hop: int) -> tuple[NDArray[np.float64],
     return np.convolve(power, np.ones(width) / width, mode="same"), float(np.quantile(power, LOUD))
 
 
-def _pauses(level: NDArray[np.float64], loud: float) -> NDArray[np.int64]:
-    """The hops that are quiet, and none near them is quieter."""
+def _pauses(level: NDArray[np.float64], loud: float) -> list[int]:
+    """The hops that are quiet, and none near them is quieter; the middle of several that are equal."""
     around = np.lib.stride_tricks.sliding_window_view(np.pad(level, QUIET_HOPS, mode="edge"), 2 * QUIET_HOPS + 1)
-    return np.flatnonzero((level < PAUSE * loud) & (level <= around.min(axis=1)))
+    places = np.flatnonzero((level < PAUSE * loud) & (level <= around.min(axis=1)))
+    runs = np.split(places, np.flatnonzero(np.diff(places) > 1) + 1)
+    return [int(run[len(run) // 2]) for run in runs if len(run)]

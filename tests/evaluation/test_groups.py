@@ -19,7 +19,7 @@ from compress.reports.html import render_html
 from compress.reports.markdown import render_markdown
 from compress.reports.page import Table
 from tests.helpers.processors import save_tiny
-from tests.helpers.samples import RATE, table, tone, write_audio, write_metadata
+from tests.helpers.samples import RATE, table, tone, write_audio, write_folder, write_metadata
 
 BOOTSTRAP = BootstrapConfig(resamples=100)
 
@@ -88,11 +88,13 @@ def test_evaluate_by_column(speech: Path, tmp_path: Path, capsys: pytest.Capture
 
 
 def test_tables_keep_their_columns(tmp_path: Path) -> None:
+    write_folder(tmp_path / "audio/train", 3)
     rows = table(tmp_path / "audio", 3)
     rows = rows.add_column("reader", ["x", None, "y"]).add_column("parts", [[1], [2], [3]])
     assert isinstance(rows, Dataset)
     rows.to_parquet(tmp_path / "rows.parquet")
-    speech = open_speech(SpeechConfig(str(tmp_path / "rows.parquet"), cache_max_gib=0), sampling_rate=RATE)
+    config = SpeechConfig(str(tmp_path / "rows.parquet"), audio_column="sound", text_column="words", cache_max_gib=0)
+    speech = open_speech(config, sampling_rate=RATE)
     assert speech.groups("reader") == ["x", None, "y"]
     with pytest.raises(ValueError, match=r"'parts' cannot be used: it holds a value of type list"):
         speech.groups("parts")
