@@ -139,11 +139,12 @@ def _numbers(facts: dict[str, Any]) -> Table:
 def _speaker_rows(speakers: dict[str, Any] | None) -> list[tuple[str, str]]:
     if speakers is None:
         return [("speakers", "no column says who speaks")]
-    unknown = f", of {speakers['unknown']:,} entries unknown" if speakers["unknown"] else ""
-    rows = [("speakers", f"{len(speakers['seconds']):,}, by the column {speakers['column']}{unknown}")]
+    rows = [("speakers", f"{len(speakers['seconds']):,}, by the column {speakers['column']}")]
     if lengths := sorted(speakers["seconds"].values()):
         ends = (lengths[0], median(lengths), lengths[-1])
         rows.append(("  least, median, most of one", ", ".join(map(formats.duration, ends))))
+    if speakers["unknown"]:
+        rows.append(("  entries without a speaker", f"{speakers['unknown']:,}"))
     return rows
 
 

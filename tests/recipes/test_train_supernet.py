@@ -39,7 +39,9 @@ def finished(runs: Callable[[str], Path]) -> Path:
 
 
 def result_of(output: Path) -> dict[str, Any]:
+    """What supernet.json says, but for the time when it was written."""
     result: dict[str, Any] = json.loads((output / "supernet.json").read_text())
+    assert result.pop("created")
     return result
 
 
@@ -105,7 +107,11 @@ def test_the_decision_is_written_down(finished: Path) -> None:
     assert history["parts"] == result["parts"]
     assert [history["kept"]] == [sorted(result["ranking"][:2])]
     assert sum(len(change["left"]) - len(change["back"]) for change in history["changes"]) == 6
+    assert all(one["wer_ci95"][0] <= one["wer"] <= one["wer_ci95"][1] for one in result["sizes"])
+    assert result["data"]["split"] == "dev"
+    assert load_model(str(finished / "best")).config.trained_seconds > 0
     page = (finished / "supernet.html").read_text()
+    assert "Word error rate over size" in page
     assert page.count("kept in steps") >= 8
     assert "blocks.1.conv" in page
     assert "achieved size count parts;" in page

@@ -116,7 +116,7 @@ def page_of(result: Mapping[str, Any], name: str) -> Page:
             Section("How parts left", [_spans(result)]),
         ],
         conditions=_conditions(result),
-        maker="compress train-supernet",
+        maker="recipes/train_supernet.py",
         created=result.get("created", ""),
         context=_speech(result.get("data")),
         footer=f"Made by compress {result['versions']['compress']}. "
