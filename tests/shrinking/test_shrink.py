@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 
 import compress
@@ -122,4 +124,19 @@ def test_bad_input_is_refused(
         main(["shrink", parakeet, *words(speech, tmp_path / "small", *more)])
     assert refused.value.code == 2
     assert message in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "small").exists()
+
+
+def test_speech_that_is_silent_or_not_there_is_refused(
+    parakeet: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, count, message in (("silent", 2, "0.wav: silent: peak -inf dBFS"), ("empty", 0, "holds no rows")):
+        folder = tmp_path / name / "train"
+        make_split(folder, count, seed=1)
+        for file in folder.glob("*.wav"):
+            soundfile.write(file, np.zeros(8000), 16000)
+        with pytest.raises(SystemExit) as refused:
+            main(["shrink", parakeet, *words(tmp_path / name, tmp_path / "small", "--budget.params", "60%")])
+        assert refused.value.code == 2
+        assert message in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "small").exists()
