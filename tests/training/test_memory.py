@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from compress.cli import main
-from tests.helpers import forked
+from tests.helpers.launching import REPOSITORY, environment
 from tools.experiments.measure_memory import HANDED_BACK, MemoryConfig, model_config
 
 SMALL = ("--hidden_size", "128", "--blocks", "2", "--repetitions", "2", "--variant", "plain")
@@ -20,7 +22,15 @@ def test_the_prediction_is_what_a_process_grows_by(tmp_path: Path, capsys: pytes
     step = ("--seconds", str(config.step.seconds), "--batch.seconds", str(config.step.batch.seconds))
     main(["inspect", str(tmp_path), "--train", "true", "--json", "true", "--precision", "fp32", *step])
     predicted = json.loads(capsys.readouterr().out)
-    ended = forked.run(["-m", "tools.experiments.measure_memory", *SMALL], **HANDED_BACK)
+    command = [
+        sys.executable,
+        "-m",
+        "tools.experiments.measure_memory",
+        *SMALL,
+    ]  # allocators look at the environment once
+    ended = subprocess.run(
+        command, env=environment() | HANDED_BACK, cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
     assert ended.returncode == 0, ended.stderr
     measured = json.loads(ended.stdout.splitlines()[-1])["bytes"]
     assert predicted["total"] == pytest.approx(measured, rel=0.2)
