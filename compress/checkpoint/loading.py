@@ -87,7 +87,7 @@ def _require_types_of_parts(model: str, content: dict[str, Any], config: PreTrai
     """Refuses a part of a config that calls itself of another kind than the part that transformers makes of it."""
     for name, part_of_config in content.items():
         said = part_of_config.get("model_type") if isinstance(part_of_config, dict) else None
-        known = getattr(getattr(config, name, None), "model_type", None)
+        known = getattr(type(getattr(config, name, None)), "model_type", None)
         if said is not None and known and said != known:
             raise CheckpointError(f"{model}: {CONFIG_FILE}: {name}.model_type is {said!r}, and must be {known!r}.")
 
