@@ -29,7 +29,7 @@ from compress.training.student import GatedStudent
 GIBIBYTE = 1 << 30
 EIGHT_BIT_SHARE = 0.25
 """Of the memory of an optimizer's moments, what those of eight bits take."""
-KIND_OF = {
+TRACKED_KINDS = {
     "Parameter": "weights", "Buffer": "weights", "Gradient": "gradients", "Optstate": "optimizer",
     "Activation": "activations", "Temp": "activations", "Other": "activations",
 }  # fmt: skip
@@ -158,7 +158,7 @@ def _by_kind(snapshot: Mapping[Any, Mapping[Any, int]], settings: StepConfig) ->
     memory = dict.fromkeys(("weights", "gradients", "optimizer", "activations"), 0)
     for entries in snapshot.values():
         for name, size in entries.items():
-            if kind := KIND_OF.get(getattr(name, "value", name)):
+            if kind := TRACKED_KINDS.get(getattr(name, "value", name)):
                 memory[kind] += size
     if settings.optim == "adamw_8bit":
         memory["optimizer"] = round(EIGHT_BIT_SHARE * memory["optimizer"])

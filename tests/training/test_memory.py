@@ -22,12 +22,7 @@ def test_the_prediction_is_what_a_process_grows_by(tmp_path: Path, capsys: pytes
     step = ("--seconds", str(config.step.seconds), "--batch.seconds", str(config.step.batch.seconds))
     main(["inspect", str(tmp_path), "--train", "true", "--json", "true", "--precision", "fp32", *step])
     predicted = json.loads(capsys.readouterr().out)
-    command = [
-        sys.executable,
-        "-m",
-        "tools.experiments.measure_memory",
-        *SMALL,
-    ]  # allocators look at the environment once
+    command = [sys.executable, "-m", "tools.experiments.measure_memory", *SMALL]  # allocators read settings once
     ended = subprocess.run(
         command, env=environment() | HANDED_BACK, cwd=REPOSITORY, capture_output=True, text=True, check=False
     )
