@@ -5,6 +5,8 @@ With --out, the folder receives report.json, report.md and report.html (one self
 Examples:
   compress evaluate runs/prune/final --data my-speech
   compress evaluate runs/prune/final --data my-speech --baseline nvidia/parakeet-ctc-0.6b --out report
+  compress evaluate exported --data my-speech --baseline runs/prune/final --speed.threads 1
+  compress evaluate runs/prune/final --data my-speech --runtime onnx
   compress evaluate runs/prune/final --data my-speech --data.split dev --batch.seconds 40 --speed.seconds 5
 """
 
@@ -30,11 +32,13 @@ def run(arguments: Sequence[str]) -> None:
     from compress.evaluation.evaluate import ReportNotWritten, evaluate_models
     from compress.evaluation.files import EVALUATION_FILES
     from compress.evaluation.page import page_of
+    from compress.exporting.temporary import exported_for
     from compress.reports.console import show
 
     config = parse(EvaluateConfig, arguments, prog="compress evaluate", description=__doc__, positional=["model"])
     try:
-        report = evaluate_models(config, console=Console(stderr=True))
+        with exported_for(config.model, config.runtime) as export:
+            report = evaluate_models(config, console=Console(stderr=True), export=export)
     except ReportNotWritten as error:
         show(page_of(error.report))
         raise

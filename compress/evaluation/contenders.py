@@ -11,14 +11,17 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from compress.checkpoint import load_recogniser
+from compress.checkpoint import load_processor, load_recogniser
 from compress.checkpoint.weights import bytes_on_disk, weights_digest
 from compress.data import Batch, SpeechDataset, SpeechLoader, feature_extractor_of
+from compress.evaluation.memory import weights_in_memory
 from compress.evaluation.normalisation import ScoringRule
 from compress.evaluation.report import Transcripts
 from compress.evaluation.settings import EvaluateConfig
 from compress.evaluation.speed import Speed
 from compress.evaluation.transcribe import batching_for, transcribe
+from compress.runtimes.manifest import Export, is_export, read_export
+from compress.runtimes.onnx_model import exported_model, runtime_version
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
@@ -26,19 +29,54 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Contender:
-    """A loaded model with everything needed to run it."""
+    """A loaded model with everything needed to run it.
+
+    Attributes:
+        name: by which reports call it.
+        model: in eval mode.
+        processor: its own.
+        disk_bytes: of its weights, or of the graphs that hold them.
+        digest: what tells those from others.
+        memory_bytes: of the weights once they are loaded; of a graph as many as on disk.
+        checkpoint: the folder or Hub name under which what is known of its compression is found.
+        runtime: `name` and `version` of what runs it, and the `precision` of its weights.
+    """
 
     name: str
     model: PreTrainedModel
     processor: ProcessorMixin
     disk_bytes: int
     digest: str
+    memory_bytes: int
+    checkpoint: str
+    runtime: dict[str, str]
 
     @classmethod
     def load(cls, name: str, device: torch.device, dtype: torch.dtype) -> Contender:
-        """Loads a model in eval mode, from a folder or the Hub."""
+        """Loads a model in eval mode, from a folder or the Hub, or what was exported to a folder.
+
+        Raises:
+            ValueError: if it cannot be loaded.
+        """
+        if is_export(name):
+            return cls.of_export(name, read_export(name))
         model, processor = load_recogniser(name, dtype=dtype, device=device)
-        return cls(name, model, processor, bytes_on_disk(name), weights_digest(name))
+        runtime = {"name": "PyTorch", "version": torch.__version__, "precision": str(dtype).removeprefix("torch.")}
+        memory = weights_in_memory(model)
+        return cls(name, model, processor, bytes_on_disk(name), weights_digest(name), memory, name, runtime)
+
+    @classmethod
+    def of_export(cls, name: str, export: Export) -> Contender:
+        """What was exported, behind the face of its model.
+
+        Args:
+            name: by which reports call it.
+            export: the folder.
+        """
+        model, processor = exported_model(export), load_processor(export.source)
+        runtime = {"name": "ONNX Runtime", "version": runtime_version(), "precision": export.facts["precision"]}
+        size = export.bytes_on_disk
+        return cls(name, model, processor, size, export.digest, size, export.source, runtime)
 
     @property
     def sampling_rate(self) -> int:

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from compress.checkpoint import read_compression
@@ -18,7 +19,6 @@ from compress.evaluation.contenders import Contender, Evaluation
 from compress.evaluation.files import write_report
 from compress.evaluation.groups import groups_of, rates_by_group
 from compress.evaluation.measured_aspects import MEASURED_ASPECTS
-from compress.evaluation.memory import weights_in_memory
 from compress.evaluation.metrics import load_metrics
 from compress.evaluation.normalisation import scoring_rule, shared_vocabulary
 from compress.evaluation.report import Measurements, Report, build
@@ -26,6 +26,7 @@ from compress.evaluation.settings import EvaluateConfig
 from compress.evaluation.speed import Speed, SpeedConfig, conditions, measure, speed_inputs
 from compress.files.writing import WriteError, require_writable
 from compress.machine import DTYPES, find_device
+from compress.runtimes.manifest import Export, is_export
 
 logger = logging.getLogger(__name__)
 
@@ -44,12 +45,13 @@ class ReportNotWritten(WriteError):
         self.report = report
 
 
-def evaluate_models(config: EvaluateConfig, *, console: Console | None = None) -> Report:
+def evaluate_models(config: EvaluateConfig, *, console: Console | None = None, export: Export | None = None) -> Report:
     """Evaluates a model, and a baseline under the very same conditions.
 
     Args:
         config: the models, the speech, and the conditions.
         console: where progress is drawn; None draws nothing.
+        export: of the model, which is evaluated in its place.
 
     Returns:
         The report, as written to report.json (`compress.evaluation.report.ABOUT` explains its units).
@@ -61,9 +63,7 @@ def evaluate_models(config: EvaluateConfig, *, console: Console | None = None) -
     if config.out is not None:
         require_writable(config.out)
     metrics = load_metrics(config.metrics)
-    device = find_device(config.device)
-    names = {"model": config.model} | ({"baseline": config.baseline} if config.baseline else {})
-    contenders = {role: Contender.load(name, device, DTYPES[config.dtype]) for role, name in names.items()}
+    device, contenders = _contenders(config, export)
     rule = scoring_rule(config.normalise, [contender.processor for contender in contenders.values()])
     evaluation = Evaluation(config, contenders, _open(contenders, config), rule, console)
     watchers = {aspect.name: aspect.watch(evaluation.model.model) for aspect in MEASURED_ASPECTS}
@@ -88,6 +88,22 @@ def evaluate_models(config: EvaluateConfig, *, console: Console | None = None) -
     if config.out is not None:
         _write(report, evaluation, Path(config.out))
     return report
+
+
+def _contenders(config: EvaluateConfig, export: Export | None) -> tuple[torch.device, dict[str, Contender]]:
+    """The models by role, and where they run: graphs run on the CPU, and whatever is compared with one does, too."""
+    names = {"model": config.model} | ({"baseline": config.baseline} if config.baseline else {})
+    on_cpu = export is not None or any(map(is_export, names.values()))
+    if on_cpu and config.device not in ("auto", "cpu"):
+        raise ValueError(f"device is {config.device!r}, and exported graphs run on the CPU: leave it out, or give cpu.")
+    device = find_device("cpu" if on_cpu else config.device)
+    contenders = {}
+    for role, name in names.items():
+        of_export = export if role == "model" else None
+        contenders[role] = (
+            Contender.of_export(name, of_export) if of_export else Contender.load(name, device, DTYPES[config.dtype])
+        )
+    return device, contenders
 
 
 def _write(report: Report, evaluation: Evaluation, out: Path) -> None:
@@ -142,10 +158,11 @@ def _measurements(evaluation: Evaluation, role: str, metrics: Mapping[str, Any])
         kept=kept_units(model),
         disk_bytes=contender.disk_bytes,
         digest=contender.digest,
-        memory_bytes=weights_in_memory(model),
+        memory_bytes=contender.memory_bytes,
         speed=evaluation.speeds[role],
-        compression=read_compression(contender.name),
+        compression=read_compression(contender.checkpoint),
         metrics=metrics,
+        runtime=contender.runtime,
     )
 
 

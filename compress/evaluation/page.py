@@ -6,7 +6,15 @@ from compress.evaluation.figures import blocks_figure, difference_figure, rates_
 from compress.evaluation.groups import group_sections
 from compress.evaluation.measured_aspects import MEASURED_ASPECTS
 from compress.evaluation.report import ROLES, Report
-from compress.evaluation.rows import comparison_rows, compression_line, condition_line, headline, verdict
+from compress.evaluation.rows import (
+    comparison_rows,
+    compression_line,
+    condition_line,
+    headline,
+    runs_elsewhere,
+    runtime_words,
+    verdict,
+)
 from compress.evaluation.tiles import tiles
 from compress.evaluation.worst import worst_sections
 from compress.reports import formats
@@ -136,6 +144,11 @@ def _blocks(report: Report) -> list[Section]:
     return [Section("What each block kept", [figure], detail=True)]
 
 
+def _run_by(report: Report, role: str) -> str:
+    """What ran it, if anything in the report was not run by PyTorch."""
+    return f", {runtime_words(report[role])}" if runs_elsewhere(report) else ""
+
+
 def _kept(block: dict[str, dict[str, list[int]]] | None, name: str) -> str:
     if block is None:
         return "dropped"
@@ -148,7 +161,8 @@ def _conditions(report: Report) -> list[Condition]:
     conditions = [
         Condition(
             role.capitalize(),
-            f"{code(report[role]['name'])} ({report[role]['family']}), transcribed {report[role]['batching']}",
+            f"{code(report[role]['name'])} ({report[role]['family']}{_run_by(report, role)}), transcribed "
+            f"{report[role]['batching']}",
             in_terminal=True,
         )
         for role in ROLES

@@ -39,7 +39,8 @@ ABOUT = {
     "difference": "model - baseline on the same utterances; its interval is paired",
     "ratio.parameters, ratio.macs, ratio.bytes, ratio.memory": "model / baseline: below 1 is smaller",
     "ratio.speed": "seconds of the baseline / seconds of the model: above 1 is faster",
-    "bytes": "weight files on disk",
+    "runtime": "what ran the model, its version, and the precision of the weights",
+    "bytes": "weight files on disk, of an export its graphs",
     WEIGHTS_DIGEST: "of the names, types, shapes and values of all tensors: tells these weights from all others",
     "macs_per_second": "multiply-accumulate operations of one utterance of macs_seconds, divided by its length",
     "rtf": "median seconds of computing per second of audio, under `conditions`",
@@ -90,6 +91,7 @@ class Measurements:
     speed: Speed
     compression: dict[str, Any] | None
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    runtime: dict[str, str] = field(default_factory=dict)
 
 
 def build(
@@ -139,6 +141,7 @@ def model_entry(measured: Measurements, bootstrap: BootstrapConfig) -> dict[str,
         "wer_ci95": rate_interval(counts.errors, counts.words, bootstrap).to_list(),
         "metrics": further_scores(measured.metrics, *texts),
         "batching": measured.batching,
+        "runtime": measured.runtime,
         "parameters": {
             "total": measured.size.total,
             "encoder": measured.size.encoder,

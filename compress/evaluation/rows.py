@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from compress.evaluation.report import Report
+from compress.evaluation.report import ROLES, Report
 from compress.model.lineage import earlier_compressions
 from compress.reports import formats
 
+TORCH = "PyTorch"
 _SIZES = ("requested", "expected", "achieved")
 
 
@@ -49,6 +50,7 @@ def comparison_rows(report: Report) -> list[ComparisonRow]:
             lambda entry: formats.count(entry["parameters"]["encoder"]),
             _share(shared, "encoder_parameters"),
         ),
+        *_runtime_rows(report),
         _row(report, "On disk", lambda entry: formats.size(entry["bytes"]), _share(shared, "bytes")),
         _row(
             report,
@@ -64,6 +66,21 @@ def comparison_rows(report: Report) -> list[ComparisonRow]:
         ),
         _row(report, "Peak memory", lambda entry: formats.size(entry["peak_memory_bytes"]), _share(shared, "memory")),
     ]
+
+
+def runs_elsewhere(report: Report) -> bool:
+    """Whether anything in a report was run by something else than PyTorch."""
+    return any(report.get(role, {}).get("runtime", {}).get("name", TORCH) != TORCH for role in ROLES)
+
+
+def runtime_words(entry: dict[str, Any]) -> str:
+    """What ran a model, and in which precision."""
+    runtime = entry["runtime"]
+    return f"{runtime['name']}, {runtime['precision']}"
+
+
+def _runtime_rows(report: Report) -> list[ComparisonRow]:
+    return [_row(report, "Runtime", runtime_words)] if runs_elsewhere(report) else []
 
 
 def _metric_rows(report: Report) -> list[ComparisonRow]:

@@ -14,6 +14,8 @@ from compress.evaluation.normalisation import IGNORED, Normaliser
 from compress.evaluation.speed import SpeedConfig
 from compress.machine import DTYPES
 
+RUNTIMES = ("torch", "onnx")
+
 
 def _test_split() -> SpeechConfig:
     return SpeechConfig(source=SYNTHETIC, split="test")
@@ -34,6 +36,8 @@ class EvaluateConfig:
         normalise: what scoring ignores on both sides: "none", "lower" (case), "words" (case and punctuation),
             "whisper-basic" or "whisper" (English), the normalisers of public leaderboards; the map of spellings of the
             latter is the model's own normalizer.json, if it has one.
+        runtime: what runs the model, "torch" or "onnx"; the latter exports it to a temporary folder first. What was
+            exported already is known by its export.json, and runs as it is.
         metrics: beside wer and cer, which are always there: any metric of `evaluate` that takes texts, such as
             `[wer,cer,exact_match]`; those that are not ours are downloaded from the Hub, and their code is run.
         by: a column of the data's metadata, such as `speaker`, for each of whose values the error rate is given too.
@@ -52,6 +56,7 @@ class EvaluateConfig:
     device: str = "auto"
     dtype: str = "float32"
     normalise: Normaliser = "lower"
+    runtime: str = "torch"
     metrics: tuple[str, ...] = tuple(OWN_METRICS)
     by: str | None = None
     macs_seconds: float = 10.0
@@ -62,6 +67,7 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         check_choice("dtype", self.dtype, DTYPES)
+        check_choice("runtime", self.runtime, RUNTIMES)
         check_choice("normalise", self.normalise, IGNORED)
         check_positive("macs_seconds", self.macs_seconds, "the length of an utterance, for example 10,")
         check_at_least("worst", self.worst, 0, "utterances")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -102,6 +102,15 @@ def write_quantised(graph: Path, target: Path, kept: Collection[str], *, unsigne
         )
 
 
+def fewest(order: list[str], fits: Callable[[list[str]], bool]) -> list[str]:
+    """The shortest beginning of a list that fits, found by halving; all of it is taken to fit, and none of it not."""
+    enough, too_few = len(order), 0
+    while enough - too_few > 1:
+        middle = (enough + too_few) // 2
+        enough, too_few = (middle, too_few) if fits(order[:middle]) else (enough, middle)
+    return order[:enough]
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silences the advice of the quantiser to simplify the graph first, which is done already."""
@@ -133,12 +142,7 @@ class _Search:
         """
         if self._wer(()) <= limit:
             return []
-        order = self._costliest_first(utterances)
-        fits, fails = len(order), 0
-        while fits - fails > 1:
-            middle = (fits + fails) // 2
-            fits, fails = (middle, fails) if self._wer(order[:middle]) <= limit else (fits, middle)
-        return order[:fits]
+        return fewest(self._costliest_first(utterances), lambda kept: self._wer(kept) <= limit)
 
     def _wer(self, kept: Collection[str]) -> float:
         """Of the graph with all other layers quantised."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 from compress.config import check_at_least, check_choice, check_positive
 from compress.data import BatchConfig, SpeechConfig
@@ -40,12 +39,12 @@ class ExportConfig:
 
     model: str
     out: str
-    format: Literal["onnx"] = "onnx"
+    format: str = "onnx"
     client: str = "plain"
     size: str | None = None
     depth: int | None = None
     int8: bool = False
-    keep_fp32: Literal["none", "auto"] = "none"
+    keep_fp32: str = "none"
     max_wer_increase: float = 0.1
     calibration_utterances: int = 16
     tolerance: float = LARGEST_DIFFERENCE

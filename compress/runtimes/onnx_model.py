@@ -71,6 +71,13 @@ class OnnxGraph:
         return self._session
 
 
+def runtime_version() -> str:
+    """The version of ONNX Runtime."""
+    import onnxruntime
+
+    return str(onnxruntime.__version__)
+
+
 class RunsOnnx:
     """What turns a model without memory into one whose forward pass is a graph."""
 

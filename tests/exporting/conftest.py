@@ -9,6 +9,7 @@ import pytest
 from compress.checkpoint import load_model, load_processor, save
 from compress.model.removal import remove
 from compress.structure import Structure
+from tests.helpers.launching import make_split
 from tests.helpers.processors import save_tiny
 from tests.helpers.sharing import shared
 
@@ -40,6 +41,17 @@ def pruned(tmp_path_factory: pytest.TempPathFactory) -> str:
         )
 
     return str(shared(tmp_path_factory, "pruned-for-export", make) / "model")
+
+
+@pytest.fixture(scope="session")
+def tones(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Ten utterances of three tones, as dev and as test split."""
+
+    def make(folder: Path) -> None:
+        for split in ("dev", "test"):
+            make_split(folder / split, 10, seed=3)
+
+    return str(shared(tmp_path_factory, "tones-for-export", make))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,121 @@
+"""Clients that nobody here wrote run what was exported for them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+from transformers import ParakeetCTCConfig, ParakeetForCTC
+
+from compress.checkpoint import load_model, load_processor, save
+from compress.data import extract_features, feature_extractor_of
+from compress.evaluation.transcribe import best_tokens
+from compress.exporting.clients import slot_for
+from compress.exporting.export import export
+from compress.exporting.settings import ExportConfig
+from compress.model.removal import remove
+from compress.runtimes.manifest import ExportError
+from compress.training.tokens import TokensConfig, build_processor
+from tests.helpers.sharing import shared
+from tests.helpers.tiny import MODELS, PARAKEET_ENCODER, random_structure
+
+BINS = 80
+SHERPA = """
+import sys, sherpa_onnx, soundfile
+graph, tokens, *files = sys.argv[1:]
+recogniser = sherpa_onnx.OfflineRecognizer.from_nemo_ctc(model=graph, tokens=tokens)
+for file in files:
+    audio, rate = soundfile.read(file, dtype="float32")
+    stream = recogniser.create_stream()
+    stream.accept_waveform(rate, audio)
+    recogniser.decode_stream(stream)
+    print(stream.result.text)
+"""
+
+
+@pytest.fixture(scope="module")
+def talkative(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny pruned Parakeet with the features of Parakeet's own checkpoints, which says something all the time."""
+
+    def make(folder: Path) -> None:
+        processor = build_processor("parakeet", ["low mid high"], TokensConfig(), mel_bins=BINS)
+        blank = processor.tokenizer.pad_token_id
+        config = ParakeetCTCConfig(
+            vocab_size=len(processor.tokenizer),
+            pad_token_id=blank,
+            encoder_config=PARAKEET_ENCODER | {"num_mel_bins": BINS},
+        )
+        torch.manual_seed(0)
+        model = ParakeetForCTC(config).eval()
+        with torch.no_grad():
+            model.ctc_head.weight.mul_(20)
+            model.ctc_head.bias[blank] -= 10
+        save(remove(model, random_structure(model, 3)), processor, folder / "model")
+
+    return str(shared(tmp_path_factory, "talkative", make) / "model")
+
+
+def _files(tones: str) -> list[str]:
+    return sorted(str(path) for path in Path(tones, "dev").glob("*.wav"))
+
+
+def _written(name: str, files: list[str]) -> list[str]:
+    """What PyTorch writes down."""
+    model, processor = load_model(name), load_processor(name)
+    texts = []
+    for file in files:
+        audio, rate = soundfile.read(file, dtype="float32")
+        inputs = extract_features(feature_extractor_of(processor), [audio], rate)
+        with torch.no_grad():
+            texts += processor.batch_decode(best_tokens(model, inputs))
+    return texts
+
+
+@pytest.mark.parametrize("int8", [False, True])
+def test_onnx_asr_writes_what_pytorch_writes(talkative: str, tones: str, tmp_path: Path, int8: bool) -> None:
+    onnx_asr = pytest.importorskip("onnx_asr", reason="needs the extra: .[export]")
+    export(ExportConfig(model=talkative, out=str(tmp_path / "export"), client="onnx-asr", int8=int8))
+    client = onnx_asr.load_model(
+        "nemo-conformer-ctc",
+        tmp_path / "export",
+        quantization="int8" if int8 else None,
+        providers=["CPUExecutionProvider"],
+    )
+    files = _files(tones)
+    texts, expected = [client.recognize(file) for file in files], _written(talkative, files)
+    assert len("".join(expected)) > 10 * len(files)
+    if int8:
+        assert sum(map(len, texts)) == pytest.approx(sum(map(len, expected)), rel=0.3)
+    else:
+        assert texts == expected
+
+
+def test_sherpa_onnx_runs_what_was_exported_for_it(talkative: str, tones: str, tmp_path: Path) -> None:
+    """In a process of its own, which it would end where metadata are missing; its features are shifted by half a frame."""
+    pytest.importorskip("sherpa_onnx", reason="needs the extra: .[export]")
+    made = export(ExportConfig(model=talkative, out=str(tmp_path / "export"), client="sherpa-onnx"))
+    files = _files(tones)[:3]
+    words = [sys.executable, "-c", SHERPA, str(made.graph), str(tmp_path / "export" / "tokens.txt"), *files]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    texts = done.stdout.splitlines()
+    assert len(texts) == len(files)
+    assert all(len(text) > 10 and set(text) <= set("low mid high") for text in texts)
+
+
+def test_a_client_that_has_no_slot_names_those_that_have() -> None:
+    model = MODELS["wav2vec2_bert-relative_key"]()
+    processor = build_processor("wav2vec2_bert", ["low mid high"], TokensConfig(), mel_bins=16)
+    with pytest.raises(ExportError, match=r"it takes parakeet, lasr, wav2vec2_conformer.*plain, transformers\.js"):
+        slot_for("sherpa-onnx", model, processor)
+
+
+def test_other_features_are_named(talkative: str) -> None:
+    model, processor = load_model(talkative), load_processor(talkative)
+    feature_extractor_of(processor).preemphasis = 0.5
+    with pytest.raises(ExportError, match=r"preemphasis 0\.5 instead of 0\.97"):
+        slot_for("onnx-asr", model, processor)
