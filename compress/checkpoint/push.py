@@ -25,6 +25,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError:
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from compress.checkpoint.errors import CheckpointError
+from compress.checkpoint.exported import EXPORT_FILE, SOURCE_FOLDER, is_export, read_export
 from compress.checkpoint.loading import COMPRESSION_FILE, load_config, read_compression
 from compress.checkpoint.processors import load_processor
 from compress.checkpoint.weights import WEIGHTS_DIGEST, weights_digest
@@ -34,7 +35,7 @@ from compress.files.paths import PLACES, is_local, local_paths, public_text
 from compress.files.reading import read_json, read_object
 from compress.model.card import CARD_FILE, model_card
 
-REPORT_FOLDER = "report"
+REPORT_FOLDER, GRAPHS_FOLDER = "report", "onnx"
 REPORT_FILE = "report.json"
 REPORT_FORM = {"data.source": str, "model.wer": float, "model.words": int, "model.parameters.total": int}
 REPORT_FILES = (REPORT_FILE, "report.md", "report.html")
@@ -80,11 +81,13 @@ class PushConfig(HubConfig):
     Attributes:
         model: folder of the checkpoint.
         report: folder that `compress evaluate --out` has filled; its error rates go into the card.
+        export: folder that `compress export` has filled; it goes to onnx/, and what it is into the card.
         dry_run: show what would go, and send nothing.
     """
 
     model: str
     report: str | None = None
+    export: str | None = None
     dry_run: bool = False
 
 
@@ -107,10 +110,10 @@ def staged(config: PushConfig) -> Iterator[Path]:
         for path in source.iterdir():
             if path.is_file() and not path.name.startswith("."):
                 (stage / path.name).symlink_to(path.resolve())  # weights can be large
-        report = _stage_report(config, stage)
+        report, export = _stage_report(config, stage), _stage_export(config, stage)
         (stage / CARD_FILE).unlink(missing_ok=True)
-        (stage / CARD_FILE).write_text(_card(config, report), encoding="utf-8")
-        _make_public(stage, [config.model, *([config.report] if config.report else [])])
+        (stage / CARD_FILE).write_text(_card(config, report, export), encoding="utf-8")
+        _make_public(stage, [folder for folder in (config.model, config.report, config.export) if folder])
         yield stage
 
 
@@ -129,6 +132,30 @@ def _stage_report(config: PushConfig, stage: Path) -> dict[str, Any] | None:
     result = read_object(folder / REPORT_FILE, REPORT_FORM)
     _require_same_model(config.model, result, folder / REPORT_FILE)
     return result
+
+
+def _stage_export(config: PushConfig, stage: Path) -> dict[str, Any] | None:
+    """Lays an export into onnx/, where clients look for graphs on the Hub; config and processor are there already."""
+    if config.export is None:
+        return None
+    if not is_export(config.export):
+        raise PushError(
+            f"{config.export} holds no {EXPORT_FILE}; make one with: "
+            f"compress export {config.model} --out {config.export}"
+        )
+    export = read_export(config.export)
+    if export.facts["model"].get(WEIGHTS_DIGEST) != weights_digest(config.model):
+        raise PushError(
+            f"{config.export} is the export of a model with other weights than {config.model}; make its own with: "
+            f"compress export {config.model} --out DIR"
+        )
+    for path in export.folder.rglob("*"):
+        name = path.relative_to(export.folder)
+        if path.is_file() and name.parts[0] != SOURCE_FOLDER:
+            target = stage / GRAPHS_FOLDER / Path(*(part for part in name.parts if part != GRAPHS_FOLDER))
+            target.parent.mkdir(exist_ok=True)
+            target.symlink_to(path.resolve())
+    return export.facts
 
 
 def _require_same_model(model: str, report: dict[str, Any], path: Path) -> None:
@@ -153,7 +180,7 @@ def _make_public(stage: Path, folders: list[str]) -> None:
     }
     paths = {folder for folder in folders if is_local(folder)}
     for path in texts:
-        if path.name in (COMPRESSION_FILE, REPORT_FILE):
+        if path.name in (COMPRESSION_FILE, REPORT_FILE, EXPORT_FILE):
             paths.update(local_paths(read_json(path)))
         elif path.suffix == ".json":
             paths.update(local_paths(_named_places(read_json(path))))
@@ -168,11 +195,11 @@ def _named_places(content: Any) -> dict[str, Any]:
     return {key: value for key, value in content.items() if key in PLACES} if isinstance(content, dict) else {}
 
 
-def _card(config: PushConfig, report: dict[str, Any] | None) -> str:
+def _card(config: PushConfig, report: dict[str, Any] | None, export: dict[str, Any] | None) -> str:
     model = skeleton(load_config(config.model), original=False)
     hub = {"license": config.license, "language": config.language, "datasets": list(config.datasets) or None}
     facts = read_compression(config.model) or {}
-    return model_card(model, facts, report, repository=config.repo_id, **hub)
+    return model_card(model, facts, report, export, repository=config.repo_id, **hub)
 
 
 def files_of(stage: Path) -> dict[str, int]:

@@ -5,6 +5,7 @@ The token is that of `hf auth login` or HF_TOKEN; it is never shown.
 Examples:
   compress push runs/prune/final someone/parakeet-small --report report --license cc-by-4.0 --dry-run
   compress push runs/prune/final someone/parakeet-small --report report --license cc-by-4.0
+  compress push runs/prune/final someone/parakeet-small --report report --export exported --license cc-by-4.0
 """
 
 from __future__ import annotations

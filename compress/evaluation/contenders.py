@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from compress.checkpoint import load_processor, load_recogniser
+from compress.checkpoint.exported import Export, is_export, read_export
 from compress.checkpoint.weights import bytes_on_disk, weights_digest
 from compress.data import Batch, SpeechDataset, SpeechLoader, feature_extractor_of
 from compress.evaluation.memory import weights_in_memory
@@ -20,7 +21,6 @@ from compress.evaluation.report import Transcripts
 from compress.evaluation.settings import EvaluateConfig
 from compress.evaluation.speed import Speed
 from compress.evaluation.transcribe import batching_for, transcribe
-from compress.runtimes.manifest import Export, is_export, read_export
 from compress.runtimes.onnx_model import exported_model, runtime_version
 
 if TYPE_CHECKING:

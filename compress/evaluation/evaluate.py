@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 
 from compress.checkpoint import read_compression
+from compress.checkpoint.exported import Export, is_export
 from compress.conformers import family_of, kept_units, skeleton
 from compress.cost import size_of
 from compress.data import SpeechDataset, open_speech
@@ -26,7 +27,6 @@ from compress.evaluation.settings import EvaluateConfig
 from compress.evaluation.speed import Speed, SpeedConfig, conditions, measure, speed_inputs
 from compress.files.writing import WriteError, require_writable
 from compress.machine import DTYPES, find_device
-from compress.runtimes.manifest import Export, is_export
 
 logger = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from compress.checkpoint.exported import ExportError
 from compress.conformers import family_of, original_config
 from compress.data import feature_extractor_of
 from compress.exporting import readmes
-from compress.runtimes.manifest import ExportError
 
 BLANK = "<blk>"
 """What clients call the blank."""

@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedConfig
 
 from compress.checkpoint import COMPRESSION_FILE, read_compression
+from compress.checkpoint.exported import EXPORT_FILE, EXPORT_FORMAT, SOURCE_FOLDER, Export, ExportError
 from compress.checkpoint.folders import CONFIG_FILE
 from compress.checkpoint.weights import WEIGHTS_DIGEST, weights_digest
 from compress.conformers import family_of
@@ -36,7 +37,6 @@ from compress.files.shipped import __version__
 from compress.files.writing import replaced_folder, write_json
 from compress.model.card import CARD_FILE
 from compress.running.aspects import ASPECTS, in_full
-from compress.runtimes.manifest import EXPORT_FILE, EXPORT_FORMAT, SOURCE_FOLDER, Export, ExportError
 from compress.runtimes.onnx_model import OnnxGraph, exported_model
 from compress.runtimes.optional import require_packages
 from compress.runtimes.signatures import SIGNATURES

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from compress.checkpoint.errors import reason_of
-from compress.runtimes.manifest import ExportError, weights_file
+from compress.checkpoint.exported import ExportError, weights_file
 
 OPSET = 17
 MOST_BYTES_INSIDE = 2_000_000_000

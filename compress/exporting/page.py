@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from compress.checkpoint.exported import Export
 from compress.reports import formats
 from compress.reports.page import Page, Section, Table, Text, short_name
-from compress.runtimes.manifest import Export
 
 _LISTED = 20
 

@@ -13,13 +13,13 @@ from typing import Any
 
 from torch import Tensor
 
+from compress.checkpoint.exported import files_of_graph
 from compress.evaluation.errors import ErrorRates
 from compress.exporting.clients import CLIENTS, Slot
 from compress.exporting.graph import MOST_BYTES_INSIDE
 from compress.exporting.settings import ExportConfig
 from compress.exporting.source import SourceModel
 from compress.exporting.speech import DevSpeech
-from compress.runtimes.manifest import files_of_graph
 from compress.runtimes.onnx_model import OnnxGraph, run_by
 from compress.runtimes.signatures import SIGNATURES, Signature
 

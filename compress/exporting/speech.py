@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from compress.checkpoint.exported import ExportError
 from compress.data import SpeechDataset, SpeechLoader, feature_extractor_of, open_speech
 from compress.evaluation.errors import ErrorRates
 from compress.evaluation.metrics import error_rates
@@ -15,7 +16,6 @@ from compress.evaluation.normalisation import ScoringRule, scoring_rule, shared_
 from compress.evaluation.transcribe import batching_for, transcribe
 from compress.exporting.settings import ExportConfig
 from compress.exporting.source import SourceModel
-from compress.runtimes.manifest import ExportError
 
 
 @dataclass(frozen=True)

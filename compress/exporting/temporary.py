@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from compress.checkpoint.exported import Export, is_export
 from compress.exporting.export import export
 from compress.exporting.settings import ExportConfig
-from compress.runtimes.manifest import Export, is_export
 
 
 @contextmanager

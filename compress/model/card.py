@@ -27,7 +27,13 @@ TAGS = (TASK, "conformer", "structured-pruning", "conformer-compress")
 HERE = "path/or/repository"
 
 
-def model_card(model: PreTrainedModel, facts: dict[str, Any], report: dict[str, Any] | None = None, **hub: Any) -> str:
+def model_card(
+    model: PreTrainedModel,
+    facts: dict[str, Any],
+    report: dict[str, Any] | None = None,
+    export: dict[str, Any] | None = None,
+    **hub: Any,
+) -> str:
     """The card as Markdown with the Hub's metadata on top.
 
     Args:
@@ -35,6 +41,7 @@ def model_card(model: PreTrainedModel, facts: dict[str, Any], report: dict[str, 
         facts: content of `compression.json`.
         report: content of the `report.json` of `compress evaluate`, if there is one: its error rates go into the
             metadata (`model-index`), and the comparison with its baseline into the text.
+        export: content of the `export.json` of an export beside it, if there is one.
         **hub: further metadata, e.g. `license`, `datasets`, `language`, and `repository`, the name to load it by.
     """
     teacher = str(facts.get("teacher", ""))
@@ -44,6 +51,7 @@ def model_card(model: PreTrainedModel, facts: dict[str, Any], report: dict[str, 
         metadata=_metadata(family_of(model), model, None if local else teacher or None, report, repository, hub),
         facts=facts,
         report=report,
+        export=export,
         repository=repository or HERE,
         teacher=last_part(teacher) if local else teacher,
         earlier=earlier_compressions(facts),

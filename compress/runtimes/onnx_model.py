@@ -12,8 +12,8 @@ from transformers.modeling_outputs import CausalLMOutput
 
 from compress.checkpoint import load_config
 from compress.checkpoint.errors import reason_of
+from compress.checkpoint.exported import EXPORT_FILE, Export, ExportError
 from compress.conformers import skeleton
-from compress.runtimes.manifest import EXPORT_FILE, Export, ExportError
 from compress.runtimes.optional import require_packages
 from compress.runtimes.signatures import SIGNATURES, Signature
 

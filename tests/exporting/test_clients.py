@@ -12,13 +12,13 @@ import torch
 from transformers import ParakeetCTCConfig, ParakeetForCTC
 
 from compress.checkpoint import load_model, load_processor, save
+from compress.checkpoint.exported import ExportError
 from compress.data import extract_features, feature_extractor_of
 from compress.evaluation.transcribe import best_tokens
 from compress.exporting.clients import slot_for
 from compress.exporting.export import export
 from compress.exporting.settings import ExportConfig
 from compress.model.removal import remove
-from compress.runtimes.manifest import ExportError
 from compress.training.tokens import TokensConfig, build_processor
 from tests.helpers.sharing import shared
 from tests.helpers.tiny import MODELS, PARAKEET_ENCODER, random_structure
@@ -95,7 +95,7 @@ def test_onnx_asr_writes_what_pytorch_writes(talkative: str, tones: str, tmp_pat
 
 
 def test_sherpa_onnx_runs_what_was_exported_for_it(talkative: str, tones: str, tmp_path: Path) -> None:
-    """In a process of its own, which it would end where metadata are missing; its features are shifted by half a frame."""
+    """In a process of its own, which it would end where metadata are missing; its features are half a frame later."""
     pytest.importorskip("sherpa_onnx", reason="needs the extra: .[export]")
     made = export(ExportConfig(model=talkative, out=str(tmp_path / "export"), client="sherpa-onnx"))
     files = _files(tones)[:3]

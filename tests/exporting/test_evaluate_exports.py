@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from compress.checkpoint.exported import read_export
 from compress.cli import main
-from compress.runtimes.manifest import read_export
 from compress.runtimes.onnx_model import exported_model
 from tests.helpers.tiny import batch
 

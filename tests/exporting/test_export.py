@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from compress.checkpoint import load_model, load_processor, save
+from compress.checkpoint.exported import ExportError, read_export
 from compress.checkpoint.weights import weights_digest
 from compress.cli import main
 from compress.conformers import blocks_of, family_of, frame_mask, frame_outputs
@@ -26,7 +27,6 @@ from compress.model.able_to_skip import able_to_skip
 from compress.model.removal import remove
 from compress.running.skipping import Skipping
 from compress.runtimes import optional
-from compress.runtimes.manifest import ExportError, read_export
 from compress.runtimes.onnx_model import OnnxGraph, exported_model
 from compress.runtimes.signatures import SIGNATURES
 from tests.helpers.processors import processor_of, save_tiny
