@@ -14,7 +14,7 @@ from compress.runtimes.onnx_model import exported_model
 from tests.helpers.tiny import batch
 
 QUICK = (
-    "--speed.seconds", "0.5", "--speed.repetitions", "1", "--speed.warmup", "0", "--bootstrap.resamples", "20",
+    "--speed.seconds", "0.5", "--speed.repetitions", "1", "--speed.warmup", "0", "--bootstrap.resamples", "100",
     "--macs_seconds", "1", "--batch.workers", "0",
 )  # fmt: skip
 
