@@ -190,6 +190,26 @@ def _transformers_js_files(model: PreTrainedModel, processor: Any, folder: Path)
     original_config(model.config).to_json_file(str(folder / "config.json"), use_diff=False)
     processor.tokenizer.save_pretrained(folder)
     feature_extractor_of(processor).save_pretrained(folder)
+    for name, change in (("tokenizer.json", _grouping), ("tokenizer_config.json", _without_pad)):
+        path = folder / name
+        content = change(json.loads(path.read_text(encoding="utf-8")), processor.tokenizer.pad_token)
+        path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _grouping(tokenizer: dict[str, Any], blank: str) -> dict[str, Any]:
+    """A tokenizer whose decoder groups what is repeated and drops blanks, which the client does for no class of ours.
+
+    It would drop special tokens first, and with them what parts the two letters of a double one.
+    """
+    decoder = tokenizer["decoder"]
+    rest = decoder["decoders"] if decoder["type"] == "Sequence" else [decoder]
+    grouping = {"type": "CTC", "pad_token": blank, "word_delimiter_token": " ", "cleanup": False}
+    added = [token | {"special": token["special"] and token["content"] != blank} for token in tokenizer["added_tokens"]]
+    return tokenizer | {"added_tokens": added, "decoder": {"type": "Sequence", "decoders": [grouping, *rest]}}
+
+
+def _without_pad(config: dict[str, Any], blank: str) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key != "pad_token"}
 
 
 _NEMO = Slot("nemo-ctc", readmes.SHERPA_NEMO, _refused_by_nemo, _nemo_metadata, _sherpa_files)
@@ -209,10 +229,7 @@ CLIENTS: Mapping[str, Client] = {
         {"parakeet": Slot("nemo-ctc", readmes.ONNX_ASR, _refused_by_onnx_asr, _nemo_metadata, _onnx_asr_files)}
     ),
     "transformers.js": Client(
-        dict.fromkeys(
-            ("parakeet", "wav2vec2_bert"),
-            Slot("transformers", readmes.TRANSFORMERS_JS, files=_transformers_js_files),
-        ),
+        {"parakeet": Slot("transformers", readmes.TRANSFORMERS_JS, files=_transformers_js_files)},
         graph="onnx/model{int8}.onnx",
         int8="_quantized",
     ),

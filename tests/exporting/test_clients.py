@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -107,10 +108,22 @@ def test_sherpa_onnx_runs_what_was_exported_for_it(talkative: str, tones: str, t
     assert all(len(text) > 10 and set(text) <= set("low mid high") for text in texts)
 
 
+def test_transformers_js_is_told_to_group_what_repeats(talkative: str, tmp_path: Path) -> None:
+    """Run in node by hand: it says `three` only where blanks are dropped after grouping."""
+    made = export(ExportConfig(model=talkative, out=str(tmp_path / "export"), client="transformers.js", int8=True))
+    assert made.facts["graphs"] == ["onnx/model_quantized.onnx"]
+    folder = tmp_path / "export"
+    decoder = json.loads((folder / "tokenizer.json").read_text())["decoder"]["decoders"]
+    assert (decoder[0]["type"], decoder[0]["pad_token"]) == ("CTC", "<pad>")
+    assert json.loads((folder / "config.json").read_text())["model_type"] == "parakeet_ctc"
+
+
 def test_a_client_that_has_no_slot_names_those_that_have() -> None:
     model = MODELS["wav2vec2_bert-relative_key"]()
     processor = build_processor("wav2vec2_bert", ["low mid high"], TokensConfig(), mel_bins=16)
-    with pytest.raises(ExportError, match=r"it takes parakeet, lasr, wav2vec2_conformer.*plain, transformers\.js"):
+    with pytest.raises(
+        ExportError, match=r"it takes parakeet, lasr, wav2vec2_conformer, and this is a wav2vec2_bert.*can: plain\."
+    ):
         slot_for("sherpa-onnx", model, processor)
 
 
