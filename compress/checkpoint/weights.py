@@ -20,7 +20,7 @@ FLOATING = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "B
 WEIGHTS_DIGEST = "weights_sha256"
 """The key of `weights_digest` in reports."""
 _INDEX_SUFFIX = ".index.json"
-INDEX_FORM: Form = {"weight_map": dict}
+SHARDS_FORM: Form = {"weight_map": dict}
 
 
 def bytes_on_disk(path_or_repo: str, *, cache_dir: str | None = None) -> int:
@@ -120,7 +120,7 @@ def _weight_files(folder: Path) -> list[Path]:
     for name in _FILES:
         index = folder / (name + _INDEX_SUFFIX)
         if index.is_file():
-            shards = read_object(index, INDEX_FORM)["weight_map"].values()
+            shards = read_object(index, SHARDS_FORM)["weight_map"].values()
             return [folder / shard for shard in sorted(set(shards))]
         if (folder / name).is_file():
             return [folder / name]

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from compress.data.metadata import read_metadata
 
 
-class Columns(Protocol):
+class FurtherColumns(Protocol):
     """The columns of a source, entry by entry."""
 
     def names(self) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from compress.data.audio import AUDIO_SUFFIXES
 from compress.data.checks import is_text
-from compress.data.columns import Columns, MetadataColumns
+from compress.data.columns import FurtherColumns, MetadataColumns
 from compress.data.metadata import FILE_COLUMN, MetadataRow, read_metadata
 from compress.data.settings import SpeechConfig
 from compress.data.sources import Origin, Payload, require_column, stamp
@@ -28,7 +28,7 @@ class FolderSource:
     root: Path
     ids: list[str]
     texts: list[object]
-    columns: Columns
+    columns: FurtherColumns
     faults: dict[int, str] = field(default_factory=dict)
 
     def payload(self, index: int) -> Payload:

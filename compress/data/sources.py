@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from compress.data.columns import Columns
+from compress.data.columns import FurtherColumns
 
 Payload = bytes | Path | None
 
@@ -50,7 +50,7 @@ class Source(Protocol):
     origin: Origin
     ids: list[str]
     texts: list[object]
-    columns: Columns
+    columns: FurtherColumns
     faults: dict[int, str]
 
     def payload(self, index: int) -> Payload:

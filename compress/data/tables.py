@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from compress.data.columns import Columns, TableColumns
+from compress.data.columns import FurtherColumns, TableColumns
 from compress.data.folders import find_metadata
 from compress.data.settings import SpeechConfig
 from compress.data.sources import Origin, Payload, Row, Source, audio_payload, below, numbered, require_column, stamp
@@ -40,7 +40,7 @@ class TableSource:
     roots: Sequence[Path]
     ids: list[str]
     texts: list[object]
-    columns: Columns
+    columns: FurtherColumns
     faults: dict[int, str] = field(default_factory=dict)
 
     def payload(self, index: int) -> Payload:
