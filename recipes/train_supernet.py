@@ -36,7 +36,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from compress.checkpoint import load_model
-from compress.config import fail, parse, to_dict
+from compress.config import check, fail, parse, to_dict
 from compress.conformers import frame_mask
 from compress.data import Batch, SpeechLoader
 from compress.elastic import make_elastic
@@ -106,6 +106,11 @@ class Config(SupervisedConfig):
     parts: PartsConfig = field(default_factory=PartsConfig)
     selection: SelectionConfig = field(default_factory=SelectionConfig)
     joint: JointConfig = field(default_factory=JointConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        remedy = "a step runs at several sizes, so blocks cannot be computed again behind it: leave it out"
+        check(not self.gradient_checkpointing, "gradient_checkpointing", True, remedy)
 
 
 class Stage:

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from compress.data import Batch
 from compress.evaluation.contenders import Evaluation
 from compress.evaluation.report import Report
+from compress.evaluation.rows import InUse
 from compress.reports.page import Section
 
 
@@ -56,6 +57,10 @@ class MeasuredAspect:
             The entry of report.json; None if the model lacks the aspect.
         """
         raise NotImplementedError
+
+    def in_use(self, report: Report) -> InUse | None:
+        """How fast the model is in the way in which its error rate was measured; None if as everything else."""
+        return None
 
     def summary(self, report: Report) -> str:
         """What the headline of a page says of the entry, in a sentence; empty if it needs none."""

@@ -21,6 +21,7 @@ from compress.evaluation.errors import count_errors
 from compress.evaluation.measured_aspect import MeasuredAspect
 from compress.evaluation.metrics import error_rates
 from compress.evaluation.report import Report, Transcripts
+from compress.evaluation.rows import InUse
 from compress.evaluation.skipping_plot import utterance_figure
 from compress.evaluation.speed import SpeedConfig, measure
 from compress.evaluation.transcribe import to_model
@@ -76,6 +77,13 @@ class MeasuredSkipping(MeasuredAspect):
         entry = skipping_entry(contender.model, watcher.frames, written, factors, config.bootstrap)
         dataset = evaluation.speech_for(contender)
         return entry | {"example": example(contender.model, contender.processor, dataset)}
+
+    def in_use(self, report: Report) -> InUse | None:
+        """With skipping, on speech."""
+        if (entry := report.get(self.name)) is None:
+            return None
+        rtf = entry["rtf"]
+        return InUse(rtf["on"], rtf.get("baseline"), " on speech, with skipping", ", without skipping")
 
     def summary(self, report: Report) -> str:
         """What skipping alone does."""

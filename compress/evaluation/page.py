@@ -35,12 +35,13 @@ def page_of(report: Report) -> Page:
         report: from `evaluate_models`, or read from report.json.
     """
     data = report["data"]
+    in_use = next((use for aspect in MEASURED_ASPECTS if (use := aspect.in_use(report))), None)
     context = [f"against {short_name(report['baseline']['name'])}"] if "baseline" in report else []
     context += [f"{short_name(data['source'])}, {data['split'] or formats.WHOLE_SOURCE}", _amount_of_speech(report)]
     return Page(
         title=short_name(report["model"]["name"]),
         headline=" ".join(
-            [headline(report), *(said for aspect in MEASURED_ASPECTS if (said := aspect.summary(report)))]
+            [headline(report, in_use), *(said for aspect in MEASURED_ASPECTS if (said := aspect.summary(report)))]
         ),
         sections=[
             _accuracy(report),
@@ -53,7 +54,7 @@ def page_of(report: Report) -> Page:
         maker="compress evaluate",
         created=report["created"],
         context=" · ".join(context),
-        tiles=tiles(report),
+        tiles=tiles(report, in_use.otherwise if in_use else ""),
         numbers=_numbers(report),
         problems=[f"{code(problem['file'])}: {problem['reason']}" for problem in data["problems"]],
         footer=f"Made by compress {report['versions']['compress']}. Every transcript is in transcripts.jsonl beside "

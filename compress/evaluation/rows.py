@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from compress.evaluation.report import ROLES, Report
 from compress.model.lineage import earlier_compressions
@@ -97,30 +97,41 @@ def _metric(entry: dict[str, Any], name: str, key: str) -> str:
     return "" if value is None else formats.significant(value)
 
 
-def headline(report: Report) -> str:
-    """The comparison in one sentence."""
-    model, skipping = report["model"], report.get("skipping")
+class InUse(NamedTuple):
+    """How fast a model is that runs in part, in the way in which its error rate was measured.
+
+    Attributes:
+        rtf: its real-time factor.
+        baseline: that of the baseline on the same speech; None without one.
+        how: words for it.
+        otherwise: words for how speed and MACs were measured elsewhere in the report.
+    """
+
+    rtf: float
+    baseline: float | None
+    how: str
+    otherwise: str
+
+
+def headline(report: Report, in_use: InUse | None = None) -> str:
+    """The comparison in one sentence, with the speed of a model that runs in part as it is used."""
+    model, how = report["model"], in_use.how if in_use else ""
     if "baseline" not in report:
-        rtf = skipping["rtf"]["on"] if skipping else model["rtf"]
+        rtf = in_use.rtf if in_use else model["rtf"]
         return (
             f"{formats.percent(model['wer'])} of {model['words']:,} words are wrong "
             f"(95 % interval {formats.interval(model['wer_ci95'])}). {formats.count(model['parameters']['total'])} "
-            f"parameters, real-time factor {formats.significant(rtf)}{_on_speech(skipping)}."
+            f"parameters, real-time factor {formats.significant(rtf)}{how}."
         )
     shared, difference = report["ratio"], report["difference"]
-    speed = skipping["rtf"]["baseline"] / skipping["rtf"]["on"] if skipping else shared["speed"]
-    macs = "" if skipping else f"{formats.percent(shared['macs'])} of the MACs, "
+    speed = in_use.baseline / in_use.rtf if in_use and in_use.baseline else shared["speed"]
+    macs = "" if in_use else f"{formats.percent(shared['macs'])} of the MACs, "
     return (
         f"{formats.percent(shared['parameters'])} of the parameters, {macs}"
-        f"{formats.times(speed)} as fast{_on_speech(skipping)}. WER goes from "
+        f"{formats.times(speed)} as fast{how}. WER goes from "
         f"{formats.percent(report['baseline']['wer'])} to {formats.percent(model['wer'])}: "
         f"{formats.points(difference['wer'])} points, 95 % interval {formats.point_interval(difference['wer_ci95'])}."
     )
-
-
-def _on_speech(skipping: dict[str, Any] | None) -> str:
-    """Of a model that skips: how the speed beside its error rate was measured, which is with skipping too."""
-    return " on speech, with skipping" if skipping else ""
 
 
 def verdict(report: Report) -> str:

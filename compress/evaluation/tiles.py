@@ -10,10 +10,14 @@ from compress.reports import formats
 from compress.reports.bars import Bar, Bars, Tile
 
 
-def tiles(report: Report) -> list[Tile]:
-    """Six quantities of the model, and of the baseline if there is one."""
+def tiles(report: Report, whole: str = "") -> list[Tile]:
+    """Six quantities of the model, and of the baseline if there is one.
+
+    Args:
+        report: of the evaluation.
+        whole: words for how MACs and speed were measured, where that is not how the model is used.
+    """
     shared = report.get("ratio")
-    whole = ", without skipping" if "skipping" in report else ""
     return [
         _tile(report, "Word error rate", ("wer",), lambda v: formats.percent(v, 2), _wer_change(report)),
         _tile(report, "Parameters", ("parameters", "total"), formats.count, _size_change(shared, "parameters")),

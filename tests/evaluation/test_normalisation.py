@@ -60,7 +60,7 @@ def test_the_spellings_are_the_models_own(tmp_path: Path, caplog: pytest.LogCapt
     assert rule("The colour twenty two") == "the color 22"
     assert "unified" not in rule.ignores
     (tmp_path / "normalizer.json").write_text("[]")
-    with pytest.raises(ValueError, match=r"normalizer.json must hold an object of words by words"):
+    with pytest.raises(ValueError, match=r"normalizer.json must be an object, and is list"):
         scoring_rule("whisper", [processor])
 
 

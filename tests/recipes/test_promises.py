@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -52,7 +53,7 @@ def test_killed_in_every_phase_and_resumed_it_equals_a_run_never_interrupted(
     assert list(differences(runs(name), output)) == []
     assert models_of(output) == models_of(runs(name))
     for result in runs(name).glob(RESULT):
-        assert json.loads((output / RESULT).read_text()) == json.loads(result.read_text())
+        assert said_by(output / RESULT) == said_by(result)
     (output / "done.json").write_text("{}")
     assert list(differences(runs(name), output)) == ["done.json differs"]
 
@@ -97,9 +98,15 @@ def test_two_runs_in_one_folder_are_refused(name: str, configs: ByName, tmp_path
     assert not (tmp_path / "checkpoints").exists()
 
 
+def said_by(result: Path) -> dict[str, Any]:
+    """What supernet.json says, but for the time when it was written."""
+    said: dict[str, Any] = json.loads(result.read_text())
+    return {key: value for key, value in said.items() if key != "created"}
+
+
 @EVERY_JOB
 def test_it_runs_in_bf16(name: str, configs: ByName, runs: ByName, tmp_path: Path) -> None:
-    """And computes its blocks twice, which changes nothing."""
+    """And computes its blocks twice where it can, which changes nothing."""
     job, first = JOBS[name], next(iter(JOBS[name].phases))
     run_here(
         job.recipe,
@@ -107,8 +114,7 @@ def test_it_runs_in_bf16(name: str, configs: ByName, runs: ByName, tmp_path: Pat
         tmp_path / "run",
         "--precision",
         "bf16",
-        "--gradient_checkpointing",
-        "true",
+        *(() if name == "supernet" else ("--gradient_checkpointing", "true")),
         *job.shortly,
     )
     value, exact = (metrics(output / first, job.loss)[0] for output in (tmp_path / "run", runs(name)))

@@ -230,6 +230,12 @@ def test_impossible_runs_are_refused(config: Path, tmp_path: Path, overrides: li
         run_here(RECIPE, config, tmp_path / "run", *overrides)
 
 
+def test_blocks_are_not_computed_twice(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run_here(RECIPE, config, tmp_path / "run", "--gradient_checkpointing", "true")
+    assert "gradient_checkpointing is True; a step runs at several sizes" in capsys.readouterr().err
+
+
 def test_settings_of_a_stage_that_has_begun_cannot_change(config: Path, finished: Path, tmp_path: Path) -> None:
     output = tmp_path / "run"
     shutil.copytree(finished, output)
