@@ -7,7 +7,8 @@ whole models (see `compress.profiling`), since modules that are timed alone miss
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +90,10 @@ class LatencyProfile:
             ProfileError: naming a number that cannot be.
         """
         content = read_object(path, _FORM)
-        costs, where = content["nanoseconds"], f"{path}: nanoseconds."
-        for name, value in {**{name: costs[name] for name in ("base", "block")}, **_flat(costs)}.items():
-            check_at_least(f"{where}{name}", value, 0, error=ProfileError)
+        costs = content["nanoseconds"]
+        for name in (name for name in _FORM if name.startswith("nanoseconds.")):
+            value: Any = reduce(getitem, name.split("."), content)
+            check_at_least(f"{path}: {name}", value, 0, error=ProfileError)
         check_at_least(f"{path}: round_to", content["round_to"], 1, error=ProfileError)
         return cls(
             model=content["model"],
@@ -160,7 +162,3 @@ def described_model(config: PreTrainedConfig) -> dict[str, Any]:
         "units": dict(units[-1]),
         "parameters": size_of(skeleton(whole)).total,
     }
-
-
-def _flat(costs: dict[str, Any]) -> dict[str, int]:
-    return {f"{kind}.{part}": costs[kind][part] for kind in LINE_KINDS for part in ("fixed", "unit")}

@@ -43,6 +43,10 @@ WIDTHS = (8, 16, 32)
 """What widths can be multiples of."""
 TOLERATED = 0.01  # how much longer models of narrower multiples may take than those of the widest
 PER_SECOND = 1e9
+_TIMED = (
+    "forward pass from prepared features, as in an evaluation; random smaller forms take turns, and the shortest pass "
+    "of each counts, of a single CPU thread by its own time"
+)
 HELD_BYTES = 1 << 30
 """Of all smaller forms together: below it they are made once, above it anew in every round."""
 EXPORTED = "onnx"
@@ -105,7 +109,7 @@ def profile(config: ProfileConfig, console: Console | None = None) -> LatencyPro
     inputs = speed_inputs(processor, feature_extractor_of(processor).sampling_rate, config.speed)
     stopwatch = Stopwatch(model, to_model(model, inputs), config, console)
     with with_threads(config.speed.threads), torch.no_grad():
-        facts = conditions(device, DTYPES[config.dtype], config.speed) | {"runtime": config.runtime}
+        facts = conditions(device, DTYPES[config.dtype], config.speed) | {"runtime": config.runtime, "timed": _TIMED}
         made = fitted(stopwatch, config)
     return replace(made, model=described_model(model.config), conditions=facts)
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,6 +29,7 @@ from compress.training.recogniser import Recogniser
 from compress.training.skipping_objective import SkippingConfig, objective_of, skipping_model
 from compress.training.student import GatedStudent, Student
 from compress.training.supernet import JointConfig, StageNet
+from tests.helpers.rank_results import leave_with
 from tests.helpers.stages import joint, selecting
 from tests.helpers.tiny import parakeet, transducer
 
@@ -155,10 +154,7 @@ def compared(accelerator: Accelerator, name: str) -> dict[str, tuple[float, floa
 def main(out: str) -> None:
     accelerator = Accelerator(cpu=True, kwargs_handlers=[DistributedDataParallelKwargs()])
     found = {name: compared(accelerator, name) for name in CASES}
-    is_main = processes.rank() == 0
-    processes.leave(accelerator)
-    if is_main:
-        Path(out).write_text(json.dumps(found))
+    leave_with(accelerator, out, found)
 
 
 if __name__ == "__main__":

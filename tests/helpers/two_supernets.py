@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from pathlib import Path
 from typing import Any, get_args
 
 import torch
@@ -17,6 +15,7 @@ from compress.elastic.supernet.methods import Method
 from compress.elastic.supernet.zero_out import ZeroOutConfig
 from compress.training.loop import processes
 from compress.training.supernet import JointConfig, JointNet, SelectionNet
+from tests.helpers.rank_results import leave_with
 from tests.helpers.stages import joint, selecting
 from tests.helpers.tiny import parakeet
 from tests.helpers.two_depths import difference
@@ -64,10 +63,7 @@ def main(out: str) -> None:
     configs = [SelectionConfig(method, zero_out=cuts) for method in get_args(Method)[:3]]
     found = {config.method: trained(selecting(parakeet(), config), accelerator) for config in configs}
     found["joint"] = trained(joint(parakeet(), JointConfig(), (11, 8, 5, 2)), accelerator)
-    is_main = processes.rank() == 0
-    processes.leave(accelerator)
-    if is_main:
-        Path(out).write_text(json.dumps(found))
+    leave_with(accelerator, out, found)
 
 
 if __name__ == "__main__":

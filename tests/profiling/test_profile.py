@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 import compress
-from compress.checkpoint import save
 from compress.cli import main
 from compress.conformers import block_units
 from compress.deciding.budget import BudgetConfig
@@ -21,9 +20,9 @@ from compress.profiling import ProfileConfig, measuring, with_profile
 from compress.profiling.drawing import draw_structure
 from compress.profiling.fit import Fit, features_of
 from compress.structure import Structure
-from compress.training.tokens import TokensConfig, build_processor
 from tests.helpers import tiny
 from tests.helpers.launching import make_split
+from tests.helpers.shrinking import spelling_checkpoint
 
 TRUTH = np.array([5e-3, 1e-5, 2e-4, 3e-7, 5e-4, 2e-4, 6e-4, 0.0])
 CONFIG = ProfileConfig(model="m", fitted=48)
@@ -87,11 +86,7 @@ def test_what_is_drawn_can_be_removed(name: str) -> None:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("profiled") / "parakeet"
-    model, processor = tiny.parakeet(), build_processor("parakeet", ["low mid high"], TokensConfig(), mel_bins=16)
-    model.config.pad_token_id = processor.tokenizer.pad_token_id
-    save(model, processor, folder)
-    return str(folder)
+    return spelling_checkpoint(tmp_path_factory.mktemp("profiled") / "parakeet")
 
 
 QUICK = ["--fitted", "16", "--held_out", "2", "--max_error", "1000", "--speed.repetitions", "1"]

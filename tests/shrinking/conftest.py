@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from compress.checkpoint import save
-from compress.training.tokens import TokensConfig, build_processor
-from tests.helpers import tiny
 from tests.helpers.launching import make_split
+from tests.helpers.shrinking import spelling_checkpoint
 
 
 @pytest.fixture(scope="session")
@@ -22,8 +20,4 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def parakeet(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("checkpoint") / "parakeet"
-    model, processor = tiny.parakeet(), build_processor("parakeet", ["low mid high"], TokensConfig(), mel_bins=16)
-    model.config.pad_token_id = processor.tokenizer.pad_token_id
-    save(model, processor, folder)
-    return str(folder)
+    return spelling_checkpoint(tmp_path_factory.mktemp("checkpoint") / "parakeet")
