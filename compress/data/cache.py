@@ -28,7 +28,7 @@ from compress.files.writing import explained, write_text
 
 logger = logging.getLogger(__name__)
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 BYTES_PER_SAMPLE = 2
 BYTES_PER_GIB, BYTES_PER_MIB = 1 << 30, 1 << 20
 FREE_DISK_SHARE = 0.9

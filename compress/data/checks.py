@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 LISTED_IN_ERROR = 50
 LISTED_IN_LOG = 10
 CHARACTERS_SHOWN = 10
+LONGEST_SHOWN = 300
+"""Characters of a name or a reason that a person is shown; `write_problems` writes all of them."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Problem:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.reason}"
+        return f"{_short(self.file)}: {_short(self.reason)}"
 
 
 class BadDataError(ValueError):
@@ -68,7 +70,7 @@ def as_spelt(text: str | None, vocabulary: Collection[str] | None) -> str | None
         text: the transcript as `clean_transcript` gives it.
         vocabulary: characters the tokenizer can spell; `None` allows any.
     """
-    if text is None or vocabulary is None or can_spell(vocabulary, text):
+    if text is None or vocabulary is None or not is_text(text) or can_spell(vocabulary, text):
         return text
     parts = unicodedata.normalize("NFD", text)
     return parts if can_spell(vocabulary, parts) else text
@@ -145,6 +147,10 @@ def listing(problems: Sequence[Problem], limit: int) -> str:
     if len(problems) > limit:
         lines.append(f"  ... and {len(problems) - limit} more")
     return "\n".join(lines)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
 def _case_hint(unknown: Sequence[str], vocabulary: Collection[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 import zlib
@@ -18,6 +19,8 @@ _FORMAT_BYTES = 26
 _LONG_SIZE = slice(8, 16)
 """Where a ds64 chunk of RF64 holds the size of the audio."""
 MOST_CHUNKS = 1000
+_SPHERE_BYTES = 1024
+"""Of a SPHERE header, whose audio begins where its second line says."""
 _OGG_HEADER_BYTES = 27
 _OGG_CHECKSUM = slice(22, 26)
 _OGG_END = 4
@@ -26,8 +29,28 @@ _MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _NO_END = "truncated: the end of the Ogg stream is missing"
 
 
+class _Layout(NamedTuple):
+    """How the chunks of a container follow each other.
+
+    Attributes:
+        first: where the first one begins.
+        header: of each, its name and its size, as `struct` writes it.
+        aligned: every chunk begins at a multiple of so many bytes.
+        inclusive: whether the size counts the header in.
+    """
+
+    first: int
+    header: str
+    aligned: int = 2
+    inclusive: bool = False
+
+
+_RIFF, _IFF = _Layout(12, "<4sI"), _Layout(12, ">4sI")
+_W64, _CAF = _Layout(40, "<16sQ", 8, inclusive=True), _Layout(8, ">4sQ", 1)
+
+
 class _Chunk(NamedTuple):
-    """A chunk of a RIFF or IFF file: its name, where its content begins, and the size that it declares."""
+    """A chunk: its name, where its content begins, and the size that it declares."""
 
     name: bytes
     start: int
@@ -37,7 +60,7 @@ class _Chunk(NamedTuple):
 def defect(file: BinaryIO) -> str | None:
     """Says why a file is not whole, or holds samples that nothing can read; None where nothing shows.
 
-    Looked at are WAV (RIFF, RIFX, RF64), AIFF, AU and Ogg.
+    Looked at are WAV (RIFF, RIFX, RF64), AIFF, AU, Ogg, Wave64, CAF and SPHERE.
 
     Args:
         file: readable and seekable, at its beginning.
@@ -47,17 +70,39 @@ def defect(file: BinaryIO) -> str | None:
     if head[:4] in (b"RIFF", b"RIFX", b"RF64") and head[8:] == b"WAVE":
         return _wav_defect(file, length, ">" if head[:4] == b"RIFX" else "<")
     if head[:4] == b"FORM" and head[8:] in (b"AIFF", b"AIFC"):
-        sound = next((chunk for chunk in _chunks(file, length, ">") if chunk.name == b"SSND"), None)
-        return _shortage(sound.start, sound.size, length) if sound else None
+        return _chunk_defect(file, length, _IFF, b"SSND")
     if head[:4] == b".snd":
         start, size = struct.unpack(">II", head[4:])
         return _shortage(start, size, length)
+    if head[:4] == b"riff":
+        return _chunk_defect(file, length, _W64, b"data")
+    if head[:4] == b"caff":
+        return _chunk_defect(file, length, _CAF, b"data")
+    if head[:8] == b"NIST_1A\n":
+        return _sphere_defect(file, length)
     return _ogg_defect(file, length) if head[:4] == b"OggS" else None
+
+
+def _chunk_defect(file: BinaryIO, length: int, layout: _Layout, name: bytes) -> str | None:
+    sound = next((chunk for chunk in _chunks(file, length, layout) if chunk.name.startswith(name)), None)
+    return _shortage(sound.start, sound.size, length) if sound else None
+
+
+def _sphere_defect(file: BinaryIO, length: int) -> str | None:
+    """SPHERE, as corpora of the LDC have it: lines of names, types and values in front of the audio."""
+    file.seek(0)
+    lines = [line.split() for line in file.read(_SPHERE_BYTES).splitlines()]
+    values = {line[0]: line[2] for line in lines if len(line) == 3}
+    counts = [values.get(name, b"") for name in (b"sample_count", b"sample_n_bytes", b"channel_count")]
+    start = lines[1][0] if lines[1:] and lines[1] else b""
+    if b"," in values.get(b"sample_coding", b"") or not all(number.isdigit() for number in (start, *counts)):
+        return None  # compressed, or said in other words: nothing follows for the size
+    return _shortage(int(start), math.prod(map(int, counts)), length)
 
 
 def _wav_defect(file: BinaryIO, length: int, order: str) -> str | None:
     long_size = 0
-    for chunk in _chunks(file, length, order):
+    for chunk in _chunks(file, length, _IFF if order == ">" else _RIFF):
         file.seek(chunk.start)
         content = file.read(_FORMAT_BYTES)
         if chunk.name == b"ds64" and len(content) >= _LONG_SIZE.stop:
@@ -81,15 +126,17 @@ def _format(content: bytes, order: str) -> tuple[int, int]:
     return kind, bits
 
 
-def _chunks(file: BinaryIO, length: int, order: str) -> Iterator[_Chunk]:
-    start = 12
+def _chunks(file: BinaryIO, length: int, layout: _Layout) -> Iterator[_Chunk]:
+    place, header = layout.first, struct.calcsize(layout.header)
     for _ in range(MOST_CHUNKS):
-        if start + 8 > length:
+        if place + header > length:
             return
-        file.seek(start)
-        name, size = struct.unpack(f"{order}4sI", file.read(8))
-        yield _Chunk(name, start + 8, size)
-        start += 8 + size + size % 2
+        file.seek(place)
+        name, size = struct.unpack(layout.header, file.read(header))
+        size = max(0, size - header) if layout.inclusive else size
+        yield _Chunk(name, place + header, size)
+        end = place + header + size
+        place = end + -end % layout.aligned
 
 
 def _shortage(start: int, size: int, length: int, long_size: int = 0) -> str | None:

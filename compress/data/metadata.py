@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.data.audio import AUDIO_SUFFIXES
+from compress.data.checks import is_text
 
 FILE_COLUMN = "file_name"
 ENCODING = "utf-8-sig"
@@ -46,7 +47,14 @@ def read_metadata(path: Path) -> list[MetadataRow]:
         with path.open(encoding=ENCODING, newline="") as file:
             return list(read(file, str(path)))
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: cannot be read: {error}; save it as UTF-8") from error
+        raise ValueError(f"{path}: {_undecodable(path.read_bytes())} is no UTF-8; save the file as UTF-8") from error
+
+
+def _undecodable(content: bytes) -> str:
+    """Names the line that cannot be decoded; the error of a file that is read in pieces does not know it."""
+    readable = content.decode(ENCODING, errors="surrogateescape")
+    lines = (number for number, line in enumerate(readable.splitlines(), start=1) if not is_text(line))
+    return f"line {next(lines, 1)}"
 
 
 def _csv_rows(file: Any, where: str) -> Iterator[MetadataRow]:

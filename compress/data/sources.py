@@ -11,6 +11,9 @@ from typing import Any, NamedTuple, Protocol
 
 from compress.data.columns import FurtherColumns
 
+SEPARATORS = frozenset(";\t|")
+"""What other programs write between columns."""
+
 Payload = bytes | Path | None
 
 """A file's bytes, its path, or `None` where a row holds neither."""
@@ -107,6 +110,8 @@ def require_column(column: str, row: dict[str, Any], where: str, key: str | None
     """Refuses a row without a column; `key` is the setting that could name another one."""
     if column not in row:
         remedy = f"; set {key} to one of them" if key else ""
+        if len(row) == 1 and not SEPARATORS.isdisjoint(next(iter(row))):
+            remedy = "; separate columns by commas"
         raise ValueError(f"{where}: no column {column!r}; it has {', '.join(map(str, row))}{remedy}")
 
 

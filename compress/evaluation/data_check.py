@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from compress.reports.page import Listing, Page, Section, Table
 RATE = 16_000
 """Where no model says at which rate it listens."""
 LISTED = 10
+_LINE = re.compile(r"^line \d+ ")
 SPEAKER_COLUMNS = (
     "speaker", "speaker_id", "speaker_name", "spk", "spk_id", "spkid", "client_id", "reader", "reader_id", "voice",
 )  # fmt: skip
@@ -169,4 +171,5 @@ def _reasons(problems: Sequence[dict[str, str]]) -> Listing:
 
 
 def _kind(reason: str) -> str:
-    return reason.partition(":")[0]
+    """What a reason says of any entry: without the line that it stands in, and what it quotes."""
+    return _LINE.sub("the row ", reason.partition(":")[0])

@@ -102,7 +102,8 @@ def test_samples_that_are_not_numbers(tmp_path: Path) -> None:
         decode(tmp_path / "nan.wav", LIMITS)
 
 
-CUTTABLE = {"wav": "WAV", "aiff": "AIFF", "au": "AU", "rf64": "RF64", "ogg": "OGG", "opus": "OGG", "flac": "FLAC"}
+CUTTABLE = {"wav": "WAV", "aiff": "AIFF", "au": "AU", "rf64": "RF64", "ogg": "OGG", "opus": "OGG", "flac": "FLAC",
+            "w64": "W64", "sph": "NIST", "caf": "CAF"}  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", CUTTABLE)

@@ -67,6 +67,20 @@ def test_columns_are_those_of_all_json_rows(tmp_path: Path, open_folder: Open) -
     assert open_folder(tmp_path, max_bad_fraction=0.5).ids == ["s1.wav"]
 
 
+def test_columns_with_another_separator_are_told(tmp_path: Path, open_folder: Open) -> None:
+    written(tmp_path, "file_name;transcription\ns0.wav;stop\n")
+    with pytest.raises(ValueError, match=r"no column 'file_name'; .* separate columns by commas"):
+        open_folder(tmp_path)
+
+
+def test_long_names_are_shown_in_part(tmp_path: Path, open_folder: Open) -> None:
+    written(tmp_path, f"file_name,transcription\ns0.wav,stop\n{'x' * 5000}.wav,stop\n")
+    problem = open_folder(tmp_path, max_bad_fraction=0.5).problems[0]
+    assert len(problem.file) > 5000
+    assert str(problem).endswith("xxx...: file not found")
+    assert len(str(problem)) < 500
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
@@ -80,7 +94,7 @@ def test_columns_are_those_of_all_json_rows(tmp_path: Path, open_folder: Open) -
         ("m.csv", "file_name,t,t\na.wav,x,y\n", "the column 't' stands in the header more than once"),
         ("m.jsonl", '{"file_name": "a"}\n\n{"file_name": \n', "line 3 cannot be read as JSON: Expecting value"),
         ("m.jsonl", "[" * 100_000, "line 1 cannot be read as JSON: it is nested too deeply"),
-        ("m.csv", "file_name,t\n\ud800,x\n", "cannot be read: .* save it as UTF-8"),
+        ("m.csv", "file_name,t\na.wav,x\n\ud800,x\n", "line 3 is no UTF-8; save the file as UTF-8"),
     ],
 )
 def test_what_leaves_rows_in_doubt_is_an_error(tmp_path: Path, name: str, text: str, message: str) -> None:

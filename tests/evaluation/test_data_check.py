@@ -70,6 +70,22 @@ def test_the_tokenizer_of_a_model_decides_on_characters(
     assert facts["lengths"]["longest"] == pytest.approx(1.4, abs=0.01)
 
 
+def test_rows_that_share_a_fault_are_told_together(
+    speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever their lines are; and a transcript of half a character is asked of no tokenizer."""
+    save_tiny(tmp_path / "model")
+    row = '{"file_name": "%d.wav", "transcription": "%s"}'
+    rows = [row % (4, "low"), "3", "null", row % (5, "lo\\ud800"), row % (6, "mid")]
+    (speech / "train/metadata.csv").unlink()
+    (speech / "train/metadata.jsonl").write_text("\n".join(rows))
+    cache = ("--data.cache_dir", str(tmp_path / "cache"))
+    code, text = checked(capsys, str(speech), "--model", str(tmp_path / "model"), *cache)
+    assert code == 1
+    assert "the row is no JSON object: 2" in text
+    assert "the transcript holds halves of characters: 1" in text
+
+
 def test_a_split_that_is_not_there_is_named(speech: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["check", str(speech), "--data.split", "test"])
