@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -146,7 +148,8 @@ def load_model(
     checked = _check_weights(model, bones)
     options = {"config": config, "dtype": dtype, "use_safetensors": True, "trust_remote_code": False}
     try:
-        loaded, info = family_of(config).auto.from_pretrained(model, output_loading_info=True, **options)
+        with _without_their_report():
+            loaded, info = family_of(config).auto.from_pretrained(model, output_loading_info=True, **options)
     except Exception as error:  # transformers lets through whatever its parts raise
         raise CheckpointError(f"The weights of {model!r} cannot be loaded: {reason_of(error)}.") from error
     if not checked:
@@ -236,6 +239,21 @@ def _headers(file: Path) -> dict[str, tuple[tuple[int, ...], str]]:
             return {name: (tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()}
     except SafetensorError as error:
         raise CheckpointError(f"The weights in {file} cannot be loaded: {error}") from error
+
+
+@contextmanager
+def _without_their_report() -> Iterator[None]:
+    """Leaves out the table of tensors that transformers logs; `_check_complete` refuses them in one line."""
+    theirs = logging.getLogger("transformers.modeling_utils")
+
+    def no_report(record: logging.LogRecord) -> bool:
+        return "LOAD REPORT" not in record.getMessage()
+
+    theirs.addFilter(no_report)
+    try:
+        yield
+    finally:
+        theirs.removeFilter(no_report)
 
 
 def _check_complete(model: str, loaded: PreTrainedModel, info: dict[str, Any]) -> None:

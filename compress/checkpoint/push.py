@@ -24,10 +24,9 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError:
 )
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
-from compress.checkpoint.errors import CheckpointError
 from compress.checkpoint.exported import EXPORT_FILE, SOURCE_FOLDER, is_export, read_export
 from compress.checkpoint.loading import COMPRESSION_FILE, load_config, read_compression
-from compress.checkpoint.processors import load_processor
+from compress.checkpoint.matching import load_recogniser
 from compress.checkpoint.weights import WEIGHTS_DIGEST, weights_digest
 from compress.conformers import skeleton
 from compress.cost import size_of
@@ -96,15 +95,13 @@ def staged(config: PushConfig) -> Iterator[Path]:
     """Makes a temporary folder with the very files that go to the Hub; no text in it names a local folder.
 
     Raises:
-        CheckpointError: if the checkpoint is not complete.
+        CheckpointError: if the checkpoint is not whole, its weights are no numbers, or its processor does not fit.
         PushError: for a name that no repository can have, or a licence that is none; if the folder of the report holds
             none, or that of another model.
     """
     source = Path(config.model)
     _check_names(config)
-    load_processor(config.model)
-    if not list(source.glob("*.safetensors")):
-        raise CheckpointError(f"The folder {config.model!r} holds no *.safetensors; it is not a whole checkpoint.")
+    load_recogniser(config.model, dtype="auto")
     with tempfile.TemporaryDirectory() as name:
         stage = Path(name)
         for path in source.iterdir():

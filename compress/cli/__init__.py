@@ -74,6 +74,9 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     try:
         if name not in WITHOUT_MODELS:
             importlib.import_module("compress.model.registration")  # which `import compress` does, but for the command
+            importlib.import_module(
+                "transformers.utils.logging"
+            ).disable_progress_bar()  # of reading and writing weights
         importlib.import_module(f"{__name__}.{_module_name(name)}").run(arguments)
     except BrokenPipeError:
         sys.stderr.close()  # The reader, for example `head`, has what it wanted.

@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from compress.checkpoint import CheckpointError, load_recogniser, require_match, save
+from compress.checkpoint.push import PushConfig, staged
+from compress.cli import main
 from compress.evaluation import EvaluateConfig
 from compress.evaluation.evaluate import evaluate_models
 from compress.files.reading import ReadError
@@ -75,6 +79,7 @@ MEETINGS: dict[str, Callable[[str, str], object]] = {
     "search": lambda model, out: search_blocks(SearchConfig(model=model, remove=1, out=out)),
     "analyze": lambda model, out: analyze_blocks(AnalyzeConfig(model=model, out=out)),
     "skip": lambda model, out: calibrate(CalibrateConfig(model=model, out=out)),
+    "push": lambda model, out: staged(PushConfig(model=model, repo_id="me/small")).__enter__(),
     "prune": recipe("prune", "teacher"),
     "train": recipe("train", "model.checkpoint"),
     "supernet": recipe("train_supernet", "model.checkpoint"),
@@ -97,6 +102,19 @@ def test_damaged_facts_are_found_before_anything_is_measured(tmp_path: Path) -> 
     (folder / "compression.json").write_text("{")
     with pytest.raises(ReadError, match=r"compression.json is no JSON: line 1"):
         load_recogniser(str(folder))
+
+
+def test_tensors_left_over_are_said_in_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = write_checkpoint(tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    save_file(weights | {"surplus": torch.ones(2)}, folder / "model.safetensors", metadata={"format": "pt"})
+    capfd.readouterr()
+    with pytest.raises(SystemExit):
+        main(["elastic", str(folder), "--depths", "[1]", "--out", str(tmp_path / "out")])
+    said = capfd.readouterr().err
+    assert said.splitlines() == [
+        f"compress elastic: error: The checkpoint '{folder}' does not fit its config: unexpected keys: ['surplus']."
+    ]
 
 
 def test_special_tokens_beyond_the_outputs_do_no_harm(tmp_path: Path) -> None:
