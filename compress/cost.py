@@ -20,11 +20,13 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from compress.conformers import (
     Family,
+    FrontGroup,
     Module,
     block_units,
     blocks_of,
     family_of,
     frame_outputs,
+    front_groups,
     numbered_blocks,
     original_config,
     part,
@@ -35,6 +37,7 @@ from compress.conformers import (
 from compress.conformers.originals import ByContent
 from compress.running.aspects import without_what_removal_drops
 from compress.structure import MODULES, Block, Structure, count_kept
+from compress.surgery.front_costs import FrontCosts, LayerCost
 from compress.surgery.slicing import drop_dead_, shrink_
 from compress.surgery.stock import stock_config
 
@@ -87,6 +90,7 @@ class CostTable:
         seconds: length of the utterance that MACs refer to.
         full: cost of the model as it is, the 100 % of budgets; parts that no forward pass uses included.
         base: cost of what lies outside the blocks and always stays.
+        front: cost of the channels in front of the blocks.
         block: per block, the cost of its final norm.
         fixed: per block and module, the cost of the module beside its units.
         unit: per block and module, the cost of one unit.
@@ -104,6 +108,7 @@ class CostTable:
     fixed: tuple[tuple[int, ...], ...]
     unit: tuple[tuple[int, ...], ...]
     units: tuple[tuple[int, ...], ...]
+    front: FrontCosts = FrontCosts()
     unused: Callable[[Structure], int] = lambda structure: 0
     again: Callable[[PreTrainedConfig], CostTable] | None = None
 
@@ -126,6 +131,7 @@ class CostTable:
         ]
         return (
             self.base
+            + self.front.cost(self.front.kept(structure))
             + self.unused(structure)
             + sum(
                 self.block[b] + sum(self.module(b, m, count) for m, count in enumerate(counts))
@@ -138,7 +144,14 @@ class CostTable:
         """The cost of a module (by its number in running order) with so many units kept; 0 units: it is removed."""
         return self.fixed[block][module] + kept * self.unit[block][module] if kept else 0
 
-    def expected(self, module_open: Tensor, units_open: Tensor, any_open: Tensor) -> Tensor:
+    @property
+    def always(self) -> int:
+        """The cost of what stays as long as no block is dropped, channels in front of them left out."""
+        return self.base + sum(self.block)
+
+    def expected(
+        self, module_open: Tensor, units_open: Tensor, any_open: Tensor, channels_open: Sequence[Tensor] | None = None
+    ) -> Tensor:
         """The expected cost under independent gates, differentiable.
 
         Args:
@@ -146,6 +159,7 @@ class CostTable:
             units_open: `(blocks, 4)`, the expected number of units that stay, given that the module stays.
             any_open: `(blocks, 4)`, the probability that any of its units stays, given that: a module without units is
                 removed, whatever its own gate says.
+            channels_open: the expected number of channels of each group in front of the blocks; None: all.
 
         Returns:
             A float64 scalar. It is the exact expectation: costs are linear in units, gates are independent.
@@ -153,7 +167,8 @@ class CostTable:
         fixed = torch.tensor(self.fixed, dtype=torch.float64, device=module_open.device)
         unit = torch.tensor(self.unit, dtype=torch.float64, device=module_open.device)
         modules = module_open.double() * (fixed * any_open.double() + unit * units_open.double())
-        return modules.sum() + self.base + sum(self.block)
+        channels = self.front.channels if channels_open is None else [count.double() for count in channels_open]
+        return modules.sum() + self.front.cost(channels) + self.always
 
 
 def size_of(model: PreTrainedModel, seconds: float = DEFAULT_SECONDS) -> Size:
@@ -205,16 +220,18 @@ def cost_table(
         fixed.append(tuple(costs[m] - slopes[m] * counts[m] for m in MODULES))
     norms = tuple(costs["norm"] for costs in whole.blocks)
     in_blocks = sum(sum(costs.values()) for costs in whole.blocks)
+    front = FrontCosts.of_layers(measured.groups, whole.front_of(denominator))
     return CostTable(
         metric=metric,
         denominator=denominator,
         seconds=seconds,
         full=dense.of(denominator),
-        base=whole.of(denominator) - in_blocks,
+        base=whole.of(denominator) - in_blocks - front.full,
         block=norms,
         fixed=tuple(fixed),
         unit=tuple(unit),
         units=tuple(tuple(counts[m] for m in MODULES) for counts in measured.units),
+        front=front,
         unused=partial(_unused, config if metric == "params" else None),
         again=partial(cost_table, metric=metric, denominator=denominator, seconds=seconds),
     )
@@ -231,14 +248,19 @@ def _unused(config: PreTrainedConfig | None, structure: Structure) -> int:
 
 @dataclass(frozen=True)
 class _Cost:
-    """Parameters or MACs: of a whole model, of its encoder, and by block and module."""
+    """Parameters or MACs: of a whole model, of its encoder, by block and module, and by layer in front of the blocks."""
 
     total: int
     encoder: int
     blocks: list[dict[str, int]]
+    front: dict[str, LayerCost]
+    front_in_encoder: bool
 
     def of(self, denominator: Denominator) -> int:
         return self.total if denominator == "total" else self.encoder
+
+    def front_of(self, denominator: Denominator) -> dict[str, LayerCost]:
+        return self.front if denominator == "total" or self.front_in_encoder else {}
 
 
 @dataclass(frozen=True)
@@ -250,16 +272,17 @@ class _Measurements:
     halves: _Cost
     units: list[dict[str, int]]
     half_units: list[dict[str, int]]
+    groups: list[FrontGroup]
 
 
 @lru_cache(maxsize=16)
 def _measurements(described: ByContent, metric: Metric, seconds: float) -> _Measurements:
     model, dense = skeleton(described.config, original=False), _counted(described, metric, seconds)
-    units = block_units(model)
+    units, groups = block_units(model), front_groups(model)
     drop_dead_(model)
     whole = _count_of(model, metric, seconds) if metric == "params" else dense
     shrink_(model, Structure(family_of(model).name, tuple(_half(counts) for counts in units)))
-    return _Measurements(dense, whole, _count_of(model, metric, seconds), units, block_units(model))
+    return _Measurements(dense, whole, _count_of(model, metric, seconds), units, block_units(model), groups)
 
 
 @lru_cache(maxsize=64)
@@ -296,7 +319,11 @@ def _parameters(model: PreTrainedModel) -> _Cost:
     for block in blocks_of(model):
         parameters = {name: _module_parameters(block, module) for name, module in family.modules.items()}
         blocks.append(parameters | {"norm": _count(part(block, family.final_norm))})
-    return _Cost(_count(model), _count(part(model, family.encoder)), blocks)
+    layers = {}
+    for path in _front_paths(model):
+        weight, *others = (parameter.numel() for parameter in part(model, path).parameters())
+        layers[path] = (weight, sum(others))
+    return _Cost(_count(model), _count(part(model, family.encoder)), blocks, layers, _front_in_encoder(family))
 
 
 def _macs(model: PreTrainedModel, seconds: float) -> _Cost:
@@ -305,7 +332,20 @@ def _macs(model: PreTrainedModel, seconds: float) -> _Cost:
     for index in numbered_blocks(model):
         path = f"{encoder}{family.blocks.removeprefix(family.encoder)}.{index}."
         blocks.append({name: flops.get(path + m.path, 0) // 2 for name, m in family.modules.items()} | {"norm": 0})
-    return _Cost(flops["Global"] // 2, flops[encoder] // 2, blocks)
+    inside = _front_in_encoder(family)
+    layers = {}
+    for path in _front_paths(model):
+        counted = encoder + path.removeprefix(family.encoder) if inside else f"{type(model).__name__}.{path}"
+        layers[path] = (flops.get(counted, 0) // 2, 0)
+    return _Cost(flops["Global"] // 2, flops[encoder] // 2, blocks, layers, inside)
+
+
+def _front_paths(model: PreTrainedModel) -> set[str]:
+    return {path for group in front_groups(model) for path in (*group.rows, group.last)}
+
+
+def _front_in_encoder(family: Family) -> bool:
+    return all(path.startswith(f"{family.encoder}.") for path in family.front)
 
 
 def _module_parameters(block: nn.Module, module: Module) -> int:

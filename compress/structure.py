@@ -9,7 +9,7 @@ import json
 import reprlib
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -24,6 +24,9 @@ MOST_STRUCTURE_BYTES = 1 << 26
 
 MODULES = ("ffn1", "attention", "conv", "ffn2")
 """The four modules of a block, in the order in which they run."""
+
+FEWEST_CHANNELS = 2
+"""How many channels of a group in front of the blocks stay at least; a depthwise convolution of one would be none."""
 
 
 class Place(NamedTuple):
@@ -78,10 +81,15 @@ class Structure:
     Attributes:
         family: name of the family the structure belongs to, e.g. `"parakeet"`.
         blocks: one entry per block of the model it is applied to; None drops the whole block.
+        front: the kept channels of groups in front of the blocks, by name; groups that are not named stay whole.
     """
 
     family: str
     blocks: tuple[Block | None, ...]
+    front: Mapping[str, tuple[int, ...]] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "front", _read_front(self.front))
 
     @classmethod
     def full(cls, family: str, blocks: int) -> Structure:
@@ -90,22 +98,24 @@ class Structure:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Structure:
-        """Reads the form `{"family": "parakeet", "blocks": [B, ...]}` and checks it.
+        """Reads the form `{"family": "parakeet", "blocks": [B, ...]}`, perhaps with `"front"`, and checks it.
 
         Raises:
             StructureError: with the field's name, if anything has the wrong type, is negative, unsorted or repeated.
         """
-        _check_keys(data, ("family", "blocks"), "structure")
+        _check_keys(data, ("family", "blocks"), "structure", optional=("front",))
         family, blocks = data["family"], data["blocks"]
         if not isinstance(family, str) or not family:
             raise StructureError(f"structure.family must be a family's name, got {reprlib.repr(family)}.")
         if not isinstance(blocks, Sequence) or isinstance(blocks, str):
             raise StructureError(f"structure.blocks must be a list, one entry per block, got {reprlib.repr(blocks)}.")
-        return cls(family, tuple(_read_block(block, f"blocks[{index}]") for index, block in enumerate(blocks)))
+        read = tuple(_read_block(block, f"blocks[{index}]") for index, block in enumerate(blocks))
+        return cls(family, read, data.get("front", {}))
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form; `from_dict` is its inverse."""
-        return {"family": self.family, "blocks": [_write_block(block) for block in self.blocks]}
+        front = {"front": {name: list(kept) for name, kept in self.front.items()}} if self.front else {}
+        return {"family": self.family, "blocks": [_write_block(block) for block in self.blocks], **front}
 
     @classmethod
     def load(cls, path: str | Path) -> Structure:
@@ -130,12 +140,13 @@ class Structure:
         """Writes a `structure.json`."""
         Path(path).write_text(json.dumps(self.to_dict()) + "\n")
 
-    def check(self, family: str, units: Sequence[Mapping[str, int]]) -> None:
+    def check(self, family: str, units: Sequence[Mapping[str, int]], front: Mapping[str, int]) -> None:
         """Checks that this structure fits a model.
 
         Args:
             family: the model's family.
             units: per block, the number of units of each module; 0 where the model has no such module any more.
+            front: the number of channels of each group in front of the blocks, by name.
 
         Raises:
             StructureError: naming the family, the number of blocks or the index that does not fit.
@@ -153,6 +164,22 @@ class Structure:
                         f"blocks[{index}].{name} keeps unit {kept[-1]}, "
                         f"but the model has {counts[name]} units there (0 to {counts[name] - 1})."
                     )
+        self._check_front(front)
+
+    def _check_front(self, channels: Mapping[str, int]) -> None:
+        for name, kept in self.front.items():
+            if name not in channels:
+                known = f"its groups are {', '.join(channels)}" if channels else "it has none"
+                raise StructureError(f"front.{name} is no group of channels of this {self.family}: {known}.")
+            if kept[-1] >= channels[name]:
+                raise StructureError(
+                    f"front.{name} keeps channel {kept[-1]}, "
+                    f"but the model has {channels[name]} channels there (0 to {channels[name] - 1})."
+                )
+
+    def in_front(self, name: str) -> Kept:
+        """What stays of a group of channels in front of the blocks."""
+        return self.front.get(name, "all")
 
     @property
     def survivors(self) -> list[int]:
@@ -176,7 +203,9 @@ class Structure:
             first = self.blocks[index]
             assert first is not None
             blocks[index] = then and Block(**{m: _compose(k, getattr(then, m)) for m, k in first.items()})
-        return Structure(self.family, tuple(blocks))
+        names = dict.fromkeys((*self.front, *later.front))
+        front = {name: _compose(self.in_front(name), later.in_front(name)) for name in names}
+        return Structure(self.family, tuple(blocks), front)
 
 
 def count_kept(kept: Kept, units: int) -> int:
@@ -242,15 +271,31 @@ def _read_kept(data: Any, where: str) -> Kept:
     return tuple(data)
 
 
+def _read_front(data: Any) -> dict[str, tuple[int, ...]]:
+    """What is kept of each group of which not all is, by name and in the order of names."""
+    if not isinstance(data, Mapping):
+        raise StructureError(f"structure.front must be an object, got {reprlib.repr(data)}.")
+    read = {}
+    for name in sorted(data, key=str):
+        kept = None if data[name] in ([], ()) else _read_kept(data[name], f"front.{name}")
+        if kept is None or (kept != "all" and len(kept) < FEWEST_CHANNELS):
+            raise StructureError(
+                f"front.{name} keeps {reprlib.repr(data[name])}; at least {FEWEST_CHANNELS} channels of it must stay."
+            )
+        if isinstance(kept, tuple):
+            read[name] = kept
+    return read
+
+
 def _write_block(block: Block | None) -> dict[str, Any] | None:
     if block is None:
         return None
     return {name: list(kept) if isinstance(kept, tuple) else kept for name, kept in block.items()}
 
 
-def _check_keys(data: Any, expected: tuple[str, ...], where: str) -> None:
+def _check_keys(data: Any, expected: tuple[str, ...], where: str, optional: tuple[str, ...] = ()) -> None:
     if not isinstance(data, Mapping):
         raise StructureError(f"{where} must be an object with {', '.join(expected)}, got {type(data).__name__}.")
-    missing, unknown = [k for k in expected if k not in data], [k for k in data if k not in expected]
+    missing, unknown = [k for k in expected if k not in data], [k for k in data if k not in expected + optional]
     if missing or unknown:
         raise StructureError(f"{where}: missing keys {missing}, unknown keys {unknown}; it needs {list(expected)}.")

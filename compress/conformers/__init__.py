@@ -4,11 +4,21 @@ Adding a family: one descriptive file beside this one, its entry in the registry
 all it takes to compress a model; to train one from nothing, the same file also describes what a new one looks like.
 """
 
-from compress.conformers.description import UNIT_KINDS, Attention, Convolution, Family, FeedForward, Module, Stock
+from compress.conformers.description import (
+    FRONT_KIND,
+    UNIT_KINDS,
+    Attention,
+    Convolution,
+    Family,
+    FeedForward,
+    Module,
+    Stock,
+)
 from compress.conformers.frames import block_mask, frame_lengths, frame_mask, frame_outputs
+from compress.conformers.front_groups import FrontGroup, front_channels, front_groups
 from compress.conformers.head import ctc_head, head_logits
 from compress.conformers.new_model import NewModel
-from compress.conformers.originals import kept_units, original_config, skeleton, structure_of
+from compress.conformers.originals import kept_channels, kept_units, original_config, skeleton, structure_of
 from compress.conformers.parts import (
     block_units,
     blocks_of,
@@ -24,12 +34,14 @@ from compress.conformers.registry import COMPRESSED_PREFIX, FAMILIES, NEW_MODELS
 __all__ = [
     "COMPRESSED_PREFIX",
     "FAMILIES",
+    "FRONT_KIND",
     "NEW_MODELS",
     "UNIT_KINDS",
     "Attention",
     "Convolution",
     "Family",
     "FeedForward",
+    "FrontGroup",
     "Module",
     "NewModel",
     "Stock",
@@ -43,7 +55,10 @@ __all__ = [
     "frame_lengths",
     "frame_mask",
     "frame_outputs",
+    "front_channels",
+    "front_groups",
     "head_logits",
+    "kept_channels",
     "kept_units",
     "numbered_blocks",
     "original_config",

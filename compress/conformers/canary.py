@@ -14,6 +14,7 @@ CANARY = replace(
     blocks="model.encoder.layers",
     layerdrop="model.encoder.layerdrop",
     frame_lengths="model.encoder._get_subsampling_output_length",
+    front=("model.encoder.subsampling",),
     prompt="transcription_request",
     head=None,
 )

@@ -15,6 +15,8 @@ import transformers
 from transformers import PreTrainedModel
 
 UNIT_KINDS = ("head", "ffn_unit", "conv_channel")
+FRONT_KIND = "front_channel"
+"""Of units in front of the blocks."""
 
 MaskForm = Literal["frames", "padding", "pairs", "attention"]
 """How blocks are told what is padding: `(batch, frames)`, true for frames that count or for those that do not;
@@ -164,6 +166,8 @@ class Family:
             `(any, 2 frames - 1, ...)` of distances from the largest on; None: blocks are not called with any.
         position_table: where those are looked up in a table that grows with the first longer input: the path in the
             config of the number of frames that it starts with, and a path and its value that say that there is one.
+        front: paths of what lies in front of the blocks, in running order, if channels can go there: its layers are
+            defined in the order in which they run, and each gives what the next one alone is given.
         stock: the other dimensions by which the original class can hold a compressed model; None if it never can.
     """
 
@@ -206,6 +210,7 @@ class Family:
     masks: tuple[tuple[str, MaskForm], ...] = ()
     positions: str | None = None
     position_table: tuple[str, str, str] | None = None
+    front: tuple[str, ...] = ()
     stock: Stock | None = None
 
     @property

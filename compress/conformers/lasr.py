@@ -41,6 +41,7 @@ LASR = Family(
     masks=(("attention_mask", "attention"),),
     positions="position_embeddings",
     block_count="encoder_config.num_hidden_layers",
+    front=("encoder.subsampler",),
     stock=Stock(
         ffn_units="encoder_config.intermediate_size",
         heads=("encoder_config.num_attention_heads", "encoder_config.num_key_value_heads"),

@@ -13,6 +13,7 @@ from typing import Any, cast
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from compress.conformers.front_groups import front_channels
 from compress.conformers.parts import block_units, family_of, part
 from compress.conformers.registry import COMPRESSED_PREFIX
 from compress.structure import MODULES, Structure, StructureError, count_kept
@@ -114,6 +115,16 @@ def _units(original: ByContent) -> list[dict[str, int]]:
     return block_units(skeleton(original.config))
 
 
+def original_front(config: PreTrainedConfig) -> dict[str, int]:
+    """How many channels each group in front of the blocks of the original model has, by name; to be read only."""
+    return _channels(ByContent.of(original_config(config)))
+
+
+@lru_cache(maxsize=64)
+def _channels(original: ByContent) -> dict[str, int]:
+    return front_channels(skeleton(original.config))
+
+
 @dataclass(frozen=True)
 class ByContent:
     """A config that is equal to others of its class that say the same: what is known of one is known of all.
@@ -147,3 +158,9 @@ def kept_units(model: PreTrainedModel) -> list[dict[str, tuple[int, int]] | None
         {name: (count_kept(getattr(block, name), units[name]), units[name]) for name in MODULES} if block else None
         for block, units in zip(structure.blocks, original, strict=True)
     ]
+
+
+def kept_channels(model: PreTrainedModel) -> dict[str, tuple[int, int]]:
+    """Per group in front of the blocks of the original model, `(kept, original)` channels."""
+    structure, original = structure_of(model), original_front(model.config)
+    return {name: (count_kept(structure.in_front(name), channels), channels) for name, channels in original.items()}

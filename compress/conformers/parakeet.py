@@ -43,6 +43,7 @@ PARAKEET = Family(
     masks=(("attention_mask", "pairs"),),
     positions="position_embeddings",
     block_count="encoder_config.num_hidden_layers",
+    front=("encoder.subsampling",),
     stock=Stock(
         ffn_units="encoder_config.intermediate_size",
         heads=("encoder_config.num_attention_heads", "encoder_config.num_key_value_heads"),

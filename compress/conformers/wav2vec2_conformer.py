@@ -54,6 +54,7 @@ WAV2VEC2_CONFORMER = Family(
     positions="relative_position_embeddings",
     position_table=("max_source_positions", "position_embeddings_type", "relative"),
     block_count="num_hidden_layers",
+    front=("wav2vec2_conformer.feature_extractor", "wav2vec2_conformer.feature_projection"),
     stock=Stock(
         ffn_units="intermediate_size",
         dead=(("num_conv_pos_embeddings", 1), ("num_conv_pos_embedding_groups", "hidden_size")),

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from compress.checkpoint import CheckpointError, describe, load_model, load_processor, save
-from compress.conformers import block_units, ctc_head, family_of, structure_of
+from compress.conformers import block_units, ctc_head, family_of, front_channels, structure_of
 from compress.cost import cost_table, size_of
 from compress.elastic.rules import ElasticConfig, rule_structures
 from compress.model.registration import compressed_config
@@ -53,7 +53,7 @@ def make_elastic(
     family, units = family_of(model), block_units(model)
     full = Structure.full(family.name, len(units))
     for structure in sizes.values():
-        structure.check(family.name, units)
+        structure.check(family.name, units, front_channels(model))
     if full not in sizes.values():
         if str(len(units)) in sizes:
             raise SizeError(f"Size {len(units)} has the name of the full size, all blocks, but keeps less.")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from compress.conformers import block_units, blocks_of, family_of, numbered_blocks, structure_of
+from compress.conformers import block_units, blocks_of, family_of, front_channels, numbered_blocks, part, structure_of
 from compress.files.pages import give_back_when_gone
 from compress.model.registration import compressed_config, compressed_model_class
 from compress.running.aspects import ASPECTS
@@ -48,7 +48,7 @@ def remove(
         StructureError: if the structure does not fit the model.
         UnsupportedModelError: if no family describes the model.
     """
-    structure.check(family_of(model).name, block_units(model))
+    structure.check(family_of(model).name, block_units(model), front_channels(model))
     orders = unit_orders(model.config)
     config = compressed_config(model.config, structure_of(model).then(in_first_order(structure, orders)))
     small = rebuild(model, structure, config, consume=consume, settle=settle)
@@ -65,7 +65,8 @@ def rebuild(
     settle: Callable[[PreTrainedModel], None] | None = None,
 ) -> PreTrainedModel:
     """Builds the model of a compressed config from what a Structure keeps of another; see `remove`."""
-    if any(parametrize.is_parametrized(module) for block in blocks_of(model) for module in block.modules()):
+    gated = [*blocks_of(model), *(part(model, path) for path in family_of(model).front)]
+    if any(parametrize.is_parametrized(module) for owner in gated for module in owner.modules()):
         raise ValueError(
             "The model has gates; take them off (Gates.detach) and fold their values in (Gates.fold_) first."
         )

@@ -24,6 +24,8 @@ from compress.conformers import (
     blocks_of,
     family_of,
     fixed_blocks,
+    front_channels,
+    front_groups,
     numbered_blocks,
     part,
     submodule,
@@ -83,7 +85,7 @@ def shrink_(model: PreTrainedModel, structure: Structure) -> None:
         StructureError: if the structure does not fit the model.
     """
     family = family_of(model)
-    structure.check(family.name, block_units(model))
+    structure.check(family.name, block_units(model), front_channels(model))
     for index in fixed_blocks(model):
         if structure.blocks[index] is None:
             raise StructureError(
@@ -95,6 +97,7 @@ def shrink_(model: PreTrainedModel, structure: Structure) -> None:
             _shrink_block(family, block, what)
         else:
             part(model, family.blocks)[position] = AbsentBlock()
+    _shrink_front(model, structure)
     if not family.numbered_blocks:
         place_blocks_(model, range(len(blocks_of(model))))
     renumber_caches(family, model)
@@ -124,6 +127,16 @@ def drop_dead_(model: PreTrainedModel) -> None:
         owner, _, name = path.rpartition(".")
         if hasattr(part(model, owner), name):
             delattr(part(model, owner), name)
+
+
+def _shrink_front(model: PreTrainedModel, structure: Structure) -> None:
+    for group in front_groups(model):
+        kept = structure.in_front(group.name)
+        if isinstance(kept, tuple):
+            for path in group.rows:
+                keep_rows_(part(model, path), kept)
+            columns = [channel * group.size + place for channel in kept for place in range(group.size)]
+            keep_columns_(part(model, group.last), columns)
 
 
 def _shrink_block(family: Family, block: nn.Module, what: Block) -> None:
@@ -218,7 +231,7 @@ def keep_rows_(layer: nn.Module, rows: Iterable[int]) -> None:
             setattr(layer, name, _taken(getattr(layer, name), 0, index))
     if isinstance(layer, nn.Linear):
         layer.out_features = len(index)
-    elif isinstance(layer, nn.Conv1d):
+    elif isinstance(layer, nn.Conv1d | nn.Conv2d):
         layer.out_channels = len(index)
         if layer.groups > 1:
             layer.in_channels = layer.groups = len(index)
@@ -226,22 +239,23 @@ def keep_rows_(layer: nn.Module, rows: Iterable[int]) -> None:
         layer.num_features = len(index)
     elif isinstance(layer, nn.LayerNorm):
         layer.normalized_shape = (len(index),)
-    elif isinstance(layer, nn.GroupNorm) and layer.num_groups == 1:
+    elif isinstance(layer, nn.GroupNorm) and layer.num_groups in (1, layer.num_channels):
+        layer.num_groups = len(index) if layer.num_groups > 1 else 1
         layer.num_channels = len(index)
     else:
-        known = "Linear, Conv1d, BatchNorm1d, LayerNorm, GroupNorm of one group"
+        known = "Linear, Conv1d, Conv2d, BatchNorm1d, LayerNorm, GroupNorm of one group or of a group for each channel"
         raise TypeError(f"Cannot keep some outputs of a {type(layer).__name__}; known: {known}.")
 
 
 def keep_columns_(layer: nn.Module, columns: Iterable[int]) -> None:
-    """Keeps only some inputs of a linear or pointwise convolution layer, in place; the bias stays."""
+    """Keeps only some inputs of a linear or convolution layer that mixes them, in place; the bias stays."""
     index = list(columns)
     if isinstance(layer, nn.Linear):
         layer.in_features = len(index)
-    elif isinstance(layer, nn.Conv1d):
+    elif isinstance(layer, nn.Conv1d | nn.Conv2d):
         layer.in_channels = len(index)
     else:
-        raise TypeError(f"Cannot keep some inputs of a {type(layer).__name__}; known: Linear, Conv1d.")
+        raise TypeError(f"Cannot keep some inputs of a {type(layer).__name__}; known: Linear, Conv1d, Conv2d.")
     layer.weight = _taken(layer.weight, 1, index)
 
 

@@ -23,7 +23,7 @@ from compress.conformers import (
     skeleton,
     structure_of,
 )
-from compress.conformers.originals import ORIGINAL_DIMENSIONS, original_units, set_dimension
+from compress.conformers.originals import ORIGINAL_DIMENSIONS, original_front, original_units, set_dimension
 from compress.structure import MODULES, Structure, StructureError, count_kept
 
 Route = Literal["stock", "code", "package"]
@@ -71,7 +71,7 @@ def check_stock(config: PreTrainedConfig) -> None:
         StructureError: naming the field that is malformed or does not fit.
     """
     original, structure, family = original_config(config), structure_of(config), family_of(config)
-    structure.check(family.name, original_units(original))
+    structure.check(family.name, original_units(original), original_front(original))
     wanted = stock_config(original, structure)
     if wanted is None:
         raise StructureError(
@@ -87,6 +87,8 @@ def check_stock(config: PreTrainedConfig) -> None:
 
 def _dimensions(stock: Stock, config: PreTrainedConfig, structure: Structure) -> dict[str, Any] | None:
     """The values of the original's config, by path, that say what a Structure leaves; None if no values can."""
+    if structure.front:
+        return None
     pairs = [(block, units) for block, units in zip(structure.blocks, original_units(config), strict=True) if block]
     left = [{name: count_kept(getattr(block, name), units[name]) for name in MODULES} for block, units in pairs]
     widths = {counts[name] for counts in left for name in ("ffn1", "ffn2")}
