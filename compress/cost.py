@@ -36,8 +36,8 @@ from compress.conformers import (
 )
 from compress.conformers.originals import ByContent
 from compress.running.aspects import without_what_removal_drops
-from compress.structure import MODULES, Block, Structure, count_kept
-from compress.surgery.front_costs import FrontCosts, LayerCost
+from compress.structure import MODULES, Block, Place, Structure, count_kept
+from compress.surgery.front_costs import NO_FRONT, FrontCosts, LayerCost
 from compress.surgery.slicing import drop_dead_, shrink_
 from compress.surgery.stock import stock_config
 
@@ -89,8 +89,8 @@ class CostTable:
         denominator: `"total"` (the whole model) or `"encoder"`.
         seconds: length of the utterance that MACs refer to.
         full: cost of the model as it is, the 100 % of budgets; parts that no forward pass uses included.
-        base: cost of what lies outside the blocks and always stays.
-        front: cost of the channels in front of the blocks.
+        base: cost of what lies outside the blocks: what always stays, and all channels in front of them.
+        front: what of it channels in front of the blocks cost.
         block: per block, the cost of its final norm.
         fixed: per block and module, the cost of the module beside its units.
         unit: per block and module, the cost of one unit.
@@ -108,7 +108,7 @@ class CostTable:
     fixed: tuple[tuple[int, ...], ...]
     unit: tuple[tuple[int, ...], ...]
     units: tuple[tuple[int, ...], ...]
-    front: FrontCosts = FrontCosts()
+    front: FrontCosts = NO_FRONT
     unused: Callable[[Structure], int] = lambda structure: 0
     again: Callable[[PreTrainedConfig], CostTable] | None = None
 
@@ -131,7 +131,7 @@ class CostTable:
         ]
         return (
             self.base
-            + self.front.cost(self.front.kept(structure))
+            - self.front.saved(self.front.kept(structure))
             + self.unused(structure)
             + sum(
                 self.block[b] + sum(self.module(b, m, count) for m, count in enumerate(counts))
@@ -144,13 +144,17 @@ class CostTable:
         """The cost of a module (by its number in running order) with so many units kept; 0 units: it is removed."""
         return self.fixed[block][module] + kept * self.unit[block][module] if kept else 0
 
+    def each(self, place: Place) -> int:
+        """The cost of one unit of a module; of a channel in front of the blocks, while all others stay."""
+        return self.front.of_channel(place.module) if place.in_front else self.unit[place.block][place.module]
+
     @property
     def always(self) -> int:
-        """The cost of what stays as long as no block is dropped, channels in front of them left out."""
+        """The cost of what stays as long as no block is dropped and no channel in front of them."""
         return self.base + sum(self.block)
 
     def expected(
-        self, module_open: Tensor, units_open: Tensor, any_open: Tensor, channels_open: Sequence[Tensor] | None = None
+        self, module_open: Tensor, units_open: Tensor, any_open: Tensor, channels_open: Tensor | None = None
     ) -> Tensor:
         """The expected cost under independent gates, differentiable.
 
@@ -159,7 +163,7 @@ class CostTable:
             units_open: `(blocks, 4)`, the expected number of units that stay, given that the module stays.
             any_open: `(blocks, 4)`, the probability that any of its units stays, given that: a module without units is
                 removed, whatever its own gate says.
-            channels_open: the expected number of channels of each group in front of the blocks; None: all.
+            channels_open: `(groups,)`, the expected number of channels of each group in front of the blocks; None: all.
 
         Returns:
             A float64 scalar. It is the exact expectation: costs are linear in units, gates are independent.
@@ -167,8 +171,8 @@ class CostTable:
         fixed = torch.tensor(self.fixed, dtype=torch.float64, device=module_open.device)
         unit = torch.tensor(self.unit, dtype=torch.float64, device=module_open.device)
         modules = module_open.double() * (fixed * any_open.double() + unit * units_open.double())
-        channels = self.front.channels if channels_open is None else [count.double() for count in channels_open]
-        return modules.sum() + self.front.cost(channels) + self.always
+        saved = 0 if channels_open is None else self.front.saved(channels_open.double().unbind())
+        return modules.sum() + self.always - saved
 
 
 def size_of(model: PreTrainedModel, seconds: float = DEFAULT_SECONDS) -> Size:
@@ -226,7 +230,7 @@ def cost_table(
         denominator=denominator,
         seconds=seconds,
         full=dense.of(denominator),
-        base=whole.of(denominator) - in_blocks - front.full,
+        base=whole.of(denominator) - in_blocks,
         block=norms,
         fixed=tuple(fixed),
         unit=tuple(unit),
@@ -248,7 +252,7 @@ def _unused(config: PreTrainedConfig | None, structure: Structure) -> int:
 
 @dataclass(frozen=True)
 class _Cost:
-    """Parameters or MACs: of a whole model, of its encoder, by block and module, and by layer in front of the blocks."""
+    """Parameters or MACs: of a whole model, of its encoder, by block and module, and by layer in front of them."""
 
     total: int
     encoder: int

@@ -15,7 +15,7 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from compress.config import check, check_at_least
-from compress.conformers import block_units, family_of, original_config, skeleton
+from compress.conformers import block_units, family_of, original_config, skeleton, structure_of
 from compress.conformers.originals import original_units
 from compress.cost import CostTable, size_of
 from compress.files.reading import read_object
@@ -118,8 +118,9 @@ class LatencyProfile:
             config: of the model that was profiled, or of a smaller form of it.
 
         Raises:
-            ProfileError: if the profile is of another model.
+            ProfileError: if the profile is of another model, or the model lacks channels in front of its blocks.
         """
+        require_whole_front(config)
         self._require(config)
         counts = block_units(skeleton(without_what_removal_drops(config), original=False))
         lines = [[(self.lines[KIND_OF[name]], units[name]) for name in MODULES] for units in counts]
@@ -151,6 +152,19 @@ class LatencyProfile:
             remedy = "make one of this model with `compress profile`"
             what = f"the latency profile is of another model: its {name}"
             check(expected == value, what, expected, f"this model has {value!r}; {remedy}", ProfileError)
+
+
+def require_whole_front(config: PreTrainedConfig) -> None:
+    """Refuses a model that lacks channels in front of its blocks: profiles do not tell what those cost.
+
+    Raises:
+        ProfileError: naming them.
+    """
+    if front := structure_of(config).front:
+        raise ProfileError(
+            f"The model lacks channels of {', '.join(front)} in front of its blocks, and latency profiles time models "
+            "whose front is whole. Give a budget in parameters or MACs."
+        )
 
 
 def described_model(config: PreTrainedConfig) -> dict[str, Any]:

@@ -29,12 +29,16 @@ FEWEST_CHANNELS = 2
 """How many channels of a group in front of the blocks stay at least; a depthwise convolution of one would be none."""
 
 
+IN_FRONT = -1
+"""Stands for the number of a block where channels in front of the blocks are meant."""
+
+
 class Place(NamedTuple):
-    """Where a module is in a model.
+    """Where a module is in a model, or a group of channels in front of the blocks.
 
     Attributes:
-        block: the number of its block, from 0.
-        module: its own number among the four, in running order, from 0.
+        block: the number of its block, from 0; of such a group `IN_FRONT`.
+        module: its own number among the four, or the group's among the groups, in running order, from 0.
     """
 
     block: int
@@ -48,7 +52,18 @@ class Place(NamedTuple):
     @property
     def name(self) -> str:
         """The name of the module."""
+        assert not self.in_front
         return MODULES[self.module]
+
+    @property
+    def label(self) -> str:
+        """The place in words, such as `blocks.3.conv` or `front[1]`."""
+        return f"front[{self.module}]" if self.in_front else f"blocks.{self.block}.{self.name}"
+
+    @property
+    def in_front(self) -> bool:
+        """Whether a group of channels in front of the blocks is meant."""
+        return self.block == IN_FRONT
 
 
 class StructureError(ValueError):
@@ -177,7 +192,7 @@ class Structure:
                     f"but the model has {channels[name]} channels there (0 to {channels[name] - 1})."
                 )
 
-    def in_front(self, name: str) -> Kept:
+    def of_front(self, name: str) -> Kept:
         """What stays of a group of channels in front of the blocks."""
         return self.front.get(name, "all")
 
@@ -204,8 +219,8 @@ class Structure:
             assert first is not None
             blocks[index] = then and Block(**{m: _compose(k, getattr(then, m)) for m, k in first.items()})
         names = dict.fromkeys((*self.front, *later.front))
-        front = {name: _compose(self.in_front(name), later.in_front(name)) for name in names}
-        return Structure(self.family, tuple(blocks), front)
+        front = {name: _compose(self.of_front(name), later.of_front(name)) for name in names}
+        return Structure(self.family, tuple(blocks), {n: kept for n, kept in front.items() if isinstance(kept, tuple)})
 
 
 def count_kept(kept: Kept, units: int) -> int:

@@ -298,7 +298,8 @@ class Pruning:
         scores = None
         if start := config.gates.start:
             speech = self.speech()
-            scores = scores_by_speech(start, self.start, budget.table, speech.batches, speech.total)
+            batches, total = speech.batches, speech.total
+            scores = scores_by_speech(start, self.start, budget.table, batches, total, front=budget.front)
         student = GatedStudent.of(
             self.start, config.gates, budget, config.learn, config.skipping, config.seed, processes.from_main(scores)
         )

@@ -10,7 +10,7 @@ from compress.checkpoint import load_config
 from compress.conformers import family_of, frame_outputs, originals, skeleton
 from compress.conformers.originals import ByContent, original_units
 from compress.cost import cost_table, dummy_input, size_of
-from compress.deciding.gates import Gates
+from compress.deciding.gates import GATE_KINDS, GateConfig, Gates
 from compress.structure import Structure
 from tests.helpers.tiny import BLOCKS, MODELS, random_structure
 
@@ -23,7 +23,7 @@ COUNTED_SEEDS = (0, 3)
 @pytest.mark.parametrize("seed", range(4))
 def test_costs_are_exact(name, seed):
     model = MODELS[name]()
-    structure = random_structure(model, seed)
+    structure = random_structure(model, seed, front=True)
     small = compress.remove(model, structure)
     family = family_of(model)
     encoder = small.get_submodule(family.encoder)
@@ -76,8 +76,8 @@ def test_the_expectation_of_decided_gates_is_the_exact_cost(name, metric):
     """With every gate surely open or closed, the expected cost is the exact cost of that Structure."""
     model = MODELS[name]()
     table = cost_table(model.config, metric)
-    structure = random_structure(model, 7, drop_blocks=False)
-    gates = Gates(model)
+    structure = random_structure(model, 7, drop_blocks=False, front=True)
+    gates = Gates(model, GateConfig(units=GATE_KINDS))
     with torch.no_grad():
         kept = gates.values(structure) > 0
         gates.log_alpha.copy_(torch.where(kept, 50.0, -50.0))
@@ -129,7 +129,7 @@ def test_the_expectation_weighs_probabilities():
 
 def test_the_cost_of_a_compressed_model_is_counted_from_what_it_is():
     model = MODELS["parakeet"]()
-    small = compress.remove(model, random_structure(model, 11))
+    small = compress.remove(model, random_structure(model, 11, front=True))
     table = cost_table(small.config)
     assert table.full == sum(p.numel() for p in small.parameters())
     assert table.of(Structure.full("parakeet", len(table.units))) == table.full

@@ -7,15 +7,12 @@ everything behind it that treats them one by one (depthwise convolutions, norms)
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import nn
 from transformers import PreTrainedModel
 
 from compress.conformers.parts import family_of, part
-
-MIXING = (nn.Linear, nn.Conv1d, nn.Conv2d)
-NORMS = (nn.LayerNorm, nn.GroupNorm)
 
 
 class FrontGroup(NamedTuple):
@@ -60,12 +57,12 @@ def front_channels(model: PreTrainedModel) -> dict[str, int]:
     return {group.name: group.channels for group in front_groups(model)}
 
 
-def _front_layers(model: PreTrainedModel) -> Iterator[tuple[str, nn.Linear | nn.Conv1d | nn.Conv2d]]:
+def _front_layers(model: PreTrainedModel) -> Iterator[tuple[str, Any]]:
     for root in family_of(model).front:
         for name, layer in part(model, root).named_modules(prefix=root):
-            if isinstance(layer, MIXING + NORMS):
-                yield name, layer  # type: ignore[misc]
+            if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.LayerNorm | nn.GroupNorm):
+                yield name, layer
 
 
 def _mixes(layer: nn.Module) -> bool:
-    return isinstance(layer, nn.Linear) or (isinstance(layer, MIXING) and layer.groups == 1)
+    return isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv1d | nn.Conv2d) and layer.groups == 1)

@@ -163,4 +163,4 @@ def kept_units(model: PreTrainedModel) -> list[dict[str, tuple[int, int]] | None
 def kept_channels(model: PreTrainedModel) -> dict[str, tuple[int, int]]:
     """Per group in front of the blocks of the original model, `(kept, original)` channels."""
     structure, original = structure_of(model), original_front(model.config)
-    return {name: (count_kept(structure.in_front(name), channels), channels) for name, channels in original.items()}
+    return {name: (count_kept(structure.of_front(name), channels), channels) for name, channels in original.items()}

@@ -17,12 +17,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from compress.conformers import block_units, blocks_of, family_of, frame_mask, frame_outputs, part, submodule
+from compress.conformers import (
+    FrontGroup,
+    block_units,
+    blocks_of,
+    family_of,
+    frame_mask,
+    frame_outputs,
+    front_groups,
+    part,
+    submodule,
+)
 from compress.curvature.moments import Total, alone
 from compress.data import Batch
 from compress.data.loader import IGNORED_LABEL
 from compress.running.aspects import in_full
-from compress.structure import MODULES, Place
+from compress.structure import IN_FRONT, MODULES, Place
 
 
 def fisher_scores(
@@ -30,6 +40,8 @@ def fisher_scores(
     batches: Sequence[Batch],
     total: Total = alone,
     of: Callable[[Tensor], Tensor] = torch.square,
+    *,
+    front: bool = False,
 ) -> dict[Place, Tensor]:
     """Sums over utterances the squared gradient of the loss with respect to every unit's gate.
 
@@ -43,19 +55,20 @@ def fisher_scores(
         batches: speech on the model's device, with labels for a CTC model.
         total: over the processes.
         of: what is summed of each gradient, instead of its square.
+        front: whether channels in front of the blocks get scores, too.
 
     Returns:
         By module, `(units,)`, float64.
     """
+    groups = front_groups(model) if front else []
+    counts = {Place(b, m): units[name] for b, units in enumerate(block_units(model)) for m, name in enumerate(MODULES)}
+    counts |= {Place(IN_FRONT, number): group.channels for number, group in enumerate(groups)}
     sums = {
-        Place(b, m): torch.zeros(counts[name], dtype=torch.float64, device=model.device)
-        for b, counts in enumerate(block_units(model))
-        for m, name in enumerate(MODULES)
-        if counts[name]
+        place: torch.zeros(count, dtype=torch.float64, device=model.device) for place, count in counts.items() if count
     }
     with in_full(model), _frozen(model):
         for batch in batches:
-            for place, gradient in _gradients(model, batch).items():
+            for place, gradient in _gradients(model, batch, groups).items():
                 sums[place] += of(gradient.double()).sum(0)
     return {place: _finite(total(scores), place) for place, scores in sums.items()}
 
@@ -63,15 +76,15 @@ def fisher_scores(
 def _finite(scores: Tensor, place: Place) -> Tensor:
     if not torch.isfinite(scores).all():
         raise ValueError(
-            f"The gradient that reaches blocks.{place.block}.{place.name} is not finite on this speech: check the "
+            f"The gradient that reaches {place.label} is not finite on this speech: check the "
             "weights of the model, or decide by obs, which needs no gradient."
         )
     return scores
 
 
-def _gradients(model: PreTrainedModel, batch: Batch) -> dict[Place, Tensor]:
+def _gradients(model: PreTrainedModel, batch: Batch, front: Sequence[FrontGroup]) -> dict[Place, Tensor]:
     """By module, `(batch, units)`: the gradient of each utterance's loss with respect to the gates on its units."""
-    with torch.enable_grad(), _gated(model, len(batch.ids)) as gates:
+    with torch.enable_grad(), _gated(model, len(batch.ids), front) as gates:
         output = frame_outputs(model, batch.inputs)
         _loss(model, batch, output).backward()
     return {place: gate.grad for place, gate in gates.items() if gate.grad is not None}
@@ -99,17 +112,24 @@ def _signed(output: Tensor, name: str) -> Tensor:
 
 
 @contextmanager
-def _gated(model: PreTrainedModel, utterances: int) -> Iterator[dict[Place, Tensor]]:
+def _gated(model: PreTrainedModel, utterances: int, front: Sequence[FrontGroup]) -> Iterator[dict[Place, Tensor]]:
     """Inside, every utterance of a batch has gates of value 1 on the inputs of all last projections, its own leaves."""
     family, gates = family_of(model), dict[Place, Tensor]()
+
+    def opened(place: Place, units: int) -> Tensor:
+        gates[place] = torch.ones(utterances, units, device=model.device, dtype=model.dtype, requires_grad=True)
+        return gates[place]
+
     with ExitStack() as stack:
+        for number, group in enumerate(front):
+            gate = opened(Place(IN_FRONT, number), group.channels)
+            stack.enter_context(_on(part(model, group.last), gate, frames_first=False))
         for b, counts in enumerate(block_units(model)):
             for m, (name, description) in enumerate(family.modules.items()):
                 branch = submodule(blocks_of(model)[b], description)
                 if branch is None:
                     continue
-                gate = torch.ones(utterances, counts[name], device=model.device, dtype=model.dtype, requires_grad=True)
-                gates[Place(b, m)] = gate
+                gate = opened(Place(b, m), counts[name])
                 stack.enter_context(_on(part(branch, description.last), gate, name in family.frames_first))
         yield gates
 
@@ -117,10 +137,11 @@ def _gated(model: PreTrainedModel, utterances: int) -> Iterator[dict[Place, Tens
 @contextmanager
 def _on(projection: nn.Module, gate: Tensor, frames_first: bool) -> Iterator[None]:
     def hook(module: nn.Module, args: Any) -> Any:
-        values, channels = args[0], 1 if isinstance(module, nn.Conv1d) else -1
+        kernel = isinstance(module, nn.Conv1d | nn.Conv2d)
+        values, channels = args[0], 1 if kernel else -1
         columns = gate.repeat_interleave(values.shape[channels] // gate.shape[1], dim=1)
-        if isinstance(module, nn.Conv1d):
-            return (values * columns[:, :, None], *args[1:])
+        if kernel:
+            return (values * columns.view(*columns.shape, *[1] * (values.ndim - 2)), *args[1:])
         return (values * (columns[None] if frames_first else columns[:, None]), *args[1:])
 
     handle = projection.register_forward_pre_hook(hook)

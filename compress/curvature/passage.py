@@ -39,21 +39,29 @@ class Passage:
     Args:
         model: of any family, in eval mode.
         batches: what the model is called with, on its device.
+        in_front: layers in front of the blocks, with as many frames as those, each with what is shown what goes through
+            it on the way to the first block.
 
     Attributes:
         block: the number of the block that is next.
     """
 
-    def __init__(self, model: PreTrainedModel, batches: Sequence[Inputs]) -> None:
+    def __init__(
+        self, model: PreTrainedModel, batches: Sequence[Inputs], in_front: Sequence[tuple[nn.Module, Look]] = ()
+    ) -> None:
         self.model, self.batches, self.block = model, batches, 0
         self.blocks, self.family = blocks_of(model), family_of(model)
         self._fronts = [Front(model) for _ in batches]
-        self._states = [self._first(batch, front) for batch, front in zip(batches, self._fronts, strict=True)]
         self._following: list[Tensor] | None = None
         self._batch: Inputs = {}
+        with ExitStack() as stack:
+            for layer, look in in_front:
+                stack.enter_context(self.seen("", layer, look))
+            self._states = [self._first(batch, front) for batch, front in zip(batches, self._fronts, strict=True)]
 
     @torch.no_grad()
     def _first(self, batch: Inputs, front: Front) -> Tensor:
+        self._batch = batch
         with leaving_out(self.model, ()), front.recorded():
             return self._until(self.blocks[0], batch)
 
@@ -123,12 +131,18 @@ class Passage:
         branch = self.branch(name)
         return None if branch is None else part(branch, self.family.modules[name].last)
 
+    def states(self) -> Iterator[Tensor]:
+        """Yields what the next block is called with, frames of speech only: `(frames, hidden)`, batch by batch."""
+        for batch, state in zip(self.batches, self._states, strict=True):
+            self._batch = batch
+            yield state[self.valid(state.shape[1])]
+
     @contextmanager
     def seen(self, name: str, layer: nn.Module, look: Look) -> Iterator[None]:
         """Inside, `look` is shown what goes through a layer of a module of the next block.
 
         Args:
-            name: of the module.
+            name: of the module; empty in front of the blocks.
             layer: in which channels are the last dimension, unless it convolves or norms over batch and time.
             look: see `Look`.
         """

@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from compress.config import check_at_least, check_choice, check_positive
-from compress.conformers import structure_of
+from compress.conformers import front_channels, front_groups, part, structure_of
 from compress.curvature.least_squares import refitted, squared_errors
 from compress.curvature.moments import Moments, Total, alone, at_least_single
 from compress.curvature.passage import Inputs, Look, Passage
 from compress.curvature.projections import inputs_per_unit, moments_at, set_with_bias_, units_left, with_bias
 from compress.curvature.statistics import Statistics, renew_statistics_, running_norm
 from compress.curvature.stream import StreamGauge, norm_before
-from compress.structure import Place
+from compress.structure import IN_FRONT, Place
 
 RefitInputs = Literal["small", "whole"]
 
@@ -103,17 +103,34 @@ class Repair:
         total: Total = alone,
     ) -> None:
         self.config, self.total = config, total
-        self.small, self.whole = Passage(small, batches), Passage(whole, batches)
+        outputs: list[Tensor] = []
+        last = [part(whole, group.last) for group in front_groups(whole)[-1:]]
+        self.whole = Passage(whole, batches, [(layer, _keeping(outputs=outputs)) for layer in last])
+        self._in_front = self._refitted_front(small, batches, outputs) if _front_differs(small, whole) else []
+        self.small = Passage(small, batches)
         before = structure_of(whole).survivors
         self._there = {before.index(block) for block in structure_of(small).survivors}
 
     def run(self) -> Iterator[Refitted]:
-        """Refits module after module, and yields what it did to each."""
+        """Refits module after module, and yields what it did to each, first to what was refitted before the blocks."""
+        yield from self._in_front
         for block in range(len(self.whole.blocks)):
             if block in self._there:
                 yield from self._block(block)
                 self.small.advance()
             self.whole.advance()
+
+    def _refitted_front(
+        self, small: PreTrainedModel, batches: Sequence[Inputs], wanted: Sequence[Tensor]
+    ) -> list[Refitted]:
+        """Refits the layer that begins the residual stream to what it gives in the whole model."""
+        *_, group = groups = front_groups(small)
+        layer, targets = part(small, group.last), iter(wanted)
+        weight = with_bias(layer)
+        moments = moments_at(layer, weight)
+        Passage(small, batches, [(layer, lambda inputs, _: moments.add(inputs, next(targets)))])
+        moments.gather(self.total, group.last)
+        return [self._set(Place(IN_FRONT, len(groups) - 1), layer, weight, moments)]
 
     def _block(self, block: int) -> Iterator[Refitted]:
         statistics = Statistics()
@@ -155,7 +172,10 @@ class Repair:
                 moments.add(inputs[:, columns], outputs)
         else:
             self._collect(place.name, layer, wanted, ratio, moments)
-        moments.gather(self.total, f"blocks.{place.block}.{place.name}")
+        moments.gather(self.total, place.label)
+        return self._set(place, layer, weight, moments)
+
+    def _set(self, place: Place, layer: nn.Module, weight: Tensor, moments: Moments) -> Refitted:
         new = refitted(weight, moments, self.config.ridge)
         set_with_bias_(layer, new)
         return Refitted(place, *squared_errors(new, moments), int(moments.frames), moments.width)
@@ -182,6 +202,10 @@ class Repair:
         size = inputs_per_unit(self.whole, place.name)
         units = torch.tensor(units_left(self.small.model, self.whole.model, place), device=self.whole.model.device)
         return (units[:, None] * size + torch.arange(size, device=units.device)).flatten()
+
+
+def _front_differs(small: PreTrainedModel, whole: PreTrainedModel) -> bool:
+    return front_channels(small) != front_channels(whole)
 
 
 def _keeping(inputs: list[Tensor] | None = None, outputs: list[Tensor] | None = None) -> Look:

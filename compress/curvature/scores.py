@@ -12,12 +12,13 @@ from collections.abc import Iterator, Sequence
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from compress.conformers import front_groups, part
 from compress.curvature.least_squares import removal_errors
 from compress.curvature.moments import Moments, Total, alone
 from compress.curvature.passage import Inputs, Look, Passage
 from compress.curvature.projections import inputs_per_unit, moments_at, with_bias
 from compress.curvature.stream import StreamGauge
-from compress.structure import Place
+from compress.structure import IN_FRONT, Place
 
 OBS_RIDGE = 1e-4
 STEPS_OF_SURGERY = 128
@@ -27,24 +28,29 @@ ModuleScores = dict[Place, Tensor]
 """By module, `(units,)`, float64."""
 
 
-def obs_scores(model: PreTrainedModel, batches: Sequence[Inputs], total: Total = alone) -> ModuleScores:
+def obs_scores(
+    model: PreTrainedModel, batches: Sequence[Inputs], total: Total = alone, *, front: bool = False
+) -> ModuleScores:
     """Scores each unit by the rise of its module's output error, as it counts in the residual stream.
 
     Args:
         model: of any family, in eval mode.
         batches: what the model is called with, on its device.
         total: over the processes.
+        front: whether the last channels in front of the blocks get scores, too: those whose layer begins the stream.
     """
     return {
         place: scale**2 * removal_errors(with_bias(layer), moments, size, _step(moments.width, size), OBS_RIDGE)
-        for place, layer, moments, size, scale in _by_module(model, batches, total)
+        for place, layer, moments, size, scale in _by_module(model, batches, total, front)
     }
 
 
-def variance_scores(model: PreTrainedModel, batches: Sequence[Inputs], total: Total = alone) -> ModuleScores:
+def variance_scores(
+    model: PreTrainedModel, batches: Sequence[Inputs], total: Total = alone, *, front: bool = False
+) -> ModuleScores:
     """Scores each unit by the variance of its input times the squared weights that read it; arguments as above."""
     scores = {}
-    for place, layer, moments, size, scale in _by_module(model, batches, total):
+    for place, layer, moments, size, scale in _by_module(model, batches, total, front):
         weights = with_bias(layer)[:, : moments.width].square().sum(0)
         scores[place] = scale**2 * (moments.variances * weights).view(-1, size).sum(1)
     return scores
@@ -55,10 +61,13 @@ def _step(width: int, size: int) -> int:
 
 
 def _by_module(
-    model: PreTrainedModel, batches: Sequence[Inputs], total: Total
+    model: PreTrainedModel, batches: Sequence[Inputs], total: Total, front: bool
 ) -> Iterator[tuple[Place, nn.Module, Moments, int, float]]:
     """Yields every module with its last projection, the moments of its inputs, inputs per unit, and its scale."""
-    passage = Passage(model, batches)
+    gauge_in_front = FrontGauge(model) if front and front_groups(model) else None
+    passage = Passage(model, batches, gauge_in_front.looks if gauge_in_front else ())
+    if gauge_in_front:
+        yield gauge_in_front.place, gauge_in_front.layer, *gauge_in_front.gathered(passage, total)
     for block in range(len(passage.blocks)):
         gauge = StreamGauge(passage)
         moments = {name: moments_at(passage.last_projection(name)) for name in gauge.names}
@@ -68,9 +77,37 @@ def _by_module(
         for name in gauge.names:
             layer, factor = passage.last_projection(name), factors[name]
             assert layer is not None
-            gathered = moments.pop(name).gather(total, f"blocks.{block}.{name}")
+            gathered = moments.pop(name).gather(total, Place.of(block, name).label)
             yield Place.of(block, name), layer, gathered, inputs_per_unit(passage, name), factor[1] if factor else 1.0
         passage.advance()
+
+
+class FrontGauge:
+    """Looks at the layer that begins the residual stream: what goes into it, and how it counts there.
+
+    Args:
+        model: with channels in front of its blocks.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        *_, self.group = groups = front_groups(model)
+        self.place, self.layer = Place(IN_FRONT, len(groups) - 1), part(model, self.group.last)
+        self._moments, self._outputs = moments_at(self.layer), list[Tensor]()
+
+    @property
+    def looks(self) -> list[tuple[nn.Module, Look]]:
+        """What a passage shows it."""
+        return [(self.layer, self._look)]
+
+    def _look(self, before: Tensor, after: Tensor) -> None:
+        self._moments.add(before)
+        self._outputs = self._outputs or [after]
+
+    def gathered(self, passage: Passage, total: Total) -> tuple[Moments, int, float]:
+        """The moments of all processes, the inputs of each channel, and the factor with which the stream begins."""
+        stream, (output,) = next(passage.states()), self._outputs
+        factor = float((stream * output).sum() / output.square().sum())
+        return self._moments.gather(total, self.group.last), self.group.size, factor
 
 
 def _adding(moments: Moments) -> Look:

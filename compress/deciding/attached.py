@@ -1,9 +1,16 @@
-"""What gates put into a model: scales on weights, and norms that leave closed channels out."""
+"""What gates put into a model, and where: scales on weights, and norms that leave closed channels out."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from compress.conformers import Attention, Convolution, FrontGroup, blocks_of, family_of, part, submodule
+from compress.structure import Place
 
 
 class Scale(nn.Module):
@@ -46,3 +53,66 @@ class KeptNorm(nn.Module):
         variance = (centred.square() * kept).sum(dims, keepdim=True) / count
         normed = centred * torch.rsqrt(variance + self.eps) * self.weight.view(shape)
         return (normed if self.bias is None else normed + self.bias.view(shape)).to(hidden.dtype)
+
+
+def runs_over_channels(norm: nn.Module) -> bool:
+    """Whether the statistics of a norm run over channels, so that those which are gone must not count."""
+    return isinstance(norm, nn.LayerNorm) or (isinstance(norm, nn.GroupNorm) and norm.num_groups == 1)
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where the gates of a module, or of a group of channels in front of the blocks, act in a model.
+
+    Attributes:
+        owner: the module, or the model.
+        last: path of the last projection, or of the layer that mixes the channels.
+        norms: paths of norms whose statistics run over the units.
+        size: inputs of `last` for each unit.
+    """
+
+    owner: nn.Module
+    last: str
+    norms: tuple[str, ...]
+    size: int
+
+    @classmethod
+    def of(cls, model: PreTrainedModel, place: Place, front: FrontGroup | None = None) -> Site:
+        """The site of a module that has not been removed, or of a group in front of the blocks."""
+        if front is not None:
+            norms = tuple(path for path in front.rows if runs_over_channels(part(model, path)))
+            return cls(model, front.last, norms, front.size)
+        description = family_of(model).modules[place.name]
+        branch = submodule(blocks_of(model)[place.block], description)
+        assert branch is not None, "removed modules have no gates"
+        inner = description.inner_norm if isinstance(description, Convolution) else None
+        norms = (inner,) if inner and runs_over_channels(part(branch, inner)) else ()
+        size = int(part(branch, description.head_dim)) if isinstance(description, Attention) else 1
+        return cls(branch, description.last, norms, size)
+
+    @property
+    def projection(self) -> Any:
+        """The layer on whose input gates act."""
+        return part(self.owner, self.last)
+
+    @property
+    def shape(self) -> ColumnShape:
+        """What values of units have to become to multiply its weight."""
+        return ColumnShape(self.size, self.projection.weight.ndim)
+
+
+class ColumnShape(NamedTuple):
+    """How values of units become what multiplies the weight that reads them.
+
+    Attributes:
+        size: inputs for each unit.
+        dimensions: of the weight: 2 for a matrix, more for a kernel.
+    """
+
+    size: int
+    dimensions: int
+
+    def columns(self, units: Tensor) -> Tensor:
+        """Values of units, `(units,)`, in the shape that multiplies the weight, `(outputs, inputs, ...)`."""
+        values = units.repeat_interleave(self.size) if self.size > 1 else units
+        return values.view(-1, *[1] * (self.dimensions - 2))

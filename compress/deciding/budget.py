@@ -51,6 +51,8 @@ class BudgetConfig:
         denominator: what the share is of and the amount counts: the `total` model or its `encoder`.
         seconds: length of the utterance that MACs and times refer to.
         round_to: FFN and convolution widths become multiples of this; null: of 8, or of what the profile says.
+        front: whether channels in front of the blocks (of subsampling convolutions or a feature extractor) may go, too;
+            not with `latency`.
         stages: larger budgets on the way, in the same metric, such as [50%,25%], each of which leaves a final model;
             of `recipes/prune.py` alone.
     """
@@ -64,6 +66,7 @@ class BudgetConfig:
     denominator: Denominator = "total"
     seconds: float = DEFAULT_SECONDS
     round_to: int | None = None
+    front: bool = False
     stages: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -73,6 +76,8 @@ class BudgetConfig:
                 f"got {', '.join(f'{metric}={amount!r}' for metric, amount in self._given.items()) or 'none'}."
             )
         check_time(self.latency is not None, self.profile, self.denominator, "budget")
+        timed = self.front and self.latency is not None
+        check(not timed, "budget.front", True, "what channels there cost in time is not measured", BudgetError)
         check_at_least("budget.round_to", self.round_to, 1, error=BudgetError)
         check_positive("budget.seconds", self.seconds, "the length of an utterance", error=BudgetError)
         for text in (self.amount, *(self.stages or ())):
@@ -106,12 +111,14 @@ class Budget:
         limit: the largest allowed cost.
         requested: the user's words, e.g. `params 50% of total`.
         round_to: FFN and convolution widths become multiples of this.
+        front: whether channels in front of the blocks may go, too.
     """
 
     table: CostTable
     limit: int
     requested: str
     round_to: int
+    front: bool = False
 
     @property
     def fraction(self) -> float:
@@ -170,7 +177,8 @@ def make_budget(config: BudgetConfig, model_config: PreTrainedConfig) -> Budget:
     table = cost_table(model_config, config.metric, config.denominator, config.seconds)
     where = f" at {config.seconds:g} s" if config.metric == "macs" else ""
     requested = f"{config.metric} {config.amount} of {config.denominator}{where}"
-    return Budget(table, read_amount(config.amount, table.full), requested, config.round_to or DEFAULT_ROUNDING)
+    limit, round_to = read_amount(config.amount, table.full), config.round_to or DEFAULT_ROUNDING
+    return Budget(table, limit, requested, round_to, config.front)
 
 
 def _budget_in_time(config: BudgetConfig, model_config: PreTrainedConfig) -> Budget:
@@ -214,7 +222,7 @@ def check_reachable(budget: Budget, scores: Scores) -> None:
     raise BudgetError(
         f"The budget {budget.requested} is {said(budget.limit)} and cannot be reached: with these gates this model "
         f"reaches from {said(low)} ({low / full:.1%}) to below {said(high)} ({high / full:.1%}). "
-        "Choose a budget in this range or gate more (gates.units, gates.include, gates.exclude)."
+        "Choose a budget in this range or gate more (gates.units, gates.include, gates.exclude; budget.front)."
     )
 
 

@@ -23,8 +23,8 @@ from compress.structure import Structure
 LEARNED = "learned"
 
 DECISIONS: Mapping[str, Callable[[PreTrainedModel, Budget], Structure]] = {
-    "magnitude": lambda model, budget: decide(budget, magnitude(model)),
-    "proportional": lambda model, budget: decide(budget, proportional(model)),
+    "magnitude": lambda model, budget: decide(budget, magnitude(model, front=budget.front)),
+    "proportional": lambda model, budget: decide(budget, proportional(model, front=budget.front)),
     "uniform": uniform,
 }
 """Ways to decide without learning, by name. `magnitude`: the units of largest norm; `proportional`: the same share of
@@ -72,5 +72,6 @@ def reachable_budget(
         model_config = AutoConfig.from_pretrained(start, trust_remote_code=False)
         budget = replace(budget, table=budget.table.of_model(model_config))
     if gates is not None:
-        check_reachable(budget, Gates(skeleton(model_config, original=False), gates).scores())
+        gated = Gates(skeleton(model_config, original=False), gates.with_front(budget.front))
+        check_reachable(budget, gated.scores())
     return budget

@@ -12,7 +12,7 @@ Masks per module (the coarse gates) follow Jiang et al. 2023 (arXiv 2305.19549),
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from typing import Any, ClassVar
 
@@ -22,27 +22,17 @@ from torch.nn.utils import parametrize
 from transformers import PreTrainedModel
 
 from compress.config import check, check_choice
-from compress.conformers import (
-    UNIT_KINDS,
-    Attention,
-    Convolution,
-    Module,
-    block_units,
-    blocks_of,
-    family_of,
-    part,
-    submodule,
-)
-from compress.deciding.attached import KeptNorm, Scale
+from compress.conformers import FRONT_KIND, UNIT_KINDS, block_units, family_of, front_groups, part
+from compress.deciding.attached import ColumnShape, KeptNorm, Scale, Site
 from compress.deciding.by_speech import BY_SPEECH
 from compress.deciding.hard_concrete import HardConcrete
 from compress.deciding.selection import Scores
-from compress.structure import MODULES, Place, Structure
+from compress.structure import IN_FRONT, MODULES, Kept, Place, Structure
 from compress.surgery.slicing import assign
 
-GATE_KINDS = ("module", *UNIT_KINDS)
+IN_BLOCKS = ("module", *UNIT_KINDS)
+GATE_KINDS = (*IN_BLOCKS, FRONT_KIND)
 CLOSED, OPEN = 0.1, 0.9  # probabilities of being open beyond which a gate counts as decided
-CHANNEL_NORMS = (nn.LayerNorm, nn.GroupNorm)  # their statistics run over channels
 NEVER = -100.0  # logarithm of a probability that is as good as 0
 LOG_ALPHA_LIMIT = 4.605170185988092  # ln 100, as in CoFi: beyond it a gate would not find back
 
@@ -52,8 +42,10 @@ class GateConfig:
     """What is gated, and how the gates start.
 
     Attributes:
-        units: any combination of `module`, `head`, `ffn_unit`, `conv_channel`.
-        include: globs over gate names such as `blocks.0.attention.module` or `blocks.11.ffn1.ffn_unit`.
+        units: any combination of `module`, `head`, `ffn_unit`, `conv_channel`; and `front_channel`, for channels in
+            front of the blocks, which `budget.front` adds.
+        include: globs over gate names such as `blocks.0.attention.module`, `blocks.11.ffn1.ffn_unit` or
+            `front.conv0.front_channel`.
         exclude: globs over gate names; they win over `include`.
         drop_rate: probability of being closed with which gates of modules, heads and channels start.
         ffn_drop_rate: the same for FFN units.
@@ -66,7 +58,7 @@ class GateConfig:
 
     RANGES: ClassVar[dict[str, tuple[float, float]]] = {"low": (-100, 0), "high": (1, 100)}
 
-    units: tuple[str, ...] = GATE_KINDS
+    units: tuple[str, ...] = IN_BLOCKS
     include: tuple[str, ...] = ("*",)
     exclude: tuple[str, ...] = ()
     drop_rate: float = 0.01
@@ -95,6 +87,10 @@ class GateConfig:
         """The gates' distribution."""
         return HardConcrete(self.temperature, self.low, self.high)
 
+    def with_front(self, front: bool) -> GateConfig:
+        """The same, with gates on channels in front of the blocks if they may go."""
+        return replace(self, units=tuple(dict.fromkeys((*self.units, FRONT_KIND)))) if front else self
+
     def wants(self, name: str) -> bool:
         """Whether the gates of that name are wanted."""
         return (
@@ -106,13 +102,17 @@ class GateConfig:
 
 @dataclass(frozen=True)
 class GateGroup:
-    """Gates of one kind in one module: `size` entries from `start` in the vector of all gates."""
+    """Gates of one kind in one module: `size` entries from `start` in the vector of all gates.
+
+    Those of channels in front of the blocks have the numbers of their `Place`, and `front`, the name of their group.
+    """
 
     block: int
     module: int
     kind: str
     start: int
     size: int
+    front: str | None = None
 
     @property
     def place(self) -> Place:
@@ -122,12 +122,20 @@ class GateGroup:
     @property
     def name(self) -> str:
         """The name that globs match, e.g. `blocks.3.conv.conv_channel`."""
-        return f"blocks.{self.block}.{self.place.name}.{self.kind}"
+        return f"front.{self.front}.{self.kind}" if self.front else f"blocks.{self.block}.{self.place.name}.{self.kind}"
 
     @property
     def span(self) -> slice:
         """Where the group lies in the vector of all gates."""
         return slice(self.start, self.start + self.size)
+
+    def kept(self, structure: Structure) -> Kept:
+        """What a Structure keeps where they are."""
+        if self.front:
+            return structure.of_front(self.front)
+        block = structure.blocks[self.block]
+        kept: Kept = getattr(block, self.place.name) if block else None
+        return kept
 
 
 class Gates(nn.Module):
@@ -149,6 +157,7 @@ class Gates(nn.Module):
         self.distribution = self.config.distribution
         self.family = family_of(model)
         self.counts = [tuple(counts[m] for m in MODULES) for counts in block_units(model)]
+        self.front = front_groups(model)
         self.groups = tuple(self._plan())
         if not self.groups:
             raise ValueError(
@@ -158,20 +167,12 @@ class Gates(nn.Module):
             )
         self.log_alpha = nn.Parameter(torch.cat([self._initial(group) for group in self.groups]))
         self._scales: list[tuple[Place, Scale, Scale | None]] = []
-        self._norms: dict[Place, KeptNorm] = {}
+        self._norms: dict[Place, dict[str, KeptNorm]] = {}
         self._classes: dict[Any, type[nn.Module]] = {}
-        self._head_sizes: dict[int, int] = {}
-        self._kernels: set[Place] = set()
-        self.folds_exactly = True
-        for place in {group.place for group in self.groups}:
-            description, branch = self._module_at(model, place)
-            if isinstance(description, Attention):
-                self._head_sizes[place.block] = int(part(branch, description.head_dim))
-            if isinstance(part(branch, description.last), nn.Conv1d):
-                self._kernels.add(place)
-            if isinstance(description, Convolution):
-                channel_norm = isinstance(part(branch, description.inner_norm), CHANNEL_NORMS)
-                self.folds_exactly &= not (channel_norm and "conv_channel" in self.config.units)
+        sites = {place: self._site(model, place) for place in {group.place for group in self.groups}}
+        self._shapes: dict[Place, ColumnShape] = {place: site.shape for place, site in sites.items()}
+        of_units = {group.place for group in self.groups if group.kind != "module"}
+        self.folds_exactly = not any(sites[place].norms for place in of_units)
 
     def _plan(self) -> Iterator[GateGroup]:
         start = 0
@@ -185,13 +186,14 @@ class Gates(nn.Module):
                     if units and self.config.wants(group.name):
                         yield GateGroup(block, module, group.kind, start, group.size)
                         start += group.size
+        for number, channels in enumerate(self.front):
+            group = GateGroup(IN_FRONT, number, FRONT_KIND, start, channels.channels, channels.name)
+            if self.config.wants(group.name):
+                yield group
+                start += group.size
 
-    def _module_at(self, model: PreTrainedModel, place: Place) -> tuple[Module, nn.Module]:
-        """The description of a gated module, and the module itself."""
-        description = self.family.modules[place.name]
-        module = submodule(blocks_of(model)[place.block], description)
-        assert module is not None, "removed modules have no gates"
-        return description, module
+    def _site(self, model: PreTrainedModel, place: Place) -> Site:
+        return Site.of(model, place, self.front[place.module] if place.in_front else None)
 
     def _initial(self, group: GateGroup) -> Tensor:
         rate = self.config.ffn_drop_rate if group.kind == "ffn_unit" else self.config.drop_rate
@@ -200,37 +202,34 @@ class Gates(nn.Module):
     def attach(self, model: PreTrainedModel) -> None:
         """Puts the gates on the last projections of a model, in place; its tensors keep their values."""
         for place in sorted({group.place for group in self.groups}):
-            description, branch = self._module_at(model, place)
-            projection = part(branch, description.last)
-            weight, bias = Scale(), Scale() if projection.bias is not None else None
+            site = self._site(model, place)
+            projection = site.projection
+            weight, bias = Scale(), Scale() if projection.bias is not None and not place.in_front else None
             parametrize.register_parametrization(projection, "weight", weight)
             if bias is not None:
                 parametrize.register_parametrization(projection, "bias", bias)
-            self._share_class(projection)
+            self._share_class(projection, bias is None)
             self._scales.append((place, weight, bias))
-            if isinstance(description, Convolution):
-                norm = part(branch, description.inner_norm)
-                if isinstance(norm, CHANNEL_NORMS):
-                    self._norms[place] = KeptNorm(norm)
-                    assign(branch, description.inner_norm, self._norms[place])
+            self._norms[place] = {path: KeptNorm(part(site.owner, path)) for path in site.norms}
+            for path, kept_norm in self._norms[place].items():
+                assign(site.owner, path, kept_norm)
 
-    def _share_class(self, projection: nn.Module) -> None:
+    def _share_class(self, projection: nn.Module, without_bias: bool) -> None:
         """Gives projections that are parametrized alike one class: `torch.compile` compiles anew for each class."""
         own = type(projection)
-        projection.__class__ = self._classes.setdefault((own.__bases__, projection.bias is None), own)
+        projection.__class__ = self._classes.setdefault((own.__bases__, without_bias), own)
 
     def detach(self, model: PreTrainedModel) -> None:
         """Takes the gates off a model, in place: the tensors are again what they were, without any gate's effect."""
         for place, _, bias in self._scales:
-            description, branch = self._module_at(model, place)
-            projection = part(branch, description.last)
+            site = self._site(model, place)
+            projection = site.projection
             shared = type(projection)  # torch takes the tensors' properties off the class, which others still need
             projection.__class__ = type(shared.__name__, shared.__bases__, dict(vars(shared)))
             for name in ("weight", "bias") if bias is not None else ("weight",):
                 parametrize.remove_parametrizations(projection, name, leave_parametrized=False)
-        for place, kept_norm in self._norms.items():
-            _, conv = self._module_at(model, place)
-            assign(conv, self.family.conv.inner_norm, kept_norm.norm[0])
+            for path, kept_norm in self._norms[place].items():
+                assign(site.owner, path, kept_norm.norm[0])
         self._scales, self._norms = [], {}
 
     def sample(self, generator: torch.Generator | None = None) -> None:
@@ -252,10 +251,10 @@ class Gates(nn.Module):
             whole, units = by_place[place]
             multiplied = joint or units is None
             scale = whole if whole is not None and multiplied else torch.ones((), device=values.device)
-            weight.value = scale if units is None else self._columns(place, scale * units)
+            weight.value = scale if units is None else self._shapes[place].columns(scale * units)
             if bias is not None:
                 bias.value = None if whole is None else whole
-            if kept_norm := self._norms.get(place):
+            for kept_norm in self._norms[place].values():
                 kept_norm.kept = kept_by_place[place][1]
 
     def reset(self) -> None:
@@ -264,8 +263,9 @@ class Gates(nn.Module):
             weight.value = None
             if bias is not None:
                 bias.value = None
-        for kept_norm in self._norms.values():
-            kept_norm.kept = None
+        for kept_norms in self._norms.values():
+            for kept_norm in kept_norms.values():
+                kept_norm.kept = None
 
     def values(self, structure: Structure) -> Tensor:
         """The noise-free gate values of a decided Structure: `(gates,)`, 0 for what it does not keep.
@@ -281,8 +281,7 @@ class Gates(nn.Module):
         """`(gates,)`, 1 for parts that a Structure keeps and 0 for the others."""
         mask = torch.zeros_like(self.log_alpha.detach())
         for group in self.groups:
-            block = structure.blocks[group.block]
-            kept = getattr(block, group.place.name) if block else None
+            kept = group.kept(structure)
             if kept is not None:
                 chosen = slice(None) if kept == "all" or group.kind == "module" else list(kept)
                 mask[group.span][chosen] = 1.0
@@ -297,10 +296,9 @@ class Gates(nn.Module):
             values: `(gates,)` in [0, 1].
         """
         for place, (whole, units) in self._by_place(values).items():
-            description, branch = self._module_at(model, place)
-            projection = part(branch, description.last)
+            projection = self._site(model, place).projection
             if units is not None:
-                projection.weight.mul_(self._columns(place, units))
+                projection.weight.mul_(self._shapes[place].columns(units))
             if whole is not None:
                 projection.weight.mul_(whole)
                 if projection.bias is not None:
@@ -315,19 +313,13 @@ class Gates(nn.Module):
             places[group.place] = (of_group, units) if group.kind == "module" else (whole, of_group)
         return places
 
-    def _columns(self, place: Place, units: Tensor) -> Tensor:
-        """Unit values in the shape that multiplies the last projection's weight: a matrix, or a pointwise kernel."""
-        if place.name == "attention":
-            units = units.repeat_interleave(self._head_sizes[place.block])
-        return units[:, None] if place in self._kernels else units
-
-    def expected(self) -> tuple[Tensor, Tensor, Tensor]:
+    def expected(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The expected Structure, differentiable in `log_alpha`.
 
         Returns:
             Three float32 tensors `(blocks, 4)`: the probability that each module stays; given that, the expected number
             of its units that stay, and the probability that any of them does. Parts without gates stay for certain;
-            removed modules count 0.
+            removed modules count 0. And `(groups,)`: the expected number of channels of each group in front of them.
         """
         probability = self.distribution.probability_open(self.log_alpha)
         closed = self.distribution.log_probability_closed(self.log_alpha)
@@ -335,11 +327,18 @@ class Gates(nn.Module):
         there = (units > 0).float()
         modules = self._summed(probability, there, of_modules=True)
         none_open = self._summed(closed, torch.where(units > 0, NEVER, 0.0), of_modules=False)
-        return modules, self._summed(probability, units, of_modules=False), -none_open.expm1()
+        channels = torch.tensor([group.channels for group in self.front], dtype=torch.float32, device=units.device)
+        for group in self._of_channels:
+            channels = channels.index_put((torch.tensor([group.module]),), probability[group.span].sum())
+        return modules, self._summed(probability, units, of_modules=False), -none_open.expm1(), channels
+
+    @property
+    def _of_channels(self) -> list[GateGroup]:
+        return [group for group in self.groups if group.front]
 
     def _summed(self, values: Tensor, without_gates: Tensor, *, of_modules: bool) -> Tensor:
         """`(blocks, 4)`: sums over the gates of one kind in each module; the others where there are none."""
-        groups = [group for group in self.groups if (group.kind == "module") == of_modules]
+        groups = [g for g in self.groups if (g.kind == "module") == of_modules and not g.front]
         if not groups:
             return without_gates
         device = values.device

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from compress.cost import CostTable
-from compress.structure import MODULES, Block, Kept, Place, Structure
+from compress.structure import FEWEST_CHANNELS, IN_FRONT, MODULES, Block, Kept, Place, Structure
 
 Move = tuple[float, int, tuple[Place, ...]]
 """Groups of one module or two: the sum of their scores, of their costs, and the modules."""
@@ -35,19 +35,34 @@ class Scores:
 
 
 class UnitSelection:
-    """The units selected so far: a chain of groups per module, of which a prefix is selected."""
+    """The units selected so far: a chain of groups per module, of which a prefix is selected.
+
+    Every group of channels in front of the blocks has a chain, too; what has no scores there stays whole.
+
+    Raises:
+        StructureError: on construction, if channels have scores whose cost the table does not tell.
+    """
 
     def __init__(self, table: CostTable, scores: Scores, round_to: int) -> None:
         self.table, self.scores = table, scores
-        self.chains = {
-            Place(b, m): self._chain(Place(b, m), count, round_to)
-            for b, counts in enumerate(table.units)
-            for m, count in enumerate(counts)
-            if count
-        }
+        counts = {Place(b, m): count for b, counts in enumerate(table.units) for m, count in enumerate(counts) if count}
+        counts |= {Place(IN_FRONT, number): count for number, count in enumerate(table.front.channels)}
+        table.front.require(bool(table.front.names) or not any(place.in_front for place in scores.units))
+        self.chains = {place: self._chain(place, count, round_to) for place, count in counts.items()}
         self.taken = {place: self._certain(place) for place in self.chains}
         self.closed: frozenset[Place] = frozenset()
-        self.cost = table.base + sum(table.block) + sum(self._cost(place, n) for place, n in self.taken.items())
+        self.cost = table.always - self._saved_in_front() + sum(self._cost(*pair) for pair in self._in_blocks())
+
+    def _in_blocks(self) -> list[tuple[Place, int]]:
+        return [(place, groups) for place, groups in self.taken.items() if not place.in_front]
+
+    def _saved_in_front(self, fuller: Place | None = None) -> int:
+        """What is saved in front of the blocks, perhaps with one more group in one place; it is no sum over groups."""
+        places = [Place(IN_FRONT, number) for number in range(len(self.table.front.names))]
+        return self.table.front.saved([self._count(place, self.taken[place] + (place == fuller)) for place in places])
+
+    def _count(self, place: Place, groups: int) -> int:
+        return sum(map(len, self.chains[place][:groups]))
 
     def _chain(self, place: Place, count: int, round_to: int) -> list[list[int]]:
         """The units of a module in groups, most wanted first. Heads go one by one."""
@@ -55,7 +70,7 @@ class UnitSelection:
         if wanted is None:
             return [list(range(count))]
         order = sorted(range(count), key=wanted.__getitem__, reverse=True)  # equal ones in their order
-        size = 1 if place.name == "attention" else round_to
+        size = max(round_to, FEWEST_CHANNELS) if place.in_front else 1 if place.name == "attention" else round_to
         return [order[start : start + size] for start in range(0, count, size)]
 
     def _certain(self, place: Place) -> int:
@@ -63,7 +78,7 @@ class UnitSelection:
         return 0 if place in self.scores.modules else 1
 
     def _cost(self, place: Place, groups: int) -> int:
-        return self.table.module(*place, sum(map(len, self.chains[place][:groups])))
+        return self.table.module(*place, self._count(place, groups))
 
     def _score(self, place: Place, group: int) -> float:
         module, units = self.scores.modules.get(place, 1.0), self.scores.units.get(place)
@@ -94,7 +109,7 @@ class UnitSelection:
         return sum(map(self._worth, self.taken))
 
     def _worth(self, place: Place) -> float:
-        unit = max(1, self.table.unit[place.block][place.module])
+        unit = max(1, self.table.each(place))
         groups = range(self.taken[place])
         return unit * sum(self._score(place, group) * len(self.chains[place][group]) for group in groups)
 
@@ -102,7 +117,7 @@ class UnitSelection:
         """A selection without the modules whose cost buys more elsewhere, tried one by one, the least worth first."""
         best = self
         while True:
-            open_ones = [place for place, count in best.taken.items() if count > best._certain(place)]
+            open_ones = [place for place, count in best._in_blocks() if count > best._certain(place)]
             thin = sorted(open_ones, key=lambda place: best._worth(place) / best._cost(place, best.taken[place]))
             trials = [best._without(place, limit) for place in thin[:ALTERNATIVES]]
             trial = max(trials, key=lambda selection: selection.value, default=best)
@@ -145,14 +160,17 @@ class UnitSelection:
         single = [
             (self._score(place, self.taken[place] + offset), self._step(place, offset), (place,))
             for place, chain in self.chains.items()
-            if (self.taken[place] > self._certain(place) if offset else next(self._next(place), None))
+            if not place.in_front
+            and (self.taken[place] > self._certain(place) if offset else next(self._next(place), None))
         ]
         yield from single
         for (score, cost, place), (other_score, other_cost, other) in combinations(single, 2):
             yield score + other_score, cost + other_cost, place + other
 
     def _step(self, place: Place, offset: int) -> int:
-        """The cost of the next group of a module, or with offset -1 of the last one taken."""
+        """The cost of the next group of a module, or with offset -1 of the last one taken; in front the next."""
+        if place.in_front:
+            return self._saved_in_front() - self._saved_in_front(place)
         group = self.taken[place] + offset
         return self._cost(place, group + 1) - self._cost(place, group)
 
@@ -162,13 +180,14 @@ class UnitSelection:
             Block(**{name: self._kept(Place(b, m)) for m, name in enumerate(MODULES)})
             for b in range(len(self.table.units))
         ]
-        return Structure(self.scores.family, tuple(blocks))
+        front = {name: self._kept(Place(IN_FRONT, number)) for number, name in enumerate(self.table.front.names)}
+        return Structure(self.scores.family, tuple(blocks), {n: k for n, k in front.items() if isinstance(k, tuple)})
 
     def _kept(self, place: Place) -> Kept:
         if place not in self.chains:
             return None
         units = sorted(unit for group in self.chains[place][: self.taken[place]] for unit in group)
-        if len(units) == self.table.units[place.block][place.module]:
+        if len(units) == sum(map(len, self.chains[place])):
             return "all"
         return tuple(units) or None
 

@@ -20,13 +20,13 @@ def start_gates_(gates: Gates, scores: Scores, table: CostTable, limit: int) -> 
 
     Args:
         gates: changed in place.
-        scores: of the units.
+        scores: of the units; gates of units without any start as they are.
         table: what they cost.
         limit: the expected cost to start with.
     """
-    groups = [group for group in gates.groups if group.kind != "module"]
+    groups = [group for group in gates.groups if group.kind != "module" and group.place in scores.units]
     values = torch.cat([torch.tensor(scores.units[group.place], dtype=torch.float64) for group in groups])
-    costs = torch.cat([torch.full((g.size,), float(table.unit[g.block][g.module])) for g in groups])
+    costs = torch.cat([torch.full((g.size,), float(table.each(g.place))) for g in groups])
     entries = torch.cat([torch.arange(group.start, group.start + group.size) for group in groups])
     order = values.argsort(descending=True, stable=True)
     behind, places = costs[order].cumsum(0) / costs.sum(), entries[order].to(gates.log_alpha.device)

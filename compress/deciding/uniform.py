@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from transformers import PreTrainedModel
 
+from compress.config import check
 from compress.conformers import block_units, family_of
 from compress.cost import CostTable
 from compress.deciding.baselines import magnitude
@@ -26,8 +27,9 @@ def uniform(model: PreTrainedModel, budget: Budget) -> Structure:
     units is taken. The units that stay are those of largest norm.
 
     Raises:
-        BudgetError: with the range that can be reached this way.
+        BudgetError: with the range that can be reached this way, or if channels in front of the blocks are to go.
     """
+    check(not budget.front, "budget.front", True, "a uniform structure keeps the front whole", BudgetError)
     units, norms = block_units(model), magnitude(model)
     heads, width = (min(counts[n] for counts in units for n in names if counts[n]) for names in (("attention",), FFNS))
     stock = family_of(model).stock

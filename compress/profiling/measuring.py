@@ -30,7 +30,15 @@ from compress.deciding.budget import BudgetConfig
 from compress.elastic.supernet.limits import SizesConfig
 from compress.evaluation.speed import SpeedConfig, conditions, speed_inputs, with_threads
 from compress.evaluation.transcribe import to_model
-from compress.latency import LATENCY_FILE, LINE_KINDS, LatencyProfile, Line, ProfileError, described_model
+from compress.latency import (
+    LATENCY_FILE,
+    LINE_KINDS,
+    LatencyProfile,
+    Line,
+    ProfileError,
+    described_model,
+    require_whole_front,
+)
 from compress.machine import DTYPES, find_device
 from compress.model.removal import remove
 from compress.profiling.drawing import draw_structure
@@ -106,6 +114,7 @@ def profile(config: ProfileConfig, console: Console | None = None) -> LatencyPro
     """
     device = find_device(config.device)
     model, processor = load_recogniser(config.model, dtype=DTYPES[config.dtype], device=device)
+    require_whole_front(model.config)
     inputs = speed_inputs(processor, feature_extractor_of(processor).sampling_rate, config.speed)
     stopwatch = Stopwatch(model, to_model(model, inputs), config, console)
     with with_threads(config.speed.threads), torch.no_grad():

@@ -224,8 +224,10 @@ def check_subnets(model: PreTrainedModel, sizes: Mapping[str, Structure]) -> Non
         if not any(structure.blocks):
             raise StructureError(f"Size {name} leaves no block; at least one must run.")
         if structure.front:
-            raise StructureError(f"Size {name} runs a part of {', '.join(structure.front)} in front of the blocks, "
-                                 "which run whole at every size: remove those channels first (compress apply).")  # fmt: skip
+            raise StructureError(
+                f"Size {name} runs a part of {', '.join(structure.front)} in front of the blocks, which is whole at "
+                "every size: remove those channels first (compress apply)."
+            )
         if absent := sorted(index for index in fixed if structure.blocks[index] is None):
             raise StructureError(
                 f"Size {name} leaves out blocks {absent} of a {family.name}, but they change the frame rate."

@@ -66,7 +66,7 @@ def shrink(
         ValueError: if the speech is unusable.
     """
     target = make_budget(BudgetConfig(params=budget) if isinstance(budget, str) else budget, model.config)
-    check_reachable(target, proportional(model))
+    check_reachable(target, proportional(model, front=target.front))
     speech, training = None, model.training
     model.eval()
     if needs_speech(structure, refit):
@@ -148,7 +148,7 @@ def reachable_target(config: BudgetConfig, model: str) -> Budget:
     """
     known = load_config(model)
     budget = make_budget(config, known)
-    check_reachable(budget, proportional(skeleton(known, original=False)))
+    check_reachable(budget, proportional(skeleton(known, original=False), front=budget.front))
     return budget
 
 

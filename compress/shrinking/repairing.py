@@ -50,7 +50,7 @@ def _warn_of_few_frames(modules: Sequence[Refitted]) -> None:
     if few:
         widest = max(few, key=lambda module: module.inputs)
         logger.warning(
-            "%d of %d projections were refitted on fewer frames than they have inputs (blocks.%d.%s: %d frames, %d "
+            "%d of %d projections were refitted on fewer frames than they have inputs (%s: %d frames, %d "
             "inputs): what the speech does not determine stays as it was. Give more speech (refit.utterances).",
-            len(few), len(modules), widest.place.block, widest.place.name, widest.frames, widest.inputs,
+            len(few), len(modules), widest.place.label, widest.frames, widest.inputs,
         )  # fmt: skip

@@ -154,8 +154,9 @@ def decided_now(decision: str, model: PreTrainedModel, budget: Budget, speech: C
     if decision in DECISIONS:
         return DECISIONS[decision](model, budget)
     assert speech is not None
-    structure = decide(budget, scores_by_speech(decision, model, budget.table, speech.batches, speech.total))
-    return speech.agreed(structure)
+    batches, total = speech.batches, speech.total
+    scores = scores_by_speech(decision, model, budget.table, batches, total, front=budget.front)
+    return speech.agreed(decide(budget, scores))
 
 
 def _after(

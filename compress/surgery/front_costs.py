@@ -58,16 +58,14 @@ class FrontCosts:
             single[number] += _each(alone, group.channels)
         if groups:
             single[-1] += _each(layers.get(groups[-1].last, (0, 0))[0], groups[-1].channels)
-        names, channels = (tuple(group[field] for group in groups) for field in (0, 3))
+        names, channels = tuple(group.name for group in groups), tuple(group.channels for group in groups)
         return cls(names, channels, tuple(single), tuple(pair))
 
-    @property
-    def full(self) -> int:
-        """The cost of all channels."""
-        return self.cost(self.channels)
+    def saved(self, kept: Sequence[Amount]) -> Amount | int:
+        """What so many channels of each group cost less than all; of expected numbers, under independent gates."""
+        return self._cost(self.channels) - self._cost(kept)
 
-    def cost(self, kept: Sequence[Amount]) -> Amount | int:
-        """The cost of so many channels of each group; of expected numbers under independent gates, the expected one."""
+    def _cost(self, kept: Sequence[Amount]) -> Amount | int:
         alone = sum(each * count for each, count in zip(self.single, kept, strict=True))
         return alone + sum(each * a * b for each, (a, b) in zip(self.pair, pairwise(kept), strict=True))
 
@@ -77,19 +75,31 @@ class FrontCosts:
         Raises:
             StructureError: if it keeps a part of a group whose cost is not known.
         """
-        if unknown := sorted(structure.front.keys() - set(self.names)):
-            raise StructureError(
-                f"The structure keeps a part of front.{unknown[0]}, and what its channels cost is not known here: "
-                "budgets in time count whole fronts only. Give a budget in parameters or MACs."
-            )
+        self.require(bool(self.names) or not structure.front)
         return tuple(
-            count_kept(structure.in_front(name), count) for name, count in zip(self.names, self.channels, strict=True)
+            count_kept(structure.of_front(name), count) for name, count in zip(self.names, self.channels, strict=True)
         )
 
+    def require(self, known: bool) -> None:
+        """Refuses what needs costs that are not known.
+
+        Raises:
+            StructureError: saying what knows them.
+        """
+        if not known:
+            raise StructureError(
+                "What channels in front of the blocks cost is not known here: latency profiles time models whose front "
+                "is whole. Give a budget in parameters or MACs, or leave the front whole."
+            )
+
     def of_channel(self, number: int) -> int:
-        """What the model loses with one channel of a group, by the number of the group, while all others stay."""
+        """What goes with one channel of a group, by the number of the group, while all others stay."""
         fewer = [count - (index == number) for index, count in enumerate(self.channels)]
-        return self.full - int(self.cost(fewer))
+        return int(self.saved(fewer))
+
+
+NO_FRONT = FrontCosts()
+"""Of models with nothing to prune there, and of tables that do not tell what it costs."""
 
 
 def _each(cost: int, count: int) -> int:

@@ -131,7 +131,7 @@ def drop_dead_(model: PreTrainedModel) -> None:
 
 def _shrink_front(model: PreTrainedModel, structure: Structure) -> None:
     for group in front_groups(model):
-        kept = structure.in_front(group.name)
+        kept = structure.of_front(group.name)
         if isinstance(kept, tuple):
             for path in group.rows:
                 keep_rows_(part(model, path), kept)

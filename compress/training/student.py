@@ -171,7 +171,9 @@ class GatedStudent(Student):
         model = copy.deepcopy(teacher).requires_grad_(True)
         warmup = 0 if scores else round(learn.budget_warmup * learn.steps)
         lagrangian = Lagrangian(budget.fraction, warmup, learn.quadratic_start)
-        student = cls(model, gates, budget, lagrangian, seed, objective_of(model, skipping, seed))
+        student = cls(
+            model, gates.with_front(budget.front), budget, lagrangian, seed, objective_of(model, skipping, seed)
+        )
         student.watch = SizeWatch(learn.steps)
         if scores:
             start_gates_(student.gates, scores, budget.table, budget.limit)

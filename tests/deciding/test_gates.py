@@ -68,7 +68,7 @@ def test_any_combination_of_kinds(units):
     model = parakeet()
     gates = Gates(model, GateConfig(units=units))
     assert {group.kind for group in gates.groups} == set(units)
-    modules, kept, occupied = gates.expected()
+    modules, kept, occupied, _ = gates.expected()
     assert torch.allclose(occupied, torch.ones(BLOCKS, 4), atol=0.011)
     counts = torch.tensor([[c[m] for m in MODULES] for c in block_units(model)], dtype=torch.float32)
     assert torch.allclose(modules, torch.ones(BLOCKS, 4), atol=0.011)

@@ -62,7 +62,7 @@ def stock_structure(model: PreTrainedModel, seed: int = 0) -> Structure:
 
 def structures(model: PreTrainedModel) -> dict[str, Structure]:
     """One Structure for each route that the model's family has."""
-    found = {"code": random_structure(model, 9)}
+    found = {"code": random_structure(model, 9, front=True)}
     if family_of(model).stock:
         found["stock"] = stock_structure(model)
     return found

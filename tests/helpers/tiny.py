@@ -40,9 +40,9 @@ from transformers import (
     Wav2Vec2ConformerForCTC,
 )
 
-from compress.conformers import block_units, family_of, fixed_blocks
+from compress.conformers import block_units, family_of, fixed_blocks, front_channels
 from compress.conformers.torchaudio_model import TorchaudioConformerConfig, TorchaudioConformerForCTC
-from compress.structure import Block, Kept, Structure
+from compress.structure import FEWEST_CHANNELS, Block, Kept, Structure
 
 BLOCKS = 3
 VOCABULARY = 20
@@ -52,8 +52,9 @@ DIMENSIONS = {"hidden_size": 32, "num_hidden_layers": BLOCKS, "num_attention_hea
 PARAKEET_ENCODER = {**DIMENSIONS, "subsampling_conv_channels": 8, "num_mel_bins": 16, "subsampling_factor": 4}
 
 
-def parakeet(seed: int = 0) -> PreTrainedModel:
-    config = ParakeetCTCConfig(vocab_size=VOCABULARY, pad_token_id=VOCABULARY - 1, encoder_config=PARAKEET_ENCODER)
+def parakeet(seed: int = 0, **encoder: Any) -> PreTrainedModel:
+    settings = PARAKEET_ENCODER | encoder
+    config = ParakeetCTCConfig(vocab_size=VOCABULARY, pad_token_id=VOCABULARY - 1, encoder_config=settings)
     return _shaken(lambda: ParakeetForCTC(config), seed)
 
 
@@ -288,8 +289,15 @@ def batch(model: PreTrainedModel, seed: int = 1) -> dict[str, torch.Tensor]:
     return {"input_values": torch.randn(2, 3000, generator=generator) * mask, "attention_mask": mask}
 
 
-def random_structure(model: PreTrainedModel, seed: int, *, drop_blocks: bool = True) -> Structure:
-    """A random Structure with emptied modules, emptied blocks and dropped blocks among its parts."""
+def random_structure(model: PreTrainedModel, seed: int, *, drop_blocks: bool = True, front: bool = False) -> Structure:
+    """A random Structure with emptied modules, emptied blocks and dropped blocks among its parts.
+
+    Args:
+        model: that it is for.
+        seed: the blocks depend on it alone.
+        drop_blocks: whether blocks may be dropped.
+        front: whether it keeps parts of groups in front of the blocks, too.
+    """
     chooser = random.Random(seed)
     blocks: list[Block | None] = []
     fixed = fixed_blocks(model)
@@ -303,7 +311,17 @@ def random_structure(model: PreTrainedModel, seed: int, *, drop_blocks: bool = T
             blocks.append(Block(**{name: _random_kept(chooser, count) for name, count in counts.items()}))
     if not any(blocks):
         blocks[-1] = Block()
-    return Structure(family_of(model).name, tuple(blocks))
+    kept = random_front(model, chooser) if front else {}
+    return Structure(family_of(model).name, tuple(blocks), kept)
+
+
+def random_front(model: PreTrainedModel, chooser: random.Random) -> dict[str, tuple[int, ...]]:
+    """Random channels of most groups in front of the blocks."""
+    channels = {name: count for name, count in front_channels(model).items() if chooser.random() < 0.6}
+    return {
+        name: tuple(sorted(chooser.sample(range(count), chooser.randint(FEWEST_CHANNELS, count))))
+        for name, count in channels.items()
+    }
 
 
 def _random_kept(chooser: random.Random, count: int) -> Kept:

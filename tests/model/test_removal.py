@@ -3,6 +3,7 @@
 import copy
 import gc
 import weakref
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,18 +11,29 @@ from transformers import AutoModelForCTC
 
 import compress
 from compress import Block, Structure, StructureError
-from compress.conformers import block_units, blocks_of, family_of, frame_mask, frame_outputs, kept_units, structure_of
+from compress.conformers import (
+    block_units,
+    blocks_of,
+    family_of,
+    frame_mask,
+    frame_outputs,
+    front_channels,
+    kept_units,
+    structure_of,
+)
 from compress.cost import size_of
-from compress.deciding.gates import Gates
+from compress.deciding.gates import GATE_KINDS, GateConfig, Gates
 from compress.model import removal
 from compress.structure import MODULES
 from tests.helpers.gating import settle
 from tests.helpers.tiny import BLOCKS, CTC_MODELS, MODELS, batch, parakeet, random_structure
 
 CHANNEL_NORMS = ("wav2vec2_bert", "torchaudio_conformer-group", "seamless_m4t_v2", "nemotron")
+FRONT_NORMS = ("wav2vec2_conformer",)
 FAMILIES = pytest.mark.parametrize("name", MODELS)
 SEEDS, DROPPING = range(6), (1, 4, 5)
 """Of random Structures, and of those that drop blocks."""
+ALL = GateConfig(units=GATE_KINDS)
 EXACT, OF_GATES = 1e-12, 1e-6
 """Of float64, in which another order of sums is no difference; gates and their products are float32 in any model."""
 
@@ -44,13 +56,15 @@ def fate(kept):
 
 @FAMILIES
 def test_the_structures_of_these_tests_leave_no_case_out(name):
-    """Every module emptied, whole and in part; blocks emptied and dropped."""
+    """Every module emptied, whole and in part; blocks emptied and dropped; fronts whole and in part."""
     model = MODELS[name]()
-    structures = [random_structure(model, seed, drop_blocks=False) for seed in SEEDS]
+    structures = [random_structure(model, seed, drop_blocks=False, front=True) for seed in SEEDS]
     blocks = [block for structure in structures for block in structure.blocks]
     assert Block(None, None, None, None) in blocks
     for module in MODULES:
         assert {fate(getattr(block, module)) for block in blocks} == {"emptied", "whole", "part"}
+    for group in front_channels(model):
+        assert {fate(structure.of_front(group)) for structure in structures} == {"whole", "part"}
     assert sum(None in random_structure(model, seed).blocks for seed in DROPPING) >= 2  # a block may have to stay
 
 
@@ -59,8 +73,8 @@ def test_the_structures_of_these_tests_leave_no_case_out(name):
 def test_masked_equals_removed(name, seed):
     """All gates of kept parts at 1, all others at 0: random Structures with emptied modules and emptied blocks."""
     model, inputs = exact(name)
-    structure = random_structure(model, seed, drop_blocks=False)
-    gates = Gates(model)
+    structure = random_structure(model, seed, drop_blocks=False, front=True)
+    gates = Gates(model, ALL)
     with torch.no_grad():
         gates.log_alpha.fill_(4.6)
     masked = copy.deepcopy(model)
@@ -76,8 +90,8 @@ def test_masked_equals_removed(name, seed):
 @pytest.mark.parametrize("seed", SEEDS[:4])
 def test_partial_gates_fold_into_the_weights(name, seed):
     model, inputs = exact(name)
-    structure = random_structure(model, seed, drop_blocks=False)
-    gates = Gates(model)
+    structure = random_structure(model, seed, drop_blocks=False, front=True)
+    gates = Gates(model, ALL)
     with torch.no_grad():
         gates.log_alpha.copy_(2 * torch.randn(gates.log_alpha.shape, generator=torch.Generator().manual_seed(seed)))
     masked, folded = copy.deepcopy(model), copy.deepcopy(model)
@@ -85,7 +99,7 @@ def test_partial_gates_fold_into_the_weights(name, seed):
     settle(gates, structure)
     gates.fold_(folded, gates.values(structure))
     expected = valid_logits(masked, inputs)
-    assert gates.folds_exactly == (not name.startswith(CHANNEL_NORMS))
+    assert gates.folds_exactly == (not name.startswith((*CHANNEL_NORMS, *FRONT_NORMS)))
     if gates.folds_exactly:
         torch.testing.assert_close(valid_logits(folded, inputs), expected, rtol=0, atol=OF_GATES)
     removed = compress.remove(folded, structure)
@@ -96,8 +110,8 @@ def test_partial_gates_fold_into_the_weights(name, seed):
 @pytest.mark.parametrize("seed", DROPPING)
 def test_dropped_blocks_equal_a_model_that_skips_them(name, seed):
     model, inputs = exact(name)
-    structure = random_structure(model, seed)
-    skipped = Structure(structure.family, tuple(block or Block() for block in structure.blocks))
+    structure = random_structure(model, seed, front=True)
+    skipped = replace(structure, blocks=tuple(block or Block() for block in structure.blocks))
     reference = compress.remove(model, skipped)
     for block, what in zip(blocks_of(reference), structure.blocks, strict=True):
         if what is None:
@@ -111,7 +125,7 @@ def test_the_given_model_is_untouched_and_shares_nothing(name):
     model = MODELS[name]()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     config = model.config.to_dict()
-    small = compress.remove(model, random_structure(model, 5))
+    small = compress.remove(model, random_structure(model, 5, front=True))
     with torch.no_grad():
         for parameter in small.parameters():
             parameter.zero_()
@@ -123,7 +137,7 @@ def test_the_given_model_is_untouched_and_shares_nothing(name):
 @FAMILIES
 def test_a_model_that_is_used_up_gives_the_same_smaller_one_and_lets_its_memory_go(name):
     model = MODELS[name]()
-    structure = random_structure(model, 1)
+    structure = random_structure(model, 1, front=True)
     expected = compress.remove(model, structure)
     sizes = {key: value.shape for key, value in expected.state_dict().items()}
     originals = {key: weakref.ref(value) for key, value in model.named_parameters()}
@@ -144,7 +158,7 @@ def test_only_what_is_not_sliced_is_copied(name, monkeypatch):
     """A slice is a new tensor already: no tensor of the smaller model is made twice."""
     model, copy_of, copied = MODELS[name](), removal._copy, []
     monkeypatch.setattr(removal, "_copy", lambda tensor: (copied.append(id(tensor)), copy_of(tensor))[1])
-    compress.remove(model, random_structure(model, 5))
+    compress.remove(model, random_structure(model, 5, front=True))
     originals = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
     assert copied
     assert set(copied) <= originals
@@ -162,8 +176,8 @@ def test_removing_nothing_changes_nothing(name):
 @pytest.mark.parametrize("seed", DROPPING[1:])
 def test_removing_twice_equals_removing_once(name, seed):
     model, inputs = exact(name)
-    once = compress.remove(model, random_structure(model, seed))
-    twice = compress.remove(once, random_structure(once, seed + 50))
+    once = compress.remove(model, random_structure(model, seed, front=True))
+    twice = compress.remove(once, random_structure(once, seed + 50, front=True))
     direct = compress.remove(model, structure_of(twice))
     assert [len(kept_units(m)) for m in (once, twice, direct)] == [BLOCKS] * 3
     torch.testing.assert_close(valid_logits(twice, inputs), valid_logits(direct, inputs), rtol=0, atol=EXACT)
@@ -174,7 +188,7 @@ def test_mode_gradients_and_dtype_are_those_of_the_given_model(name):
     model = MODELS[name]().bfloat16().train()
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    small = compress.remove(model, random_structure(model, 2))
+    small = compress.remove(model, random_structure(model, 2, front=True))
     assert small.training
     assert not any(parameter.requires_grad for parameter in small.parameters())
     assert {p.dtype for p in small.parameters()} == {torch.bfloat16}
@@ -183,7 +197,7 @@ def test_mode_gradients_and_dtype_are_those_of_the_given_model(name):
 @FAMILIES
 def test_removal_works_on_the_meta_device(name):
     model = MODELS[name]()
-    structure = random_structure(model, 3)
+    structure = random_structure(model, 3, front=True)
     small = compress.remove(copy.deepcopy(model).to("meta"), structure)
     assert size_of(small) == size_of(compress.remove(model, structure))
 
@@ -191,7 +205,7 @@ def test_removal_works_on_the_meta_device(name):
 @FAMILIES
 def test_training_and_attention_backends_work_after_removal(name):
     model = MODELS[name]()
-    structure = random_structure(model, 1)
+    structure = random_structure(model, 1, front=True)
     small = compress.remove(model, structure)
     inputs = batch(model)
     small.set_attn_implementation("eager")
