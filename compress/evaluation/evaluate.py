@@ -13,7 +13,7 @@ from rich.console import Console
 
 from compress.checkpoint import read_compression
 from compress.checkpoint.exported import Export, is_export
-from compress.conformers import family_of, kept_units, skeleton
+from compress.conformers import family_of, kept_channels, kept_units, skeleton
 from compress.cost import size_of
 from compress.data import SpeechDataset, open_speech
 from compress.evaluation.contenders import Contender, Evaluation
@@ -156,6 +156,7 @@ def _measurements(evaluation: Evaluation, role: str, metrics: Mapping[str, Any])
         size=size_of(model, config.macs_seconds),
         original=size_of(skeleton(model.config), config.macs_seconds),
         kept=kept_units(model),
+        front=kept_channels(model),
         disk_bytes=contender.disk_bytes,
         digest=contender.digest,
         memory_bytes=contender.memory_bytes,

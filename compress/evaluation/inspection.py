@@ -7,10 +7,10 @@ from itertools import groupby
 from typing import Any
 
 from compress.checkpoint import load_config, obstacle
-from compress.conformers import block_units, family_of, skeleton
+from compress.conformers import block_units, family_of, front_channels, skeleton
 from compress.cost import DEFAULT_SECONDS, PER_MILLISECOND, CostTable, cost_table, size_of
 from compress.deciding.budget import reachable
-from compress.deciding.gates import GATE_KINDS, GateConfig, Gates
+from compress.deciding.gates import IN_BLOCKS, GateConfig, Gates
 from compress.latency import LatencyProfile
 from compress.reports.page import Page, Section, Table
 from compress.running.aspects import ASPECTS
@@ -29,7 +29,8 @@ def inspect_model(model: str, seconds: float = DEFAULT_SECONDS, profile: str | N
     Returns:
         A JSON-able description: family, how it can run in part (by aspect, e.g. `sizes`), what keeps it from being
         compressed (if anything), parameters and MACs (total, encoder, per block and module), units per block, number of
-        gates by kind, and reachable budgets by metric and denominator.
+        gates by kind, channels in front of the blocks and what they cost, and reachable budgets by metric and
+        denominator, the smallest also with `budget.front`.
 
     Raises:
         ValueError: if `seconds` is not positive and finite, the model is not supported, or the profile is none of it.
@@ -39,7 +40,7 @@ def inspect_model(model: str, seconds: float = DEFAULT_SECONDS, profile: str | N
     config = load_config(model)
     bones = skeleton(config, original=False)
     size = size_of(bones, seconds)
-    gates = Gates(bones, GateConfig())
+    gates, with_front = (Gates(bones, GateConfig().with_front(front)) for front in (False, True))
     tables = [cost_table(config, metric, scope, seconds) for metric, scope in _BUDGETS]
     tables += [LatencyProfile.load(profile).table(config)] if profile else []
     return {
@@ -57,8 +58,12 @@ def inspect_model(model: str, seconds: float = DEFAULT_SECONDS, profile: str | N
             {"units": units, "parameters": parameters, "macs": macs}
             for units, parameters, macs in zip(block_units(bones), size.blocks, size.block_macs, strict=True)
         ],
-        "gates": {kind: sum(group.size for group in gates.groups if group.kind == kind) for kind in GATE_KINDS},
-        "reachable": [_reachable(table, gates) for table in tables],
+        "gates": {kind: sum(group.size for group in gates.groups if group.kind == kind) for kind in IN_BLOCKS},
+        "front": {
+            "channels": front_channels(bones),
+            **{name: _front_cost(table) for name, table in zip(("parameters", "macs"), tables[::2], strict=False)},
+        },
+        "reachable": [_reachable(table, gates, with_front) for table in tables],
     }
 
 
@@ -70,10 +75,20 @@ _BUDGETS: tuple[tuple[Any, Any], ...] = (
 )
 
 
-def _reachable(table: CostTable, gates: Gates) -> dict[str, Any]:
+def _front_cost(table: CostTable) -> int:
+    return table.front.saved([0] * len(table.front.names))
+
+
+def _reachable(table: CostTable, gates: Gates, with_front: Gates) -> dict[str, Any]:
     low, high = reachable(table, gates.scores())
     costs = {"full": table.full, "smallest": low, "largest": high}
     shares = {"smallest_share": low / table.full, "largest_share": high / table.full}
+    if table.front.names:
+        lowest, _ = reachable(table, with_front.scores())
+        costs, shares = (
+            costs | {"smallest_with_front": lowest},
+            shares | {"smallest_with_front_share": lowest / table.full},
+        )
     return {"metric": table.metric, "denominator": table.denominator, **costs, **shares}
 
 
@@ -104,9 +119,15 @@ def _summary(description: dict[str, Any]) -> Table:
         ("parameters", f"{description['parameters']['total']:,}"),
         ("in the encoder", f"{description['parameters']['encoder']:,}"),
         (f"MACs of {seconds:g} s of audio{end}", f"{macs['total'] / 1e9:,.3f} G"),
+        *([("in front of the blocks", _front_line(description["front"]))] if description["front"]["channels"] else []),
         ("gates", ", ".join(f"{count:,} {kind}" for kind, count in description["gates"].items())),
     ]
     return Table(("", "whole model"), rows, left=2)
+
+
+def _front_line(front: dict[str, Any]) -> str:
+    channels = ", ".join(f"{name} {count}" for name, count in front["channels"].items())
+    return f"channels of {channels}: {front['parameters']:,} parameters, {front['macs'] / 1e9:,.3f} GMAC"
 
 
 def _block_table(description: dict[str, Any]) -> Table:
@@ -126,17 +147,19 @@ def _cell(parameters: int, macs: int) -> str:
 
 
 def _budget_table(description: dict[str, Any]) -> Table:
+    ends = {"smallest": "smallest", "smallest_with_front": "with budget.front", "largest": "largest"}
+    if not description["front"]["channels"]:
+        del ends["smallest_with_front"]
     rows = [
         (
             row["metric"] if row["metric"] != "latency" else "latency, ms",
             row["denominator"],
             _cost(row, "full"),
-            f"{_cost(row, 'smallest')} ({row['smallest_share']:.1%})",
-            f"{_cost(row, 'largest')} ({row['largest_share']:.1%})",
+            *(f"{_cost(row, name)} ({row[f'{name}_share']:.1%})" if name in row else "" for name in ends),
         )
         for row in description["reachable"]
     ]
-    return Table(("budget", "denominator", "100 %", "smallest", "largest"), rows, left=2)
+    return Table(("budget", "denominator", "100 %", *ends.values()), rows, left=2)
 
 
 def _cost(row: dict[str, Any], name: str) -> str:

@@ -142,7 +142,14 @@ def _blocks(report: Report) -> list[Section]:
         Table(["block", *MODULES], rows),
         wide=True,
     )
-    return [Section("What each block kept", [figure], detail=True)]
+    return [Section("What each block kept", [figure, *_front(report["model"]["front"])], detail=True)]
+
+
+def _front(front: dict[str, list[int]]) -> list[Table]:
+    """What was kept in front of the blocks, if not all of it."""
+    rows = [(name, f"{kept} of {channels}") for name, (kept, channels) in front.items()]
+    lacks = any(kept < channels for kept, channels in front.values())
+    return [Table(["channels in front of the blocks", "kept"], rows)] if lacks else []
 
 
 def _run_by(report: Report, role: str) -> str:

@@ -47,6 +47,7 @@ ABOUT = {
     "peak_memory_bytes": "weights in memory + the growth of memory during one forward pass, see conditions.memory",
     "by": "error rates of the utterances of each value of a metadata column; wer_ci95 is null below two utterances",
     "blocks": "per block of the original model, null where it was dropped: [kept, original] units and parameters",
+    "front": "per group of channels in front of the blocks: [kept, original]",
 }
 
 
@@ -92,6 +93,7 @@ class Measurements:
     compression: dict[str, Any] | None
     metrics: Mapping[str, Any] = field(default_factory=dict)
     runtime: dict[str, str] = field(default_factory=dict)
+    front: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def build(
@@ -157,6 +159,7 @@ def model_entry(measured: Measurements, bootstrap: BootstrapConfig) -> dict[str,
         "peak_memory_bytes": measured.memory_bytes + measured.speed.activation_bytes,
         "weights_memory_bytes": measured.memory_bytes,
         "blocks": kept_blocks(measured.kept, measured.size.blocks, measured.original.blocks),
+        "front": {name: list(counts) for name, counts in measured.front.items()},
         "compression": measured.compression,
     }
 

@@ -12,7 +12,7 @@ import transformers
 from huggingface_hub import EvalResult, ModelCardData
 from transformers import PreTrainedModel
 
-from compress.conformers import Family, family_of, kept_units
+from compress.conformers import Family, family_of, kept_channels, kept_units
 from compress.cost import size_of
 from compress.files.paths import is_local, last_part
 from compress.files.shipped import __version__
@@ -61,6 +61,11 @@ def model_card(
         size=size_of(model),
         aspects=filter(None, (aspect.paragraph(aspect.describe(model)) for aspect in ASPECTS)),
         rows=[_row(block) for block in kept_units(model)],
+        front=[
+            f"`{name}` {kept} of {channels}"
+            for name, (kept, channels) in kept_channels(model).items()
+            if kept < channels
+        ],
         modules=MODULES,
         versions={
             "compress": __version__,
