@@ -84,10 +84,41 @@ def test_check_names_what_does_not_fit():
         Structure.full("lasr", 1).check("parakeet", units, {})
 
 
+def test_a_front_is_written_only_where_some_of_it_goes():
+    blocks = {"family": "parakeet", "blocks": [GOOD]}
+    whole = Structure.from_dict({**blocks, "front": {"conv0": "all"}})
+    assert whole == Structure.from_dict(blocks)
+    assert "front" not in whole.to_dict()
+    part = Structure.from_dict({**blocks, "front": {"conv1": [0, 2], "conv0": "all"}})
+    assert part.to_dict()["front"] == {"conv1": [0, 2]}
+    assert Structure.from_dict(part.to_dict()) == part != whole
+    assert (part.of_front("conv0"), part.of_front("conv1")) == ("all", (0, 2))
+    assert len({whole, part}) == 2
+
+
+@pytest.mark.parametrize(
+    ("front", "message"),
+    [
+        ([], "structure.front must be an object"),
+        ({"conv0": None}, r"front.conv0 keeps None; at least 2 channels"),
+        ({"conv0": []}, r"front.conv0 keeps \[\]; at least 2"),
+        ({"conv0": [3]}, r"front.conv0 keeps \[3\]; at least 2"),
+        ({"conv0": [2, 1]}, "front.conv0 must be sorted"),
+        ({"conv0": "some"}, 'front.conv0 must be "all", null or a list'),
+    ],
+)
+def test_malformed_fronts_are_refused(front, message):
+    with pytest.raises(StructureError, match=message):
+        Structure.from_dict({"family": "parakeet", "blocks": [GOOD], "front": front})
+
+
 def test_then_follows_indices_through_both_structures():
     first = Structure("parakeet", (Block((1, 4, 7), "all", None, "all"), None, Block()))
     second = Structure("parakeet", (Block((0, 2), (1,), "all", "all"), None))
     assert first.then(second) == Structure("parakeet", (Block((1, 7), (1,), None, "all"), None, None))
+    fronts = Structure("parakeet", (Block(),), {"a": (1, 3, 5), "b": (0, 2)})
+    then = fronts.then(Structure("parakeet", (Block(),), {"a": (0, 2), "c": (4, 5)}))
+    assert then.front == {"a": (1, 5), "b": (0, 2), "c": (4, 5)}
     with pytest.raises(StructureError, match="leaves 2 blocks"):
         first.then(Structure.full("parakeet", 3))
     with pytest.raises(StructureError, match="Unit 3 is out of range"):

@@ -112,6 +112,8 @@ class Stock:
         head_dim: the size of one head, which the class would otherwise derive from the number of heads.
         halves: whether something happens after half of the blocks, so that both halves must lose equally many.
         dead: the values, or paths to values, by path, that make parts which no forward pass uses as small as can be.
+        front: the numbers of channels in front of the blocks: one for each group or, where the config has one number,
+            the same for all; without it all must stay.
     """
 
     ffn_units: str | None = None
@@ -119,6 +121,7 @@ class Stock:
     head_dim: str | None = None
     halves: bool = False
     dead: tuple[tuple[str, int | str], ...] = ()
+    front: str | None = None
 
 
 @dataclass(frozen=True)

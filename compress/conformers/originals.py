@@ -59,25 +59,34 @@ def original_config(config: PreTrainedConfig) -> PreTrainedConfig:
 def _original_dimensions(config: PreTrainedConfig) -> dict[str, Any]:
     """What the config of a compressed model of the original class says of the dimensions before, checked."""
     family, dimensions = family_of(config), getattr(config, ORIGINAL_DIMENSIONS, None)
-    if not isinstance(dimensions, dict) or sorted(dimensions) != sorted(family.stock_paths):
+    paths, structure = stock_paths(config), structure_of(config)
+    if not isinstance(dimensions, dict) or sorted(dimensions) != sorted(paths):
         raise StructureError(
             f"config.json of a compressed {family.name} must hold {ORIGINAL_DIMENSIONS}, an object with the values "
-            f"before compression of {', '.join(family.stock_paths)}; got {reprlib.repr(dimensions)}."
+            f"before compression of {', '.join(paths)}; got {reprlib.repr(dimensions)}."
         )
     assert family.stock
+    lists = (family.fixed_blocks, family.stock.front)
     optional = (family.stock.head_dim, family.fixed_blocks, *family.stock.heads[1:])
     for path, value in dimensions.items():
-        numbers = value if isinstance(value, list) and path == family.fixed_blocks else [value]
+        numbers = value if isinstance(value, list) and path in lists else [value]
         absent = value is None and path in optional
         if not absent and any(type(number) is not int or number < 0 for number in numbers):
             raise StructureError(f"{ORIGINAL_DIMENSIONS}[{path!r}] must be a whole number from 0, got {value!r}.")
-    blocks, structure = dimensions[family.block_count], structure_of(config)
+    blocks = dimensions[family.block_count]
     if blocks != len(structure.blocks):
         raise StructureError(
             f"structure.blocks has {len(structure.blocks)} entries, but {ORIGINAL_DIMENSIONS}[{family.block_count!r}] "
             f"is {blocks!r}."
         )
     return dimensions
+
+
+def stock_paths(config: PreTrainedConfig) -> tuple[str, ...]:
+    """Paths in the config of a compressed model of the original class of everything that the compression changed."""
+    family = family_of(config)
+    front = family.stock and structure_of(config).front and family.stock.front
+    return (*family.stock_paths, front) if front else family.stock_paths
 
 
 def set_dimension(config: PreTrainedConfig, path: str, value: Any) -> None:

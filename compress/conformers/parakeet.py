@@ -48,6 +48,7 @@ PARAKEET = Family(
         ffn_units="encoder_config.intermediate_size",
         heads=("encoder_config.num_attention_heads", "encoder_config.num_key_value_heads"),
         head_dim="encoder_config.head_dim",
+        front="encoder_config.subsampling_conv_channels",
     ),
 )
 

@@ -57,6 +57,7 @@ WAV2VEC2_CONFORMER = Family(
     front=("wav2vec2_conformer.feature_extractor", "wav2vec2_conformer.feature_projection"),
     stock=Stock(
         ffn_units="intermediate_size",
+        front="conv_dim",
         dead=(("num_conv_pos_embeddings", 1), ("num_conv_pos_embedding_groups", "hidden_size")),
     ),
 )

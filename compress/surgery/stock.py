@@ -23,7 +23,13 @@ from compress.conformers import (
     skeleton,
     structure_of,
 )
-from compress.conformers.originals import ORIGINAL_DIMENSIONS, original_front, original_units, set_dimension
+from compress.conformers.originals import (
+    ORIGINAL_DIMENSIONS,
+    original_front,
+    original_units,
+    set_dimension,
+    stock_paths,
+)
 from compress.structure import MODULES, Structure, StructureError, count_kept
 
 Route = Literal["stock", "code", "package"]
@@ -76,9 +82,9 @@ def check_stock(config: PreTrainedConfig) -> None:
     if wanted is None:
         raise StructureError(
             f"The structure in config.json is not one that {family.model_class} can hold: it needs as many heads and "
-            "FFN units in every block, and every convolution channel."
+            "FFN units in every block, every convolution channel, and in front of the blocks what its config can say."
         )
-    for path in family.stock_paths:
+    for path in stock_paths(config):
         if _get(config, path) != _get(wanted, path):
             raise StructureError(
                 f"{path} in config.json is {_get(config, path)!r}, but its structure leaves {_get(wanted, path)!r}."
@@ -87,7 +93,8 @@ def check_stock(config: PreTrainedConfig) -> None:
 
 def _dimensions(stock: Stock, config: PreTrainedConfig, structure: Structure) -> dict[str, Any] | None:
     """The values of the original's config, by path, that say what a Structure leaves; None if no values can."""
-    if structure.front:
+    channels = _channels_of(stock, config, structure)
+    if channels is None:
         return None
     pairs = [(block, units) for block, units in zip(structure.blocks, original_units(config), strict=True) if block]
     left = [{name: count_kept(getattr(block, name), units[name]) for name in MODULES} for block, units in pairs]
@@ -103,7 +110,7 @@ def _dimensions(stock: Stock, config: PreTrainedConfig, structure: Structure) ->
         return None
     if stock.halves and not _halves_fit(structure):
         return None
-    values: dict[str, Any] = dict.fromkeys(stock.heads, heads.pop())
+    values: dict[str, Any] = dict.fromkeys(stock.heads, heads.pop()) | channels
     if stock.ffn_units:
         values[stock.ffn_units] = widths.pop()
     family, original = family_of(config), skeleton(config)
@@ -113,6 +120,18 @@ def _dimensions(stock: Stock, config: PreTrainedConfig, structure: Structure) ->
     if family.fixed_blocks:
         values[family.fixed_blocks] = _renumbered(structure, fixed_blocks(original))
     return values | {path: _get(config, to) if isinstance(to, str) else to for path, to in stock.dead}
+
+
+def _channels_of(stock: Stock, config: PreTrainedConfig, structure: Structure) -> dict[str, Any] | None:
+    """What a config says of channels in front of the blocks, if some go; None if it cannot."""
+    if not structure.front:
+        return {}
+    left = [count_kept(structure.of_front(name), channels) for name, channels in original_front(config).items()]
+    if stock.front is None:
+        return None
+    if not isinstance(_get(config, stock.front), int):
+        return {stock.front: left}
+    return {stock.front: left[0]} if len(set(left)) == 1 else None
 
 
 def _halves_fit(structure: Structure) -> bool:
@@ -128,4 +147,5 @@ def _renumbered(structure: Structure, fixed: set[int]) -> list[int]:
 
 def _get(config: PreTrainedConfig, path: str) -> Any:
     owner, _, name = path.rpartition(".")
-    return getattr(part(config, owner), name, None)
+    value = getattr(part(config, owner), name, None)
+    return list(value) if isinstance(value, tuple) else value

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 import compress
 from compress.checkpoint import save
-from compress.conformers import block_units, family_of, frame_outputs
+from compress.conformers import block_units, family_of, frame_outputs, front_channels
 from compress.structure import Block, Structure
 from compress.surgery.stock import route_of
 from compress.training.tokens import TokensConfig, build_processor
@@ -35,7 +35,7 @@ UNTRUE_OF_THE_ORIGINAL = {
 """Per family, checks that the original model of transformers does not pass either."""
 TRANSDUCERS = ("AutoModelForTDT", "AutoModelForRNNT")
 """The pipeline of transformers knows these by their original `model_type` alone."""
-HEADS, FFN_UNITS = 3, 40
+HEADS, FFN_UNITS, CHANNELS = 3, 40, 5
 ENDINGS = {"folder": "", "tensors": ".safetensors", "again": "-again"}
 
 
@@ -46,7 +46,7 @@ def processor_for(model: PreTrainedModel, text: str = "the quick brown fox") -> 
 
 
 def stock_structure(model: PreTrainedModel, seed: int = 0) -> Structure:
-    """A Structure that the original's class can hold: fewer blocks, equally many heads and FFN units in each."""
+    """A Structure that the original's class can hold: fewer blocks, equally many heads, FFN units and channels."""
     family, chooser = family_of(model), random.Random(seed)
     assert family.stock
     blocks: list[Block | None] = []
@@ -57,7 +57,9 @@ def stock_structure(model: PreTrainedModel, seed: int = 0) -> Structure:
             kept["attention"] = tuple(sorted(chooser.sample(range(counts["attention"]), HEADS)))
         blocks.append(Block(**kept))
     blocks[-1] = None
-    return Structure(family.name, tuple(blocks))
+    channels = front_channels(model) if family.stock.front else {}
+    front = {name: tuple(sorted(chooser.sample(range(count), CHANNELS))) for name, count in channels.items()}
+    return Structure(family.name, tuple(blocks), front)
 
 
 def structures(model: PreTrainedModel) -> dict[str, Structure]:

@@ -21,7 +21,7 @@ from compress.conformers import (
     kept_units,
     structure_of,
 )
-from compress.cost import size_of
+from compress.cost import cost_table, size_of
 from compress.deciding.gates import GATE_KINDS, GateConfig, Gates
 from compress.model import removal
 from compress.structure import MODULES
@@ -232,6 +232,10 @@ def test_hidden_states_are_recorded_for_every_surviving_block(name):
 
 def test_a_structure_that_does_not_fit_is_refused():
     model = parakeet()
+    with pytest.raises(StructureError, match=r"front.conv1 keeps channel 8, but the model has 8 channels"):
+        compress.remove(model, Structure("parakeet", (Block(),) * BLOCKS, {"conv1": (0, 8)}))
+    with pytest.raises(StructureError, match=r"front.conv2 is no group .*: its groups are conv0, conv1\."):
+        compress.remove(model, Structure("parakeet", (Block(),) * BLOCKS, {"conv2": (0, 1)}))
     with pytest.raises(StructureError, match=r"keeps unit 64, but the model has 64 units"):
         compress.remove(model, Structure("parakeet", (Block(ffn1=(0, 64)), Block(), Block())))
     assert block_units(model)[0]["ffn1"] == 64
@@ -244,11 +248,27 @@ def test_a_compressed_config_without_its_structure_never_gives_a_full_model(tmp_
         AutoModelForCTC.from_config(small.config)
 
 
-def test_a_model_with_gates_is_refused():
+@pytest.mark.parametrize("units", [("module",), ("front_channel",)])
+def test_a_model_with_gates_is_refused(units):
     model = parakeet()
-    Gates(model).attach(model)
+    Gates(model, GateConfig(units=units)).attach(model)
     with pytest.raises(ValueError, match=r"has gates; take them off"):
         compress.remove(model, Structure.full("parakeet", BLOCKS))
+
+
+def test_a_front_of_more_convolutions_is_cut_with_what_follows_each_of_them():
+    """Eight-fold subsampling: a depthwise convolution behind each but the last, a linear layer behind that."""
+    model = parakeet(subsampling_factor=8)
+    structure = Structure("parakeet", (Block(),) * BLOCKS, {"conv0": (0, 3), "conv1": (1, 2, 7), "conv2": (4, 5)})
+    small = compress.remove(model, structure)
+    with torch.no_grad():
+        layers = model.encoder.subsampling
+        layers.layers[3].weight[:, [1, 2, 4, 5, 6, 7]] = 0
+        layers.layers[6].weight[:, [0, 3, 4, 5, 6]] = 0
+        layers.linear.weight.unflatten(1, (8, -1))[:, [0, 1, 2, 3, 6, 7]] = 0
+    inputs = batch(model)
+    assert torch.allclose(valid_logits(small, inputs), valid_logits(model, inputs), atol=1e-5)
+    assert cost_table(model.config).of(structure) == small.num_parameters()
 
 
 def streamed(model, features, lookahead=3):
@@ -267,8 +287,12 @@ def streamed(model, features, lookahead=3):
 def test_masked_equals_removed_in_a_stream_too(name):
     """The length of a cache is read where the first attention writes, whichever is the first after removal."""
     model = MODELS[name]()
-    small = compress.remove(model, Structure(name, (Block(attention=None), Block(attention=(1, 3)), Block())))
+    blocks, front = (Block(attention=None), Block(attention=(1, 3)), Block()), {"conv0": (0, 2, 5), "conv1": (1, 7)}
+    small = compress.remove(model, Structure(name, blocks, front))
     with torch.no_grad():
+        subsampling = model.encoder.subsampling
+        subsampling.layers[0].pointwise_conv.weight[:, [1, 3, 4, 6, 7]] = 0
+        subsampling.linear.weight.unflatten(1, (8, -1))[:, [0, 2, 3, 4, 5, 6]] = 0
         for parameter in model.encoder.layers[0].self_attn.o_proj.parameters():
             parameter.zero_()
         heads = model.encoder.layers[1].self_attn.o_proj.weight.view(32, 4, 8)
