@@ -88,7 +88,7 @@ def test_the_expectation_of_decided_gates_is_the_exact_cost(name, metric):
 
 def test_the_expectation_is_the_mean_cost_of_sampled_gates():
     model = MODELS["parakeet"]()
-    table, gates = cost_table(model.config), Gates(model)
+    table, gates = cost_table(model.config), Gates(model, GateConfig(units=GATE_KINDS))
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         gates.log_alpha.copy_(2 * torch.randn(gates.log_alpha.shape, generator=generator))
@@ -96,10 +96,14 @@ def test_the_expectation_is_the_mean_cost_of_sampled_gates():
     for _ in range(400):
         opened = gates.distribution.sample(gates.log_alpha.detach(), generator) > 0
         module_open, units_open = torch.zeros(BLOCKS, 4), torch.zeros(BLOCKS, 4)  # as sampled, so without chance
+        channels_open = torch.zeros(len(gates.front))
         for group in gates.groups:
+            if group.front:
+                channels_open[group.module] = opened[group.span].sum()
+                continue
             target = module_open if group.kind == "module" else units_open
             target[group.block, group.module] = opened[group.span].sum()
-        costs.append(float(table.expected(module_open, units_open, (units_open > 0).float())))
+        costs.append(float(table.expected(module_open, units_open, (units_open > 0).float(), channels_open)))
     assert sum(costs) / len(costs) == pytest.approx(float(table.expected(*gates.expected()).detach()), rel=0.03)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import compress
-from compress.conformers import block_units, frame_mask, frame_outputs
+from compress.conformers import block_units, frame_mask, frame_outputs, front_groups
 from compress.curvature.fisher import fisher_scores
 from compress.curvature.passage import one_by_one
 from compress.curvature.repair import RefitConfig, Repair
@@ -16,7 +16,7 @@ from compress.curvature.scores import obs_scores, variance_scores
 from compress.data import Batch
 from compress.data.loader import IGNORED_LABEL
 from compress.deciding.gates import GateConfig, Gates
-from compress.structure import MODULES, Block, Place, Structure
+from compress.structure import IN_FRONT, MODULES, Block, Place, Structure
 from tests.helpers.tiny import MODELS, batch, parakeet
 
 LABELS = torch.tensor([[3, 5, 5, 2], [7, 1, IGNORED_LABEL, IGNORED_LABEL]])
@@ -48,11 +48,12 @@ def test_fisher_is_the_squared_slope_of_each_utterances_loss() -> None:
     utterances = speech(model, singly=True)
     for utterance in utterances:
         utterance.inputs["input_features"] = utterance.inputs["input_features"].double()
-    scores = fisher_scores(model, utterances)
-    gates = Gates(model, GateConfig(units=("head", "ffn_unit", "conv_channel")))
+    scores = fisher_scores(model, utterances, front=True)
+    gates = Gates(model, GateConfig(units=("head", "ffn_unit", "conv_channel", "front_channel")))
     gates.attach(model)
     ones, step = torch.ones(len(gates.log_alpha), dtype=torch.float64), 1e-5
-    for group in gates.groups[::3]:
+    assert [group.front for group in gates.groups[-2:]] == ["conv0", "conv1"]
+    for group in (*gates.groups[:-2:3], *gates.groups[-2:]):
         for unit in (0, group.size - 1):
             slopes = []
             for utterance in utterances:
@@ -73,13 +74,15 @@ def test_scores_of_every_unit_in_every_family(name: str) -> None:
     """Scores are there for all units, above zero, the same in batches and singly, and weights get no gradient."""
     model = MODELS[name]()
     units = {Place(b, m): counts[n] for b, counts in enumerate(block_units(model)) for m, n in enumerate(MODULES)}
+    front = {Place(IN_FRONT, number): group.channels for number, group in enumerate(front_groups(model))}
     batched, single = speech(model, singly=one_by_one(model)), speech(model, singly=True)
     for score in (fisher_scores, obs_scores, variance_scores):
         first, second = (
-            score(model, batches if score is fisher_scores else [b.inputs for b in batches])  # type: ignore[arg-type]
+            score(model, batches if score is fisher_scores else [b.inputs for b in batches], front=True)  # type: ignore[arg-type]
             for batches in (batched, single)
         )
-        assert {place: len(scores) for place, scores in first.items()} == units
+        of_front = front if score is fisher_scores else dict(list(front.items())[-1:])
+        assert {place: len(scores) for place, scores in first.items()} == units | of_front
         assert all((scores >= 0).all() and scores.sum() > 0 for scores in first.values())
         for place, scores in first.items() if score is fisher_scores else ():
             scale = float(scores.max())

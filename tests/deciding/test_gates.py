@@ -20,7 +20,7 @@ def test_open_gates_change_nothing_and_detaching_restores_the_model(name):
     model = MODELS[name]()
     inputs = batch(model)
     reference = frame_outputs(model, inputs)
-    gates = Gates(model, GateConfig(drop_rate=0.5, ffn_drop_rate=0.5))
+    gates = Gates(model, GateConfig(GATE_KINDS, drop_rate=0.5, ffn_drop_rate=0.5))
     gated = copy.deepcopy(model)
     gates.attach(gated)
     gates.use(torch.ones_like(gates.log_alpha))
@@ -35,13 +35,15 @@ def test_open_gates_change_nothing_and_detaching_restores_the_model(name):
 @FAMILIES
 def test_every_gate_gets_a_gradient_from_the_output(name):
     model = MODELS[name]()
-    gates = Gates(model, GateConfig(drop_rate=0.5, ffn_drop_rate=0.5))
+    gates = Gates(model, GateConfig(GATE_KINDS, drop_rate=0.5, ffn_drop_rate=0.5))
     gates.attach(model)
     values = torch.full_like(gates.log_alpha, 0.5).requires_grad_()
     gates.use(values)
     frame_outputs(model, batch(model)).pow(2).sum().backward()
     assert values.grad is not None
-    assert (values.grad != 0).all()
+    for group in gates.groups:  # of channels some are dead: a ReLU stands behind them
+        reached = values.grad[group.span] != 0
+        assert reached.any() if group.front else reached.all()
 
 
 def test_sampled_gates_learn_from_the_loss():
@@ -135,7 +137,7 @@ def test_what_is_kept_is_never_multiplied_by_zero():
 def test_gates_start_from_scores_at_the_expected_size(share, units):
     model = parakeet()
     table, gates = cost_table(model.config), Gates(model, GateConfig(units=units, start="obs"))
-    scores = magnitude(model)
+    scores = magnitude(model, front=True)
     start_gates_(gates, scores, table, int(share * table.full))
     assert float(table.expected(*gates.expected()).detach()) == pytest.approx(share * table.full, rel=0.02)
     started = gates.scores()

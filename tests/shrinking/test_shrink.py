@@ -27,7 +27,8 @@ def facts(out: Path) -> dict:  # type: ignore[type-arg]
 def test_every_decision_keeps_its_budget_and_is_repaired(
     parakeet: str, speech: Path, tmp_path: Path, structure: str
 ) -> None:
-    more = ("--budget.params", "60%", "--structure", structure)
+    front = "false" if structure in ("proportional", "uniform") else "true"
+    more = ("--budget.params", "60%", "--structure", structure, "--budget.front", front, "--budget.round_to", "2")
     assert main(["shrink", parakeet, *words(speech, tmp_path / "small", *more)]) == 0
     made = facts(tmp_path / "small")
     small = compress.load_model(str(tmp_path / "small"))

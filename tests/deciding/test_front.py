@@ -1,0 +1,145 @@
+"""Channels in front of the blocks: scores, budgets that they count in, gates, the refit, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+import compress
+from compress.conformers import frame_mask, frame_outputs, front_channels, front_groups, part, structure_of
+from compress.cost import cost_table
+from compress.curvature.repair import RefitConfig, Repair
+from compress.curvature.scores import obs_scores, variance_scores
+from compress.deciding.baselines import magnitude
+from compress.deciding.budget import BudgetConfig, BudgetError, check_reachable, decide, make_budget, reachable
+from compress.deciding.decisions import DECISIONS, reachable_budget
+from compress.deciding.gates import FRONT_KIND, GATE_KINDS, GateConfig, Gates
+from compress.elastic import make_elastic
+from compress.latency import ProfileError, require_whole_front
+from compress.model.able_to_skip import able_to_skip
+from compress.running.skipping import Skipping
+from compress.structure import IN_FRONT, Block, Place, Structure, StructureError
+from compress.surgery.front_costs import NO_FRONT
+from tests.helpers.tiny import BLOCKS, batch, parakeet
+
+FRONT = {"conv0": (0, 2, 5), "conv1": (1, 2, 3, 7)}
+
+
+def lacking() -> Any:
+    return compress.remove(parakeet(), Structure("parakeet", (Block(),) * BLOCKS, FRONT))
+
+
+@pytest.mark.parametrize("metric", ["params", "macs"])
+@pytest.mark.parametrize("method", ["magnitude", "proportional"])
+def test_budgets_take_channels_only_if_they_may(method: str, metric: str) -> None:
+    model, settings = parakeet(), {metric: "40%", "round_to": 2}
+    whole, with_front = (make_budget(BudgetConfig(**settings, front=front), model.config) for front in (False, True))
+    assert DECISIONS[method](model, whole).front == {}
+    structure = DECISIONS[method](model, with_front)
+    assert structure.front.keys() == FRONT.keys()
+    assert 0.97 * with_front.limit < with_front.table.of(structure) <= with_front.limit
+    low = replace(with_front, limit=reachable(whole.table, magnitude(model), 2)[0] - 1)
+    with pytest.raises(BudgetError, match=r"gate more \(.*; budget.front\)"):
+        check_reachable(low, magnitude(model))
+    assert low.table.of(DECISIONS["proportional"](model, low)) <= low.limit
+
+
+def test_channels_whose_weights_are_zero_have_no_magnitude() -> None:
+    model = parakeet()
+    gone = {"conv0": [0, 3, 4, 7], "conv1": [1, 2, 5, 6]}
+    with torch.no_grad():
+        for group in front_groups(model):
+            for path in group.rows:
+                part(model, path).weight[gone[group.name]] = 0
+            part(model, group.last).weight.unflatten(1, (group.channels, group.size))[:, gone[group.name]] = 0
+    scores = magnitude(model, front=True).units
+    for number, channels in enumerate(gone.values()):
+        of_group = scores[Place(IN_FRONT, number)]
+        assert [channel for channel, score in enumerate(of_group) if score == 0] == channels
+
+
+@pytest.mark.parametrize("score", [obs_scores, variance_scores])
+def test_moments_score_the_channels_that_begin_the_stream(score: Any) -> None:
+    """A Parakeet multiplies what its subsampling gives; the more it does, the more channels count."""
+    model = parakeet().double()
+    inputs = [{name: value.double() if value.is_floating_point() else value for name, value in batch(model).items()}]
+    scores = score(model, inputs, front=True)
+    place = Place(IN_FRONT, 1)
+    assert scores.keys() - score(model, inputs).keys() == {place}
+    assert len(scores[place]) == front_channels(model)["conv1"]
+    assert (scores[place] >= 0).all()
+    assert scores[place].sum() > 0
+    model.encoder.input_scale *= 2
+    assert torch.allclose(score(model, inputs, front=True)[place], 4 * scores[place], rtol=1e-6)
+
+
+@torch.no_grad()
+def test_the_layer_behind_the_front_makes_up_for_channels_that_are_gone() -> None:
+    whole, inputs = parakeet(), batch(parakeet())
+
+    def distance(model: Any) -> float:
+        mine, theirs = frame_outputs(model, inputs), frame_outputs(whole, inputs)
+        return float((mine - theirs)[frame_mask(whole, inputs, mine.shape[1])].square().sum())
+
+    small = lacking()
+    before = distance(small)
+    first, *others = Repair(small, whole, [inputs], RefitConfig()).run()
+    assert first.place == Place(IN_FRONT, 1)
+    assert first.after < first.before
+    assert not any(module.place.in_front for module in others)
+    assert distance(small) < 0.7 * before
+
+
+def test_gates_start_where_there_are_scores_and_the_budget_counts_them() -> None:
+    model = parakeet()
+    budget = reachable_budget(BudgetConfig(params="15%", front=True, round_to=2), model.config, GateConfig())
+    gates = Gates(model, GateConfig().with_front(True))
+    assert [group.name for group in gates.groups if group.front] == [f"front.{name}.{FRONT_KIND}" for name in FRONT]
+    with torch.no_grad():
+        gates.log_alpha[gates.groups[-1].span] = -1
+    structure = decide(budget, gates.scores())
+    assert structure.front.keys() == {"conv1"}
+    assert budget.table.of(structure) <= budget.limit
+    without = Gates(model, GateConfig(units=GATE_KINDS, exclude=("front.conv0.*",)))
+    assert decide(replace(budget, limit=budget.table.full // 2), without.scores()).front.keys() <= {"conv1"}
+    assert not GateConfig().with_front(False).wants("front.conv0.front_channel")
+
+
+def test_time_does_not_count_channels_and_says_so() -> None:
+    with pytest.raises(BudgetError, match=r"budget\.front is True; what channels there cost in time is not measured"):
+        BudgetConfig(latency="50%", front=True)
+    model = parakeet()
+    table = replace(cost_table(model.config), front=NO_FRONT)
+    structure = Structure("parakeet", (Block(),) * BLOCKS, FRONT)
+    with pytest.raises(StructureError, match="latency profiles time models whose front is whole"):
+        table.of(structure)
+    budget = replace(make_budget(BudgetConfig(params="50%"), model.config), table=table)
+    with pytest.raises(StructureError, match="leave the front whole"):
+        decide(budget, magnitude(model, front=True))
+    with pytest.raises(ProfileError, match="lacks channels of conv0, conv1 in front"):
+        require_whole_front(lacking().config)
+
+
+def test_uniform_structures_keep_the_front_whole_and_say_so() -> None:
+    model = parakeet()
+    budget = make_budget(BudgetConfig(params="60%", front=True), model.config)
+    with pytest.raises(BudgetError, match=r"budget\.front is True; a uniform structure keeps the front whole"):
+        DECISIONS["uniform"](model, budget)
+
+
+def test_a_model_without_channels_in_front_becomes_elastic_and_skips_and_is_compressed_again() -> None:
+    small, inputs = lacking(), batch(parakeet())
+    expected = frame_outputs(small, inputs)
+    sizes = {"2": Structure("parakeet", (Block(), None, Block()))}
+    elastic = make_elastic(small, sizes)
+    skips = able_to_skip(elastic, Skipping(1, 1.0, heads=(1,), factorised=False))
+    for model in (elastic, skips):
+        assert structure_of(model).front == FRONT
+        assert torch.allclose(frame_outputs(model, inputs), expected, atol=1e-6)
+    again = compress.remove(elastic, Structure("parakeet", (Block(),) * BLOCKS, {"conv0": (0, 2)}))
+    assert structure_of(again).front == {"conv0": (0, 5), "conv1": FRONT["conv1"]}
+    with pytest.raises(StructureError, match="Size 1 runs a part of conv0 in front of the blocks"):
+        make_elastic(parakeet(), {"1": Structure("parakeet", (Block(), None, None), {"conv0": (0, 2)})})
