@@ -229,7 +229,7 @@ CLIENTS: Mapping[str, Client] = {
         {"parakeet": Slot("nemo-ctc", readmes.ONNX_ASR, _refused_by_onnx_asr, _nemo_metadata, _onnx_asr_files)}
     ),
     "transformers.js": Client(
-        {"parakeet": Slot("transformers", readmes.TRANSFORMERS_JS, files=_transformers_js_files)},
+        {"parakeet": Slot("transformers.js", readmes.TRANSFORMERS_JS, files=_transformers_js_files)},
         graph="onnx/model{int8}.onnx",
         int8="_quantized",
     ),

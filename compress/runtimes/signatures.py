@@ -15,6 +15,8 @@ from transformers import PreTrainedModel
 
 from compress.conformers import family_of, frame_lengths, frame_outputs
 
+_SURELY = 100.0  # the logit of a blank, where all others are 0
+
 
 class TracedModel(nn.Module):
     """A model called with features `(batch, time, ...)` and a mask `(batch, time)`, int64; gives what frames become."""
@@ -31,6 +33,18 @@ class TracedModel(nn.Module):
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
         """The outputs as they are."""
         return self.outputs(features, mask)
+
+
+class _BlankInPadding(TracedModel):
+    """For a client that reads every frame, and makes one of padding for each utterance."""
+
+    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
+        """Frames of padding are surely blank."""
+        logits = self.outputs(features, mask)
+        valid = torch.arange(logits.shape[1], device=mask.device) < frame_lengths(self.model, mask)[:, None]
+        blank = torch.zeros(logits.shape[-1])
+        blank[self.model.config.pad_token_id] = _SURELY
+        return torch.where(valid[..., None], logits, blank)
 
 
 class _NemoCtc(TracedModel):
@@ -106,6 +120,7 @@ class Signature:
 
 SIGNATURES: Mapping[str, Signature] = {
     "transformers": Signature(("{features}", "attention_mask"), ("logits",), TracedModel),
+    "transformers.js": Signature(("{features}", "attention_mask"), ("logits",), _BlankInPadding),
     "encoder": Signature(("{features}", "attention_mask"), ("encoded", "encoded_lengths"), _Encoder),
     "nemo-ctc": Signature(
         ("audio_signal", "length"), ("logprobs",), _NemoCtc, log_probabilities=True, bins_first=True, by_length=True

@@ -13,7 +13,7 @@ from compress.evaluation.page import page_of
 from compress.evaluation.report import Report
 from compress.reports.html import render_html
 from compress.structure import MODULES
-from tests.helpers.browser import find_chromium, visit
+from tools.web.browser import find_chromium, visit
 
 MakeReport = Callable[..., Report]
 MEASURES = {

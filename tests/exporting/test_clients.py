@@ -8,23 +8,18 @@ import sys
 from pathlib import Path
 
 import pytest
-import soundfile
-import torch
-from transformers import ParakeetCTCConfig, ParakeetForCTC
 
-from compress.checkpoint import load_model, load_processor, save
+from compress.checkpoint import load_model, load_processor
 from compress.checkpoint.exported import ExportError
-from compress.data import extract_features, feature_extractor_of
-from compress.evaluation.transcribe import best_tokens
+from compress.data import feature_extractor_of
 from compress.exporting.clients import slot_for
 from compress.exporting.export import export
 from compress.exporting.settings import ExportConfig
-from compress.model.removal import remove
 from compress.training.tokens import TokensConfig, build_processor
+from tests.helpers.exports import save_talkative, wave_files, written_by_torch
 from tests.helpers.sharing import shared
-from tests.helpers.tiny import MODELS, PARAKEET_ENCODER, random_structure
+from tests.helpers.tiny import MODELS
 
-BINS = 80
 SHERPA = """
 import sys, sherpa_onnx, soundfile
 graph, tokens, *files = sys.argv[1:]
@@ -43,37 +38,9 @@ def talkative(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A tiny pruned Parakeet with the features of Parakeet's own checkpoints, which says something all the time."""
 
     def make(folder: Path) -> None:
-        processor = build_processor("parakeet", ["low mid high"], TokensConfig(), mel_bins=BINS)
-        blank = processor.tokenizer.pad_token_id
-        config = ParakeetCTCConfig(
-            vocab_size=len(processor.tokenizer),
-            pad_token_id=blank,
-            encoder_config=PARAKEET_ENCODER | {"num_mel_bins": BINS},
-        )
-        torch.manual_seed(0)
-        model = ParakeetForCTC(config).eval()
-        with torch.no_grad():
-            model.ctc_head.weight.mul_(20)
-            model.ctc_head.bias[blank] -= 10
-        save(remove(model, random_structure(model, 3)), processor, folder / "model")
+        save_talkative(folder / "model")
 
     return str(shared(tmp_path_factory, "talkative", make) / "model")
-
-
-def _files(tones: str) -> list[str]:
-    return sorted(str(path) for path in Path(tones, "dev").glob("*.wav"))
-
-
-def _written(name: str, files: list[str]) -> list[str]:
-    """What PyTorch writes down."""
-    model, processor = load_model(name), load_processor(name)
-    texts = []
-    for file in files:
-        audio, rate = soundfile.read(file, dtype="float32")
-        inputs = extract_features(feature_extractor_of(processor), [audio], rate)
-        with torch.no_grad():
-            texts += processor.batch_decode(best_tokens(model, inputs))
-    return texts
 
 
 @pytest.mark.parametrize("int8", [False, True])
@@ -86,8 +53,8 @@ def test_onnx_asr_writes_what_pytorch_writes(talkative: str, tones: str, tmp_pat
         quantization="int8" if int8 else None,
         providers=["CPUExecutionProvider"],
     )
-    files = _files(tones)
-    texts, expected = [client.recognize(file) for file in files], _written(talkative, files)
+    files = wave_files(tones)
+    texts, expected = [client.recognize(file) for file in files], written_by_torch(talkative, files)
     assert len("".join(expected)) > 10 * len(files)
     if int8:
         assert sum(map(len, texts)) == pytest.approx(sum(map(len, expected)), rel=0.3)
@@ -99,17 +66,17 @@ def test_sherpa_onnx_runs_what_was_exported_for_it(talkative: str, tones: str, t
     """In a process of its own, which it would end where metadata are missing; its features are half a frame later."""
     pytest.importorskip("sherpa_onnx", reason="needs the extra: .[export]")
     made = export(ExportConfig(model=talkative, out=str(tmp_path / "export"), client="sherpa-onnx"))
-    files = _files(tones)[:3]
+    files = wave_files(tones)[:3]
     words = [sys.executable, "-c", SHERPA, str(made.graph), str(tmp_path / "export" / "tokens.txt"), *files]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     texts = done.stdout.splitlines()
     assert len(texts) == len(files)
-    assert all(len(text) > 10 and set(text) <= set("low mid high<unk>") for text in texts)
+    assert all(len(text) > 10 and set(text) <= set("low mid high") for text in texts)
 
 
 def test_transformers_js_is_told_to_group_what_repeats(talkative: str, tmp_path: Path) -> None:
-    """Run in node by hand: it says `three` only where blanks are dropped after grouping."""
+    """It says `three` only where blanks are dropped after grouping; tests/tools/test_web_page.py runs it."""
     made = export(ExportConfig(model=talkative, out=str(tmp_path / "export"), client="transformers.js", int8=True))
     assert made.facts["graphs"] == ["onnx/model_quantized.onnx"]
     folder = tmp_path / "export"

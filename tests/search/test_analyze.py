@@ -17,9 +17,9 @@ from compress.conformers import blocks_of
 from compress.search import structure_without
 from compress.search.analyze import AnalyzeConfig
 from tests.helpers import tiny
-from tests.helpers.browser import find_chromium, visit
 from tests.helpers.processors import processor_of
 from tests.helpers.searching import options
+from tools.web.browser import find_chromium, visit
 
 
 def run(model: str, speech: Path, out: Path, *more: str) -> dict[str, Any]:

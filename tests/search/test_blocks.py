@@ -20,8 +20,8 @@ from compress.search.blocks import SearchConfig, search_blocks
 from compress.search.fine import FineConfig, FineSearch
 from compress.search.settings import MatrixConfig
 from tests.helpers import tiny
-from tests.helpers.browser import find_chromium, visit
 from tests.helpers.searching import options
+from tools.web.browser import find_chromium, visit
 
 
 def run(model: str, speech: Path, out: Path, *more: str) -> dict[str, Any]:

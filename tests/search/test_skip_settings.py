@@ -19,7 +19,7 @@ from compress.model.able_to_skip import able_to_skip
 from compress.running.skipping import Skipping, SkippingError, read_skipping
 from compress.search.skip_settings import CalibrateConfig, Dev, calibrate
 from tests.helpers import tiny
-from tests.helpers.browser import find_chromium, visit
+from tools.web.browser import find_chromium, visit
 
 QUICK = ["--batch.workers", "0", "--batch.seconds", "4"]
 TIMING = ["--speed.seconds", "0.5", "--speed.warmup", "0", "--speed.repetitions", "1", "--bootstrap.resamples", "100"]

@@ -42,21 +42,28 @@ def find_chromium() -> str | None:
     return next((path for path in map(shutil.which, NAMES) if path), None)
 
 
-def visit(chromium: str, page: Path, profile: Path, width: int, expressions: dict[str, str]) -> Visit:
-    """Opens a page `width` pixels wide, evaluates JavaScript expressions in it, and closes the browser."""
+def visit(chromium: str, page: Path | str, profile: Path, width: int, expressions: dict[str, str]) -> Visit:
+    """Opens a file or an address `width` pixels wide, evaluates JavaScript expressions in it, and closes the browser.
+
+    Promises are waited for.
+    """
     with Browser(chromium, profile) as browser:
         session = browser.attach()
         for domain in ("Page", "Network", "Runtime", "Log"):
             browser.call(f"{domain}.enable", session=session)
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
         browser.call("Emulation.setDeviceMetricsOverride", size, session=session)
-        browser.call("Page.navigate", {"url": page.as_uri()}, session=session)
+        url = page if isinstance(page, str) else page.as_uri()
+        browser.call("Page.navigate", {"url": url}, session=session)
         browser.wait_for("Page.loadEventFired")
         browser.drain(SETTLE_SECONDS)
         result = Visit()
         for name, expression in expressions.items():
-            asked = {"expression": expression, "returnByValue": True}
-            result.values[name] = browser.call("Runtime.evaluate", asked, session=session)["result"]["value"]
+            asked = {"expression": expression, "returnByValue": True, "awaitPromise": True}
+            answer = browser.call("Runtime.evaluate", asked, session=session)
+            if "exceptionDetails" in answer:
+                raise RuntimeError(f"{name}: {answer['exceptionDetails']}")
+            result.values[name] = answer["result"]["value"]
         for event in browser.events:
             note(event, result)
         return result
