@@ -146,8 +146,9 @@ def _by_page(exported: Export, speech: SpeechDataset, page: Path) -> list[str]:
 def table(
     texts: dict[tuple[str, str], list[str]], sizes: dict[tuple[str, str], int], references: list[str | None]
 ) -> list[str]:
-    """How each way wrote, and the first utterance in full; the first way is what the others are compared with."""
+    """How each way wrote, and the longest utterance in full; the first way is what the others are compared with."""
     said = [reference or "" for reference in references]
+    longest = max(range(len(said)), key=lambda number: len(said[number]))
     first = next(iter(texts.values()))
     rows = [
         (
@@ -155,12 +156,12 @@ def table(
             f"{sizes[way] / MEBIBYTE:.2f}",
             f"{100 * error_rates(said, written).wer:.2f}",
             str(sum(ours != theirs for ours, theirs in zip(written, first, strict=True))),
-            written[0],
+            written[longest],
         )
         for way, written in texts.items()
     ]
-    head = ("run by", "precision", "MiB", "WER %", "texts that differ from PyTorch's", "the first utterance")
-    return [*grid(head, rows), f"{len(said)} utterances; the first is: {said[0]}"]
+    head = ("run by", "precision", "MiB", "WER %", "texts that differ from PyTorch's", "the longest utterance")
+    return [*grid(head, rows), f"{len(said)} utterances; the longest is: {said[longest]}"]
 
 
 def _versions() -> str:
