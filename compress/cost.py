@@ -279,7 +279,7 @@ class _Measurements:
     groups: list[FrontGroup]
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=128)
 def _measurements(described: ByContent, metric: Metric, seconds: float) -> _Measurements:
     model, dense = skeleton(described.config, original=False), _counted(described, metric, seconds)
     units, groups = block_units(model), front_groups(model)

@@ -7,6 +7,7 @@ import difflib
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 PART = "."
@@ -107,7 +108,8 @@ def unknown_keys(values: Any, config_class: type[Any], prefix: str = "") -> Iter
                 yield from unknown_keys(item, nested, f"{prefix}{name}{PART}")
 
 
-def fields_of(config_class: type[Any]) -> dict[str, Any]:
+@cache
+def fields_of(config_class: type[Any]) -> Mapping[str, Any]:
     """Returns the fields of a config class that can be given, with the annotations of what they hold."""
     hints = typing.get_type_hints(config_class)
     return {field.name: hints[field.name] for field in dataclasses.fields(config_class) if field.init}

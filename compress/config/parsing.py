@@ -61,11 +61,11 @@ def parse(
         An instance of `config_class`.
     """
     words = list(sys.argv[1:] if args is None else args)
-    parser = _make_parser(prog, description, positional, config_class)
     try:
         options = spelt_out(words, config_class, positional)
         if options and options[0].endswith(HELP_OF_PART):
             _show_part(prog, config_class, options[0].removeprefix("--").removesuffix(HELP_OF_PART))
+        parser = _make_parser(prog, description, positional, config_class)
         with tempfile.TemporaryDirectory() as folder:
             values = parser.parse_args([_tidied(option, config_class, folder) for option in options])
         check_values(config_class, values)

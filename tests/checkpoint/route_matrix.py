@@ -115,7 +115,7 @@ def table(outcomes: Outcomes) -> list[str]:
     names = ("checkpoint (model/route)", *(f"transformers {version}" for version in outcomes))
     rows = [[name, *(_cell(of_version[name]) for of_version in outcomes.values())] for name in checkpoints]
     checks = ", ".join(next(iter(checkpoints.values())))
-    return [*grid(names, rows), f"Checks, each with the checkpoint loaded anew: {checks}."]
+    return [*grid(names, rows), f"Checks: {checks}."]
 
 
 def _cell(outcomes: dict[str, str]) -> str:

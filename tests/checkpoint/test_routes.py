@@ -7,6 +7,7 @@ in an environment without it (route_matrix.py builds such environments, and seve
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,13 +18,16 @@ import torch
 from safetensors.torch import load_file
 
 from compress.checkpoint import load_model
-from compress.conformers import frame_outputs
+from compress.conformers import family_of, frame_outputs
 from tests.helpers.routes import EVERY_CHECK, build_cases, check_cases
 from tests.helpers.sharing import shared
 from tests.helpers.tiny import MODELS
 
 Cases = list[dict[str, Any]]
+Found = Callable[[str, bool], "tuple[Cases, dict[str, dict[str, str]]]"]
 EVERY = pytest.mark.parametrize("name", MODELS)
+GROUPS = 4
+"""As many processes check the models: a process that does something for the first time takes longer than the checks."""
 REGISTERED = {"loads", "saved_again", "pipeline"}
 """What depends on the classes that the package registers, and not on what they compute."""
 IN_FULL = ("parakeet", "canary")
@@ -31,81 +35,99 @@ IN_FULL = ("parakeet", "canary")
 
 
 @pytest.fixture(scope="session")
-def cases_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Path], Cases]:
-    """The cases of a model, made once; a test saves them again in a folder of its own."""
+def cases_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Cases]:
+    """The cases of a model, made once."""
 
     def fill(folder: Path, name: str) -> None:
         (folder / "cases.json").write_text(json.dumps(build_cases(name, folder)))
 
-    def cases(name: str, again: Path) -> Cases:
+    def cases(name: str) -> Cases:
         folder = shared(tmp_path_factory, f"routes-{name}", partial(fill, name=name))
         made: Cases = json.loads((folder / "cases.json").read_text())
-        return [case | {"again": str(again / f"{case['route']}-again")} for case in made]
+        return made
 
     return cases
 
 
-def failures(found: Any) -> dict[str, str]:
+@pytest.fixture(scope="session")
+def found(tmp_path_factory: pytest.TempPathFactory, cases_of: Callable[[str], Cases]) -> Found:
+    """The cases of a model and their outcomes in a process with or without the package, one for a group of models."""
+
+    def fill(folder: Path, group: int, with_package: bool) -> None:
+        names = list(MODELS)[group::GROUPS]
+        cases = [case | {"again": str(folder / case["name"])} for name in names for case in cases_of(name)]
+        chosen = [case | {"checks": checks_of(case, with_package)} for case in cases]
+        by_package = [] if with_package else [saved_by_the_package(case) for case in cases if case["route"] == "code"]
+        check_cases(chosen + by_package, folder, with_package=with_package)
+
+    def outcomes(name: str, with_package: bool) -> tuple[Cases, dict[str, dict[str, str]]]:
+        group = list(MODELS).index(name) % GROUPS
+        make = partial(fill, group=group, with_package=with_package)
+        folder = shared(tmp_path_factory, f"routes-{'with' if with_package else 'without'}-{group}", make)
+        cases, results = (json.loads((folder / file).read_text()) for file in ("cases.json", "results.json"))
+        mine = [case for case in cases if case["name"].startswith(f"{name}/")]
+        return mine, {case["name"]: results["results"][case["name"]] for case in mine}
+
+    return outcomes
+
+
+def checks_of(case: dict[str, Any], with_package: bool) -> list[str]:
+    name, checks = case["name"].partition("/")[0], set(case.get("checks", EVERY_CHECK))
+    if with_package and (case["route"] == "stock" or name not in IN_FULL):
+        checks &= REGISTERED
+    if case["route"] == "stock" and name not in IN_FULL:
+        checks -= {"compiled"}  # that the original's own class compiles does not depend on the numbers in its config
+    return sorted(checks)
+
+
+def saved_by_the_package(case: dict[str, Any]) -> dict[str, Any]:
+    """The same checkpoint, loaded with the package and saved by transformers' own method."""
+    folder = f"{case['again']}-by-package"
+    load_model(case["folder"]).save_pretrained(folder)
+    return case | {"name": f"{case['name']}-by-package", "folder": folder, "checks": ["loads"]}
+
+
+def failures(outcomes: dict[str, dict[str, str]]) -> dict[str, str]:
     return {
         f"{case} {check}": outcome
-        for case, outcomes in found["results"].items()
-        for check, outcome in outcomes.items()
+        for case, checks in outcomes.items()
+        for check, outcome in checks.items()
         if outcome != "ok"
     }
 
 
-def saved_by_the_package(case: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The same checkpoint, loaded with the package and saved by transformers' own method."""
-    again = folder / f"{case['route']}-by-package"
-    load_model(case["folder"]).save_pretrained(again)
-    return case | {"name": f"{case['name']}-by-package", "folder": str(again), "checks": ["loads"]}
-
-
 @EVERY
-def test_without_the_package(name: str, cases_of: Callable[[str, Path], Cases], tmp_path: Path) -> None:
-    cases = cases_of(name, tmp_path)
-    for case in cases:  # that the original's own class compiles does not depend on the numbers in its config
-        if case["route"] == "stock" and name not in IN_FULL:
-            case["checks"] = sorted(set(case.get("checks", EVERY_CHECK)) - {"compiled"})
-    (code,) = (case for case in cases if case["route"] == "code")
-    found = check_cases([*cases, saved_by_the_package(code, tmp_path)], tmp_path)
-    assert not failures(found)
-    assert len(found["results"]) == len(cases) + 1
+def test_without_the_package(name: str, found: Found) -> None:
+    cases, outcomes = found(name, False)
+    assert not failures(outcomes)
+    assert f"{name}/code-by-package" in outcomes
     for case in cases:  # what was saved without the package loads with it
-        tensors = load_file(case["tensors"])
-        model = load_model(case["again"] + "/twice")
-        assert torch.allclose(tensors.pop("outputs"), frame_outputs(model, tensors), atol=1e-6)
+        if "saved_again" in case["checks"]:
+            tensors = load_file(case["tensors"])
+            model = load_model(case["again"] + "/twice")
+            assert torch.allclose(tensors.pop("outputs"), frame_outputs(model, tensors), atol=1e-6)
 
 
 @EVERY
-def test_with_the_package(name: str, cases_of: Callable[[str, Path], Cases], tmp_path: Path) -> None:
+def test_with_the_package(name: str, found: Found) -> None:
     """Its classes are made by the sources that the file is made of (test_modelling_file.py): they compute the same.
 
     On the stock route the class is that of transformers here, too.
     """
-    cases = cases_of(name, tmp_path)
-    for case in cases:
-        if case["route"] == "stock" or name not in IN_FULL:
-            case["checks"] = sorted(REGISTERED & set(case.get("checks", REGISTERED)))
-    found = check_cases(cases, tmp_path, with_package=True)
-    assert not failures(found)
-    assert len(found["results"]) == len(cases)
+    cases, outcomes = found(name, True)
+    assert not failures(outcomes)
+    assert {case["route"] for case in cases} == {"code"} | ({"stock"} if family_of(MODELS[name]()).stock else set())
 
 
-def test_a_checkpoint_with_code_is_refused_without_consent_and_package(
-    cases_of: Callable[[str, Path], Cases], tmp_path: Path
-) -> None:
-    case = cases_of("parakeet", tmp_path)[0]
+def test_what_the_code_that_travels_refuses(cases_of: Callable[[str], Cases], tmp_path: Path) -> None:
+    """To be run without consent where there is no package, and a malformed structure."""
+    case = cases_of("parakeet")[0] | {"checks": ["loads"]}
     assert case["route"] == "code"
-    found = check_cases([case | {"route": "stock", "checks": ["loads"]}], tmp_path)["results"]
-    assert "trust_remote_code=True" in json.dumps(found)
-
-
-def test_a_malformed_structure_is_refused_by_the_code_that_travels(tmp_path: Path) -> None:
-    case = build_cases("parakeet", tmp_path)[0]
-    path = Path(case["folder"]) / "config.json"
-    config = json.loads(path.read_text())
+    broken = shutil.copytree(case["folder"], tmp_path / "broken")
+    config = json.loads((broken / "config.json").read_text())
     config["structure"]["blocks"][0] = {"ffn1": [10**9], "attention": "all", "conv": None, "ffn2": None}
-    path.write_text(json.dumps(config))
-    found = check_cases([case | {"checks": ["loads"]}], tmp_path)["results"]
-    assert "StructureError: blocks[0].ffn1 keeps unit 1000000000, but the model has 64" in json.dumps(found)
+    (broken / "config.json").write_text(json.dumps(config))
+    unasked, malformed = case | {"name": "unasked", "route": "stock"}, case | {"name": "b", "folder": str(broken)}
+    refused = check_cases([unasked, malformed], tmp_path)["results"]
+    assert "trust_remote_code=True" in refused["unasked"]["loads"]
+    assert "StructureError: blocks[0].ffn1 keeps unit 1000000000, but the model has 64" in refused["b"]["loads"]

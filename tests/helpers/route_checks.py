@@ -12,6 +12,7 @@ is hidden even where it is installed. `results.json` says of every case and chec
 
 from __future__ import annotations
 
+import copy
 import gc
 import json
 import sys
@@ -37,7 +38,7 @@ CODE_FILE = "modeling_compressed.py"
 
 
 class Case:
-    """One checkpoint, loaded anew for every check."""
+    """One checkpoint, of which every check has a model of its own."""
 
     def __init__(self, case: dict[str, Any]) -> None:
         self.folder, self.route, self.auto = case["folder"], case["route"], getattr(transformers, case["auto"])
@@ -47,6 +48,12 @@ class Case:
         self.inputs = tensors
         self.encoder, self.masked = case.get("encoder"), case.get("masked", True)
         self.options = {"trust_remote_code": True} if self.route == "code" and not WITH_PACKAGE else {}
+        self._loaded: Any = None
+
+    def model(self) -> Any:
+        """A copy of the model as it is loaded without options."""
+        self._loaded = self._loaded or self.load()
+        return copy.deepcopy(self._loaded)
 
     def load(self, folder: str | Path | None = None, **options: Any) -> Any:
         loaded = self.auto.from_pretrained(folder or self.folder, **self.options, **options)
@@ -90,8 +97,9 @@ def bfloat16(case: Case) -> None:
     kept = tuple(model._keep_in_fp32_modules or ()) + tuple(model._keep_in_fp32_modules_strict or ())
     for name, parameter in model.named_parameters():
         assert parameter.dtype == torch.bfloat16 or any(part in name for part in kept), f"{name} is {parameter.dtype}"
-    case.inputs = {n: t.bfloat16() if t.is_floating_point() else t for n, t in case.inputs.items()}
-    difference = case.difference(model) / float(case.expected.abs().max())
+    half = copy.copy(case)
+    half.inputs = {n: t.bfloat16() if t.is_floating_point() else t for n, t in case.inputs.items()}
+    difference = half.difference(model) / float(case.expected.abs().max())
     assert difference <= HALF, f"relative difference {difference:.2g}, allowed {HALF:g}"
 
 
@@ -100,7 +108,7 @@ def device_map(case: Case) -> None:
 
 
 def attention(case: Case) -> None:
-    model = case.load()
+    model = case.model()
     for name in ("eager", "sdpa", "eager"):
         model.set_attn_implementation(name)
         assert model.config._attn_implementation == name, f"{name} could not be set"
@@ -111,7 +119,7 @@ def gradient_checkpointing(case: Case) -> None:
     """The same gradients as without it. Nothing random: in eval mode the blocks would not be checkpointed."""
     gradients = []
     for checkpointed in (False, True):
-        model = case.load()
+        model = case.model()
         if checkpointed:
             model.gradient_checkpointing_enable()
         still(model)
@@ -142,7 +150,7 @@ def still(model: Any) -> None:
 def compiled(case: Case) -> None:
     """One graph: `fullgraph` raises at a break. The graph is run as it is; generating kernels is torch's business."""
     torch._dynamo.reset()
-    case.close(case.load(), OTHER_KERNELS, lambda module: torch.compile(module, backend="eager", fullgraph=True))
+    case.close(case.model(), OTHER_KERNELS, lambda module: torch.compile(module, backend="eager", fullgraph=True))
 
 
 def saved_again(case: Case) -> None:
@@ -180,21 +188,24 @@ def applies(check: str, case: dict[str, Any]) -> bool:
     return check in case.get("checks", CHECKS)
 
 
-def outcome(check: Callable[[Case], None], case: dict[str, Any]) -> str:
+def outcome(check: Callable[[Case], None], case: Case) -> str:
     try:
-        check(Case(case))
+        check(case)
     except Exception as error:  # whatever it is, it goes into the table
         return f"{type(error).__name__}: {str(error).strip()[:1000]}"
     return "ok"
 
 
+def outcomes(case: dict[str, Any]) -> dict[str, str]:
+    """What the checks of a case find, by name."""
+    checked = Case(case)
+    return {name: outcome(check, checked) for name, check in CHECKS.items() if applies(name, case)}
+
+
 def main(cases_file: str, results_file: str) -> None:
     gc.freeze()  # what is imported stays: compiling would look for garbage among it again and again
     cases = json.loads(Path(cases_file).read_text())
-    results = {
-        case["name"]: {name: outcome(check, case) for name, check in CHECKS.items() if applies(name, case)}
-        for case in cases
-    }
+    results = {case["name"]: outcomes(case) for case in cases}
     versions = {"transformers": transformers.__version__, "torch": torch.__version__}
     Path(results_file).write_text(json.dumps({"versions": versions, "results": results}, indent=2) + "\n")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import random
 from collections.abc import Callable
 from typing import Any
@@ -52,12 +54,25 @@ DIMENSIONS = {"hidden_size": 32, "num_hidden_layers": BLOCKS, "num_attention_hea
 PARAKEET_ENCODER = {**DIMENSIONS, "subsampling_conv_channels": 8, "num_mel_bins": 16, "subsampling_factor": 4}
 
 
+def _built_once(build: Callable[..., PreTrainedModel]) -> Callable[..., PreTrainedModel]:
+    """Gives copies of what `build` makes of the same arguments, which takes a third of the time."""
+    known = functools.cache(build)
+
+    @functools.wraps(build)
+    def model(*arguments: Any, **named: Any) -> PreTrainedModel:
+        return copy.deepcopy(known(*arguments, **named))
+
+    return model
+
+
+@_built_once
 def parakeet(seed: int = 0, **encoder: Any) -> PreTrainedModel:
     settings = PARAKEET_ENCODER | encoder
     config = ParakeetCTCConfig(vocab_size=VOCABULARY, pad_token_id=VOCABULARY - 1, encoder_config=settings)
     return _shaken(lambda: ParakeetForCTC(config), seed)
 
 
+@_built_once
 def wav2vec2_conformer(position: str | None, seed: int = 0, last_stride: int = 2) -> PreTrainedModel:
     config = Wav2Vec2ConformerConfig(
         vocab_size=VOCABULARY,
@@ -74,6 +89,7 @@ def wav2vec2_conformer(position: str | None, seed: int = 0, last_stride: int = 2
     return _shaken(lambda: Wav2Vec2ConformerForCTC(config), seed)
 
 
+@_built_once
 def wav2vec2_bert(position: str | None, seed: int = 0) -> PreTrainedModel:
     config = Wav2Vec2BertConfig(
         vocab_size=VOCABULARY,
@@ -86,6 +102,7 @@ def wav2vec2_bert(position: str | None, seed: int = 0) -> PreTrainedModel:
     return _shaken(lambda: Wav2Vec2BertForCTC(config), seed)
 
 
+@_built_once
 def lasr(seed: int = 0) -> PreTrainedModel:
     encoder = {
         **DIMENSIONS,
@@ -96,6 +113,7 @@ def lasr(seed: int = 0) -> PreTrainedModel:
     return _shaken(lambda: LasrForCTC(LasrCTCConfig(vocab_size=VOCABULARY, encoder_config=encoder)), seed)
 
 
+@_built_once
 def granite_speech5(seed: int = 0) -> PreTrainedModel:
     encoder = {
         **DIMENSIONS,
@@ -109,6 +127,7 @@ def granite_speech5(seed: int = 0) -> PreTrainedModel:
     return _shaken(lambda: GraniteSpeech5ForCTC(config), seed)
 
 
+@_built_once
 def torchaudio_conformer(use_group_norm: bool, seed: int = 0) -> PreTrainedModel:
     config = TorchaudioConformerConfig(
         vocab_size=VOCABULARY,
@@ -135,6 +154,7 @@ LANGUAGE_MODEL = {
 }
 
 
+@_built_once
 def transducer(
     model_class: type[PreTrainedModel], config_class: type[PreTrainedConfig], seed: int = 0, **more: Any
 ) -> PreTrainedModel:
@@ -150,6 +170,7 @@ def transducer(
     return _shaken(lambda: model_class(config), seed)
 
 
+@_built_once
 def canary(seed: int = 0) -> PreTrainedModel:
     config = CanaryConfig(
         vocab_size=VOCABULARY,
@@ -161,11 +182,13 @@ def canary(seed: int = 0) -> PreTrainedModel:
     return _shaken(lambda: CanaryForConditionalGeneration(config), seed)
 
 
+@_built_once
 def cohere_asr(seed: int = 0) -> PreTrainedModel:
     config = CohereAsrConfig(decoder_start_token_id=3, encoder_config=PARAKEET_ENCODER, **LANGUAGE_MODEL)
     return _shaken(lambda: CohereAsrForConditionalGeneration(config), seed)
 
 
+@_built_once
 def seamless_m4t(
     model_class: type[PreTrainedModel], config_class: type[PreTrainedConfig], seed: int = 0, **more: Any
 ) -> PreTrainedModel:
@@ -186,6 +209,7 @@ def seamless_m4t(
     return _shaken(lambda: model_class(config), seed)
 
 
+@_built_once
 def granite_speech(input_dim: int = 16, seed: int = 0) -> PreTrainedModel:
     config = GraniteSpeechConfig(
         has_lora_adapter=False,

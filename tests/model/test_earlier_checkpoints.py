@@ -31,13 +31,14 @@ def test_the_code_route_loads_with_the_package(size: str) -> None:
     assert torch.allclose(frame_outputs(model, INPUTS), EXPECTED[f"code/{size}"], atol=1e-6)
 
 
-@pytest.mark.parametrize("route", ["code", "stock"])
-def test_they_load_without_the_package(route: str, tmp_path: Path) -> None:
+def test_they_load_without_the_package(tmp_path: Path) -> None:
     """`code` by its own modelling file of then, `stock` by the original class alone."""
-    shutil.copytree(WRITTEN / route, tmp_path / route)
-    outputs = EXPECTED["stock" if route == "stock" else "code/3"]
-    save_file(INPUTS | {"outputs": outputs}, tmp_path / "tensors.safetensors")
-    case = {"name": route, "route": route, "auto": "AutoModelForCTC", "folder": str(tmp_path / route)}
-    paths = {"tensors": str(tmp_path / "tensors.safetensors"), "again": str(tmp_path / "again")}
-    found = check_cases([case | paths | {"checks": ["loads", "saved_again"]}], tmp_path)["results"]
-    assert found == {route: {"loads": "ok", "saved_again": "ok"}}
+    cases = []
+    for route, outputs in (("code", "code/3"), ("stock", "stock")):
+        folder, tensors = shutil.copytree(WRITTEN / route, tmp_path / route), tmp_path / f"{route}.safetensors"
+        save_file(INPUTS | {"outputs": EXPECTED[outputs]}, tensors)
+        paths = {"folder": str(folder), "tensors": str(tensors), "again": str(tmp_path / f"{route}-again")}
+        checks = {"auto": "AutoModelForCTC", "checks": ["loads", "saved_again"]}
+        cases.append({"name": route, "route": route, **paths, **checks})
+    found = check_cases(cases, tmp_path)["results"]
+    assert found == {route: {"loads": "ok", "saved_again": "ok"} for route in ("code", "stock")}
