@@ -15,12 +15,13 @@ from compress.structure import Structure
 from tests.helpers.tiny import BLOCKS, MODELS, random_structure
 
 FAMILIES = pytest.mark.parametrize("name", MODELS)
-COUNTED_SEEDS = (0, 3)
+MACS_SECONDS = 1.5
+COUNTED_SEEDS = (0, 1)
 """Of the Structures whose MACs are counted, too: that takes ten times as long as counting parameters."""
 
 
 @FAMILIES
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_costs_are_exact(name, seed):
     model = MODELS[name]()
     structure = random_structure(model, seed, front=True)
@@ -34,13 +35,13 @@ def test_costs_are_exact(name, seed):
     if seed in COUNTED_SEEDS:
         bones = skeleton(small.config, original=False)
         with FlopCounterMode(display=False) as counter:
-            frame_outputs(bones, {family.features: dummy_input(bones, 1.5)})
+            frame_outputs(bones, {family.features: dummy_input(bones, MACS_SECONDS)})
         flops = counter.get_flop_counts()
         name = f"{type(bones).__name__}.{family.encoder}" if family.has_ctc else type(encoder).__name__
         counted["macs", "total"] = counter.get_total_flops() // 2
         counted["macs", "encoder"] = sum(flops[name].values()) // 2
     for (metric, denominator), count in counted.items():
-        assert cost_table(model.config, metric, denominator, seconds=1.5).of(structure) == count
+        assert cost_table(model.config, metric, denominator, MACS_SECONDS).of(structure) == count
 
 
 def test_what_is_known_of_a_model_is_known_of_it_saved_and_loaded(tmp_path, monkeypatch):
@@ -60,13 +61,13 @@ def test_what_is_known_of_a_model_is_known_of_it_saved_and_loaded(tmp_path, monk
 @FAMILIES
 def test_size_adds_up(name):
     model = MODELS[name]()
-    size = size_of(model, seconds=2.0)
+    size = size_of(model, MACS_SECONDS)
     assert size.total == sum(p.numel() for p in model.parameters())
     dead = sum(p.numel() for path in family_of(model).dead for p in model.get_submodule(path).parameters())
     inside = sum(sum(block.values()) for block in size.blocks)
     assert inside + dead <= size.encoder <= size.total
     assert sum(sum(block.values()) for block in size.block_macs) <= size.encoder_macs <= size.macs
-    assert size.macs_per_second == size.macs / 2.0
+    assert size.macs_per_second == size.macs / MACS_SECONDS
     assert len(size.blocks) == BLOCKS
 
 
@@ -75,7 +76,7 @@ def test_size_adds_up(name):
 def test_the_expectation_of_decided_gates_is_the_exact_cost(name, metric):
     """With every gate surely open or closed, the expected cost is the exact cost of that Structure."""
     model = MODELS[name]()
-    table = cost_table(model.config, metric)
+    table = cost_table(model.config, metric, seconds=MACS_SECONDS)
     structure = random_structure(model, 7, drop_blocks=False, front=True)
     gates = Gates(model, GateConfig(units=GATE_KINDS))
     with torch.no_grad():

@@ -21,6 +21,8 @@ from compress.training.loop.schedule import LearnConfig
 from tests.helpers.tiny import CTC_MODELS, parakeet
 
 CHEAP = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+OF_EACH = settings(CHEAP, max_examples=25)
+"""Of each of the models, which differ in what their units cost and in little else."""
 
 
 @pytest.mark.parametrize(
@@ -69,7 +71,7 @@ def addable(budget, gates, structure):
                 yield table.module(b, m, more) - table.module(b, m, kept)
 
 
-@CHEAP
+@OF_EACH
 @given(
     seed=st.integers(0, 10_000),
     share=st.integers(15, 90),

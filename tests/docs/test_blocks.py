@@ -14,7 +14,7 @@ For who writes a page:
 - What a page presupposes and does not show stands in a comment, which runs like a shell block:
 
       <!-- run first:
-      accelerate launch recipes/prune.py --config configs/prune/parakeet-ctc-0.6b_librispeech.yaml
+      compress extract elastic --depth 4 --out runs/parakeet-50/final
       -->
 
 - README's Python, and all of docs/quickstart.md but what installs, always run.
@@ -85,10 +85,11 @@ SMALL = {
     "compress search": _DEV,
     "compress shrink": "--batch.workers 0 --refit.utterances 4 --bootstrap.resamples 100 --speed.seconds 1 "
     "--speed.repetitions 1 --speed.warmup 0",
+    "compress shrink --sizes.params": "--sizes.params [75%,50%]",
     "compress analyze": _DEV,
     "compress skip": "--batch.workers 0 --thresholds [0.01] --max_wer_increase 100",  # hardly trained, no blank is sure
 }
-"""Options appended to a command whose first two words, or one of whose words, are or hold the key."""
+"""Options appended to a `compress` that has the words of the key, and to a recipe of which a word holds the key."""
 
 BLOCKS = [block for page in pages() for block in blocks_of(page)]
 PAGES = sorted({block.page for block in BLOCKS if block.runs})

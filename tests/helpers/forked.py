@@ -104,6 +104,7 @@ def run_two(words: Sequence[str], **environment: str) -> subprocess.CompletedPro
 
 def _become(words: list[str], texts: str, environment: dict[str, str]) -> None:
     """Does in this process what `python WORDS...` does, and ends it as Python does."""
+    gc.freeze()  # what was imported need not be looked through whenever a program looks for garbage
     for name in STREAMS:
         text = os.open(Path(texts, name), os.O_WRONLY | os.O_APPEND)
         os.dup2(text, getattr(sys, name).fileno())
@@ -116,7 +117,7 @@ def _become(words: list[str], texts: str, environment: dict[str, str]) -> None:
     code = _exit_code(words)
     sys.stdout.flush()
     sys.stderr.flush()
-    gc.freeze()  # what was imported need not be looked through once more
+    gc.freeze()  # nor what has been made since
     ctypes.pythonapi.Py_Exit(code)
 
 

@@ -21,7 +21,6 @@ from tests.helpers import forked
 REPOSITORY = Path(__file__).resolve().parents[2]
 RATE = 16000
 LAUNCH_SECONDS = 240
-ACCELERATE = (sys.executable, "-m", "accelerate.commands.launch", "--cpu")
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 TINY = """
 output: OUTPUT

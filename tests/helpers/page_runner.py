@@ -118,13 +118,15 @@ def run_page(blocks: Sequence[dict[str, Any]]) -> int:
 
 def run_command(words: Sequence[str]) -> int:
     """Runs `compress ...`, or the recipe of `accelerate launch ...` or `torchrun ...`, as one process."""
+    small = json.loads(os.environ["SMALL"])
     if words[0] == "compress":
-        return main([*words[1:], *json.loads(os.environ["SMALL"]).get(" ".join(words[:2]), ())])
+        meant = [key for key in small if key.split()[:2] == words[:2] and set(key.split()) <= set(words)]
+        return main([*words[1:], *(option for key in meant for option in small[key])])
     recipe, *options = recipe_and_options(words)
     sys.argv = [recipe, *options]
-    for key, small in json.loads(os.environ["SMALL"]).items():
+    for key, options in small.items():
         if any(key in word for word in sys.argv):
-            sys.argv += small
+            sys.argv += options
     runpy.run_path(recipe, run_name="__main__")
     return 0
 

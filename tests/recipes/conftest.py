@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.jobs import JOBS, LOG
-from tests.helpers.launching import ACCELERATE, TORCHRUN, launch, run_alone, run_on_two, speech_and_config
+from tests.helpers.launching import TORCHRUN, launch, run_alone, run_on_two, speech_and_config
 from tests.helpers.pruning import make_teacher
 from tests.helpers.sharing import shared
 
@@ -30,11 +30,11 @@ def configs(tmp_path_factory: pytest.TempPathFactory) -> ByName:
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory, configs: ByName) -> ByName:
-    """The output of a whole run of a job; that of the first as `accelerate launch --cpu` leaves it."""
+    """The output of a whole run of a job. (`accelerate launch` starts a recipe in tests/cli/test_cli.py.)"""
 
     def fill(output: Path, name: str) -> None:
         recipe, config = JOBS[name].recipe, configs(name)
-        ended = launch(recipe, ACCELERATE, config, output) if name == "train" else run_alone(recipe, config, output)
+        ended = run_alone(recipe, config, output)
         assert ended.returncode == 0, ended.stderr
         (output / LOG).write_text(ended.stderr)
 

@@ -43,7 +43,7 @@ def test_killed_in_every_phase_and_resumed_it_equals_a_run_never_interrupted(
         program, step = forked.Program(command(job.recipe, (), config, output)), random.choice(job.due(phase))
         while not has_reached(output, phase, step):
             assert program.is_running, program.ended().stderr
-            time.sleep(0.001)
+            time.sleep(0.005)
         program.kill(SIGNALS[number])
         assert not (output / "done.json").exists()
     ended = run_alone(job.recipe, config, output)

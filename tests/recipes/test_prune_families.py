@@ -27,13 +27,13 @@ from tests.helpers.processors import processor_of
 from tests.helpers.pruning import prune_here
 from tests.helpers.tiny import OTHER_MODELS, SETTINGS, granite_speech
 
+BRIEFLY = ("--learn.steps", "4", "--recover.steps", "2", "--checkpoint_every_steps", "20")
+
 
 @pytest.mark.parametrize(
     ("family", "extra"),
     [
-        ("wav2vec2_conformer", {"position_embeddings_type": "relative"}),
         ("wav2vec2_conformer", {"position_embeddings_type": "rotary"}),
-        ("wav2vec2_bert", {}),
         ("wav2vec2_bert", {"add_adapter": True, "num_adapter_layers": 1, "output_hidden_size": 32}),
         ("wav2vec2_conformer", {"add_adapter": True, "num_adapter_layers": 1, "output_hidden_size": 32}),
         ("lasr", {}),
@@ -42,7 +42,7 @@ from tests.helpers.tiny import OTHER_MODELS, SETTINGS, granite_speech
     ],
 )
 def test_the_other_families(pruning: Path, tmp_path: Path, family: str, extra: dict[str, Any]) -> None:
-    """A teacher of every family is trained and reaches its budget in 10 steps."""
+    """A teacher of every family, with what it can have behind its encoder, is trained and reaches its budget."""
     teacher = yaml.safe_load((pruning / "teacher.yaml").read_text())
     sizes = {"num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 96}
     if family == "torchaudio_conformer":
@@ -53,8 +53,7 @@ def test_the_other_families(pruning: Path, tmp_path: Path, family: str, extra: d
     arguments = ["--config", str(tmp_path / "teacher.yaml"), "--output", str(tmp_path / "t")]
     recipe.main(parse(recipe.Config, arguments, prog=""))
     output = prune_here(
-        pruning, tmp_path / "run", "--teacher", str(tmp_path / "t" / "best"), "--learn.steps", "10",
-        "--checkpoint_every_steps", "20",
+        pruning, tmp_path / "run", "--teacher", str(tmp_path / "t" / "best"), *BRIEFLY,
     )  # fmt: skip
     teacher_model, final, removed = (
         load_model(str(path)) for path in (tmp_path / "t" / "best", output / "final", output / "removed")
@@ -70,16 +69,15 @@ def test_the_other_families(pruning: Path, tmp_path: Path, family: str, extra: d
     assert torch.isfinite(final(**inputs).logits).all()
 
 
-@pytest.mark.parametrize("name", OTHER_MODELS)
+@pytest.mark.parametrize("name", [name for name in OTHER_MODELS if not name.endswith("-rotary")])
 def test_models_without_a_ctc_head(pruning: Path, tmp_path: Path, name: str) -> None:
-    """Their encoder reaches its budget in 10 steps without transcripts; they write by `generate`, also afterwards."""
+    """Their encoder reaches its budget without transcripts; they write by `generate`, also afterwards."""
     # a processor of Granite Speech forgets any number of mel bins but its default when it is saved
     model = granite_speech(input_dim=160) if name == "granite_speech" else OTHER_MODELS[name]()
     save(model, processor_of(model), tmp_path / "teacher")
     output = prune_here(
-        pruning, tmp_path / "run", "--teacher", str(tmp_path / "teacher"), "--distill.ctc", "0", "--learn.steps", "10",
-        "--recover.steps", "2", "--checkpoint_every_steps", "20", "--budget.denominator", "encoder",
-        "--generate.max_new_tokens", "5", "--dev_limit", "2",
+        pruning, tmp_path / "run", "--teacher", str(tmp_path / "teacher"), "--distill.ctc", "0", *BRIEFLY,
+        "--budget.denominator", "encoder", "--generate.max_new_tokens", "5", "--dev_limit", "2",
     )  # fmt: skip
     final, removed, gated = (load_model(str(output / name)) for name in ("final", "removed", "gated"))
     assert size_of(final).encoder == done(output)["achieved"] <= done(output)["limit"]

@@ -11,7 +11,7 @@ import torch
 
 import compress
 from compress import Block, Structure
-from compress.checkpoint import apply_structure, load_model, save
+from compress.checkpoint import apply_structure, load_config, load_model, save
 from compress.conformers import (
     block_units,
     blocks_of,
@@ -23,14 +23,17 @@ from compress.conformers import (
 )
 from compress.cost import cost_table, size_of
 from compress.deciding.gates import Gates
-from compress.evaluation.inspection import inspect_model
 from compress.evaluation.rows import compression_line
+from compress.model.registration import compressed_config
 from compress.surgery.stock import check_stock, route_of
 from tests.helpers.gating import settle
 from tests.helpers.routes import processor_for, stock_structure
 from tests.helpers.tiny import MODELS, batch, granite_speech5, parakeet, random_structure
 
 STOCK = pytest.mark.parametrize("name", [name for name in MODELS if family_of(MODELS[name]()).stock])
+
+MACS_COUNTED = ("parakeet", "wav2vec2_conformer-relative", "granite_speech5", "canary")
+"""Whoever holds the parts that are left: their MACs are those of the same modules, see tests/test_cost.py."""
 
 
 def masked(model, structure: Structure):
@@ -72,7 +75,7 @@ def test_it_knows_what_it_was(name: str, tmp_path: Path) -> None:
     card = (tmp_path / "small" / "README.md").read_text()
     assert "import compress" not in card
     assert f"`{type(model).__name__}` of transformers" in card
-    assert inspect_model(str(tmp_path / "small"), seconds=2.0)["route"] == "stock"
+    assert route_of(load_config(str(tmp_path / "small"))) == "stock"
 
 
 @STOCK
@@ -81,30 +84,25 @@ def test_it_costs_what_the_cost_model_says(name: str) -> None:
     model = MODELS[name]()
     structure = stock_structure(model)
     small = compress.remove(model, structure)
-    assert cost_table(model.config).of(structure) == size_of(small).total == sum(p.numel() for p in small.parameters())
-    assert cost_table(model.config, "macs").of(structure) == size_of(small).macs
+    assert cost_table(model.config).of(structure) == sum(p.numel() for p in small.parameters())
+    if name in MACS_COUNTED:
+        assert cost_table(model.config, "macs").of(structure) == size_of(small).macs
     dead = [p for n, p in small.named_parameters() if n.startswith(tuple(family_of(model).dead) or "\0")]
     assert sum(p.numel() for p in dead) <= 3 * 32
     again = Structure(structure.family, (Block(ffn1=(0, 1), ffn2=(0, 3)),) * len(block_units(small)))
     assert cost_table(small.config).of(again) == sum(p.numel() for p in compress.remove(small, again).parameters())
 
 
-@pytest.mark.parametrize(
-    "block",
-    [
-        Block(ffn1=None),
-        Block(attention=None),
-        Block(conv=None),
-        Block(conv=(0, 1)),
-        Block(ffn1=(0, 1)),
-        Block(attention=(0,)),
-    ],
-)
 @STOCK
-def test_one_block_that_differs_needs_code(name: str, block: Block) -> None:
+def test_one_block_that_differs_needs_code(name: str) -> None:
     model = MODELS[name]()
-    small = compress.remove(model, Structure(family_of(model).name, (Block(), block, Block())))
-    assert route_of(small.config) == "code"
+    different = (
+        Block(ffn1=None), Block(attention=None), Block(conv=None),
+        Block(conv=(0, 1)), Block(ffn1=(0, 1)), Block(attention=(0,)),
+    )  # fmt: skip
+    for block in different:
+        structure = Structure(family_of(model).name, (Block(), block, Block()))
+        assert route_of(compressed_config(model.config, structure)) == "code"
 
 
 def test_fewer_heads_need_code_where_the_config_has_no_size_of_heads() -> None:

@@ -49,13 +49,13 @@ def _measured(work: Workload, teacher: torch.nn.Module, batch: int, compiled: bo
             if compiled:
                 for model in (teacher, steps[kind].student.model):
                     for block in blocks_of(model):
-                        block.compile(backend="aot_eager" if work.tiny else "inductor")
-            for _ in range(WARMUP):
+                        block.compile(backend="eager" if work.tiny else "inductor")
+            for _ in range(work.sized(WARMUP, 1)):
                 steps[kind].run()
 
         memory[kind] = peak_growth_bytes(prepare, work.device)
     times: dict[str, list[float]] = {kind: [] for kind in steps}
-    for repetition in range(work.sized(10, 2)):
+    for repetition in range(work.sized(10, 1)):
         for kind in list(steps)[:: 1 if repetition % 2 else -1]:
             start = time.perf_counter()
             steps[kind].run()
