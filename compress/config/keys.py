@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -108,9 +108,13 @@ def unknown_keys(values: Any, config_class: type[Any], prefix: str = "") -> Iter
                 yield from unknown_keys(item, nested, f"{prefix}{name}{PART}")
 
 
-@cache
 def fields_of(config_class: type[Any]) -> Mapping[str, Any]:
     """Returns the fields of a config class that can be given, with the annotations of what they hold."""
+    return _fields_of(typing.cast(Hashable, config_class))
+
+
+@cache
+def _fields_of(config_class: Any) -> Mapping[str, Any]:
     hints = typing.get_type_hints(config_class)
     return {field.name: hints[field.name] for field in dataclasses.fields(config_class) if field.init}
 
