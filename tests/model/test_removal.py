@@ -21,7 +21,7 @@ from compress.conformers import (
     kept_units,
     structure_of,
 )
-from compress.cost import cost_table, size_of
+from compress.cost import cost_table
 from compress.deciding.gates import GATE_KINDS, GateConfig, Gates
 from compress.model import removal
 from compress.structure import MODULES
