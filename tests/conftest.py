@@ -18,6 +18,8 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["JSONARGPARSE_DEPRECATION_WARNINGS"] = "off"
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+MOST_NEW_OBJECTS = 50_000
+"""When garbage is looked for: tests make and drop many small models."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -31,6 +33,7 @@ def pytest_collection_finish() -> None:
     """What is imported by now stays: looking for garbage among it takes a third of a second, many times over."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(MOST_NEW_OBJECTS)
 
 
 def torch_pair_problem() -> str | None:

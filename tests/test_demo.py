@@ -351,7 +351,7 @@ batch: {seconds: 8, workers: 0}
 evaluate_every_steps: 2
 checkpoint_every_steps: 2
 """
-SMALL_SPEECH = "{hours: 0.02, dev_utterances: 4, test_utterances: 8, grammar: digits}"
+SMALL_SPEECH = "{hours: 0.01, dev_utterances: 4, test_utterances: 4, grammar: digits}"
 
 
 def execute_in_a_fork(command: Sequence[str], environment: dict[str, str]) -> int:
