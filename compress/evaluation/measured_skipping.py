@@ -243,7 +243,7 @@ def example(model: PreTrainedModel, processor: ProcessorMixin, dataset: SpeechDa
     logits: Tensor = model(**to_model(model, inputs)).logits[0]
     skipper = _skipper(model)
     seen = skipper.last
-    if seen.blank is None or seen.kept is None or seen.valid is None:
+    if seen.blank is None or seen.deep is None or seen.valid is None:
         return None
     valid = seen.valid[0]
     tokens = logits.argmax(-1)[valid].tolist()
@@ -254,7 +254,7 @@ def example(model: PreTrainedModel, processor: ProcessorMixin, dataset: SpeechDa
         "threshold": skipper.settings.threshold,
         "wave": _envelope(np.asarray(utterance.samples)),
         "blank": [round(value, _DIGITS) for value in seen.blank[0][valid].tolist()],
-        "kept": seen.kept[0][valid].int().tolist(),
+        "kept": seen.deep[0][valid].int().tolist(),
         "words": words_in_time(processor, tokens, utterance.seconds / max(1, len(tokens))),
     }
 

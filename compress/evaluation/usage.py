@@ -24,11 +24,11 @@ class Frames:
 
     Attributes:
         all: how many there are.
-        kept: how many went through all blocks.
+        deep: how many went through all blocks.
     """
 
     all: int
-    kept: int
+    deep: int
 
 
 def frames_of_last_pass(model: PreTrainedModel) -> list[Frames]:
@@ -39,16 +39,16 @@ def frames_of_last_pass(model: PreTrainedModel) -> list[Frames]:
     """
     skipper = skipper_of(model)
     seen = skipper and skipper.last
-    if not seen or seen.valid is None or seen.kept is None:
+    if not seen or seen.valid is None or seen.deep is None:
         raise ValueError("Nothing could be skipped in the last forward pass: the model cannot, or its threshold is 1.")
-    return [Frames(*counts) for counts in zip(seen.valid.sum(1).tolist(), seen.kept.sum(1).tolist(), strict=True)]
+    return [Frames(*counts) for counts in zip(seen.valid.sum(1).tolist(), seen.deep.sum(1).tolist(), strict=True)]
 
 
 def skipped_share(frames: Iterable[Frames]) -> float:
     """The share of all frames that skipped."""
     utterances = list(frames)
-    kept = sum(utterance.kept for utterance in utterances)
-    return 1 - kept / max(1, sum(utterance.all for utterance in utterances))
+    deep = sum(utterance.deep for utterance in utterances)
+    return 1 - deep / max(1, sum(utterance.all for utterance in utterances))
 
 
 class SkippingMacs:
@@ -78,10 +78,10 @@ class SkippingMacs:
         return float(self._outside(frames) + sum(block(frames) for block in self._blocks))
 
     def of(self, utterance: Frames, settings: Skipping) -> float:
-        """The operations of an utterance whose kept frames alone go through the last blocks."""
+        """The operations of an utterance whose deep frames alone go through the last blocks."""
         head = self._head // self._tokens if settings.factorised else self._head
         blocks = sum(
-            float(block(utterance.all if index < settings.first_blocks else max(1, utterance.kept)))
+            float(block(utterance.all if index < settings.first_blocks else max(1, utterance.deep)))
             for index, block in enumerate(self._blocks)
         )
         return float(self._outside(utterance.all)) + blocks + head * utterance.all

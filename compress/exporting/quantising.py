@@ -54,17 +54,17 @@ def quantise(
     """
     unsigned = CLIENTS[config.client].unsigned
     nodes = quantisable(graph)
-    kept: list[str] = []
+    in_float32: list[str] = []
     if config.keep_fp32 == "auto":
         assert speech
         assert before
         search = _Search(source, SIGNATURES[slot.signature], graph, unsigned, speech, nodes)
-        kept = search.kept(before.wer + config.max_wer_increase / POINTS, config.calibration_utterances)
-    write_quantised(graph, target, kept, unsigned=unsigned)
+        in_float32 = search.layers(before.wer + config.max_wer_increase / POINTS, config.calibration_utterances)
+    write_quantised(graph, target, in_float32, unsigned=unsigned)
     return {
         "weights": "uint8" if unsigned else "int8",
-        "quantised_layers": len(nodes) - len(kept),
-        "kept_float32": kept,
+        "quantised_layers": len(nodes) - len(in_float32),
+        "kept_float32": in_float32,
     }
 
 
@@ -77,13 +77,13 @@ def quantisable(graph: Path) -> list[str]:
     return [node.name for node in model.graph.node if node.op_type in QUANTISED_KINDS and node.input[1] in constant]
 
 
-def write_quantised(graph: Path, target: Path, kept: Collection[str], *, unsigned: bool) -> None:
+def write_quantised(graph: Path, target: Path, in_float32: Collection[str], *, unsigned: bool) -> None:
     """Quantises all linear layers of a graph but some, each output's weights by their own scale.
 
     Args:
         graph: in float32.
         target: where to.
-        kept: names of nodes that stay.
+        in_float32: names of nodes that stay so.
         unsigned: store weights from 0 on.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -97,7 +97,7 @@ def write_quantised(graph: Path, target: Path, kept: Collection[str], *, unsigne
             op_types_to_quantize=list(QUANTISED_KINDS),
             per_channel=True,
             weight_type=QuantType.QUInt8 if unsigned else QuantType.QInt8,
-            nodes_to_exclude=list(kept),
+            nodes_to_exclude=list(in_float32),
             use_external_data_format=size > MOST_BYTES_INSIDE,
         )
 
@@ -133,7 +133,7 @@ class _Search:
     speech: DevSpeech
     nodes: list[str]
 
-    def kept(self, limit: float, utterances: int) -> list[str]:
+    def layers(self, limit: float, utterances: int) -> list[str]:
         """The fewest of the costliest layers with which the word error rate stays within a limit.
 
         Args:
@@ -142,13 +142,15 @@ class _Search:
         """
         if self._wer(()) <= limit:
             return []
-        return fewest(self._costliest_first(utterances), lambda kept: self._wer(kept) <= limit)
+        return fewest(self._costliest_first(utterances), lambda layers: self._wer(layers) <= limit)
 
-    def _wer(self, kept: Collection[str]) -> float:
+    def _wer(self, in_float32: Collection[str]) -> float:
         """Of the graph with all other layers quantised."""
         with tempfile.TemporaryDirectory() as place:
-            rate = self.speech.rates(run_by(self.source.model, self._quantised(Path(place), kept), self.signature)).wer
-        logger.info("%d of %d layers in float32: WER %.2f %%", len(kept), len(self.nodes), POINTS * rate)
+            rate = self.speech.rates(
+                run_by(self.source.model, self._quantised(Path(place), in_float32), self.signature)
+            ).wer
+        logger.info("%d of %d layers in float32: WER %.2f %%", len(in_float32), len(self.nodes), POINTS * rate)
         return rate
 
     def _costliest_first(self, utterances: int) -> list[str]:
@@ -176,6 +178,6 @@ class _Search:
         loader.close()
         return batches
 
-    def _quantised(self, folder: Path, kept: Collection[str]) -> OnnxGraph:
-        write_quantised(self.graph, folder / "int8.onnx", kept, unsigned=self.unsigned)
+    def _quantised(self, folder: Path, in_float32: Collection[str]) -> OnnxGraph:
+        write_quantised(self.graph, folder / "int8.onnx", in_float32, unsigned=self.unsigned)
         return OnnxGraph(folder / "int8.onnx", self.signature.input_names(self.source.model))

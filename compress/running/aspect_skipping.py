@@ -111,7 +111,7 @@ class SkippingAspect(Aspect):
         slots = skipper and skipper.last.slots
         if not slots or output.shape[1] >= mask.shape[1]:
             return states, mask
-        return slots.gather(states), slots.gather(mask & slots.kept)
+        return slots.gather(states), slots.gather(mask & slots.deep)
 
     def describe(self, model: PreTrainedModel) -> dict[str, Any] | None:
         """The settings as the config has them; None if the model cannot skip."""

@@ -1,4 +1,4 @@
-"""Which frames are kept, and how they are gathered into shorter sequences and put back."""
+"""Which frames run deep, and how they are gathered into shorter sequences and put back."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from transformers.masking_utils import create_bidirectional_mask
 from compress.conformers import family_of, part
 
 
-def kept_frames(blank: Tensor, valid: Tensor, threshold: float, extension: int) -> Tensor:
+def deep_frames(blank: Tensor, valid: Tensor, threshold: float, extension: int) -> Tensor:
     """Which frames go through all blocks: those that may not be blank, and their neighbours.
 
     Args:
         blank: `(batch, frames)`, the probability of the blank.
-        valid: `(batch, frames)`, true for frames that are not padding, which is never kept.
+        valid: `(batch, frames)`, true for frames that are not padding, which never runs deep.
         threshold: a frame is skipped if the blank's probability is above.
-        extension: how many neighbours on either side of a kept frame are kept.
+        extension: how many neighbours on either side of such a frame go with it.
 
     Returns:
         `(batch, frames)`, bool.
@@ -35,45 +35,45 @@ def kept_frames(blank: Tensor, valid: Tensor, threshold: float, extension: int) 
 
 @dataclass(frozen=True)
 class Slots:
-    """Where the kept frames of a batch stand in its gathered sequences.
+    """Where the frames of a batch that run deep stand in its gathered sequences.
 
-    A sequence from which nothing is kept has one slot all the same, so that attention has something to look at; what
+    A sequence of which nothing runs deep has one slot all the same, so that attention has something to look at; what
     comes out of it goes nowhere.
 
     Attributes:
-        kept: `(batch, frames)`, which frames are kept.
-        sources: `(batch, slots)`, the frame that stands in each slot; the kept ones in order, then any others.
+        deep: `(batch, frames)`, which frames go through all blocks.
+        sources: `(batch, slots)`, the frame that stands in each slot; the deep ones in order, then any others.
         filled: `(batch, slots)`, which slots are no padding; None if all are filled.
     """
 
-    kept: Tensor
+    deep: Tensor
     sources: Tensor
     filled: Tensor | None
 
     @classmethod
-    def of(cls, kept: Tensor, counts: list[int]) -> Slots:
-        """The slots of some kept frames.
+    def of(cls, deep: Tensor, counts: list[int]) -> Slots:
+        """The slots of the frames that run deep.
 
         Args:
-            kept: `(batch, frames)`, bool.
-            counts: how many are kept of each utterance.
+            deep: `(batch, frames)`, bool.
+            counts: how many there are of each utterance.
         """
         slots = max(1, *counts)
-        sources = kept.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :slots]
+        sources = deep.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :slots]
         if min(counts) == slots:
-            return cls(kept, sources, None)
-        least = kept.sum(1, keepdim=True).clamp(min=1)
-        return cls(kept, sources, torch.arange(slots, device=kept.device) < least)
+            return cls(deep, sources, None)
+        least = deep.sum(1, keepdim=True).clamp(min=1)
+        return cls(deep, sources, torch.arange(slots, device=deep.device) < least)
 
     def gather(self, frames: Tensor) -> Tensor:
-        """The kept ones of `(batch, frames, ...)`, as `(batch, slots, ...)`; zeros where a slot is padding."""
+        """The deep ones of `(batch, frames, ...)`, as `(batch, slots, ...)`; zeros where a slot is padding."""
         gathered = frames.gather(1, _expanded(self.sources, frames))
         return gathered if self.filled is None else gathered * _expanded(self.filled, gathered)
 
     def scatter(self, gathered: Tensor, frames: Tensor) -> Tensor:
-        """`(batch, frames, ...)` in which `(batch, slots, ...)` replace the kept ones; those skipped stay as given."""
-        slots = (self.kept.cumsum(1) - 1).clamp(min=0)
-        return torch.where(_expanded(self.kept, frames), gathered.gather(1, _expanded(slots, frames)), frames)
+        """`(batch, frames, ...)` in which `(batch, slots, ...)` replace the deep ones; those skipped stay as given."""
+        slots = (self.deep.cumsum(1) - 1).clamp(min=0)
+        return torch.where(_expanded(self.deep, frames), gathered.gather(1, _expanded(slots, frames)), frames)
 
     def fitted(self, model: PreTrainedModel, gathered: Tensor, given: dict[str, Any]) -> dict[str, Any]:
         """What the blocks of a model are called with for the gathered sequences instead of the whole ones.
@@ -87,7 +87,7 @@ class Slots:
         masks = {name: self._mask(model, form, gathered) for name, form in family.masks if name in given}
         if family.positions not in given:
             return given | masks
-        frames, slots = self.kept.shape[1], gathered.shape[1]
+        frames, slots = self.deep.shape[1], gathered.shape[1]
         return given | masks | {family.positions: _fewer_positions(given[family.positions], frames, slots)}
 
     def _mask(self, model: PreTrainedModel, form: str, gathered: Tensor) -> Any:

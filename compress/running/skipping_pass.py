@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from compress.conformers import ctc_head, family_of, frame_lengths, head_logits, part
-from compress.running.frames import Slots, kept_frames
+from compress.running.frames import Slots, deep_frames
 from compress.running.heads import Factorised, blank_probability
 from compress.running.skipping import Skipping
 from compress.running.slimmable import OwnBySize
@@ -27,7 +27,7 @@ class Seen:
         blank: the probability of the blank behind the first blocks, `(batch, frames)`; None if nothing could be
             skipped.
         valid: which frames are no padding, `(batch, frames)`; None if nothing could be skipped.
-        slots: where the kept frames were; None if all were kept.
+        slots: where the frames were that ran deep; None if all did.
         logits: of a pass in training mode, the intermediate outputs by number of first blocks, `(batch, frames,
             vocabulary)`.
     """
@@ -38,9 +38,9 @@ class Seen:
     logits: dict[int, Tensor] = field(default_factory=dict)
 
     @property
-    def kept(self) -> Tensor | None:
+    def deep(self) -> Tensor | None:
         """Which frames went through all blocks, `(batch, frames)`."""
-        return self.slots.kept if self.slots else self.valid
+        return self.slots.deep if self.slots else self.valid
 
 
 class Pass:
@@ -116,12 +116,12 @@ class Pass:
             else blank_probability(logits, int(model.config.pad_token_id))
         )
         self.seen.valid = valid_frames(model, output, self._mask)
-        kept = kept_frames(self.seen.blank, self.seen.valid, settings.threshold, settings.extension)
+        deep = deep_frames(self.seen.blank, self.seen.valid, settings.threshold, settings.extension)
         if model.training:
-            kept = kept | (self.seen.valid & ~kept.any(1, keepdim=True))
-        skipped = (self.seen.valid & ~kept).sum()
-        counts = torch.cat([kept.sum(1), skipped[None]]).tolist()  # the one time that the host waits for the device
-        return Slots.of(kept, counts[:-1]) if counts[-1] else None
+            deep = deep | (self.seen.valid & ~deep.any(1, keepdim=True))
+        skipped = (self.seen.valid & ~deep).sum()
+        counts = torch.cat([deep.sum(1), skipped[None]]).tolist()  # the one time that the host waits for the device
+        return Slots.of(deep, counts[:-1]) if counts[-1] else None
 
 
 def valid_frames(model: PreTrainedModel, output: Tensor, attention_mask: Tensor | None) -> Tensor:

@@ -29,7 +29,7 @@ from compress.evaluation.transcribe import batching_for, transcribe
 from compress.evaluation.usage import Frames, SkippingMacs, skipped_share
 from compress.machine import find_device
 from compress.reports import formats
-from compress.running.frames import kept_frames
+from compress.running.frames import deep_frames
 from compress.running.skipper import required_skipper, without_skipping
 from compress.running.skipping import Skipping, SkippingError, write_skipping
 from compress.running.skipping_pass import blank_behind
@@ -216,8 +216,8 @@ def _trial(macs: SkippingMacs, settings: Skipping, blank: Sequence[Tensor], vali
 
 def _frames(settings: Skipping, blank: Sequence[Tensor], valid: Sequence[Tensor]) -> Iterator[Frames]:
     for probabilities, mask in zip(blank, valid, strict=True):
-        kept = kept_frames(probabilities, mask, settings.threshold, settings.extension)
-        yield from (Frames(*counts) for counts in zip(mask.sum(1).tolist(), kept.sum(1).tolist(), strict=True))
+        deep = deep_frames(probabilities, mask, settings.threshold, settings.extension)
+        yield from (Frames(*counts) for counts in zip(mask.sum(1).tolist(), deep.sum(1).tolist(), strict=True))
 
 
 def _rise(trial: SettingTrial, before: float) -> float:

@@ -197,6 +197,6 @@ def last_skipped_share(model: PreTrainedModel) -> Tensor | None:
     """The share of the frames of the last forward pass that skipped; None if none could."""
     skipper = skipper_of(model)
     seen = skipper and skipper.last
-    if not seen or seen.valid is None or seen.kept is None:
+    if not seen or seen.valid is None or seen.deep is None:
         return None
-    return 1 - seen.kept.sum() / seen.valid.sum()
+    return 1 - seen.deep.sum() / seen.valid.sum()

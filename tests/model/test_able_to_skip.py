@@ -117,7 +117,7 @@ def test_an_elastic_model_skips_at_every_size_as_the_model_of_that_size(name: st
         elastic.set_skipping(threshold=alone.skipper.settings.threshold, extension=0)
         expected = logits(alone, inputs)
         torch.testing.assert_close(logits(elastic, inputs), expected, rtol=0, atol=1e-6)
-        assert torch.equal(skipper(elastic).last.kept, skipper(alone).last.kept)
+        assert torch.equal(skipper(elastic).last.deep, skipper(alone).last.deep)
 
 
 def test_skipping_added_to_an_elastic_model_keeps_what_each_size_has_of_its_own() -> None:

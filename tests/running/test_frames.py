@@ -1,4 +1,4 @@
-"""Which frames are kept, and gathering and putting back on random masks."""
+"""Which frames run deep, and gathering and putting back on random masks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from compress.running.frames import Slots, kept_frames
+from compress.running.frames import Slots, deep_frames
 from compress.running.heads import blank_probability, factorised_log_probabilities
 
 MASKS = st.integers(1, 4).flatmap(
@@ -56,21 +56,21 @@ def test_gradients_pass_by_either_way_once(rows: list[list[bool]]) -> None:
 
 @given(MASKS, st.integers(0, 3))
 @settings(max_examples=100, deadline=None)
-def test_kept_frames_are_the_spikes_and_their_neighbours(rows: list[list[bool]], extension: int) -> None:
+def test_deep_frames_are_the_spikes_and_their_neighbours(rows: list[list[bool]], extension: int) -> None:
     spikes = torch.tensor(rows)
     batch, frames = spikes.shape
     valid = torch.arange(frames) < torch.arange(frames, frames - batch, -1).clamp(min=1)[:, None]
-    kept = kept_frames(torch.where(spikes, 0.2, 0.9), valid, 0.5, extension)
+    deep = deep_frames(torch.where(spikes, 0.2, 0.9), valid, 0.5, extension)
     for row in range(batch):
         length = int(valid[row].sum())
         near = [any(spikes[row, max(0, t - extension) : min(t + extension + 1, length)]) for t in range(length)]
-        assert kept[row].tolist() == near + [False] * (frames - length)
+        assert deep[row].tolist() == near + [False] * (frames - length)
 
 
-def test_a_threshold_of_one_keeps_all_and_padding_is_never_kept() -> None:
+def test_at_a_threshold_of_one_all_but_padding_runs_deep() -> None:
     valid = torch.tensor([[True, True, False]])
-    assert torch.equal(kept_frames(torch.ones(1, 3), valid, 1.0, 2), valid)
-    assert not kept_frames(torch.ones(1, 3), valid, 0.99, 2).any()
+    assert torch.equal(deep_frames(torch.ones(1, 3), valid, 1.0, 2), valid)
+    assert not deep_frames(torch.ones(1, 3), valid, 0.99, 2).any()
 
 
 @pytest.mark.parametrize("blank", [0, 3, 6])

@@ -58,7 +58,7 @@ def test_if_everything_is_skipped_it_is_the_intermediate_output(name: str, own_h
         if not own_heads:
             own = intermediate_logits(model, settings, settings.first_blocks, before)
             assert torch.equal(own, expected)
-    kept = skipper(model).last.kept
+    kept = skipper(model).last.deep
     assert kept is not None
     assert not kept.any()
 
@@ -70,7 +70,7 @@ def test_a_batch_is_its_utterances_one_by_one(name: str, factorised: bool) -> No
     inputs = batch(model)
     halved(model, inputs, extension=1 if factorised else 0)
     together = logits(model, inputs)
-    kept = skipper(model).last.kept
+    kept = skipper(model).last.deep
     assert kept is not None
     assert len(set(kept.sum(1).tolist())) == 2  # so that gathered sequences are padded
     for row, mask in enumerate(inputs["attention_mask"]):
@@ -87,7 +87,7 @@ def test_what_it_computes_is_the_blocks_on_the_kept_frames(name: str, monkeypatc
     inputs = batch(model)
     halved(model, inputs)
     before = logits(model, inputs)
-    kept = skipper(model).last.kept
+    kept = skipper(model).last.deep
     assert kept is not None
     frozen = kept.clone()
 
@@ -116,9 +116,9 @@ def test_without_an_attention_mask_all_frames_count(name: str) -> None:
     halved(model, inputs)
     found, seen = logits(model, inputs), skipper(model).last
     assert seen.valid is not None
-    assert seen.kept is not None
+    assert seen.deep is not None
     assert seen.valid.all()
-    assert 0 < seen.kept.sum() < seen.valid.sum()
+    assert 0 < seen.deep.sum() < seen.valid.sum()
     assert found.isfinite().all()
 
 
@@ -195,7 +195,7 @@ def test_hidden_states_behind_the_first_blocks_are_those_of_the_gathered_frames(
     halved(model, inputs)
     with torch.no_grad():
         states = model(**inputs, output_hidden_states=True).hidden_states
-    kept = skipper(model).last.kept
+    kept = skipper(model).last.deep
     assert kept is not None
     slots = int(kept.sum(1).max())
     assert [state.shape[1] for state in states] == [24, slots, slots, 24]

@@ -104,7 +104,7 @@ def test_the_gradient_is_that_of_the_gathered_sequences() -> None:
     handle = block.register_forward_hook(keep)
     block._forward_hooks.move_to_end(handle.id, last=False)
     output = model(**inputs).logits
-    kept = model.skipper.last.kept
+    kept = model.skipper.last.deep
     output[kept].sum().backward()
     assert states[0].grad is not None
     assert states[0].grad[kept].any()
@@ -117,7 +117,7 @@ def test_in_training_an_utterance_without_spikes_keeps_all_frames() -> None:
     assert float(losses.metrics["skipped_frames"]) == 0
     one.eval()
     one(**batch(one.model))
-    assert not one.model.skipper.last.kept.any()
+    assert not one.model.skipper.last.deep.any()
 
 
 def test_each_batch_skips_behind_one_of_the_heads_or_not_at_all_and_resumes_exactly() -> None:
