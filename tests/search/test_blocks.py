@@ -151,10 +151,9 @@ def test_blocks_that_change_the_frame_rate_stay(
         main(["search", name, *options(speech, tmp_path / "out", "--remove", "3")])
 
 
-def test_48_blocks(checkpoint: Any, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_48_blocks(checkpoint: Any, speech: Path, tmp_path: Path) -> None:
     """Within 1 MiB for the sample, and with hardly any state kept."""
-    monkeypatch.setattr(tiny, "PARAKEET_ENCODER", tiny.PARAKEET_ENCODER | {"num_hidden_layers": 48})
-    name = checkpoint("parakeet-48", tiny.parakeet())
+    name = checkpoint("parakeet-48", tiny.parakeet(num_hidden_layers=48))
     bounds = ("--matrix.rows", "160", "--matrix.max_mib", "1", "--reuse_mib", "0.05")
     found = run(name, speech, tmp_path, "--remove", "24", "--top_k", "4", "--utterances", "8", *bounds)
     assert found["methods"][0]["evaluations"] == 4

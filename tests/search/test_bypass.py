@@ -65,8 +65,7 @@ def test_shared_runs_compute_what_separate_ones_do(name: str, most_bytes: int, m
 def test_shared_runs_of_six_blocks(monkeypatch: Any) -> None:
     """Deep enough for states that are recorded by runs which themselves began in the middle."""
     monkeypatch.setattr(reuse, "best_tokens", frame_outputs)
-    monkeypatch.setattr(tiny, "PARAKEET_ENCODER", tiny.PARAKEET_ENCODER | {"num_hidden_layers": 6})
-    model = tiny.parakeet()
+    model = tiny.parakeet(num_hidden_layers=6)
     inputs = tiny.batch(model)
     for proposals in (every_proposal(model), [p for p in every_proposal(model) if len(p) == 2]):
         for proposal, found in SharedRuns(model, proposals, PLENTY).tokens(inputs):
