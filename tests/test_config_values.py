@@ -6,8 +6,9 @@ import math
 import re
 import typing
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -134,3 +135,47 @@ def test_an_empty_text_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str
 def test_a_demo_is_refused_before_its_teacher_is_trained() -> None:
     with pytest.raises(ValueError, match="The budget '150%' is a share; give more than 0% and at most 100%"):
         DemoConfig(budget="150%")
+
+
+@dataclass(frozen=True)
+class Target:
+    share: str = "50%"
+    of: Literal["total", "encoder"] = "total"
+
+    def __post_init__(self) -> None:
+        if not self.share.endswith("%"):
+            raise ValueError(f"The share {self.share!r} has no unit; did you mean '{self.share}%'?")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    output: str = "out"
+    target: Target | None = None
+    steps: int = 1
+    limit: int | None = None
+    seconds: float = 1.0
+    names: tuple[str, ...] = ()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--target.share", "50"], "The share '50' has no unit; did you mean '50%'?"),
+        (["--target.of", "half"], "target.of is half; give one of total, encoder."),
+        (["--steps", "x"], "steps is x; give a whole number."),
+        (["--limit", "1e308"], "limit is 1e+308; give a whole number, or null."),
+        (["--seconds", "null"], "seconds is null; give a finite number."),
+        (["--names", "null"], "names is null; give a list in brackets."),
+    ],
+)
+def test_one_sentence_says_what_is_wrong(words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(Wanted, words, prog="x")
+    assert capsys.readouterr().err == f"x: error: {sentence}\n"
+
+
+def test_a_file_of_nothing_but_null_is_read_as_any_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "null.yaml").write_text("output:\n")
+    with pytest.raises(SystemExit):
+        parse(Wanted, ["--config", str(tmp_path / "null.yaml")], prog="x")
+    assert capsys.readouterr().err == "x: error: output is null; leave it out for its default, or give text.\n"

@@ -1,6 +1,7 @@
 """Checkpoints: loading, saving and describing compressed models."""
 
 from compress.checkpoint.errors import CheckpointError
+from compress.checkpoint.folders import require_new
 from compress.checkpoint.loading import COMPRESSION_FILE, load_config, load_model, obstacle, read_compression
 from compress.checkpoint.matching import load_recogniser, require_match
 from compress.checkpoint.processors import load_processor
@@ -18,5 +19,6 @@ __all__ = [
     "obstacle",
     "read_compression",
     "require_match",
+    "require_new",
     "save",
 ]

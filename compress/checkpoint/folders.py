@@ -6,6 +6,7 @@ from pathlib import Path
 
 from compress.checkpoint.errors import CheckpointError
 from compress.files.paths import is_local
+from compress.files.writing import require_writable
 
 CONFIG_FILE = "config.json"
 
@@ -21,8 +22,32 @@ def require_folder(model: str) -> None:
     if is_local(model) and not Path(model).expanduser().is_dir():
         what = f"{model!r} is no folder" if Path(model).expanduser().exists() else f"There is no folder {model!r}"
         raise CheckpointError(f"{what}; give a checkpoint folder or the name of a Hub model.")
+    if Path(model).is_dir():
+        _refuse_a_run(Path(model))
     if Path(model).is_dir() and not (Path(model) / CONFIG_FILE).is_file():
         raise CheckpointError(f"The folder {model!r} holds no {CONFIG_FILE}; it is not a checkpoint.")
+
+
+def require_new(out: str) -> None:
+    """Refuses to write where there is something already, or where nothing can be written, before any work is done.
+
+    Raises:
+        CheckpointError: if `out` exists already.
+        WriteError: naming the reason why nothing can be written there.
+    """
+    if Path(out).exists():
+        raise CheckpointError(f"{out} exists already; choose another folder or delete it.")
+    require_writable(out)
+
+
+def _refuse_a_run(folder: Path) -> None:
+    """Refuses the folder of a run, whose models lie in folders of their own."""
+    models = sorted(child.name for child in folder.iterdir() if (child / CONFIG_FILE).is_file())
+    if models and not any(path.suffix in (".safetensors", ".bin") for path in folder.iterdir()):
+        raise CheckpointError(
+            f"{str(folder)!r} is no checkpoint, but the folder of a run; give a model in it: "
+            f"{', '.join(str(folder / name) for name in models)}."
+        )
 
 
 def nowhere(model: str) -> str:

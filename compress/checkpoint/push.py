@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,6 +25,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError:
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from compress.checkpoint.exported import EXPORT_FILE, SOURCE_FOLDER, is_export, read_export
+from compress.checkpoint.licences import LICENCES
 from compress.checkpoint.loading import COMPRESSION_FILE, load_config, read_compression
 from compress.checkpoint.matching import load_recogniser
 from compress.checkpoint.weights import WEIGHTS_DIGEST, weights_digest
@@ -39,7 +40,6 @@ REPORT_FILE = "report.json"
 REPORT_FORM = {"data.source": str, "model.wer": float, "model.words": int, "model.parameters.total": int}
 REPORT_FILES = (REPORT_FILE, "report.md", "report.html")
 TEXT_SUFFIXES = (".json", ".jsonl", ".md", ".html", ".txt", ".jinja", ".py", ".yaml")
-LICENCE = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
 HUB_FILE = ".gitattributes"
 UNAUTHORISED, FORBIDDEN, TAKEN = 401, 403, 409
 
@@ -256,8 +256,12 @@ def _check_names(config: HubConfig) -> None:
         _require_user_and_name(config.repo_id)
     except HFValidationError as error:
         raise PushError(f"{config.repo_id!r} is no name for a repository; it looks like user/name. {error}") from error
-    if config.license is not None and not LICENCE.fullmatch(config.license):
-        raise PushError(f"license is {config.license!r}; give it as the Hub abbreviates it, for example cc-by-4.0.")
+    if config.license is not None and config.license not in LICENCES:
+        (nearest,) = get_close_matches(config.license.lower(), LICENCES, n=1, cutoff=0)
+        raise PushError(
+            f"license is {config.license!r}, which the Hub does not know; did you mean {nearest!r}? For one that is "
+            "not on its list, say other."
+        )
 
 
 def _require_user_and_name(repo_id: str) -> None:

@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from compress.checkpoint.errors import CheckpointError
-from compress.checkpoint.folders import CONFIG_FILE
+from compress.checkpoint.folders import CONFIG_FILE, require_new
 from compress.checkpoint.loading import COMPRESSION_FILE, load_model, read_compression
 from compress.checkpoint.processors import load_processor
 from compress.conformers import structure_of
@@ -142,8 +142,7 @@ def apply_structure(model: str, structure_path: str, out: str) -> dict[str, Any]
         StructureError: naming what is wrong with the structure.
         CheckpointError: if `out` exists already.
     """
-    if Path(out).exists():
-        raise CheckpointError(f"{out} exists already; choose another folder or delete it.")
+    require_new(out)
     structure = Structure.load(structure_path)
     original, processor = load_model(model, dtype="auto"), load_processor(model)
     before = size_of(original)

@@ -20,12 +20,15 @@ from compress.config.keys import PART, UnknownKeyError, fields_of, find_key, kno
 from compress.config.options import CONFIG, HELP_OF_PART, RULE, short_for, spelt_out
 from compress.config.sections import nested, with_sections
 from compress.config.values import check_values
+from compress.config.wording import in_our_words
 from compress.config.yaml_files import read_yaml
 
 T = TypeVar("T")
 
 USAGE_EXIT_CODE = 2
 TRACEBACK_VARIABLE = "COMPRESS_TRACEBACK"
+_OF_UNIONS = "Union subtypes"
+"""What the parser says of a value that is none of several things, also where a dataclass of ours refused it."""
 
 
 class HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -171,7 +174,7 @@ def _tidied(option: str, config_class: type[Any], folder: str) -> str:
     for key in unknown_keys(sections, config_class):
         raise UnknownKeyError(key, known_keys(config_class), str(file))
     filled = with_sections(sections, config_class, str(file))
-    if filled == content:
+    if filled == content and any(value is not None for value in content.values()):
         return option
     plain = Path(folder, file.name)
     plain.write_text(yaml.safe_dump(filled), encoding="utf-8")
@@ -197,6 +200,6 @@ def _plain(value: Any) -> Any:
 
 
 def _message(error: BaseException) -> str:
-    """Joins the lines of the parser's own errors into one paragraph; our messages keep theirs."""
+    """Says what the parser found in our words; our own messages keep theirs."""
     text = str(error) or type(error).__name__
-    return " ".join(text.split()) if isinstance(error, argparse.ArgumentError) else text
+    return in_our_words(text) if isinstance(error, argparse.ArgumentError) or _OF_UNIONS in text else text

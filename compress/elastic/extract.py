@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel
 
-from compress.checkpoint import CheckpointError, describe, load_model, load_processor, save
+from compress.checkpoint import describe, load_model, load_processor, require_new, save
 from compress.cost import size_of
 from compress.model.removal import remove
 from compress.running.aspect_sizes import SIZES
@@ -52,8 +51,7 @@ def extract(model: str, out: str, *, size: str | None = None, depth: int | None 
     """
     if (size is None) == (depth is None):
         raise ValueError("Say what to extract: a size (--size 33%) or a depth (--depth 8).")
-    if Path(out).exists():
-        raise CheckpointError(f"{out} exists already; choose another folder or delete it.")
+    require_new(out)
     elastic, processor = load_model(model, dtype="auto"), load_processor(model)
     name, before = str(size) if depth is None else subnet_at_depth(elastic, depth), size_of(elastic)
     small = standalone(elastic, name, consume=True)

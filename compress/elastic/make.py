@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
-from compress.checkpoint import CheckpointError, describe, load_model, load_processor, save
+from compress.checkpoint import describe, load_model, load_processor, require_new, save
 from compress.conformers import block_units, ctc_head, family_of, front_channels, structure_of
 from compress.cost import cost_table, size_of
 from compress.elastic.rules import ElasticConfig, rule_structures
@@ -129,8 +129,7 @@ def make_checkpoint(model: str, depths: Sequence[int], rule: str, structures: Se
         ValueError: if the model cannot run at such a size, or one is given twice.
         CheckpointError: if `out` exists already.
     """
-    if Path(out).exists():
-        raise CheckpointError(f"{out} exists already; choose another folder or delete it.")
+    require_new(out)
     chosen = ElasticConfig(tuple(depths), rule) if depths else None  # type: ignore[arg-type]  # checked by the config
     original, processor = load_model(model, dtype="auto"), load_processor(model)
     sizes = rule_structures(original, chosen) if chosen else {}

@@ -34,7 +34,7 @@ from compress.exporting.source import SourceModel
 from compress.exporting.speech import DevSpeech
 from compress.files.paths import last_part
 from compress.files.shipped import __version__
-from compress.files.writing import replaced_folder, write_json
+from compress.files.writing import replaced_folder, require_writable, write_json
 from compress.model.card import CARD_FILE
 from compress.running.aspects import ASPECTS, in_full
 from compress.runtimes.onnx_model import OnnxGraph, exported_model
@@ -61,6 +61,7 @@ def export(config: ExportConfig) -> Export:
     require_packages("compress export", "onnx", "onnxruntime")
     if Path(config.out).exists():
         raise ExportError(f"{config.out} exists already; choose another folder or delete it.")
+    require_writable(config.out)
     source = SourceModel.load(config)
     slot = slot_for(config.client, source.model, source.processor) if source.has_ctc else _encoder_slot(config)
     with replaced_folder(config.out) as folder, in_full(source.model):

@@ -134,8 +134,11 @@ def require_writable(folder: str | Path) -> None:
     with explained(folder):
         if not nearest.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(nearest))
-        with tempfile.TemporaryFile(dir=nearest):
-            pass
+        try:
+            with tempfile.TemporaryFile(dir=nearest):
+                pass
+        except FileNotFoundError as error:  # what systems of files that are no disks answer, such as /proc
+            raise PermissionError(errno.EACCES, "nothing can be made there", str(nearest)) from error
 
 
 def write_json(path: str | Path, content: Any) -> None:

@@ -11,13 +11,12 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from compress.checkpoint import CheckpointError, describe, load_recogniser, save
+from compress.checkpoint import describe, load_recogniser, require_new, save
 from compress.config import check, check_at_least
 from compress.conformers import frame_mask
 from compress.conformers.recording import BlockOutputs
@@ -118,8 +117,7 @@ def calibrate(config: CalibrateConfig) -> dict[str, Any]:
         SkippingError: if the checkpoint has no intermediate output, or no setting holds.
         CheckpointError: if `out` exists already.
     """
-    if Path(config.out).exists():
-        raise CheckpointError(f"{config.out} exists already; choose another folder or delete it.")
+    require_new(config.out)
     model, processor = load_recogniser(config.model, dtype="auto", device=find_device(config.device))
     known = required_skipper(model).settings
     dev = Dev(config, model, processor)

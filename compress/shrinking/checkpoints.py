@@ -12,7 +12,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from compress.checkpoint import CheckpointError, describe, load_config, load_recogniser, save
+from compress.checkpoint import describe, load_config, load_recogniser, require_new, save
 from compress.conformers import skeleton
 from compress.cost import size_of
 from compress.curvature.repair import RefitConfig
@@ -90,8 +90,7 @@ def shrink_checkpoint(config: ShrinkConfig) -> dict[str, Any]:
         CheckpointError: if `out` exists already.
         ValueError: if the budget cannot be reached, or the model or the speech are unusable.
     """
-    if Path(config.out).exists():
-        raise CheckpointError(f"{config.out} exists already; choose another folder or delete it.")
+    require_new(config.out)
     with TemporaryDirectory() as folder:
         config = timed(config, Path(folder))
         made = _shrink_checkpoint(config)

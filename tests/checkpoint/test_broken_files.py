@@ -22,6 +22,7 @@ from compress.checkpoint import (
     read_compression,
     save,
 )
+from compress.cli import main
 from compress.files.reading import ReadError, read_object
 from compress.machine import find_device
 from compress.structure import Structure, StructureError
@@ -199,6 +200,27 @@ def test_devices_that_torch_lacks(name: str) -> None:
 def test_a_path_that_is_not_there(name: str, message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
         load_model(name)
+
+
+def test_the_folder_of_a_run_names_its_models(whole: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(whole, run / "best")
+    (run / "config.json").write_text('{"output": "run"}')
+    with pytest.raises(CheckpointError, match=r"run' is no checkpoint, but the folder of a run; .*: .*run/best\.$"):
+        load_model(str(run))
+
+
+@pytest.mark.parametrize("verb", ["apply", "elastic", "extract", "export", "shrink", "skip"])
+def test_where_nothing_can_be_written_nothing_is_begun(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The models are not even looked for."""
+    (tmp_path / "file").touch()
+    words = {"apply": ["structure.json"], "elastic": ["--depths", "[1]"], "extract": ["--depth", "1"],
+             "shrink": ["--data", "speech", "--budget.params", "50%"]}.get(verb, [])  # fmt: skip
+    with pytest.raises(SystemExit):
+        main([verb, "no/model", *words, "--out", str(tmp_path / "file" / "out")])
+    assert "Could not write" in capsys.readouterr().err
 
 
 def test_saving_replaces_checkpoints_alone(whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

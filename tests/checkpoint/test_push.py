@@ -279,7 +279,8 @@ def test_what_is_not_whole_is_not_pushed(checkpoint: Path, hub: Hub, tmp_path: P
     [
         ({"repo_id": "noslash"}, "'noslash' is no name for a repository; it looks like user/name"),
         ({"repo_id": "a/b/c"}, "'a/b/c' is no name for a repository; it looks like user/name"),
-        ({"license": "My Licence!"}, "license is 'My Licence!'; give it as the Hub abbreviates it"),
+        ({"license": "My Licence!"}, "license is 'My Licence!', which the Hub does not know; did you mean"),
+        ({"license": "cc-by-4"}, "license is 'cc-by-4', which the Hub does not know; did you mean 'cc-by-4.0'"),
     ],
 )
 def test_names_are_checked_before_anything_is_made(

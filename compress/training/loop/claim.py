@@ -15,7 +15,7 @@ LOCK = ".lock"
 
 
 def require_apart(model: str | None, output: Path, *folders: str) -> None:
-    """Refuses a run that would replace the model from which it begins.
+    """Refuses a run that would replace the model from which it begins, or files of it.
 
     Args:
         model: folder or Hub name of that model; None: there is none.
@@ -26,6 +26,8 @@ def require_apart(model: str | None, output: Path, *folders: str) -> None:
         ValueError: naming the folder.
     """
     begun = Path(model).expanduser().resolve() if model else None
+    if begun == output.resolve():
+        raise ValueError(f"The run begins from {model} and would write among its files; give another output folder.")
     for place in ((output / name).resolve() for name in folders):
         if begun is not None and (begun == place or place in begun.parents):
             raise ValueError(f"The run begins from {model} and would replace it; give another output folder.")

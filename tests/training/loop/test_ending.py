@@ -41,6 +41,8 @@ def test_a_run_does_not_replace_what_it_begins_from(tmp_path: Path, begun: str) 
     (tmp_path / "link").symlink_to(tmp_path / "final")
     with pytest.raises(ValueError, match="and would replace it; give another output folder"):
         require_apart(str(tmp_path / begun), tmp_path, "removed", "final")
+    with pytest.raises(ValueError, match="would write among its files; give another output folder"):
+        require_apart(str(tmp_path / begun), tmp_path / begun, "other")
     require_apart(str(tmp_path / "teacher"), tmp_path, "final")
     require_apart(None, tmp_path, "final")
     require_apart("someone/model", tmp_path, "final")
