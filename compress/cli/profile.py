@@ -5,6 +5,7 @@ refused where it predicts others too badly. Time it on a machine that does nothi
 
 Examples:
   compress profile runs/teacher/best --speed.threads 1 --out latency.json
+  compress profile runs/teacher/best --runtime onnx --speed.threads 1 --out latency-onnx.json
   compress inspect runs/teacher/best --profile latency.json
   compress shrink runs/teacher/best --data my-speech --budget.latency 50% --budget.profile latency.json --out small
 """

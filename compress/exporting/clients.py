@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,17 @@ from compress.checkpoint.exported import ExportError
 from compress.conformers import family_of, original_config
 from compress.data import feature_extractor_of
 from compress.exporting import readmes
+from compress.runtimes.signatures import TRANSDUCER
+from compress.runtimes.transducers import DECODER, DECODER_JOINER, ENCODER, JOINER
 
 BLANK = "<blk>"
 """What clients call the blank."""
+ONNX_ASR_TYPES = {
+    "parakeet": "nemo-conformer-ctc",
+    "parakeet_tdt": "nemo-conformer-tdt",
+    "parakeet_rnnt": "nemo-conformer-rnnt",
+}
+"""What onnx-asr calls models, by family."""
 NEMO_BINS = (80, 128)
 _NEMO_FEATURES: Mapping[str, Any] = {
     "n_fft": 512, "win_length": 400, "hop_length": 160, "preemphasis": 0.97, "sampling_rate": 16000,
@@ -24,7 +32,7 @@ _NEMO_FEATURES: Mapping[str, Any] = {
 """What clients compute for NeMo's models, under the names of Parakeet's feature extractor."""
 MEDASR_BINS = 128
 _RAW_RATE = 16000
-NEMO_MODEL = "EncDecCTCModelBPE"
+NEMO_MODEL, NEMO_TRANSDUCER = "EncDecCTCModelBPE", "EncDecRNNTBPEModel"
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,7 @@ class Slot:
         metadata: what it reads from the graph.
         readme: text that runs it, with `{graph}`, `{bins}` and others in it.
         files: writes what it wants beside the graph.
+        parts: of a transducer, the files of its graphs without their endings, by what they compute.
     """
 
     signature: str
@@ -44,6 +53,7 @@ class Slot:
     refuses: Callable[[PreTrainedModel, Any], str | None] = lambda model, processor: None
     metadata: Callable[[PreTrainedModel, Any], dict[str, str]] = lambda model, processor: {}
     files: Callable[[PreTrainedModel, Any, Path], None] = lambda model, processor, folder: None
+    parts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -51,7 +61,7 @@ class Client:
     """A program that recognises speech with exported models.
 
     Attributes:
-        slots: the kinds of models that it runs, by family; under "" for any other with a CTC head.
+        slots: the kinds of models that it runs, by family; under "" for any other.
         graph: name of the file with the graph, with `{int8}` where that of a quantised one differs.
         int8: what stands there.
         unsigned: whether it wants the weights of int8 graphs as unsigned numbers.
@@ -62,9 +72,10 @@ class Client:
     int8: str = ".int8"
     unsigned: bool = False
 
-    def graph_name(self, *, int8: bool) -> str:
-        """The file of the graph, below the folder."""
-        return self.graph.format(int8=self.int8 if int8 else "")
+    def graph_names(self, slot: Slot, *, int8: bool) -> list[str]:
+        """The files of the graphs, below the folder."""
+        ending = self.int8 if int8 else ""
+        return [f"{stem}{ending}.onnx" for stem in slot.parts.values()] or [self.graph.format(int8=ending)]
 
 
 def slot_for(name: str, model: PreTrainedModel, processor: Any) -> Slot:
@@ -81,17 +92,18 @@ def slot_for(name: str, model: PreTrainedModel, processor: Any) -> Slot:
 
 
 def _slots(name: str, model: PreTrainedModel) -> Slot:
-    slots = CLIENTS[name].slots
-    return slots[family_of(model).name] if family_of(model).name in slots else slots[""]
+    slots, family = CLIENTS[name].slots, family_of(model)
+    if family.name in slots:
+        return slots[family.name]
+    return slots[""] if family.has_ctc else ENCODER_ALONE
 
 
 def _obstacle(name: str, model: PreTrainedModel, processor: Any) -> str | None:
     family = family_of(model)
     slots = CLIENTS[name].slots
-    if not family.has_ctc:
-        return None if name == "plain" else f"of a {family.name}, which has no CTC head, the encoder alone is exported"
     if family.name not in slots and "" not in slots:
-        return f"it takes {', '.join(slots)}, and this is a {family.name}"
+        alone = "" if family.has_ctc else ", of which the encoder alone is exported"
+        return f"it takes {', '.join(slots)}, and this is a {family.name}{alone}"
     return _slots(name, model).refuses(model, processor)
 
 
@@ -99,7 +111,7 @@ def tokens_of(model: PreTrainedModel, processor: Any) -> list[str]:
     """What each output of a model stands for; the blank and everything without a token are named for clients."""
     by_number = {number: token for token, number in processor.tokenizer.get_vocab().items()}
     tokens = [by_number.get(number, f"<unused{number}>") for number in range(model.config.vocab_size)]
-    tokens[model.config.pad_token_id] = BLANK
+    tokens[getattr(model.config, "blank_token_id", model.config.pad_token_id)] = BLANK
     return tokens
 
 
@@ -135,6 +147,17 @@ def _refused_by_onnx_asr(model: PreTrainedModel, processor: Any) -> str | None:
     return _other_features(processor)
 
 
+def _refused_transducer(model: PreTrainedModel, processor: Any) -> str | None:
+    last, blank = model.config.vocab_size - 1, model.config.blank_token_id
+    if blank != last:
+        return f"it takes the last token, {last}, for the blank, and this model's blank is {blank}"
+    return _other_features(processor)
+
+
+def _transducer_refused_by_onnx_asr(model: PreTrainedModel, processor: Any) -> str | None:
+    return _refused_transducer(model, processor) or _refused_by_onnx_asr(model, processor)
+
+
 def _refused_by_medasr(model: PreTrainedModel, processor: Any) -> str | None:
     bins = _bins(processor)
     return None if bins == MEDASR_BINS else f"it computes {MEDASR_BINS} mel features for LASR; this model takes {bins}"
@@ -158,6 +181,21 @@ def _nemo_metadata(model: PreTrainedModel, processor: Any) -> dict[str, str]:
     }
 
 
+def _transducer_metadata(model: PreTrainedModel, processor: Any) -> dict[str, str]:
+    """What sherpa-onnx reads from the encoder; its vocabulary is without the blank."""
+    config = model.config
+    return {
+        "model_type": NEMO_TRANSDUCER,
+        "vocab_size": str(config.vocab_size - 1),
+        "subsampling_factor": str(subsampling(model)),
+        "normalize_type": "per_feature",
+        "pred_rnn_layers": str(config.num_decoder_layers),
+        "pred_hidden": str(config.decoder_hidden_size),
+        "feat_dim": str(_bins(processor)),
+        "url": family_of(model).name,
+    }
+
+
 def _medasr_metadata(model: PreTrainedModel, processor: Any) -> dict[str, str]:
     factor = model.config.encoder_config.subsampling_conv_stride**2
     numbers = {"vocab_size": model.config.vocab_size, "subsampling_factor": factor}
@@ -178,10 +216,12 @@ def _sherpa_files(model: PreTrainedModel, processor: Any, folder: Path) -> None:
 def _onnx_asr_files(model: PreTrainedModel, processor: Any, folder: Path) -> None:
     (folder / "vocab.txt").write_text(_token_lines(model, processor), encoding="utf-8")
     config = {
-        "model_type": "nemo-conformer-ctc",
+        "model_type": ONNX_ASR_TYPES[family_of(model).name],
         "features_size": _bins(processor),
         "subsampling_factor": subsampling(model),
+        "max_tokens_per_step": getattr(model.config, "max_symbols_per_step", None),
     }
+    config = {key: value for key, value in config.items() if value is not None}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
@@ -213,11 +253,28 @@ def _without_pad(config: dict[str, Any], blank: str) -> dict[str, Any]:
 
 
 _NEMO = Slot("nemo-ctc", readmes.SHERPA_NEMO, _refused_by_nemo, _nemo_metadata, _sherpa_files)
+_SHERPA_TRANSDUCER = Slot(
+    TRANSDUCER,
+    readmes.SHERPA_TRANSDUCER,
+    _refused_transducer,
+    _transducer_metadata,
+    _sherpa_files,
+    parts={ENCODER: "encoder", DECODER: "decoder", JOINER: "joiner"},
+)
+_ONNX_ASR_TRANSDUCER = Slot(
+    TRANSDUCER,
+    readmes.ONNX_ASR,
+    _transducer_refused_by_onnx_asr,
+    files=_onnx_asr_files,
+    parts={ENCODER: "encoder-model", DECODER_JOINER: "decoder_joint-model"},
+)
 CLIENTS: Mapping[str, Client] = {
     "plain": Client({"": Slot("transformers", readmes.PLAIN)}),
     "sherpa-onnx": Client(
         {
             "parakeet": _NEMO,
+            "parakeet_tdt": _SHERPA_TRANSDUCER,
+            "parakeet_rnnt": _SHERPA_TRANSDUCER,
             "lasr": Slot("medasr", readmes.SHERPA_MEDASR, _refused_by_medasr, _medasr_metadata, _sherpa_files),
             "wav2vec2_conformer": Slot(
                 "raw-audio", readmes.SHERPA_OMNILINGUAL, _refused_by_omnilingual, files=_sherpa_files
@@ -226,7 +283,11 @@ CLIENTS: Mapping[str, Client] = {
         unsigned=True,
     ),
     "onnx-asr": Client(
-        {"parakeet": Slot("nemo-ctc", readmes.ONNX_ASR, _refused_by_onnx_asr, _nemo_metadata, _onnx_asr_files)}
+        {
+            "parakeet": Slot("nemo-ctc", readmes.ONNX_ASR, _refused_by_onnx_asr, _nemo_metadata, _onnx_asr_files),
+            "parakeet_tdt": _ONNX_ASR_TRANSDUCER,
+            "parakeet_rnnt": _ONNX_ASR_TRANSDUCER,
+        }
     ),
     "transformers.js": Client(
         {"parakeet": Slot("transformers.js", readmes.TRANSFORMERS_JS, files=_transformers_js_files)},
@@ -235,5 +296,5 @@ CLIENTS: Mapping[str, Client] = {
     ),
 }
 """By the names under which people ask for them."""
-ENCODER = Slot("encoder", readmes.ENCODER_ALONE)
-"""Of models without a CTC head."""
+ENCODER_ALONE = Slot("encoder", readmes.ENCODER_ALONE)
+"""Of models without a CTC head, for which a client has no slot of their own."""

@@ -26,12 +26,13 @@ from compress.exporting.checking import (
     noise_inputs,
     samples_of,
 )
-from compress.exporting.clients import CLIENTS, ENCODER, Slot, slot_for
+from compress.exporting.clients import CLIENTS, ONNX_ASR_TYPES, Slot, slot_for
 from compress.exporting.graph import OPSET, write_graph, write_tidied
-from compress.exporting.quantising import quantise
+from compress.exporting.quantising import quantise, quantise_parts
 from compress.exporting.settings import ExportConfig
 from compress.exporting.source import SourceModel
 from compress.exporting.speech import DevSpeech
+from compress.exporting.transducers import write_transducer
 from compress.files.paths import last_part
 from compress.files.shipped import __version__
 from compress.files.writing import replaced_folder, require_writable, write_json
@@ -63,7 +64,7 @@ def export(config: ExportConfig) -> Export:
         raise ExportError(f"{config.out} exists already; choose another folder or delete it.")
     require_writable(config.out)
     source = SourceModel.load(config)
-    slot = slot_for(config.client, source.model, source.processor) if source.has_ctc else _encoder_slot(config)
+    slot = slot_for(config.client, source.model, source.processor)
     with replaced_folder(config.out) as folder, in_full(source.model):
         facts = _write(source, slot, config, folder)
         write_json(folder / EXPORT_FILE, facts)
@@ -73,33 +74,29 @@ def export(config: ExportConfig) -> Export:
     return Export(Path(config.out), facts)
 
 
-def _encoder_slot(config: ExportConfig) -> Slot:
-    if config.client != "plain":
-        raise ExportError(
-            f"{config.client} cannot run this model: without a CTC head, its encoder alone is exported. Clients that "
-            "can: plain."
-        )
-    return ENCODER
-
-
 def _write(source: SourceModel, slot: Slot, config: ExportConfig, folder: Path) -> dict[str, Any]:
     """Fills the folder; what export.json says."""
     _write_source(source, folder / SOURCE_FOLDER)
-    client = CLIENTS[config.client]
+    names = CLIENTS[config.client].graph_names(slot, int8=config.int8)
     speech = DevSpeech.open(config, source) if config.data else None
     before = speech.rates(source.model) if speech else None
-    name = client.graph_name(int8=config.int8)
+    facts, targets = _facts(source, slot, config) | {"graphs": names}, [folder / name for name in names]
     with tempfile.TemporaryDirectory() as place:
-        graph = Path(place, "whole.onnx") if config.int8 else folder / name
-        facts = _facts(source, slot, config) | {"graphs": [name]}
-        facts["largest_difference"] = write_checked(source, slot, graph, config.tolerance)
-        if config.int8:
-            facts["int8"] = quantise(source, slot, config, graph, folder / name, speech, before)
+        graphs = [Path(place, f"{number}.onnx") for number in range(len(names))] if config.int8 else targets
+        if slot.parts:
+            by_part = dict(zip(slot.parts, graphs, strict=True))
+            facts["largest_difference"] = write_transducer(source, slot, by_part, config.tolerance)
+        else:
+            facts["largest_difference"] = write_checked(source, slot, graphs[0], config.tolerance)
+        if config.int8 and slot.parts:
+            facts["int8"] = quantise_parts(config.client, graphs, targets)
+        elif config.int8:
+            facts["int8"] = quantise(source, slot, config, graphs[0], targets[0], speech, before)
     if speech and before:
         export = Export(folder, facts)
         facts["error_rates"] = speech.entry(before, speech.rates(exported_model(export)))
     slot.files(source.model, source.processor, folder)
-    (folder / CARD_FILE).write_text(_readme(source, slot, config, name), encoding="utf-8")
+    (folder / CARD_FILE).write_text(_readme(source, slot, config, names), encoding="utf-8")
     return facts
 
 
@@ -121,7 +118,7 @@ def write_checked(source: SourceModel, slot: Slot, path: Path, tolerance: float)
     signature, model = SIGNATURES[slot.signature], source.model
     samples = samples_of(model, source.processor, singly=signature.singly)
     try:
-        _write_followed(source, slot, path)
+        write_followed(source, slot, path)
         difference = largest_difference(OnnxGraph(path, signature.input_names(model)), model, signature, samples)
     except ExportError as error:
         raise ExportError(f"{source.name}, a {family_of(model).name}, cannot be exported: {error}") from error
@@ -134,8 +131,17 @@ def write_checked(source: SourceModel, slot: Slot, path: Path, tolerance: float)
     return difference
 
 
-def _write_followed(source: SourceModel, slot: Slot, path: Path) -> None:
-    """Writes the graph of a model by following one forward pass."""
+def write_followed(source: SourceModel, slot: Slot, path: Path) -> None:
+    """Writes the graph of a model by following one forward pass.
+
+    Args:
+        source: the model.
+        slot: how the graph is called, and its metadata.
+        path: where to.
+
+    Raises:
+        ExportError: if it cannot be followed.
+    """
     signature, model = SIGNATURES[slot.signature], source.model
     names = signature.input_names(model)
     inputs = noise_inputs(source.processor, TRACED_SECONDS[: 1 if signature.singly else None])
@@ -200,10 +206,12 @@ def _facts(source: SourceModel, slot: Slot, config: ExportConfig) -> dict[str, A
     }
 
 
-def _readme(source: SourceModel, slot: Slot, config: ExportConfig, graph: str) -> str:
+def _readme(source: SourceModel, slot: Slot, config: ExportConfig, graphs: list[str]) -> str:
     extractor = feature_extractor_of(source.processor)
     text = slot.readme.format(
-        graph=graph,
+        graph=graphs[0],
+        graphs=graphs,
+        type=ONNX_ASR_TYPES.get(family_of(source.model).name),
         bins=getattr(extractor, "feature_size", ""),
         rate=extractor.sampling_rate,
         quantization='"int8"' if config.int8 else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -65,6 +65,27 @@ def quantise(
         "weights": "uint8" if unsigned else "int8",
         "quantised_layers": len(nodes) - len(in_float32),
         "kept_float32": in_float32,
+    }
+
+
+def quantise_parts(client: str, graphs: Sequence[Path], targets: Sequence[Path]) -> dict[str, Any]:
+    """Writes the graphs of a transducer with quantised weights; only those of its encoder can be unsigned.
+
+    Args:
+        client: who is to run them.
+        graphs: in float32, the encoder first.
+        targets: where to.
+
+    Returns:
+        What export.json says, as `quantise`.
+    """
+    unsigned = [CLIENTS[client].unsigned, *(False for _ in graphs[1:])]
+    for graph, target, without_sign in zip(graphs, targets, unsigned, strict=True):
+        write_quantised(graph, target, (), unsigned=without_sign)
+    return {
+        "weights": "uint8" if unsigned[0] else "int8",
+        "quantised_layers": sum(len(quantisable(graph)) for graph in graphs),
+        "kept_float32": [],
     }
 
 

@@ -33,7 +33,7 @@ For [onnx-asr](https://pypi.org/project/onnx-asr/), `pip install onnx-asr[cpu]`:
 ```python
 import onnx_asr
 
-model = onnx_asr.load_model("nemo-conformer-ctc", ".", quantization={quantization})
+model = onnx_asr.load_model("{type}", ".", quantization={quantization})
 print(model.recognize("speech.wav"))
 ```
 """
@@ -45,16 +45,27 @@ For [sherpa-onnx](https://k2-fsa.github.io/sherpa/onnx/), `pip install sherpa-on
 import sherpa_onnx, soundfile
 
 audio, rate = soundfile.read("speech.wav", dtype="float32")
-recogniser = sherpa_onnx.OfflineRecognizer.@(model="{graph}", tokens="tokens.txt"%)
+recogniser = sherpa_onnx.OfflineRecognizer.@(@@, tokens="tokens.txt"%)
 stream = recogniser.create_stream()
 stream.accept_waveform(rate, audio)
 recogniser.decode_stream(stream)
 print(stream.result.text)
 ```
 """
-SHERPA_NEMO = _SHERPA.replace("@", "from_nemo_ctc").replace("%", ", feature_dim={bins}")
-SHERPA_MEDASR = _SHERPA.replace("@", "from_medasr_ctc").replace("%", "")
-SHERPA_OMNILINGUAL = _SHERPA.replace("@", "from_omnilingual_asr_ctc").replace("%", "")
+
+
+def _sherpa(method: str, graphs: str = 'model="{graph}"', options: str = "") -> str:
+    return _SHERPA.replace("@@", graphs).replace("@", method).replace("%", options)
+
+
+SHERPA_NEMO = _sherpa("from_nemo_ctc", options=", feature_dim={bins}")
+SHERPA_MEDASR = _sherpa("from_medasr_ctc")
+SHERPA_OMNILINGUAL = _sherpa("from_omnilingual_asr_ctc")
+SHERPA_TRANSDUCER = _sherpa(
+    "from_transducer",
+    '\n    encoder="{graphs[0]}", decoder="{graphs[1]}", joiner="{graphs[2]}"',
+    ',\n    feature_dim={bins}, model_type="nemo_transducer",\n',
+)
 
 TRANSFORMERS_JS = """\
 For [transformers.js](https://huggingface.co/docs/transformers.js), `npm install @huggingface/transformers`, in node or

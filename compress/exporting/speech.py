@@ -36,7 +36,7 @@ class DevSpeech:
             ValueError: if the data are not usable.
         """
         if not source.has_ctc:
-            raise ExportError("data: the encoder that is exported writes no text; leave --data out.")
+            raise ExportError("data: of models without a CTC head no export is evaluated; leave --data out.")
         assert config.data
         vocabulary = shared_vocabulary([source.processor], config.normalise)
         rate = int(feature_extractor_of(source.processor).sampling_rate)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 import random
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -19,12 +20,11 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from compress.checkpoint import load_recogniser
 from compress.config import check, check_at_least, check_choice
-from compress.conformers import block_units, family_of, fixed_blocks, frame_outputs
+from compress.conformers import block_units, family_of, fixed_blocks
 from compress.data import feature_extractor_of
 from compress.deciding.budget import BudgetConfig
 from compress.elastic.supernet.limits import SizesConfig
@@ -40,9 +40,11 @@ from compress.latency import (
     require_whole_front,
 )
 from compress.machine import DTYPES, find_device
-from compress.model.removal import remove
 from compress.profiling.drawing import draw_structure
 from compress.profiling.fit import Fit, features_of
+from compress.profiling.forms import Forms, GraphForms, Pass, TorchForms
+from compress.runtimes.onnx_model import runtime_version
+from compress.runtimes.optional import require_packages
 from compress.structure import Structure
 
 logger = logging.getLogger(__name__)
@@ -55,8 +57,6 @@ _TIMED = (
     "forward pass from prepared features, as in an evaluation; random smaller forms take turns, and the shortest pass "
     "of each counts, of a single CPU thread by its own time"
 )
-HELD_BYTES = 1 << 30
-"""Of all smaller forms together: below it they are made once, above it anew in every round."""
 EXPORTED = "onnx"
 Timed = TypeVar("Timed", BudgetConfig, SizesConfig)
 
@@ -68,7 +68,8 @@ class ProfileConfig:
     Attributes:
         model: checkpoint folder or Hub name.
         out: the file to write.
-        runtime: what the model runs in.
+        runtime: what the model runs in: "torch", or "onnx" for its export in ONNX Runtime on the CPU; the graphs of all
+            random Structures lie in a temporary folder meanwhile, together some fifteen times as large as the model.
         speed: conditions of the timing; `repetitions` are rounds in each of which every model has its turn, and the
             shortest time of a model counts.
         fitted: how many random Structures the costs are fitted to.
@@ -93,8 +94,11 @@ class ProfileConfig:
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        check(self.runtime != EXPORTED, "runtime", self.runtime, "only models in torch can be profiled so far")
         check_choice("dtype", self.dtype, DTYPES)
+        if self.runtime == EXPORTED:
+            check(self.device in ("auto", "cpu"), "device", self.device, "with runtime onnx, graphs run on the CPU")
+            check(self.dtype == "float32", "dtype", self.dtype, "with runtime onnx, graphs compute in float32")
+            require_packages("compress profile --runtime onnx", "onnx", "onnxruntime")
         check_at_least("fitted", self.fitted, 16, "Structures, or the costs are guesses")
         check_at_least("held_out", self.held_out, 1, "Structures to check the predictions on")
         check(self.max_error > 0, "max_error", self.max_error, "give a share above 0, for example 0.05")
@@ -110,16 +114,19 @@ def profile(config: ProfileConfig, console: Console | None = None) -> LatencyPro
 
     Raises:
         ProfileError: if predictions are further off than `max_error`.
+        ExportError: if graphs are timed, and the model cannot be exported.
         ValueError: if the model cannot be loaded.
     """
-    device = find_device(config.device)
+    device = torch.device("cpu") if config.runtime == EXPORTED else find_device(config.device)
     model, processor = load_recogniser(config.model, dtype=DTYPES[config.dtype], device=device)
     require_whole_front(model.config)
-    inputs = speed_inputs(processor, feature_extractor_of(processor).sampling_rate, config.speed)
-    stopwatch = Stopwatch(model, to_model(model, inputs), config, console)
-    with with_threads(config.speed.threads), torch.no_grad():
-        facts = conditions(device, DTYPES[config.dtype], config.speed) | {"runtime": config.runtime, "timed": _TIMED}
-        made = fitted(stopwatch, config)
+    inputs = to_model(model, speed_inputs(processor, feature_extractor_of(processor).sampling_rate, config.speed))
+    facts = conditions(device, DTYPES[config.dtype], config.speed) | {"runtime": config.runtime, "timed": _TIMED}
+    with with_threads(config.speed.threads), torch.no_grad(), tempfile.TemporaryDirectory() as folder:
+        forms: Forms = TorchForms(model, inputs)
+        if config.runtime == EXPORTED:
+            forms, facts = GraphForms(model, processor, inputs, Path(folder)), facts | {EXPORTED: runtime_version()}
+        made = fitted(Stopwatch(model, forms, config, console), config)
     return replace(made, model=described_model(model.config), conditions=facts)
 
 
@@ -165,51 +172,47 @@ def _require_close(error: np.ndarray[Any, Any], config: ProfileConfig) -> None:
 
 
 class Stopwatch:
-    """Times smaller forms of one model in turn; where they are large, only one of them is held at a time.
+    """Times smaller forms of one model in turn.
 
     Args:
         model: all of it, in eval mode.
-        inputs: what each is called with.
+        forms: its smaller forms.
         config: rounds and time limit.
         console: where progress is drawn.
     """
 
-    def __init__(
-        self, model: PreTrainedModel, inputs: dict[str, Tensor], config: ProfileConfig, console: Console | None
-    ) -> None:
-        self.model, self.inputs, self.config, self.console = model, inputs, config, console
+    def __init__(self, model: PreTrainedModel, forms: Forms, config: ProfileConfig, console: Console | None) -> None:
+        self.model, self.forms, self.config, self.console = model, forms, config, console
         self.family, self.units = family_of(model).name, block_units(model)
 
     def time(self, structures: Sequence[Structure]) -> list[float]:
         """The shortest time of each, in seconds, over as many rounds as there is time for."""
         shortest = [float("inf")] * len(structures)
-        smaller: Callable[[Structure], PreTrainedModel] = partial(remove, self.model)
-        if len(structures) * self.model.get_memory_footprint() < HELD_BYTES:
-            smaller = cache(smaller)
+        self.forms.prepare(structures)
         columns = (TextColumn("Timing random Structures"), BarColumn(), TimeRemainingColumn())
         with Progress(*columns, console=self.console, disable=self.console is None) as progress:
             task = progress.add_task("", total=self.config.speed.repetitions * len(structures))
             started = time.monotonic()
             for completed in range(1, self.config.speed.repetitions + 1):
                 for number, structure in enumerate(structures):
-                    shortest[number] = min(shortest[number], self._shortest(smaller(structure)))
+                    shortest[number] = min(shortest[number], self._shortest(self.forms.ready(structure)))
                     progress.advance(task)
                 took = time.monotonic() - started
                 if took * (completed + 1) / completed > 60 * self.config.max_minutes:
                     break
         return shortest
 
-    def _shortest(self, model: PreTrainedModel) -> float:
-        return min(self._passed(model) for _ in range(self.config.speed.warmup + 1))
+    def _shortest(self, form: Pass) -> float:
+        return min(self._passed(form) for _ in range(self.config.speed.warmup + 1))
 
-    def _passed(self, model: PreTrainedModel) -> float:
+    def _passed(self, form: Pass) -> float:
         """The time of one pass; of a single thread that of its own, which other programs hardly lengthen."""
-        on_cpu = model.device.type == "cpu"
+        on_cpu = self.model.device.type == "cpu"
         clock = time.thread_time if on_cpu and torch.get_num_threads() == 1 else time.perf_counter
         start = clock()
-        frame_outputs(model, self.inputs)
+        form()
         if not on_cpu:
-            torch.accelerator.synchronize(model.device)
+            torch.accelerator.synchronize(self.model.device)
         return clock() - start
 
 

@@ -15,7 +15,7 @@ from compress.checkpoint.errors import reason_of
 from compress.checkpoint.exported import EXPORT_FILE, Export, ExportError
 from compress.conformers import skeleton
 from compress.runtimes.optional import require_packages
-from compress.runtimes.signatures import SIGNATURES, Signature
+from compress.runtimes.signatures import SIGNATURES, TRANSDUCER, Signature
 
 _ERRORS_ONLY = 4
 
@@ -108,6 +108,11 @@ def exported_model(export: Export) -> PreTrainedModel:
         ValueError: naming what is wrong with the folder of its source.
     """
     name = export.facts["signature"]
+    if name == TRANSDUCER:
+        raise ExportError(
+            f"{export.folder} holds the graphs of a transducer for {export.facts['client']}, which this program does "
+            "not run: evaluate the model itself."
+        )
     if name not in SIGNATURES:
         known = ", ".join(SIGNATURES)
         raise ExportError(f"{export.folder / EXPORT_FILE}: signature is {name!r}; this program knows {known}.")

@@ -15,6 +15,8 @@ from transformers import PreTrainedModel
 
 from compress.conformers import family_of, frame_lengths, frame_outputs
 
+TRANSDUCER = "nemo-transducer"
+"""What export.json gives where a transducer's graphs go together; see `compress.runtimes.transducers`."""
 _SURELY = 100.0  # the logit of a blank, where all others are 0
 
 

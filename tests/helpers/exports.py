@@ -1,4 +1,4 @@
-"""A tiny pruned Parakeet that clients can run, and what PyTorch writes down with it."""
+"""Tiny pruned Parakeets that clients can run, and what PyTorch writes down with them."""
 
 from __future__ import annotations
 
@@ -6,16 +6,28 @@ from pathlib import Path
 
 import soundfile
 import torch
-from transformers import ParakeetCTCConfig, ParakeetForCTC
+from transformers import (
+    ParakeetCTCConfig,
+    ParakeetForCTC,
+    ParakeetForRNNT,
+    ParakeetForTDT,
+    ParakeetProcessor,
+    ParakeetRNNTConfig,
+    ParakeetTDTConfig,
+    PreTrainedModel,
+)
 
 from compress.checkpoint import load_recogniser, save
+from compress.conformers import family_of
 from compress.data import extract_features, feature_extractor_of
+from compress.evaluation.generate import GenerateConfig, generate
 from compress.evaluation.transcribe import best_tokens
 from compress.model.removal import remove
 from compress.training.tokens import TokensConfig, build_processor
 from tests.helpers.tiny import PARAKEET_ENCODER, random_structure
 
 BINS = 80
+TRANSDUCERS = {"tdt": (ParakeetForTDT, ParakeetTDTConfig), "rnnt": (ParakeetForRNNT, ParakeetRNNTConfig)}
 
 
 def save_talkative(folder: Path) -> None:
@@ -36,6 +48,31 @@ def save_talkative(folder: Path) -> None:
     save(remove(model, random_structure(model, 3)), processor, folder)
 
 
+def talkative_transducer(kind: str) -> tuple[PreTrainedModel, ParakeetProcessor]:
+    """A model that says something all the time, "tdt" or "rnnt", and never stays at a frame without end."""
+    of_ctc = build_processor("parakeet", ["low mid high"], TokensConfig(), mel_bins=BINS)
+    processor = ParakeetProcessor(of_ctc.feature_extractor, of_ctc.tokenizer, decoder_type=kind)
+    model_class, config_class = TRANSDUCERS[kind]
+    vocabulary, blank = len(processor.tokenizer), processor.tokenizer.pad_token_id
+    config = config_class(
+        vocab_size=vocabulary,
+        pad_token_id=blank,
+        blank_token_id=blank,
+        decoder_hidden_size=16,
+        num_decoder_layers=2,
+        encoder_config=PARAKEET_ENCODER | {"num_mel_bins": BINS},
+    )
+    torch.manual_seed(0)
+    model = model_class(config).eval()
+    with torch.no_grad():
+        model.joint.head.weight.mul_(20)
+        model.joint.head.bias[processor.tokenizer.unk_token_id] -= 1000
+        model.joint.head.bias[vocabulary : vocabulary + 1] -= 1000  # that a token lasts no frame
+    model.generation_config.decoder_start_token_id = blank
+    model.generation_config.suppress_tokens = list(range(vocabulary, len(model.joint.head.bias))) or None
+    return remove(model, random_structure(model, 3)), processor
+
+
 def wave_files(folder: str, split: str = "dev") -> list[str]:
     return sorted(str(path) for path in Path(folder, split).glob("*.wav"))
 
@@ -47,5 +84,8 @@ def written_by_torch(name: str, files: list[str]) -> list[str]:
         audio, rate = soundfile.read(file, dtype="float32")
         inputs = extract_features(feature_extractor_of(processor), [audio], rate)
         with torch.no_grad():
-            texts += processor.batch_decode(best_tokens(model, inputs))
+            if family_of(model).has_ctc:
+                texts += processor.batch_decode(best_tokens(model, inputs))
+            else:
+                texts += generate(model, inputs, processor, GenerateConfig())
     return texts

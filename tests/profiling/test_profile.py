@@ -14,7 +14,7 @@ import pytest
 import compress
 from compress.cli import main
 from compress.conformers import block_units
-from compress.deciding.budget import BudgetConfig
+from compress.deciding.budget import BudgetConfig, make_budget
 from compress.latency import LatencyProfile, Line, ProfileError
 from compress.profiling import ProfileConfig, measuring, with_profile
 from compress.profiling.drawing import draw_structure
@@ -134,9 +134,40 @@ def test_a_run_without_a_profile_measures_once(
     assert with_profile(plain, checkpoint, tmp_path, threads=1, device="cpu") is plain
 
 
-def test_a_runtime_that_cannot_be_profiled_is_refused_by_name(
-    checkpoint: str, capsys: pytest.CaptureFixture[str]
+def test_exports_are_timed_for_a_budget_of_the_export(
+    checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two forms are exported and timed; what is fitted to many has its own tests."""
+    pytest.importorskip("onnxruntime", reason="exports need the extra: .[export]")
+    fitted, times = measuring.fitted, []
+
+    def two_forms(stopwatch: measuring.Stopwatch, config: ProfileConfig) -> LatencyProfile:
+        whole = Structure.full(stopwatch.family, len(stopwatch.units))
+        small = draw_structure(stopwatch.family, stopwatch.units, {0, 1, 2}, random.Random(1), 8)
+        times.extend(stopwatch.time([whole, small]))
+        return fitted(Made(lambda structure: 0.0), CONFIG)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(measuring, "fitted", two_forms)
+    path = tmp_path / "latency.json"
+    speed = ["--speed.seconds", "0.5", "--speed.threads", "1", "--speed.repetitions", "2"]
+    assert main(["profile", checkpoint, "--runtime", "onnx", "--out", str(path), *speed]) == 0
+    assert all(0 < seconds < 10 for seconds in times)
+    assert LatencyProfile.load(path).conditions["runtime"] == "onnx"
+    budget = make_budget(BudgetConfig(latency="50%", profile=str(path)), compress.load_model(checkpoint).config)
+    assert budget.requested == "latency 50% at 0.5 s, batch 1, 1 thread of onnx"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--device", "cuda"], "device is 'cuda'; with runtime onnx, graphs run on the CPU"),
+        (["--dtype", "bfloat16"], "dtype is 'bfloat16'; with runtime onnx, graphs compute in float32"),
+        (["--runtime", "tflite"], "runtime"),
+    ],
+)
+def test_what_cannot_be_profiled_as_an_export_is_refused(
+    words: list[str], message: str, checkpoint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
-        main(["profile", checkpoint, "--runtime", "onnx"])
-    assert "runtime is 'onnx'; only models in torch can be profiled so far" in capsys.readouterr().err
+        main(["profile", checkpoint, "--runtime", "onnx", *words])
+    assert message in " ".join(capsys.readouterr().err.split())
