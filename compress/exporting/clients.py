@@ -25,6 +25,11 @@ ONNX_ASR_TYPES = {
     "parakeet_rnnt": "nemo-conformer-rnnt",
 }
 """What onnx-asr calls models, by family."""
+_NOT_FOLLOWED = {
+    "granite_speech": "its attention cuts an utterance into pieces, and a graph would keep the number of those that it "
+    "was made with"
+}
+"""Families whose encoders torch's exporter gets wrong, and why."""
 NEMO_BINS = (80, 128)
 _NEMO_FEATURES: Mapping[str, Any] = {
     "n_fft": 512, "win_length": 400, "hop_length": 160, "preemphasis": 0.97, "sampling_rate": 16000,
@@ -88,14 +93,15 @@ def slot_for(name: str, model: PreTrainedModel, processor: Any) -> Slot:
     if reason is None:
         return _slots(name, model)
     others = [other for other in CLIENTS if _obstacle(other, model, processor) is None]
-    raise ExportError(f"{name} cannot run this model: {reason}. Clients that can: {', '.join(others)}.")
+    remedy = f"Clients that can: {', '.join(others)}." if others else "It cannot be exported."
+    raise ExportError(f"{name} cannot run this model: {reason}. {remedy}")
 
 
 def _slots(name: str, model: PreTrainedModel) -> Slot:
     slots, family = CLIENTS[name].slots, family_of(model)
     if family.name in slots:
         return slots[family.name]
-    return slots[""] if family.has_ctc else ENCODER_ALONE
+    return slots[""] if family.has_ctc else ENCODER_SLOT
 
 
 def _obstacle(name: str, model: PreTrainedModel, processor: Any) -> str | None:
@@ -145,6 +151,10 @@ def _refused_by_onnx_asr(model: PreTrainedModel, processor: Any) -> str | None:
     if bins not in NEMO_BINS:
         return f"it computes {' or '.join(map(str, NEMO_BINS))} mel features, and this model takes {bins}"
     return _other_features(processor)
+
+
+def _refused_alone(model: PreTrainedModel, processor: Any) -> str | None:
+    return _NOT_FOLLOWED.get(family_of(model).name)
 
 
 def _refused_transducer(model: PreTrainedModel, processor: Any) -> str | None:
@@ -296,5 +306,5 @@ CLIENTS: Mapping[str, Client] = {
     ),
 }
 """By the names under which people ask for them."""
-ENCODER_ALONE = Slot("encoder", readmes.ENCODER_ALONE)
+ENCODER_SLOT = Slot("encoder", readmes.ENCODER_ALONE, _refused_alone)
 """Of models without a CTC head, for which a client has no slot of their own."""

@@ -8,8 +8,8 @@ another length is tried, which `compress.exporting.checking` does.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ def write_graph(
     Raises:
         ExportError: if the exporter cannot follow it.
     """
-    with _explained(), _quiet(), _unfolding(), torch.no_grad():
+    with _explained(), _quiet(), _unfolding(), _masks_by_index(), torch.no_grad():
         torch.onnx.export(
             traced.eval(),
             tuple(tensors),
@@ -153,6 +153,32 @@ def _unfolding() -> Iterator[None]:
         yield
     finally:
         utils.unregister_custom_op_symbolic("aten::unfold", OPSET)
+
+
+@contextmanager
+def _masks_by_index() -> Iterator[None]:
+    """Lets masks be made of whole tensors of indices, where transformers would map a rule over single ones.
+
+    Frames of padding attend to themselves then: where all is masked, runtimes give what is not a number, and it spreads.
+    """
+    from transformers import masking_utils
+
+    def by_index(rule: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def allowed(*places: Tensor) -> Tensor:
+            batch, head, query, key = masking_utils._non_vmap_expansion_sdpa(*places)
+            return rule(batch, head, query, key) | (query == key)
+
+        return allowed
+
+    changed = {"_vmap_expansion_sdpa": by_index, "TransformGetItemToIndex": nullcontext}
+    before = {name: getattr(masking_utils, name) for name in changed}
+    for name, value in changed.items():
+        setattr(masking_utils, name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(masking_utils, name, value)
 
 
 def _unfold(g: Any, states: Any, dimension: Any, size: Any, step: Any) -> Any:

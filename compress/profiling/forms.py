@@ -20,7 +20,7 @@ from compress.runtimes.onnx_model import OnnxGraph
 from compress.runtimes.signatures import SIGNATURES
 from compress.structure import Structure
 
-Pass = Callable[[], object]
+TimedPass = Callable[[], object]
 """One forward pass."""
 HELD_BYTES = 1 << 30
 """Of all smaller forms together: below it they are made once, above it anew in every round."""
@@ -32,7 +32,7 @@ class Forms(Protocol):
     def prepare(self, structures: Sequence[Structure]) -> None:
         """Does beforehand what takes long, and is no part of a pass."""
 
-    def ready(self, structure: Structure) -> Pass:
+    def ready(self, structure: Structure) -> TimedPass:
         """A smaller form that can be timed."""
 
 
@@ -46,14 +46,14 @@ class TorchForms:
 
     def __init__(self, model: PreTrainedModel, inputs: dict[str, Tensor]) -> None:
         self.model, self.inputs = model, inputs
-        self.ready: Callable[[Structure], Pass] = self._made
+        self.ready: Callable[[Structure], TimedPass] = self._made
 
     def prepare(self, structures: Sequence[Structure]) -> None:
         """Holds them all if they are small."""
         if _are_small(self.model, structures):
             self.ready = cache(self._made)
 
-    def _made(self, structure: Structure) -> Pass:
+    def _made(self, structure: Structure) -> TimedPass:
         return partial(frame_outputs, remove(self.model, structure), self.inputs)
 
 
@@ -73,7 +73,7 @@ class GraphForms:
         self.signature = SIGNATURES[self.slot.signature]
         self.names, self.tensors = self.signature.input_names(model), self.signature.tensors(model, inputs)
         self.paths: dict[Structure, Path] = {}
-        self.ready: Callable[[Structure], Pass] = self._opened
+        self.ready: Callable[[Structure], TimedPass] = self._opened
 
     def prepare(self, structures: Sequence[Structure]) -> None:
         """Writes all graphs.
@@ -92,7 +92,7 @@ class GraphForms:
         if _are_small(self.model, structures):
             self.ready = cache(self._opened)
 
-    def _opened(self, structure: Structure) -> Pass:
+    def _opened(self, structure: Structure) -> TimedPass:
         return partial(OnnxGraph(self.paths[structure], self.names).run, self.tensors)
 
 

@@ -42,7 +42,7 @@ from compress.latency import (
 from compress.machine import DTYPES, find_device
 from compress.profiling.drawing import draw_structure
 from compress.profiling.fit import Fit, features_of
-from compress.profiling.forms import Forms, GraphForms, Pass, TorchForms
+from compress.profiling.forms import Forms, GraphForms, TimedPass, TorchForms
 from compress.runtimes.onnx_model import runtime_version
 from compress.runtimes.optional import require_packages
 from compress.structure import Structure
@@ -202,10 +202,10 @@ class Stopwatch:
                     break
         return shortest
 
-    def _shortest(self, form: Pass) -> float:
+    def _shortest(self, form: TimedPass) -> float:
         return min(self._passed(form) for _ in range(self.config.speed.warmup + 1))
 
-    def _passed(self, form: Pass) -> float:
+    def _passed(self, form: TimedPass) -> float:
         """The time of one pass; of a single thread that of its own, which other programs hardly lengthen."""
         on_cpu = self.model.device.type == "cpu"
         clock = time.thread_time if on_cpu and torch.get_num_threads() == 1 else time.perf_counter

@@ -35,7 +35,7 @@ from tests.helpers.tiny import MODELS, batch, random_structure, wav2vec2_conform
 
 FAMILIES = (
     "parakeet", "wav2vec2_conformer-relative", "wav2vec2_bert-relative_key", "lasr", "granite_speech5",
-    "torchaudio_conformer-batch", "parakeet_tdt", "canary", "seamless_m4t_v2",
+    "torchaudio_conformer-batch", "parakeet_tdt", "canary", "seamless_m4t_v2", "nemotron_asr_streaming",
 )  # fmt: skip
 
 
@@ -63,6 +63,12 @@ def test_graphs_of_pruned_models_compute_what_they_compute(name: str, tmp_path: 
     valid = frame_mask(model, inputs, expected.shape[1])
     assert not valid.all()
     torch.testing.assert_close(got[valid], expected[valid], rtol=0, atol=LARGEST_DIFFERENCE)
+
+
+def test_what_cannot_be_followed_is_refused_by_name() -> None:
+    model = MODELS["granite_speech"]()
+    with pytest.raises(ExportError, match=r"its attention cuts an utterance into pieces.*It cannot be exported\."):
+        slot_for("plain", model, processor_of(model))
 
 
 def test_an_export_is_complete_and_says_what_it_is(pruned: str, exported: Path) -> None:
