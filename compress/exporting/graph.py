@@ -159,7 +159,7 @@ def _unfolding() -> Iterator[None]:
 def _masks_by_index() -> Iterator[None]:
     """Lets masks be made of whole tensors of indices, where transformers would map a rule over single ones.
 
-    Frames of padding attend to themselves then: where all is masked, runtimes give what is not a number, and it spreads.
+    Frames of padding attend to themselves then: where all is masked, runtimes give what is no number, and it spreads.
     """
     from transformers import masking_utils
 

@@ -13,10 +13,10 @@ from typing import Any
 
 from torch import Tensor
 
-from compress.checkpoint.exported import files_of_graph
+from compress.checkpoint.exported import weights_file
 from compress.evaluation.errors import ErrorRates
 from compress.exporting.clients import CLIENTS, Slot
-from compress.exporting.graph import MOST_BYTES_INSIDE
+from compress.exporting.large import quantise_large
 from compress.exporting.settings import ExportConfig
 from compress.exporting.source import SourceModel
 from compress.exporting.speech import DevSpeech
@@ -101,6 +101,8 @@ def quantisable(graph: Path) -> list[str]:
 def write_quantised(graph: Path, target: Path, in_float32: Collection[str], *, unsigned: bool) -> None:
     """Quantises all linear layers of a graph but some, each output's weights by their own scale.
 
+    Weights that lie beside the graph, since it is large, are read one by one.
+
     Args:
         graph: in float32.
         target: where to.
@@ -110,7 +112,10 @@ def write_quantised(graph: Path, target: Path, in_float32: Collection[str], *, u
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     target.parent.mkdir(parents=True, exist_ok=True)
-    size = sum(path.stat().st_size for path in files_of_graph(graph))
+    if weights_file(graph).is_file():
+        chosen = [name for name in quantisable(graph) if name not in in_float32]
+        quantise_large(graph, target, chosen, unsigned=unsigned)
+        return
     with _quiet():
         quantize_dynamic(
             str(graph),
@@ -119,7 +124,6 @@ def write_quantised(graph: Path, target: Path, in_float32: Collection[str], *, u
             per_channel=True,
             weight_type=QuantType.QUInt8 if unsigned else QuantType.QInt8,
             nodes_to_exclude=list(in_float32),
-            use_external_data_format=size > MOST_BYTES_INSIDE,
         )
 
 

@@ -7,9 +7,13 @@ from pathlib import Path
 
 import onnx
 import pytest
+import torch
 
+from compress.checkpoint.exported import read_export
 from compress.cli import main
 from compress.exporting.quantising import fewest, quantisable, write_quantised
+from compress.runtimes.onnx_model import OnnxGraph, exported_model
+from tests.helpers.tiny import batch
 
 
 def test_linear_layers_and_pointwise_convolutions_are_quantised(exported: Path, tmp_path: Path) -> None:
@@ -27,6 +31,29 @@ def test_linear_layers_and_pointwise_convolutions_are_quantised(exported: Path, 
 
 def _kinds(path: Path) -> list[str]:
     return [node.op_type for node in onnx.load(str(path)).graph.node]
+
+
+@pytest.mark.parametrize("unsigned", [False, True])
+def test_weights_beside_a_graph_are_quantised_as_those_inside(exported: Path, tmp_path: Path, unsigned: bool) -> None:
+    """One by one, to the same numbers."""
+    onnx.save(
+        onnx.load(str(exported / "model.onnx")),
+        str(tmp_path / "large.onnx"),
+        save_as_external_data=True,
+        location="large.onnx_data",
+        size_threshold=0,
+    )
+    names = quantisable(exported / "model.onnx")
+    write_quantised(tmp_path / "large.onnx", tmp_path / "beside.onnx", names[:1], unsigned=unsigned)
+    write_quantised(exported / "model.onnx", tmp_path / "inside.onnx", names[:1], unsigned=unsigned)
+    assert _kinds(tmp_path / "beside.onnx").count("MatMulInteger") == len(names) - 1
+    assert (tmp_path / "beside.onnx_data").stat().st_size < (tmp_path / "large.onnx_data").stat().st_size / 2
+    inputs = batch(exported_model(read_export(exported)))
+    outputs = [
+        OnnxGraph(tmp_path / f"{name}.onnx", list(inputs)).run(list(inputs.values()))[0]
+        for name in ("beside", "inside")
+    ]
+    torch.testing.assert_close(*outputs, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("needed", [1, 2, 5, 7])
