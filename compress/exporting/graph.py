@@ -166,7 +166,8 @@ def _masks_by_index() -> Iterator[None]:
     def by_index(rule: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def allowed(*places: Tensor) -> Tensor:
             batch, head, query, key = masking_utils._non_vmap_expansion_sdpa(*places)
-            return rule(batch, head, query, key) | (query == key)
+            mask: Tensor = rule(batch, head, query, key) | (query == key)
+            return mask
 
         return allowed
 

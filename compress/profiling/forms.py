@@ -82,7 +82,7 @@ class GraphForms:
             ExportError: if the model cannot be exported, or its graph computes something else.
         """
         for number, structure in enumerate(structures):
-            source = SourceModel(self.model.name_or_path, remove(self.model, structure), self.processor, None, ())
+            source = SourceModel(str(self.model.name_or_path), remove(self.model, structure), self.processor, None, ())
             path = self.folder / f"{number}.onnx"
             if number:
                 write_followed(source, self.slot, path)
@@ -97,4 +97,4 @@ class GraphForms:
 
 
 def _are_small(model: PreTrainedModel, structures: Sequence[Structure]) -> bool:
-    return len(structures) * model.get_memory_footprint() < HELD_BYTES
+    return bool(len(structures) * model.get_memory_footprint() < HELD_BYTES)

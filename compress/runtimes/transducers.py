@@ -29,7 +29,8 @@ class _Encoder(TracedModel):
         features = audio_signal.transpose(1, 2)
         mask = torch.arange(features.shape[1], device=length.device) < length[:, None]
         encoded = self.outputs(features * mask[..., None], mask.to(torch.int64))
-        return self.model.encoder_projector(encoded).transpose(1, 2), frame_lengths(self.model, mask)
+        projector: Any = self.model.encoder_projector
+        return projector(encoded).transpose(1, 2), frame_lengths(self.model, mask)
 
 
 class _Part(nn.Module):
