@@ -15,6 +15,7 @@ LEAST_SECONDS = 30
 SIZES = ("50", "25")
 TINY = (
     "--model.settings.hidden_size", "32", "--model.settings.num_hidden_layers", "2",
+    "--model.settings.subsampling_conv_channels", "4", "--model.settings.intermediate_size", "64",
     "--optimizer.warmup_steps", "1",
 )  # fmt: skip
 
