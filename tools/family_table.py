@@ -8,7 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from compress.conformers import FAMILIES, Family, skeleton
+from transformers import PreTrainedModel
+
+from compress.conformers import FAMILIES, Family, front_channels, skeleton
 from compress.deciding.gates import Gates
 from tools.commands import main
 
@@ -20,6 +22,7 @@ HEAD = (
     "takes",
     "writes by",
     "gated: heads, units, channels, modules",
+    "channels in front of the blocks",
     "blocks can be dropped",
     "evaluated in batches",
     "`gated/` computes what `removed/` computes",
@@ -51,18 +54,26 @@ def row(family: Family) -> tuple[str, ...]:
     config = config_class()
     if config.get_text_config().vocab_size is None:
         config.vocab_size = VOCABULARY_SIZE  # a CTC head wants one
-    gates = Gates(skeleton(config))
+    bones = skeleton(config)
+    gates = Gates(bones)
     kinds = {group.kind for group in gates.groups}
     return (
         f"`{family.model_class}` (`{family.model_type}`)",
         "features" if family.input_features else "raw audio",
         "CTC" if family.has_ctc else "`generate`",
         "yes" if kinds == {"head", "ffn_unit", "conv_channel", "module"} else ", ".join(sorted(kinds)),
+        _front(bones),
         "all but those that change the frame rate" if family.fixed_blocks else "yes",
         "no: its output depends on padding" if family.padding_sensitive else "yes",
         "yes" if gates.folds_exactly else "no: a norm runs over channels",
         _stock(family),
     )
+
+
+def _front(bones: PreTrainedModel) -> str:
+    """The groups of channels that can go in front of the blocks."""
+    names = [f"`{name}`" for name in front_channels(bones)]
+    return f"{names[0]} to {names[-1]}" if len(names) > 2 else ", ".join(names) or "none"
 
 
 def _stock(family: Family) -> str:

@@ -60,7 +60,8 @@ def test_counts_match_the_model():
     model = parakeet()
     gates = Gates(model)
     by_kind = {kind: sum(g.size for g in gates.groups if g.kind == kind) for kind in GATE_KINDS}
-    assert by_kind == {"module": 4 * BLOCKS, "head": 4 * BLOCKS, "ffn_unit": 128 * BLOCKS, "conv_channel": 32 * BLOCKS}
+    expected = {"module": 4, "head": 4, "ffn_unit": 128, "conv_channel": 32, "front_channel": 0}
+    assert by_kind == {kind: count * BLOCKS for kind, count in expected.items()}
     assert gates.log_alpha.shape == (sum(by_kind.values()),)
     assert gates.log_alpha.dtype == torch.float32
 

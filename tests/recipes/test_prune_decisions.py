@@ -38,13 +38,15 @@ def test_what_is_left_is_refitted(pruning: Path, tmp_path: Path, decision: str) 
 
 
 def test_gates_can_start_from_scores(pruning: Path, tmp_path: Path) -> None:
-    """The expected size is the budget from the first step; with a refit behind the gates, too."""
+    """The expected size is the budget from the first step; in front of the blocks, and with a refit, too."""
     more = ("--gates.start", "obs", "--learn.steps", "2", "--recover.steps", "1", "--refit.after_gates")
+    more += ("--budget.front", "true", "--budget.round_to", "2")
     output = prune_here(pruning, tmp_path / "run", *more)
     assert metrics(output / "learn", "size/target") == pytest.approx([0.5, 0.5], abs=1e-4)
     assert metrics(output / "learn", "size/expected")[0] == pytest.approx(0.5, abs=0.05)
     facts = json.loads((output / "removed" / "compression.json").read_text())
     assert facts["repair"]["error_after"] < facts["repair"]["error_before"]
+    assert Structure.load(output / "removed" / "structure.json").front
 
 
 @pytest.mark.parametrize("method", ["magnitude", "proportional", "uniform", "fresh"])
