@@ -43,6 +43,7 @@ from compress.deciding.budget import BudgetConfig, decide, make_budget
 from compress.deciding.by_speech import scores_by_speech
 from compress.deciding.decisions import LEARNED, check_decision, reachable_budget
 from compress.deciding.gates import GateConfig
+from compress.deciding.uniform import UniformConfig
 from compress.evaluation import GenerateConfig
 from compress.shrinking import Calibration, needs_speech, repair, smaller
 from compress.structure import Structure
@@ -117,6 +118,7 @@ class Config(RunConfig):
         budget: the size to reach, of the teacher.
         structure: who decides what stays. `learned`: gates, in the first phase. Without a first phase: obs, fisher or
             variance, which look at speech, magnitude, proportional or uniform, or a structure.json (budget: null).
+        uniform: with structure: uniform, by which scores, and whether convolutions get narrower, too.
         rounds: sizes on the way of a decision without a first phase, such as [75%,50%]; null: as `compress shrink`.
         refit: how what is left is repaired in closed form before recovery; null: not at all.
         fresh_weights: whether the small model starts from new weights instead of the teacher's.
@@ -138,6 +140,7 @@ class Config(RunConfig):
     start: str | None = None
     budget: BudgetConfig | None
     structure: str = LEARNED
+    uniform: UniformConfig = field(default_factory=UniformConfig)
     rounds: tuple[str, ...] | None = None
     refit: PruneRefit | None = field(default_factory=PruneRefit)
     fresh_weights: bool = False
@@ -297,9 +300,8 @@ class Pruning:
         assert budget is not None
         scores = None
         if start := config.gates.start:
-            speech = self.speech()
-            batches, total = speech.batches, speech.total
-            scores = scores_by_speech(start, self.start, budget.table, batches, total, front=budget.front)
+            speech, table = self.speech(), budget.table
+            scores = scores_by_speech(start, self.start, table, speech.batches, speech.total, front=budget.front)
         student = GatedStudent.of(
             self.start, config.gates, budget, config.learn, config.skipping, config.seed, processes.from_main(scores)
         )
@@ -321,8 +323,9 @@ class Pruning:
         """Instead of phase 1: the smaller model by a look at speech, by the teacher's weights, or as a file says."""
         config = self.config
         refit = None if config.fresh_weights else config.refit
-        speech = self.speech() if needs_speech(config.structure, refit) else None
-        shrunk = smaller(self.teacher, config.structure, self.budget, config.rounds, speech, refit, self.start)
+        speech = self.speech() if needs_speech(config.structure, refit, config.uniform) else None
+        decision, alike = config.structure, config.uniform
+        shrunk = smaller(self.teacher, decision, self.budget, config.rounds, speech, refit, self.start, alike)
         return shrunk.model, shrunk.structure, {"structure": config.structure, "rounds": shrunk.rounds}
 
     def speech(self) -> Calibration:

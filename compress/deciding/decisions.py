@@ -17,7 +17,7 @@ from compress.deciding.baselines import magnitude, proportional
 from compress.deciding.budget import Budget, BudgetConfig, check_reachable, decide, make_budget
 from compress.deciding.by_speech import BY_SPEECH
 from compress.deciding.gates import GateConfig, Gates
-from compress.deciding.uniform import uniform
+from compress.deciding.uniform import UNIFORM, UniformConfig, check_uniform, uniform
 from compress.structure import Structure
 
 LEARNED = "learned"
@@ -25,10 +25,16 @@ LEARNED = "learned"
 DECISIONS: Mapping[str, Callable[[PreTrainedModel, Budget], Structure]] = {
     "magnitude": lambda model, budget: decide(budget, magnitude(model, front=budget.front)),
     "proportional": lambda model, budget: decide(budget, proportional(model, front=budget.front)),
-    "uniform": uniform,
+    UNIFORM: lambda model, budget: uniform(model, budget, magnitude(model)),
 }
 """Ways to decide without learning, by name. `magnitude`: the units of largest norm; `proportional`: the same share of
-every module; `uniform`: as many heads and FFN units in every block, which the original's class can hold."""
+every module; `uniform`: as many heads and FFN units in every block, which the original's class can hold, here by norms
+(see `UniformConfig`)."""
+
+
+def scores_behind(decision: str, settings: UniformConfig) -> str:
+    """The name of the scores by which a decision is taken: its own, or those of a uniform one."""
+    return settings.scores if decision == UNIFORM else decision
 
 
 def check_decision(name: str, budget: BudgetConfig | None) -> None:
@@ -46,6 +52,7 @@ def check_decision(name: str, budget: BudgetConfig | None) -> None:
         near = difflib.get_close_matches(name, ways, n=1)
         meant = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(f"structure is {name!r}, and there is no such file; {meant}The ways are {', '.join(ways)}.")
+    check_uniform(name, budget is not None and budget.front)
     if (budget is None) == (name in ways):
         raise ValueError(
             f"structure is {name!r}, budget is {budget}: {', '.join(ways)} need a budget; a structure.json is a "

@@ -1,62 +1,127 @@
-"""Uniform Structures: equally many heads and equally many FFN units in every block, chosen without learning.
+"""Uniform Structures: equally many heads, FFN units and perhaps channels in every block, chosen by scores.
 
-They are what the original classes of transformers can hold (see `compress.surgery.stock`), so that the result needs no
-code.
+They are what runtimes can hold that read one width for all blocks. As long as convolutions stay whole, the original
+classes of transformers can, too (see `compress.surgery.stock`), so that the result needs no code.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, product
+
 from transformers import PreTrainedModel
 
-from compress.config import check
+from compress.config import check, check_choice
 from compress.conformers import block_units, family_of
-from compress.cost import CostTable
-from compress.deciding.baselines import magnitude
-from compress.deciding.budget import TOLERANCE, Budget, BudgetError
+from compress.deciding.budget import Budget, BudgetError
+from compress.deciding.by_speech import BY_SPEECH
 from compress.deciding.selection import Scores
 from compress.structure import MODULES, Block, Kept, Place, Structure
 
+UNIFORM, MAGNITUDE = "uniform", "magnitude"
 FFNS = ("ffn1", "ffn2")
 
 
-def uniform(model: PreTrainedModel, budget: Budget) -> Structure:
-    """The largest uniform Structure within a budget; blocks and convolutions stay whole.
+@dataclass(frozen=True)
+class UniformConfig:
+    """How many units a uniform structure keeps of each kind, and which.
 
-    All heads stay, too, where the original's class can have fewer FFN units, but not fewer heads of the same size. Of
-    Structures that differ in cost by less than 0.5 % of the full size, the one with the closest shares of heads and FFN
-    units is taken. The units that stay are those of largest norm.
+    Attributes:
+        scores: by which that is decided: `obs`, `fisher` or `variance`, which look at speech, or `magnitude`.
+        channels: whether convolutions keep equally many channels in every block, too, instead of all; no class of
+            transformers can hold that.
+    """
+
+    scores: str = "obs"
+    channels: bool = False
+
+    def __post_init__(self) -> None:
+        check_choice("uniform.scores", self.scores, (*BY_SPEECH, MAGNITUDE))
+
+
+def check_uniform(decision: str, front: bool) -> None:
+    """Refuses a uniform decision that may take channels in front of the blocks.
+
+    Raises:
+        BudgetError: if it is one.
+    """
+    clash = front and decision == UNIFORM
+    check(not clash, "budget.front", True, "a uniform structure keeps the front whole", BudgetError)
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """Modules that keep equally many units in all blocks: what each number of them costs in all, and is worth."""
+
+    modules: tuple[str, ...]
+    numbers: Sequence[int]
+    costs: Sequence[int]
+    worths: Sequence[float]
+
+
+def uniform(model: PreTrainedModel, budget: Budget, scores: Scores, *, channels: bool = False) -> Structure:
+    """The uniform Structure within a budget that keeps most of what scores say units are worth; all blocks stay.
+
+    All heads stay where the original's class can have fewer FFN units, but not fewer heads of the same size.
+
+    Args:
+        model: of any family.
+        budget: the target.
+        scores: of all units; what a unit is worth is its score times what it costs.
+        channels: whether convolutions keep equally many channels, too; otherwise they stay whole.
 
     Raises:
         BudgetError: with the range that can be reached this way, or if channels in front of the blocks are to go.
     """
-    check(not budget.front, "budget.front", True, "a uniform structure keeps the front whole", BudgetError)
-    units, norms = block_units(model), magnitude(model)
-    heads, width = (min(counts[n] for counts in units for n in names if counts[n]) for names in (("attention",), FFNS))
-    stock = family_of(model).stock
-    fewest = heads if stock and stock.ffn_units and not stock.heads else 1
-    widths = [*range(min(budget.round_to, width), width, budget.round_to), width]
-    unused = budget.table.unused(_structure(norms, units, fewest, widths[0]))
-    costs = {(h, w): _cost(budget.table, h, w) + unused for h in range(fewest, heads + 1) for w in widths}
-    _check_reachable(budget, min(costs.values()), max(costs.values()))
-    largest = max(cost for cost in costs.values() if cost <= budget.limit)
-    least = largest - TOLERANCE * budget.table.full
-    near = [counts for counts, cost in costs.items() if least <= cost <= largest]
-    closest = min(near, key=lambda counts: (abs(counts[0] / heads - counts[1] / width), -costs[counts]))
-    return _structure(norms, units, *closest)
-
-
-def _cost(table: CostTable, heads: int, width: int) -> int:
-    """The cost with so many heads and FFN units in every block; where a block has no more of a module, it stays so."""
-    wanted = {"attention": heads, **dict.fromkeys(FFNS, width)}
-    return (
-        table.base
-        + sum(table.block)
-        + sum(
-            table.module(b, m, min(counts[m], wanted.get(name, counts[m])))
-            for b, counts in enumerate(table.units)
-            for m, name in enumerate(MODULES)
-        )
+    check_uniform(UNIFORM, budget.front)
+    units, table, stock = block_units(model), budget.table, family_of(model).stock
+    all_heads = stock is not None and stock.ffn_units is not None and not stock.heads
+    names = {"attention": ("attention",), "ffn": FFNS, **({"conv": ("conv",)} if channels else {})}
+    *others, ffn = (
+        _kind(budget, scores, units, modules, 1 if modules == ("attention",) else budget.round_to, all_heads)
+        for modules in sorted(names.values(), key=FFNS.__eq__)
     )
+    least = _structure(scores, units, {name: kind.numbers[0] for kind in (*others, ffn) for name in kind.modules})
+    fixed = table.of(least) - sum(kind.costs[0] for kind in (*others, ffn))
+    highest = fixed + sum(kind.costs[-1] for kind in (*others, ffn))
+    _check_reachable(budget, table.of(least), highest)
+    choices = []
+    for numbers in product(*(range(len(kind.numbers)) for kind in others)):
+        pairs = list(zip(others, numbers, strict=True))
+        left = budget.limit - fixed - sum(kind.costs[n] for kind, n in pairs)
+        widest = bisect_right(ffn.costs, left) - 1
+        if widest >= 0:
+            pairs.append((ffn, widest))
+            choices.append((sum(kind.worths[n] for kind, n in pairs), numbers, pairs))
+    _, _, best = max(choices, key=lambda choice: choice[:2])
+    return _structure(scores, units, {name: kind.numbers[n] for kind, n in best for name in kind.modules})
+
+
+def _kind(
+    budget: Budget,
+    scores: Scores,
+    units: Sequence[Mapping[str, int]],
+    modules: tuple[str, ...],
+    step: int,
+    all_heads: bool,
+) -> _Kind:
+    """The numbers of units that modules of a kind can keep in every block; where one has no more, it stays so."""
+    most = min(counts[name] for counts in units for name in modules if counts[name])
+    numbers = [*range(min(step, most), most, step), most]
+    if modules == ("attention",) and all_heads:
+        numbers = [most]
+    places = {Place.of(b, name): counts[name] for b, counts in enumerate(units) for name in modules if counts[name]}
+    costs = [sum(budget.table.module(*place, min(n, count)) for place, count in places.items()) for n in numbers]
+    sums = [list(accumulate(_worths(budget, scores, place), initial=0.0)) for place in places]
+    return _Kind(modules, numbers, costs, [sum(each[min(n, len(each) - 1)] for each in sums) for n in numbers])
+
+
+def _worths(budget: Budget, scores: Scores, place: Place) -> list[float]:
+    """What the units of a module are worth, the best first."""
+    each = max(1, budget.table.each(place))
+    return sorted((score * each for score in scores.units[place]), reverse=True)
 
 
 def _check_reachable(budget: Budget, low: int, high: int) -> None:
@@ -64,21 +129,21 @@ def _check_reachable(budget: Budget, low: int, high: int) -> None:
         return
     full = budget.table.full
     raise BudgetError(
-        f"The budget {budget.requested} is {budget.limit:,} and cannot be reached with equally many heads and FFN "
-        f"units in every block: that reaches from {low:,} ({low / full:.1%}) to below {high:,} ({high / full:.1%}). "
-        "Choose a budget in this range, or structure: proportional, magnitude or learned, which remove other parts too."
+        f"The budget {budget.requested} is {budget.limit:,} and cannot be reached with equally many units in every "
+        f"block: that reaches from {low:,} ({low / full:.1%}) to below {high:,} ({high / full:.1%}). Choose a budget "
+        "in this range, uniform.channels, or structure: proportional, obs or learned, which remove other parts too."
     )
 
 
-def _structure(norms: Scores, units: list[dict[str, int]], heads: int, width: int) -> Structure:
-    wanted = {"attention": heads, **dict.fromkeys(FFNS, width)}
+def _structure(scores: Scores, units: Sequence[Mapping[str, int]], wanted: Mapping[str, int]) -> Structure:
+    """The Structure with so many units of modules in every block: those with the highest scores."""
 
     def kept(block: int, name: str) -> Kept:
         there = units[block][name]
         if wanted.get(name, there) >= there:
             return "all" if there else None
-        scores = norms.units[Place.of(block, name)]
-        return tuple(sorted(sorted(range(there), key=lambda unit: (-scores[unit], unit))[: wanted[name]]))
+        of_units = scores.units[Place.of(block, name)]
+        return tuple(sorted(sorted(range(there), key=lambda unit: (-of_units[unit], unit))[: wanted[name]]))
 
     blocks = [Block(**{name: kept(index, name) for name in MODULES}) for index in range(len(units))]
-    return Structure(norms.family, tuple(blocks))
+    return Structure(scores.family, tuple(blocks))

@@ -19,11 +19,12 @@ from compress.curvature.repair import RefitConfig
 from compress.data import BatchConfig, SpeechConfig, feature_extractor_of, open_speech, vocabulary_of
 from compress.deciding.baselines import proportional
 from compress.deciding.budget import Budget, BudgetConfig, check_reachable, make_budget
+from compress.deciding.uniform import UniformConfig
 from compress.latency import LATENCY_FILE
 from compress.machine import DTYPES, find_device
 from compress.profiling import with_profile
 from compress.shrinking.calibration import Calibration, read_calibration
-from compress.shrinking.rounds import limits_of_rounds, needs_speech, smaller
+from compress.shrinking.rounds import DEFAULT_UNIFORM, limits_of_rounds, needs_speech, smaller
 from compress.shrinking.settings import DEFAULT_DECISION, ShrinkConfig
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ def shrink(
     refit: RefitConfig | None = DEFAULT_REFIT,
     batch: BatchConfig = DEFAULT_BATCH,
     seed: int = 0,
+    uniform: UniformConfig = DEFAULT_UNIFORM,
 ) -> PreTrainedModel:
     """Makes a model smaller without training; the given one stays as it is.
 
@@ -53,6 +55,7 @@ def shrink(
         budget: the size to reach; a text such as `50%` or `20M` is a number of parameters.
         structure: who decides: `obs`, `fisher` or `variance` by looking at speech, or `magnitude`, `proportional`,
             `uniform`.
+        uniform: how a uniform decision is taken.
         rounds: sizes on the way; None: as many as the size asks for.
         refit: how what is left is repaired; None: not at all.
         batch: how utterances are put together.
@@ -69,10 +72,10 @@ def shrink(
     check_reachable(target, proportional(model, front=target.front))
     speech, training = None, model.training
     model.eval()
-    if needs_speech(structure, refit):
+    if needs_speech(structure, refit, uniform):
         source = SpeechConfig(source=data) if isinstance(data, str) else data
         speech = calibration_of(model, processor, source, (refit or DEFAULT_REFIT).utterances, batch, seed)
-    small = smaller(model, structure, target, rounds, speech, refit).model
+    small = smaller(model, structure, target, rounds, speech, refit, alike=uniform).model
     model.train(training)
     return small
 
@@ -110,9 +113,9 @@ def timed(config: ShrinkConfig, folder: Path) -> ShrinkConfig:
 def _shrink_checkpoint(config: ShrinkConfig) -> dict[str, Any]:
     budget = reachable_target(config.budget, config.model) if config.budget else None
     if budget:
-        limits_of_rounds(budget, config.rounds, config.structure)
+        limits_of_rounds(budget, config.rounds, config.structure, config.uniform)
     model, processor, speech = opened(config)
-    last = smaller(model, config.structure, budget, config.rounds, speech, config.refit)
+    last = smaller(model, config.structure, budget, config.rounds, speech, config.refit, alike=config.uniform)
     small, facts = last.model, {"structure": config.structure, "rounds": last.rounds}
     if budget:
         facts["achieved"] = last.rounds[-1]["cost"]

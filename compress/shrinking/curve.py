@@ -166,7 +166,9 @@ class Curve:
     def _shrunk(self, start: Shrunk, budget: Budget) -> Shrunk:
         limits = limits_between(budget.table.of(start.structure), budget.limit)
         decision, refit = self.config.structure, self.config.refit
-        *_, last = shrink_in_rounds(start, self.model, budget, limits, decision, self.speech, refit)
+        *_, last = shrink_in_rounds(
+            start, self.model, budget, limits, decision, self.speech, refit, self.config.uniform
+        )
         return last
 
     def _entry(self, shrunk: Shrunk, budget: Budget, seconds: float) -> dict[str, Any]:

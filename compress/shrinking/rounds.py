@@ -15,9 +15,12 @@ from compress.config import check
 from compress.conformers import family_of
 from compress.cost import cost_table
 from compress.curvature.repair import RefitConfig
+from compress.deciding.baselines import magnitude
 from compress.deciding.budget import Budget, BudgetError, decide, read_amount
 from compress.deciding.by_speech import BY_SPEECH, scores_by_speech
-from compress.deciding.decisions import DECISIONS
+from compress.deciding.decisions import DECISIONS, scores_behind
+from compress.deciding.selection import Scores
+from compress.deciding.uniform import UNIFORM, UniformConfig, uniform
 from compress.model.removal import remove
 from compress.shrinking.calibration import Calibration
 from compress.shrinking.repairing import repair
@@ -27,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 STEEPEST = 0.7
 """What a round leaves at least of the size that it finds, unless rounds are given."""
+DEFAULT_UNIFORM = UniformConfig()
 _ROUNDING = 1e-9
 
 
@@ -58,7 +62,9 @@ def limits_between(cost: int, limit: int) -> list[int]:
     return [*(int(cost * ratio ** (number / count)) for number in range(1, count)), limit]
 
 
-def limits_of_rounds(budget: Budget, rounds: Sequence[str] | None, decision: str) -> list[int]:
+def limits_of_rounds(
+    budget: Budget, rounds: Sequence[str] | None, decision: str, alike: UniformConfig = DEFAULT_UNIFORM
+) -> list[int]:
     """The largest cost after each round; the last one is that of the budget.
 
     Args:
@@ -66,13 +72,15 @@ def limits_of_rounds(budget: Budget, rounds: Sequence[str] | None, decision: str
         rounds: costs before it, as shares or amounts in its metric; None: one round for a decision by weights alone,
             which finds the same after each, otherwise as many as the size asks for.
         decision: one of `BY_SPEECH` or of `DECISIONS`.
+        alike: how a uniform decision is taken.
 
     Raises:
         BudgetError: if they do not decrease towards the budget from below the full size.
     """
     full = budget.table.full
     if rounds is None:
-        return limits_between(full, budget.limit) if decision in BY_SPEECH else [budget.limit]
+        by_speech = scores_behind(decision, alike) in BY_SPEECH
+        return limits_between(full, budget.limit) if by_speech else [budget.limit]
     limits = [limit for text in rounds if (limit := read_amount(text, full)) != budget.limit] + [budget.limit]
     remedy = f"name sizes that decrease from below {full:,} to above the budget of {budget.limit:,}"
     check(all(high > low for high, low in pairwise([full, *limits])), "rounds", list(rounds), remedy, BudgetError)
@@ -87,6 +95,7 @@ def shrink_in_rounds(
     decision: str,
     speech: Calibration | None,
     refit: RefitConfig | None,
+    alike: UniformConfig = DEFAULT_UNIFORM,
 ) -> Iterator[Shrunk]:
     """Takes a model from size to size, and yields what each round leaves; none costs more than its limit.
 
@@ -100,11 +109,12 @@ def shrink_in_rounds(
         decision: one of `BY_SPEECH` or of `DECISIONS`.
         speech: what is looked at; None where neither the decision nor the refit needs any.
         refit: how each round is repaired; None: not at all.
+        alike: how a uniform decision is taken.
     """
     shrunk = start
     for limit in limits:
         now = budget.table.of_model(shrunk.model.config)
-        structure = decided_now(decision, shrunk.model, replace(budget, table=now, limit=limit), speech)
+        structure = decided_now(decision, shrunk.model, replace(budget, table=now, limit=limit), speech, alike)
         entry = {"limit": limit, "cost": now.of(structure)}
         shrunk = _after(shrunk, whole, structure, entry, speech, refit)
         yield shrunk
@@ -118,6 +128,7 @@ def smaller(
     speech: Calibration | None,
     refit: RefitConfig | None,
     start: PreTrainedModel | None = None,
+    alike: UniformConfig = DEFAULT_UNIFORM,
 ) -> Shrunk:
     """A smaller model by a decision without training, or by a file.
 
@@ -129,6 +140,7 @@ def smaller(
         speech: what is looked at; None where neither the decision nor the refit needs any.
         refit: how each round is repaired; None: not at all.
         start: a smaller form of `whole` to go on from, which is used up; budget and result refer to it.
+        alike: how a uniform decision is taken.
 
     Raises:
         BudgetError: if the budget cannot be reached this way.
@@ -137,26 +149,42 @@ def smaller(
     first = Shrunk.whole(whole if start is None else start)
     if budget is None:
         return _after(first, whole, Structure.load(decision), {}, speech, refit)
-    limits = limits_of_rounds(budget, rounds, decision)
-    *_, last = shrink_in_rounds(first, whole, budget, limits, decision, speech, refit)
+    limits = limits_of_rounds(budget, rounds, decision, alike)
+    *_, last = shrink_in_rounds(first, whole, budget, limits, decision, speech, refit, alike)
     return last
 
 
-def decided_now(decision: str, model: PreTrainedModel, budget: Budget, speech: Calibration | None) -> Structure:
+def decided_now(
+    decision: str,
+    model: PreTrainedModel,
+    budget: Budget,
+    speech: Calibration | None,
+    alike: UniformConfig = DEFAULT_UNIFORM,
+) -> Structure:
     """What stays of a model within a budget.
 
     Args:
         decision: one of `BY_SPEECH` or of `DECISIONS`.
         model: in eval mode.
         budget: for this model.
-        speech: for the former.
+        speech: for the former, and for uniform ones by such scores.
+        alike: how a uniform decision is taken.
     """
+    if decision == UNIFORM:
+        scores = _scores(alike.scores, model, budget, speech)
+        structure = uniform(model, budget, scores, channels=alike.channels)
+        return speech.agreed(structure) if speech else structure
     if decision in DECISIONS:
         return DECISIONS[decision](model, budget)
     assert speech is not None
-    batches, total = speech.batches, speech.total
-    scores = scores_by_speech(decision, model, budget.table, batches, total, front=budget.front)
-    return speech.agreed(decide(budget, scores))
+    return speech.agreed(decide(budget, _scores(decision, model, budget, speech)))
+
+
+def _scores(name: str, model: PreTrainedModel, budget: Budget, speech: Calibration | None) -> Scores:
+    if name not in BY_SPEECH:
+        return magnitude(model)
+    assert speech is not None
+    return scores_by_speech(name, model, budget.table, speech.batches, speech.total, front=budget.front)
 
 
 def _after(
@@ -175,6 +203,6 @@ def _after(
     return Shrunk(small, shrunk.structure.then(structure), [*shrunk.rounds, entry])
 
 
-def needs_speech(decision: str, refit: RefitConfig | None) -> bool:
+def needs_speech(decision: str, refit: RefitConfig | None, alike: UniformConfig = DEFAULT_UNIFORM) -> bool:
     """Whether deciding so, or repairing so, looks at speech."""
-    return decision in BY_SPEECH or refit is not None
+    return scores_behind(decision, alike) in BY_SPEECH or refit is not None

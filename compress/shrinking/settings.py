@@ -10,7 +10,8 @@ from compress.data import BatchConfig, SpeechConfig
 from compress.data.settings import SYNTHETIC
 from compress.deciding.budget import BudgetConfig
 from compress.deciding.by_speech import BY_SPEECH
-from compress.deciding.decisions import DECISIONS
+from compress.deciding.decisions import DECISIONS, scores_behind
+from compress.deciding.uniform import UniformConfig, check_uniform
 from compress.elastic.supernet.limits import SizesConfig
 from compress.evaluation.bootstrap import BootstrapConfig
 from compress.evaluation.generate import GenerateConfig
@@ -71,8 +72,9 @@ class ShrinkConfig:
         budget: the size to reach.
         sizes: several sizes, whose error rates are measured on a dev set: `sizes.params`, `sizes.macs` or
             `sizes.latency`, largest first.
-        structure: who decides what stays: `obs`, `fisher`, `variance` look at the speech, `magnitude`, `proportional`,
-            `uniform` at the weights; or a structure.json, without budget and sizes.
+        structure: who decides what stays: `obs`, `fisher`, `variance` look at the speech, `magnitude`, `proportional`
+            at the weights, `uniform` keeps as many units in every block; or a structure.json, without budget and sizes.
+        uniform: with `structure: uniform`, by which scores, and whether convolutions get narrower, too.
         rounds: sizes on the way, such as [75%,60%]: scores, removal and refit are made anew at each; null: as many as
             the size asks for, none of which takes away more than 30 % of what it finds.
         refit: how what is left is repaired in closed form; null: not at all.
@@ -97,6 +99,7 @@ class ShrinkConfig:
     budget: BudgetConfig | None = None
     sizes: SizesConfig | None = None
     structure: str = DEFAULT_DECISION
+    uniform: UniformConfig = field(default_factory=UniformConfig)
     rounds: tuple[str, ...] | None = None
     refit: RefitConfig | None = field(default_factory=RefitConfig)
     save: bool = False
@@ -116,6 +119,7 @@ class ShrinkConfig:
         check_choice("dtype", self.dtype, DTYPES)
         check_choice("normalise", self.normalise, IGNORED)
         check_at_least("dev_utterances", self.dev_utterances, 1)
+        check_uniform(self.structure, self.budget is not None and self.budget.front)
         self._check_target()
         if self.rounds is not None and (self.sizes or self.from_file):
             raise ValueError("rounds go with a budget: sizes are rounds themselves, and a file is one.")
@@ -141,7 +145,7 @@ class ShrinkConfig:
     @property
     def looks_at_speech(self) -> bool:
         """Whether the decision or the refit does."""
-        return self.refit is not None or self.structure in BY_SPEECH
+        return self.refit is not None or scores_behind(self.structure, self.uniform) in BY_SPEECH
 
     @property
     def dev_set(self) -> SpeechConfig:
