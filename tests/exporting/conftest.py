@@ -23,12 +23,13 @@ PRUNED = {
         None,
         {"ffn1": None, "attention": "all", "conv": [0, 1, 2, 9, 30], "ffn2": [7, 8]},
     ],
+    "front": {"conv0": [0, 2, 3, 7], "conv1": [1, 4, 6]},
 }
 
 
 @pytest.fixture(scope="session")
 def pruned(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A Parakeet of 16 mel features with a dropped block, emptied modules and unequal widths."""
+    """A Parakeet of 16 mel features with a dropped block, emptied modules, unequal widths and a part of its front."""
 
     def make(folder: Path) -> None:
         save_tiny(folder / "whole")
