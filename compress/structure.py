@@ -155,13 +155,13 @@ class Structure:
         """Writes a `structure.json`."""
         Path(path).write_text(json.dumps(self.to_dict()) + "\n")
 
-    def check(self, family: str, units: Sequence[Mapping[str, int]], front: Mapping[str, int]) -> None:
+    def check(self, family: str, units: Sequence[Mapping[str, int]], front: Mapping[str, int] | None = None) -> None:
         """Checks that this structure fits a model.
 
         Args:
             family: the model's family.
             units: per block, the number of units of each module; 0 where the model has no such module any more.
-            front: the number of channels of each group in front of the blocks, by name.
+            front: the number of channels of each group in front of the blocks, by name; None: there are no groups.
 
         Raises:
             StructureError: naming the family, the number of blocks or the index that does not fit.
@@ -179,7 +179,7 @@ class Structure:
                         f"blocks[{index}].{name} keeps unit {kept[-1]}, "
                         f"but the model has {counts[name]} units there (0 to {counts[name] - 1})."
                     )
-        self._check_front(front)
+        self._check_front(front or {})
 
     def _check_front(self, channels: Mapping[str, int]) -> None:
         for name, kept in self.front.items():

@@ -75,13 +75,13 @@ def test_load_names_the_file(tmp_path):
 def test_check_names_what_does_not_fit():
     units = [dict.fromkeys(MODULES, 4)]
     with pytest.raises(StructureError, match=r"blocks\[0\].conv keeps unit 4, but the model has 4 units"):
-        Structure("parakeet", (Block(conv=(1, 4)),)).check("parakeet", units, {})
+        Structure("parakeet", (Block(conv=(1, 4)),)).check("parakeet", units)
     with pytest.raises(StructureError, match="has 2 blocks, but the model has 1"):
-        Structure.full("parakeet", 2).check("parakeet", units, {})
+        Structure.full("parakeet", 2).check("parakeet", units)
     with pytest.raises(StructureError, match="drops every block"):
-        Structure("parakeet", (None,)).check("parakeet", units, {})
+        Structure("parakeet", (None,)).check("parakeet", units)
     with pytest.raises(StructureError, match="for family 'lasr', but the model is a 'parakeet'"):
-        Structure.full("lasr", 1).check("parakeet", units, {})
+        Structure.full("lasr", 1).check("parakeet", units)
 
 
 def test_a_front_is_written_only_where_some_of_it_goes():
