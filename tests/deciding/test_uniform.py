@@ -97,7 +97,7 @@ def test_scores_say_how_many_and_which() -> None:
 
 
 def test_scores_that_are_not_there_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"uniform\.scores is 'proportional'.*obs"):
+    with pytest.raises(ValueError, match=r"uniform\.scores='proportional' is unknown; choose one of .*obs"):
         UniformConfig(scores="proportional")
 
 
