@@ -78,7 +78,7 @@ def write_tidied(path: Path, metadata: Mapping[str, str], target: Path) -> None:
     linear_pointwise_(model.graph)
     onnx.helper.set_model_props(model, dict(metadata))
     target.parent.mkdir(parents=True, exist_ok=True)
-    large = model.ByteSize() > MOST_BYTES_INSIDE
+    large = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > MOST_BYTES_INSIDE
     beside: dict[str, Any] = {"save_as_external_data": True, "location": weights_file(target).name} if large else {}
     onnx.save(model, str(target), **beside)
 

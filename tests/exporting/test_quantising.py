@@ -11,19 +11,20 @@ import torch
 
 from compress.checkpoint.exported import read_export
 from compress.cli import main
+from compress.exporting import graph
 from compress.exporting.quantising import fewest, quantisable, write_quantised
 from compress.runtimes.onnx_model import OnnxGraph, exported_model
 from tests.helpers.tiny import batch
 
 
 def test_linear_layers_and_pointwise_convolutions_are_quantised(exported: Path, tmp_path: Path) -> None:
-    graph = exported / "model.onnx"
-    names = quantisable(graph)
+    whole = exported / "model.onnx"
+    names = quantisable(whole)
     assert any("pointwise_conv1" in name for name in names)
     assert any("feed_forward2/linear1" in name for name in names)
     assert any("q_proj" in name for name in names)
-    write_quantised(graph, tmp_path / "all.onnx", (), unsigned=False)
-    write_quantised(graph, tmp_path / "some.onnx", names[:2], unsigned=True)
+    write_quantised(whole, tmp_path / "all.onnx", (), unsigned=False)
+    write_quantised(whole, tmp_path / "some.onnx", names[:2], unsigned=True)
     kinds = {name: _kinds(tmp_path / f"{name}.onnx") for name in ("all", "some")}
     assert kinds["all"].count("MatMulInteger") == len(names)
     assert kinds["some"].count("MatMulInteger") == len(names) - 2
@@ -34,15 +35,12 @@ def _kinds(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("unsigned", [False, True])
-def test_weights_beside_a_graph_are_quantised_as_those_inside(exported: Path, tmp_path: Path, unsigned: bool) -> None:
+def test_weights_beside_a_graph_are_quantised_as_those_inside(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unsigned: bool
+) -> None:
     """One by one, to the same numbers."""
-    onnx.save(
-        onnx.load(str(exported / "model.onnx")),
-        str(tmp_path / "large.onnx"),
-        save_as_external_data=True,
-        location="large.onnx_data",
-        size_threshold=0,
-    )
+    monkeypatch.setattr(graph, "MOST_BYTES_INSIDE", 10_000)
+    graph.write_tidied(exported / "model.onnx", {}, tmp_path / "large.onnx")
     names = quantisable(exported / "model.onnx")
     write_quantised(tmp_path / "large.onnx", tmp_path / "beside.onnx", names[:1], unsigned=unsigned)
     write_quantised(exported / "model.onnx", tmp_path / "inside.onnx", names[:1], unsigned=unsigned)
