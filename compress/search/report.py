@@ -137,7 +137,7 @@ def _matrix(result: Mapping[str, Any]) -> list[Section]:
     heat = heat_map(matrix["values"], [(first, last + 1) for first, last in segments(result["best"]["removed"])])
     name = MEASURE_NAMES[matrix["measure"]]
     note = (
-        f"{name} between the boundaries of blocks, by the scale on the right. Boundary 0 is "
+        f"{name[0].upper()}{name[1:]} between the boundaries of blocks, by the scale on the right. Boundary 0 is "
         "the input of the first block, boundary b + 1 the output of block b. Outlined: input (row) and output (column) "
         "of each run of blocks that the best proposal removes; their mean is its score."
     )

@@ -157,8 +157,11 @@ def _row(entry: Mapping[str, Any], chosen: str | None) -> list[str]:
 
 def _conditions(report: Mapping[str, Any], making: Making, amount: str) -> list[Condition]:
     data, timing = report["data"], report["conditions"]
-    place = f"{code(data['source'])}, split {data['split']}"
-    threads = f"{timing['threads']} threads, {timing['dtype']}, batches of {timing['batch']} x {timing['seconds']:g} s"
+    place = f"{code(data['source'])}, {formats.split(data['split'])}"
+    threads = (
+        f"{formats.counted(timing['threads'], 'thread')}, {timing['dtype']}, "
+        f"batches of {timing['batch']} x {timing['seconds']:g} s"
+    )
     return [
         Condition("Model", f"{code(report['model'])} ({report['family']})"),
         Condition("Method", making.method),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import itertools
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from compress.reports import html
 from compress.reports.bars import Bar, Bars, Share, Stacked, StackedBars, Tile
 from compress.reports.console import show
 from compress.reports.html import render_html
@@ -176,3 +179,16 @@ def test_numbers_inside_of_bars_can_be_read() -> None:
         for name in ("ffn1", "attention", "conv", "ffn2"):
             lighter, darker = sorted((on, luminance(colours[name])), reverse=True)
             assert (lighter + 0.05) / (darker + 0.05) >= 4.5, (name, colours)
+
+
+def test_letters_stand_out_by_day_and_by_night() -> None:
+    """WCAG asks for a ratio of 4.5."""
+    style = (Path(html.__file__).parent / "templates/style.css").read_text()
+    light, _, dark = style.partition("@media (prefers-color-scheme: dark)")
+    pairs = [*itertools.product(("text", "muted"), ("page", "surface", "plain-bg")),
+             *((name, f"{name}-bg") for name in ("good", "bad", "substitute", "delete", "insert"))]  # fmt: skip
+    for colours in (light, dark.partition("* {")[0]):
+        value = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", colours))
+        for letters, ground in pairs:
+            low, high = sorted((luminance(value[letters]), luminance(value[ground])))
+            assert (high + 0.05) / (low + 0.05) >= 4.5, (letters, ground)

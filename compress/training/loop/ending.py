@@ -12,12 +12,13 @@ from typing import Any, NoReturn
 from compress.checkpoint import CheckpointError
 from compress.files.reading import ReadError, read_object
 from compress.files.writing import write_json
-from compress.reports.formats import significant
+from compress.reports.formats import percent, significant
 
 logger = logging.getLogger(__name__)
 
 INTERRUPTED_EXIT_CODE = 130
 PROGRAM_KEY = "program"
+RATES = ("wer", "cer", "share")
 DONE_FILE = "done.json"
 """The final numbers of a run; it has ended once they are there."""
 
@@ -55,13 +56,15 @@ def end(output: Path, numbers: Mapping[str, Any], program: str) -> None:
     """
     write_json(output / DONE_FILE, {**numbers, PROGRAM_KEY: program})
     plain = {name: value for name, value in numbers.items() if isinstance(value, str | int | float)}
-    shown = "  ".join(f"{name} {_shown(value)}" for name, value in plain.items())
+    shown = "  ".join(f"{name} {_shown(name, value)}" for name, value in plain.items())
     logger.info("Done: %s  (all numbers: %s)", shown, output / DONE_FILE)
 
 
-def _shown(value: str | float) -> str:
+def _shown(name: str, value: str | float) -> str:
     if isinstance(value, str):
         return value
+    if name.endswith(RATES):
+        return percent(value)
     return f"{value:,}" if isinstance(value, int) else significant(value)
 
 
