@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 INTERRUPTED_EXIT_CODE = 130
 PROGRAM_KEY = "program"
+FROM_WHOLE = 1000
+"""From here on, digits behind the point say nothing."""
 RATES = ("wer", "cer", "share")
 DONE_FILE = "done.json"
 """The final numbers of a run; it has ended once they are there."""
@@ -65,7 +67,7 @@ def _shown(name: str, value: str | float) -> str:
         return value
     if name.endswith(RATES):
         return percent(value)
-    return f"{value:,}" if isinstance(value, int) else significant(value)
+    return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= FROM_WHOLE else significant(value)
 
 
 def interrupted(program: str) -> NoReturn:

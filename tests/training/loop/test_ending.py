@@ -14,8 +14,8 @@ from compress.training.loop.ending import end, has_ended, interrupted
 def test_a_run_has_ended_once_its_numbers_are_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     assert not has_ended(tmp_path, "train.py")
-    end(tmp_path, {"best_dev_wer": 0.1, "steps": 4}, "train.py")
-    assert "Done: best_dev_wer 10.0 %  steps 4  (all numbers: " in caplog.text
+    end(tmp_path, {"best_dev_wer": 0.1, "steps": 4, "expected": 40312.5}, "train.py")
+    assert "Done: best_dev_wer 10.0 %  steps 4  expected 40,312  (all numbers: " in caplog.text
     assert has_ended(tmp_path, "train.py")
 
 
