@@ -338,6 +338,7 @@ precision: fp32
 max_steps: 4
 evaluate_every_steps: 4
 checkpoint_every_steps: 2
+threads: 1
 """
 SMALL_PRUNE = """
 teacher: unused
@@ -350,6 +351,7 @@ precision: fp32
 batch: {seconds: 8, workers: 0}
 evaluate_every_steps: 2
 checkpoint_every_steps: 2
+threads: 1
 """
 SMALL_SPEECH = "{hours: 0.01, dev_utterances: 4, test_utterances: 4, grammar: digits}"
 

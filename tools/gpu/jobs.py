@@ -16,7 +16,7 @@ SIZES = ("50", "25")
 TINY = (
     "--model.settings.hidden_size", "32", "--model.settings.num_hidden_layers", "2",
     "--model.settings.subsampling_conv_channels", "4", "--model.settings.intermediate_size", "64",
-    "--optimizer.warmup_steps", "1",
+    "--optimizer.warmup_steps", "1", "--threads", "1",
 )  # fmt: skip
 
 
@@ -35,7 +35,7 @@ def job_rows(work: Workload) -> list[list[str]]:
             break
         output = teacher.with_name(size)
         counts = ("--learn.steps", steps, "--recover.steps", steps)
-        short = ("--learn.warmup_steps", "1", "--recover.warmup_steps", "1") if work.tiny else ()
+        short = ("--learn.warmup_steps", "1", "--recover.warmup_steps", "1", "--threads", "1") if work.tiny else ()
         options = ("--teacher", str(teacher / "best"), "--budget.params", f"{size}%", *counts, *short)
         _run("prune", output, "--config", config.format("prune"), *data, *options)
         rows.append(_row(work, f"{size} %", output, output / "final"))
