@@ -24,10 +24,9 @@ import yaml
 from rich.console import Console
 
 from compress.config import to_dict
-from compress.data.folders import METADATA_NAMES
-from compress.data.metadata import FILE_COLUMN
-from compress.data.splits import splits_of
-from compress.data.tables import TABLE_SUFFIXES
+from compress.data.formats.metadata import FILE_COLUMN
+from compress.data.formats.recognise import METADATA_NAMES, TABLE_SUFFIXES, recognise
+from compress.data.formats.splits import splits_of
 from compress.deciding.budget import BudgetConfig
 from compress.files import shipped
 from compress.files.reading import read_object
@@ -180,7 +179,11 @@ def _check_splits(folder: Path) -> None:
 
 def _has_split(folder: Path, split: str) -> bool:
     """Says whether the split is there by itself; `open_speech` alone would read a folder without splits for each."""
-    if any((folder / split / name).is_file() for name in METADATA_NAMES):
+    try:
+        found = recognise(folder, split)
+    except ValueError:
+        return False
+    if found is not None and not found.whole:
         return True
     tables = [file for suffix in TABLE_SUFFIXES for file in folder.rglob(f"*{suffix}")]
     return split in splits_of(tables, folder)

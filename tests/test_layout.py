@@ -10,8 +10,8 @@ from tools.house import PACKAGE, arrows, room_of_file, rooms
 
 FLOORS = (
     ("files", "structure", "config", "machine"),
-    ("reports", "conformers", "data"),
-    ("surgery",),
+    ("reports", "conformers", "data/formats"),
+    ("surgery", "data"),
     ("running",),
     ("cost", "curvature"),
     ("latency",),

@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from filelock import FileLock
 
-from compress.data.audio import AudioLimits, Samples, UnusableAudio, decode
+from compress.data.audio import AudioLimits, Heard, Samples, UnusableAudio, listen
 from compress.data.pool import in_order, process_pool, progress_bar
 from compress.data.settings import SpeechConfig
 from compress.data.sources import Source
@@ -35,7 +35,7 @@ FREE_DISK_SHARE = 0.9
 CHUNK_ENTRIES = 16
 POOL_FROM_ENTRIES = 64
 NOT_CACHED = -1
-INDEX_FORM = {"samples": list, "offsets": list, "reasons": list}
+INDEX_FORM = {"samples": list, "offsets": list, "reasons": list, "notes": list}
 
 
 @dataclass
@@ -46,17 +46,20 @@ class Index:
         samples: usable audio's length in samples; 0 where it is unusable.
         offsets: its place in the audio file in samples; -1 where it is not kept there.
         reasons: why an entry is unusable; empty where it is usable.
+        notes: what was noticed of it, as many texts as there are notes.
     """
 
     samples: list[int] = field(default_factory=list)
     offsets: list[int] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
+    notes: list[list[str]] = field(default_factory=list)
 
-    def add(self, samples: int, offset: int, reason: str) -> None:
+    def add(self, samples: int, offset: int, reason: str, notes: Sequence[str]) -> None:
         """Appends one entry."""
         self.samples.append(samples)
         self.offsets.append(offset)
         self.reasons.append(reason)
+        self.notes.append(list(notes))
 
 
 class AudioStore:
@@ -95,7 +98,7 @@ class AudioStore:
         if self._audio is not None and offset != NOT_CACHED:
             return self._audio[offset : offset + self.index.samples[entry]]
         try:
-            return _decode_entry(self.source, entry, self.limits)
+            return _decode_entry(self.source, entry, self.limits).samples
         except UnusableAudio as error:
             name = self.source.ids[entry]
             raise ValueError(f"{self.source.name}: {name} changed since the run began: {error}") from None
@@ -144,7 +147,7 @@ def _read_index(path: Path, entries: int) -> Index | None:
         index = Index(**read_object(path, INDEX_FORM))
     except (ReadError, TypeError):
         return None
-    return index if {len(index.samples), len(index.offsets), len(index.reasons)} == {entries} else None
+    return index if {len(column) for column in asdict(index).values()} == {entries} else None
 
 
 def _open_audio(path: Path | None) -> Samples | None:
@@ -174,18 +177,18 @@ def _build(source: Source, limits: AudioLimits, audio: Path, index: Path, max_gi
 
 def _scan(source: Source, limits: AudioLimits, file: BinaryIO | None, max_bytes: int) -> Index:
     index, written = Index(), 0
-    for samples, length, reason in _decode_all(source, limits, keep=file is not None):
+    for samples, length, reason, notes in _decode_all(source, limits, keep=file is not None):
         size = length * BYTES_PER_SAMPLE
         if file is None or samples is None or written + size > max_bytes:
-            index.add(length, NOT_CACHED, reason)
+            index.add(length, NOT_CACHED, reason, notes)
             continue
-        index.add(length, written // BYTES_PER_SAMPLE, reason)
+        index.add(length, written // BYTES_PER_SAMPLE, reason, notes)
         written += file.write(samples.tobytes())
     return index
 
 
-Decoded = tuple[Samples | None, int, str]
-"""An entry's audio (`None` if unusable or not wanted), its length in samples, and why it is unusable."""
+Decoded = tuple[Samples | None, int, str, tuple[str, ...]]
+"""An entry's audio (`None` if unusable or not wanted), its length in samples, why it is unusable, what was noticed."""
 
 
 def _decode_all(source: Source, limits: AudioLimits, *, keep: bool) -> Iterator[Decoded]:
@@ -221,20 +224,20 @@ def _decode_chunk(source: Source, limits: AudioLimits, keep: bool, entries: rang
     results: list[Decoded] = []
     for entry in entries:
         try:
-            samples = _decode_entry(source, entry, limits)
-            results.append((samples if keep else None, len(samples), ""))
+            samples, notes = _decode_entry(source, entry, limits)
+            results.append((samples if keep else None, len(samples), "", notes))
         except UnusableAudio as error:
-            results.append((None, 0, str(error)))
+            results.append((None, 0, str(error), ()))
     return results
 
 
-def _decode_entry(source: Source, entry: int, limits: AudioLimits) -> Samples:
+def _decode_entry(source: Source, entry: int, limits: AudioLimits) -> Heard:
     if fault := source.faults.get(entry):
         raise UnusableAudio(fault)
     payload = source.payload(entry)
     if payload is None:
         raise UnusableAudio("no audio")
-    return decode(payload, limits)
+    return listen(payload, limits)
 
 
 def _report_size(source: Source, index: Index, size: int, max_gib: float) -> None:

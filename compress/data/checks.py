@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from compress.data.formats.text_files import is_text
 from compress.data.vocabulary import can_spell
 from compress.files.writing import write_text
 
@@ -76,15 +77,6 @@ def as_spelt(text: str | None, vocabulary: Collection[str] | None) -> str | None
     return parts if can_spell(vocabulary, parts) else text
 
 
-def is_text(text: str) -> bool:
-    """Says whether a string can be written as UTF-8, which lone halves of surrogate pairs cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def transcript_problem(text: str | None, vocabulary: Collection[str] | None) -> str | None:
     """Says why a transcript cannot be used; `None` if it can.
 
@@ -126,19 +118,20 @@ def report(source: str, problems: Sequence[Problem], total: int, max_bad_fractio
     logger.warning("%s: skipped %s that cannot be used:\n%s", source, share, listing(problems, LISTED_IN_LOG))
 
 
-def write_problems(problems: Sequence[Problem], path: str | Path) -> None:
+def write_problems(problems: Sequence[Problem], path: str | Path, about: str = "entries that cannot be used") -> None:
     """Writes every problem to a JSON-lines file with `file` and `reason`, in place of an older one.
 
     Args:
         problems: unusable entries; if there are none, there is no file afterwards.
         path: of the file; its folder is made where needed.
+        about: what they are, for the log.
     """
     path = Path(path)
     if not problems:
         path.unlink(missing_ok=True)
         return
     write_text(path, "".join(f"{json.dumps(asdict(problem))}\n" for problem in problems))
-    logger.warning("%s: lists all %d entries that cannot be used", path, len(problems))
+    logger.warning("%s: lists all %s, %d lines", path, about, len(problems))
 
 
 def listing(problems: Sequence[Problem], limit: int) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from compress.data.metadata import read_metadata
+from compress.data.formats.metadata import read_metadata
 
 
 class FurtherColumns(Protocol):

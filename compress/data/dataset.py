@@ -17,6 +17,9 @@ from compress.data.cache import AudioStore, cache_root, scan
 from compress.data.checks import Problem, as_spelt, clean_transcript, report, transcript_problem
 from compress.data.columns import as_group
 from compress.data.folders import open_folder, read_folder
+from compress.data.formats.recognise import recognise
+from compress.data.listed import READERS, open_listed
+from compress.data.remarks import remarks_on, report_remarks
 from compress.data.settings import SYNTHETIC, SpeechConfig
 from compress.data.sources import Source, unique
 from compress.data.synthetic import ensure_corpus
@@ -52,6 +55,7 @@ class SpeechDataset(Dataset[Utterance]):
         texts: transcripts, or `None`.
         seconds: lengths in seconds.
         problems: entries that cannot be used, with the reason.
+        remarks: what was noticed of entries that can be used, and of files.
         origin: the files that were read, and whether they are the whole source.
         whole: whether the source has no splits and was read whole.
         split: the split that was read; None where the whole source was.
@@ -76,6 +80,7 @@ class SpeechDataset(Dataset[Utterance]):
         self.split = None if self.whole else split
         self.sampling_rate = sampling_rate
         self.problems = list(problems)
+        self.remarks: list[Problem] = []
         self._store = store
         self._entries = list(entries)
         self.texts = list(texts)
@@ -192,12 +197,12 @@ def open_speech(
     if config.source == SYNTHETIC:
         folder = ensure_corpus(cache_root(config), config.synthetic, sampling_rate)
         config = replace(config, source=str(folder), text_column="transcription", streaming=False)
-    limits = AudioLimits(sampling_rate, config.min_seconds, config.max_seconds, config.silence_dbfs)
+    limits = AudioLimits(sampling_rate, config.min_seconds, config.max_seconds, config.silence_dbfs, config.channel)
     source = _open_source(config, labels=labels)
     if isinstance(source, StreamSource):
         return SpeechStream(source, config, limits, vocabulary, labels)
     if config.streaming:
-        raise ValueError(f"{config.source}: a folder with a metadata file cannot be streamed; set streaming: false")
+        raise ValueError(f"{config.source}: only tables and the Hub can be streamed; set streaming: false")
     return _checked(source, config, limits, vocabulary, labels)
 
 
@@ -249,9 +254,12 @@ def _subset_of(path: Path, config: SpeechConfig) -> Path:
 
 
 def _open_place(path: Path, config: SpeechConfig, *, labels: bool) -> Source | StreamSource:
-    if path.is_file() and path.suffix in (".csv", ".jsonl"):
+    found = recognise(path, config.split, config.format)
+    if found is not None and found.kind in READERS:
+        return open_listed(found, config, labels=labels)
+    if path.is_file() and (path.suffix in (".csv", ".jsonl") or (found is not None and found.kind == "audiofolder")):
         return read_folder(path.parent, path, config, labels=labels, whole=True)
-    if path.is_dir() and not is_table_folder(path):
+    if path.is_dir() and (config.format == "audiofolder" or not is_table_folder(path)):
         return open_folder(path, config, labels=labels)
     return open_table(path, config, labels=labels)
 
@@ -276,4 +284,7 @@ def _checked(
     if not good:
         raise ValueError(f"{source.name}: none of {len(source.ids)} entries can be used; the first: {problems[0]}")
     kept = [texts[entry] for entry in good]
-    return SpeechDataset(source, limits.sampling_rate, store, good, kept, problems, config.split)
+    dataset = SpeechDataset(source, limits.sampling_rate, store, good, kept, problems, config.split)
+    dataset.remarks = remarks_on(source, good, store)
+    report_remarks(source.name, dataset.remarks)
+    return dataset

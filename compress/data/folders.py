@@ -7,16 +7,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from compress.data.audio import AUDIO_SUFFIXES
 from compress.data.checks import is_text
 from compress.data.columns import FurtherColumns, MetadataColumns
-from compress.data.metadata import FILE_COLUMN, MetadataRow, read_metadata
+from compress.data.formats.entries import AUDIO_SUFFIXES, Remark
+from compress.data.formats.metadata import FILE_COLUMN, MetadataRow, read_metadata
+from compress.data.formats.recognise import METADATA_NAMES, looked_for
 from compress.data.settings import SpeechConfig
 from compress.data.sources import Origin, Payload, require_column, stamp
 
 logger = logging.getLogger(__name__)
-
-METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
 
 
 @dataclass
@@ -30,6 +29,8 @@ class FolderSource:
     texts: list[object]
     columns: FurtherColumns
     faults: dict[int, str] = field(default_factory=dict)
+    remarks: list[Remark] = field(default_factory=list)
+    said_seconds: dict[int, float] = field(default_factory=dict)
 
     def payload(self, index: int) -> Payload:
         """Returns the path of one entry's audio file."""
@@ -66,7 +67,7 @@ def open_folder(root: Path, config: SpeechConfig, *, labels: bool) -> FolderSour
         return _bare_folder(folder if folder.is_dir() else root, config, whole=not folder.is_dir())
     raise ValueError(
         f"{root}: neither it nor its folder {config.split!r} holds {' or '.join(METADATA_NAMES)}; "
-        f"write one with the columns {FILE_COLUMN} and {config.text_column}"
+        f"write one with the columns {FILE_COLUMN} and {config.text_column} ({looked_for(root)})"
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
 
 from compress.config import check, check_at_least, check_choice, check_positive
+from compress.data.formats.recognise import SPEECH_FORMATS, Format
 
 GrammarName = Literal["commands", "digits"]
 LetterCase = Literal["keep", "lower", "upper"]
@@ -54,14 +55,20 @@ class SpeechConfig:
     Attributes:
         source: a folder in the audiofolder convention (`metadata.csv` or `metadata.jsonl` with `file_name` and a
             transcript column, in the folder or in `<folder>/<split>/`), such a metadata file, a `.parquet` or `.arrow`
-            file or a folder of them, a folder written by `Dataset.save_to_disk`, a `datasets` name on the Hub,
-            or `synthetic`.
+            file or a folder of them, a folder written by `Dataset.save_to_disk`, NeMo manifests (also bucketed and
+            tarred), a Kaldi data folder, lhotse cuts or Shar, tars in WebDataset's convention, a pattern of such files
+            (`{0..9}`, `*`), a `datasets` name on the Hub, or `synthetic`. What it is, is told by what is in it.
         split: the split to read. A source without splits (a folder with one metadata file, such a file, a single
             table, tables that are named after no split, a saved `Dataset`) is read whole whatever this says, with a
             warning, and reports say so; it cannot be training set and dev set at once.
         subset: the configuration name of a Hub data set, or a folder in a local one.
+        format: what to take where several kinds lie side by side: `audiofolder`, `table`, `nemo`, `nemo_tarred`,
+            `kaldi`, `lhotse`, `shar` or `webdataset`; null takes the one kind that is there.
         audio_column: audio column of tables and Hub data sets (folders use `file_name`).
-        text_column: transcript column.
+        text_column: transcript column; where a manifest, cut or tar has none of that name, its usual one is taken.
+        channel: the channel to take of audio with several, from 0; null takes the one that the data name, or the mean.
+        allow_commands: run commands that stand in data in place of audio files (`... |`, `pipe:`, lhotse's `command`);
+            otherwise such entries are reported.
         streaming: read tables and Hub data sets as they come, without a pass over them first.
         case: change the case of transcripts: `keep`, `lower` or `upper`.
         max_seconds: longer files are reported and skipped.
@@ -81,8 +88,11 @@ class SpeechConfig:
     source: str
     split: str = "train"
     subset: str | None = None
+    format: Format | None = None
     audio_column: str = "audio"
     text_column: str = "transcription"
+    channel: int | None = None
+    allow_commands: bool = False
     streaming: bool = False
     case: LetterCase = "keep"
     max_seconds: float = 30.0
@@ -97,6 +107,9 @@ class SpeechConfig:
     def __post_init__(self) -> None:
         check(bool(self.source), "data.source", self.source, "give a folder, a file, a Hub name or 'synthetic'")
         check_choice("data.case", self.case, get_args(LetterCase))
+        if self.format is not None:
+            check_choice("data.format", self.format, SPEECH_FORMATS)
+        check_at_least("data.channel", self.channel, 0)
         check_at_least("data.min_seconds", self.min_seconds, 0)
         longer = self.max_seconds > self.min_seconds
         check(longer, "data.max_seconds", self.max_seconds, f"give more than {self.min_seconds:g}")

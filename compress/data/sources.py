@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from compress.data.audio import Clip
 from compress.data.columns import FurtherColumns
+from compress.data.formats.entries import Remark
 
 SEPARATORS = frozenset(";\t|")
 """What other programs write between columns."""
 
-Payload = bytes | Path | None
+Payload = bytes | Path | Clip | None
 
-"""A file's bytes, its path, or `None` where a row holds neither."""
+"""A file's bytes, its path, a part of either, or `None` where a row holds neither."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Source(Protocol):
         texts: their transcripts.
         columns: what else is known of them.
         faults: by number, why entries cannot even be looked for.
+        remarks: what was noticed before anything was decoded.
+        said_seconds: by number, how long entries are said to be.
     """
 
     name: str
@@ -55,6 +59,8 @@ class Source(Protocol):
     texts: list[object]
     columns: FurtherColumns
     faults: dict[int, str]
+    remarks: list[Remark]
+    said_seconds: dict[int, float]
 
     def payload(self, index: int) -> Payload:
         """Returns the bytes or the path of one entry's audio."""

@@ -14,13 +14,11 @@ import numpy as np
 
 from compress.data.columns import FurtherColumns, TableColumns
 from compress.data.folders import find_metadata
+from compress.data.formats.entries import Remark
+from compress.data.formats.recognise import SAVED_MARKERS, TABLE_SUFFIXES
+from compress.data.formats.splits import files_of_split
 from compress.data.settings import SpeechConfig
 from compress.data.sources import Origin, Payload, Row, Source, audio_payload, below, numbered, require_column, stamp
-from compress.data.splits import files_of_split
-
-TABLE_SUFFIXES = {".parquet": "parquet", ".arrow": "arrow"}
-
-SAVED_MARKERS = ("dataset_dict.json", "state.json")
 
 SHUFFLE_ROWS = 1000
 
@@ -42,6 +40,8 @@ class TableSource:
     texts: list[object]
     columns: FurtherColumns
     faults: dict[int, str] = field(default_factory=dict)
+    remarks: list[Remark] = field(default_factory=list)
+    said_seconds: dict[int, float] = field(default_factory=dict)
 
     def payload(self, index: int) -> Payload:
         """Returns the bytes of one row's audio, else its path."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from statistics import median
 from typing import Any
 
 from compress.checkpoint import load_processor
 from compress.data import Problem, SpeechConfig, SpeechDataset, feature_extractor_of, open_speech, vocabulary_of
+from compress.data.remarks import kind_of
 from compress.reports import formats
 from compress.reports.page import Listing, Page, Section, Table
 
@@ -48,7 +49,7 @@ def check_data(config: DataCheckConfig) -> dict[str, Any]:
         config: the data set, and whose tokenizer has to spell it.
 
     Returns:
-        JSON-able: entries, what is used of them, lengths in seconds, characters, and every problem.
+        JSON-able: entries, what is used of them, lengths in seconds, characters, every problem, and every remark.
 
     Raises:
         ValueError: if the source cannot be opened, or nothing of it can be used.
@@ -80,6 +81,7 @@ def data_page(facts: dict[str, Any]) -> Page:
         sections=[
             *_speech_by_speaker(facts["speakers"]),
             *([Section("why entries cannot be used", [_reasons(facts["problems"])])] if unusable else []),
+            *([Section("what was noticed otherwise", [_reasons(facts["remarks"])])] if facts["remarks"] else []),
         ],
         conditions=[],
         maker="compress check",
@@ -105,7 +107,8 @@ def _facts(config: DataCheckConfig, speech: SpeechDataset, rate: int) -> dict[st
         "different_words": len(set(words)),
         "characters": "".join(sorted(set("".join(texts)))),
         "max_bad_fraction": config.data.max_bad_fraction,
-        "problems": [{"file": problem.file, "reason": problem.reason} for problem in speech.problems],
+        "problems": [asdict(problem) for problem in speech.problems],
+        "remarks": [asdict(remark) for remark in speech.remarks],
     }
 
 
@@ -161,15 +164,10 @@ def _speech_by_speaker(speakers: dict[str, Any] | None) -> list[Section]:
 
 def _reasons(problems: Sequence[dict[str, str]]) -> Listing:
     """Entries below the kind of reason that they share, the most frequent kind first."""
-    kinds = Counter(_kind(problem["reason"]) for problem in problems)
+    kinds = Counter(kind_of(problem["reason"]) for problem in problems)
     entries = []
     for kind, count in kinds.most_common():
-        files = [str(Problem(**problem)) for problem in problems if _kind(problem["reason"]) == kind]
+        files = [str(Problem(**problem)) for problem in problems if kind_of(problem["reason"]) == kind]
         more = [f"and {count - LISTED:,} more (--json lists them)"] if count > LISTED else []
         entries.append((f"{kind}: {count:,}", [*files[:LISTED], *more]))
     return Listing(entries)
-
-
-def _kind(reason: str) -> str:
-    """What a reason says of any entry: without the line that it stands in, and what it quotes."""
-    return _LINE.sub("the row ", reason.partition(":")[0])

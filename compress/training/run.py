@@ -290,8 +290,8 @@ def open_data(
 ) -> tuple[SpeechDataset, DevSet | None]:
     """Opens the training set and the dev set, checked against what the processor can spell.
 
-    `<output>/skipped.jsonl` lists every entry that cannot be used, if there are any, also where they stop the run. A
-    stream finds them later, and logs them.
+    `<output>/skipped.jsonl` lists every entry that cannot be used, if there are any, also where they stop the run, and
+    `remarks.jsonl` what was noticed otherwise. A stream finds them later, and logs them.
 
     Args:
         config: says which.
@@ -310,22 +310,26 @@ def open_data(
     """
     rate, vocabulary = feature_extractor_of(processor).sampling_rate, vocabulary_of(processor)
     problems: list[Problem] = []
+    remarks: list[Problem] = []
     try:
         with accelerator.main_process_first():
             train_set = open_speech(config.data, sampling_rate=rate, vocabulary=vocabulary, labels=labels)
             problems += train_set.problems
+            remarks += train_set.remarks
             if config.dev is None and config.dev_split is None:
                 return train_set, None
             dev = config.dev or replace(config.data, split=config.dev_split or "", limit=None)
             dev = replace(dev, limit=config.dev_limit or dev.limit)
             dev_set = open_speech(dev, sampling_rate=rate, vocabulary=vocabulary)
             problems += dev_set.problems
+            remarks += dev_set.remarks
     except BadDataError as error:
         problems += error.problems
         raise
     finally:
         if accelerator.is_main_process:
             write_problems(problems, Path(config.output, "skipped.jsonl"))
+            write_problems(remarks, Path(config.output, "remarks.jsonl"), "what was noticed of data that are used")
     require_split(train_set, dev_set)
     for data, name in ((train_set, "data"), (dev_set, "dev")):
         _require_share(data, name, accelerator.num_processes)

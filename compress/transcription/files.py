@@ -17,7 +17,8 @@ from rich.progress import track
 from compress.checkpoint import load_recogniser
 from compress.conformers import family_of, frame_lengths
 from compress.data import extract_features, feature_extractor_of
-from compress.data.audio import AUDIO_SUFFIXES, AudioLimits, UnusableAudio, decode, to_float
+from compress.data.audio import AudioLimits, UnusableAudio, decode, to_float
+from compress.data.formats.entries import AUDIO_SUFFIXES
 from compress.evaluation.generate import generate
 from compress.evaluation.transcribe import batching_for, best_tokens, to_model
 from compress.files.writing import require_writable, write_text

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from compress.data import SpeechDataset
-from compress.data.metadata import read_metadata
+from compress.data.formats.metadata import read_metadata
 from tests.helpers.samples import tone, write_audio
 
 Open = Callable[..., SpeechDataset]

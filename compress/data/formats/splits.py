@@ -12,6 +12,9 @@ _SPLIT_WORDS = frozenset(
     {"train", "training", "dev", "devel", "development", "val", "valid", "validation", "eval", "evaluation", "test"}
 )
 _WORD = re.compile(r"[a-z]+")
+_ENDING = re.compile(r"(\.(gz|jsonl?|parquet|arrow|tar))+$")
+_ROLE = re.compile(r"^(.*[-_.])?cuts[-_.]|^manifest[-_.]|[-_.](cuts|manifest|tarred_audio_manifest)$")
+"""What names say of manifests beside the split: `cuts_train`, `train_manifest`."""
 
 
 def files_of_split(files: Sequence[Path], folder: Path, split: str) -> list[Path]:
@@ -30,7 +33,7 @@ def files_of_split(files: Sequence[Path], folder: Path, split: str) -> list[Path
     """
     if folder.is_file():
         return []
-    chosen = [file for file in files if split in _parts(file, folder)]
+    chosen = [file for file in files if split in (_name(file), *_parts(file, folder))]
     splits = splits_of(files, folder)
     if splits and not chosen:
         raise ValueError(f"{folder}: no split {split!r}; it has {', '.join(splits)}. Set split to one of them.")
@@ -43,9 +46,13 @@ def splits_of(files: Sequence[Path], folder: Path) -> list[str]:
 
 
 def _parts(file: Path, folder: Path) -> list[str]:
-    """The folders that a file lies in, and its own name without its suffix and the number of its shard."""
-    inner = file.relative_to(folder)
-    return [*inner.parts[:-1], _NUMBERING.sub("", inner.stem)]
+    """The folders that a file lies in, and its own name without the number of its shard."""
+    return [*file.relative_to(folder).parts[:-1], _NUMBERING.sub("", _name(file))]
+
+
+def _name(file: Path) -> str:
+    """A file's name without its suffix, and without what it says of manifests."""
+    return _ROLE.sub("", _ENDING.sub("", file.name))
 
 
 def _names_split(part: str) -> bool:

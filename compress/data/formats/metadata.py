@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from compress.data.audio import AUDIO_SUFFIXES
-from compress.data.checks import is_text
+from compress.data.formats.entries import AUDIO_SUFFIXES
+from compress.data.formats.text_files import open_text
 
 FILE_COLUMN = "file_name"
-ENCODING = "utf-8-sig"
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class MetadataRow:
 
 
 def read_metadata(path: Path) -> list[MetadataRow]:
-    """Reads every row of a `.csv` file with a header, or of a `.jsonl` file with an object a line.
+    """Reads every row of a `.csv` file with a header, or of any other file with a JSON object a line.
 
     Args:
         path: of the file.
@@ -43,18 +42,8 @@ def read_metadata(path: Path) -> list[MetadataRow]:
             line is no JSON, or a column is named twice.
     """
     read = _csv_rows if path.suffix == ".csv" else _json_rows
-    try:
-        with path.open(encoding=ENCODING, newline="") as file:
-            return list(read(file, str(path)))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: {_undecodable(path.read_bytes())} is no UTF-8; save the file as UTF-8") from error
-
-
-def _undecodable(content: bytes) -> str:
-    """Names the line that cannot be decoded; the error of a file that is read in pieces does not know it."""
-    readable = content.decode(ENCODING, errors="surrogateescape")
-    lines = (number for number, line in enumerate(readable.splitlines(), start=1) if not is_text(line))
-    return f"line {next(lines, 1)}"
+    with open_text(path, newline="") as file:
+        return list(read(file, str(path)))
 
 
 def _csv_rows(file: Any, where: str) -> Iterator[MetadataRow]:
@@ -120,15 +109,18 @@ def _json_rows(file: Any, where: str) -> Iterator[MetadataRow]:
 
 def _json_row(line: int, text: str, where: str) -> MetadataRow:
     try:
-        row = json.loads(text, object_pairs_hook=_Pairs)
+        row = json.loads(text, object_pairs_hook=_Object)
     except (json.JSONDecodeError, RecursionError) as error:
         reason = error.msg if isinstance(error, json.JSONDecodeError) else "it is nested too deeply"
         raise ValueError(f"{where}: line {line} cannot be read as JSON: {reason}; write one object a line") from error
-    if not isinstance(row, _Pairs):
+    if not isinstance(row, _Object):
         return MetadataRow(line, fault=f"line {line} is no JSON object")
-    twice = [name for name, count in Counter(name for name, _ in row).items() if count > 1]
-    return MetadataRow(line, dict(row), f"line {line} names {twice[0]!r} more than once" if twice else "")
+    return MetadataRow(line, row, f"line {line} names {row.twice[0]!r} more than once" if row.twice else "")
 
 
-class _Pairs(list[tuple[str, Any]]):
-    """The names and values of a JSON object in their order, repeated ones as well."""
+class _Object(dict[str, Any]):
+    """A JSON object, and which of its names stand in it more than once."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]

@@ -1,0 +1,1 @@
+"""What other programs write, read as lists of entries: NeMo manifests, Kaldi folders, lhotse cuts, Shar, tars."""

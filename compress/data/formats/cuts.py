@@ -1,0 +1,208 @@
+"""lhotse's cuts: JSON lines that are read here as they stand; lhotse itself computes what only it can."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import soundfile
+
+from compress.data.formats.commands import PIPE, allowed
+from compress.data.formats.entries import Entry, Listed, Remark, Stored, Wanted, located, number_of
+from compress.data.formats.metadata import MetadataRow, read_metadata
+
+TEXT_FROM = "supervisions[].text"
+MIXED, PADDING = "MixedCut", "PaddingCut"
+SAME_SECONDS = 0.001
+"""A cut that differs by less from its recording is the whole of it."""
+
+Cut = Mapping[str, Any]
+FindCut = Callable[[Cut, MetadataRow], tuple["Path | Stored | None", "int | None", str]]
+"""Finds a cut's audio: where it is, which channel of it is meant, or why it is nowhere."""
+
+
+@dataclass(frozen=True)
+class ComputedCut:
+    """A cut whose audio lhotse computes: several tracks, or one that is transformed.
+
+    Attributes:
+        cut: as its line says it, with paths that are found.
+    """
+
+    cut: Cut
+
+    @property
+    def path(self) -> Path | None:
+        """Returns None: a program makes the audio."""
+        return None
+
+    def read(self) -> bytes:
+        """Returns the bytes of a wav file of what lhotse computes."""
+        from lhotse import CutSet
+
+        cut = next(iter(CutSet.from_dicts([dict(self.cut)])))
+        wav = io.BytesIO()
+        soundfile.write(wav, cut.load_audio().T, cut.sampling_rate, format="WAV", subtype="FLOAT")
+        return wav.getvalue()
+
+
+def read_cuts(paths: Sequence[Path], wanted: Wanted) -> Listed:
+    """Reads manifests of cuts whose audio lies in files.
+
+    Relative paths begin at the manifest's folder, or else at the working directory. A cut with several supervisions
+    gives an utterance for each.
+
+    Args:
+        paths: of the manifests; together they are one data set.
+        wanted: what is asked for.
+
+    Raises:
+        ValueError: naming file and line, if one cannot be read.
+    """
+    listing = Listed(files=list(paths), text_from=TEXT_FROM)
+    for path in paths:
+        for row in read_metadata(path):
+            add_cut(listing, row, wanted, path, _in_files(path, wanted))
+    return listing
+
+
+def add_cut(listing: Listed, row: MetadataRow, wanted: Wanted, path: Path, place: FindCut) -> None:
+    """Adds the utterances of one cut to a listing.
+
+    Args:
+        listing: to add to.
+        row: of the manifest.
+        wanted: what is asked for.
+        path: of the manifest.
+        place: finds the audio.
+    """
+    cut = row.values
+    name = str(cut.get("id") or f"{path.name} line {row.line}")
+    audio, channel, why = (None, None, row.fault) if row.fault else place(cut, row)
+    supervisions = [part for part in cut.get("supervisions") or [] if isinstance(part, Mapping)]
+    if isinstance(audio, ComputedCut):
+        tracks = [track.get("cut", {}) for track in cut.get("tracks") or []]
+        supervisions = [part for track in tracks for part in track.get("supervisions") or []] or supervisions
+        listing.remarks.append(Remark(name, "computed by lhotse: it has tracks or transforms, which are augmentation"))
+        text = " ".join(str(part.get("text") or "") for part in supervisions)
+        listing.entries.append(Entry(name, audio, text, fault=why, columns=_columns(cut, supervisions)))
+    elif len(supervisions) > 1 and wanted.labels:
+        listing.remarks.append(Remark(name, f"several supervisions: {len(supervisions)}, each an utterance of its own"))
+        listing.entries += [_part(name, audio, channel, cut, part, why) for part in supervisions]
+    else:
+        listing.entries.append(_whole(name, audio, channel, cut, supervisions, why))
+
+
+def needs_lhotse(cut: Cut) -> bool:
+    """Says whether a cut's audio has to be computed."""
+    recording = cut.get("recording") or {}
+    return cut.get("type") == MIXED or bool(recording.get("transforms"))
+
+
+def source_of(cut: Cut) -> tuple[Mapping[str, Any] | None, int | None, str]:
+    """Finds the one source that holds a cut's channels.
+
+    Returns:
+        The source, the channel in it (None: all of them), and why there is no such source.
+    """
+    recording = cut.get("recording") or {}
+    sources = [part for part in recording.get("sources") or [] if isinstance(part, Mapping)]
+    if not sources:
+        return None, None, "no recording, features only" if cut.get("features") else "no recording"
+    channels = cut.get("channel", 0)
+    channels = list(channels) if isinstance(channels, list) else [channels]
+    source = next((part for part in sources if set(channels) <= set(part.get("channels") or [0])), None)
+    if source is None:
+        return None, None, f"channels {channels} lie in {len(sources)} files: cut them apart by channel"
+    own = list(source.get("channels") or [0])
+    return source, own.index(channels[0]) if len(channels) == 1 and len(own) > 1 else None, ""
+
+
+def _in_files(path: Path, wanted: Wanted) -> FindCut:
+    roots = [path.parent, Path()]
+
+    def place(cut: Cut, row: MetadataRow) -> tuple[Path | Stored | None, int | None, str]:
+        if cut.get("type") == PADDING:
+            return None, None, f"line {row.line} is padding, no speech"
+        if commands := [command for command in _commands(cut) if not wanted.allow_commands]:
+            return None, None, f"line {row.line} is {allowed(commands[0], False)[1]}"
+        if needs_lhotse(cut):
+            return _computed(cut, roots)
+        source, channel, why = source_of(cut)
+        if source is None:
+            return None, None, f"line {row.line}: {why}"
+        if command := next(_commands(cut), None):
+            return *allowed(command, wanted.allow_commands)[:1], channel, ""
+        if source.get("type") != "file":
+            return None, None, f"line {row.line}: audio of type {source.get('type')!r}, not in a file"
+        audio, why = located(str(source.get("source")), roots)
+        return audio, channel, why
+
+    return place
+
+
+def _computed(cut: Cut, roots: Sequence[Path]) -> tuple[Stored | None, int | None, str]:
+    if importlib.util.find_spec("lhotse") is None:
+        return None, None, "lhotse is needed for its tracks or transforms: pip install lhotse"
+    found = _with_paths(cut, roots)
+    return ComputedCut(found), None, ""
+
+
+def _with_paths(value: Any, roots: Sequence[Path]) -> Any:
+    """A cut with the path of every source found, where it can be."""
+    if isinstance(value, list):
+        return [_with_paths(item, roots) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    copied = {key: _with_paths(item, roots) for key, item in value.items()}
+    if copied.get("type") == "file" and isinstance(copied.get("source"), str):
+        copied["source"] = str(located(copied["source"], roots)[0] or copied["source"])
+    return copied
+
+
+def _commands(value: Any) -> Iterator[str]:
+    """Every command in a cut, its tracks included."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _commands(item)
+    elif isinstance(value, Mapping):
+        source = value.get("source")
+        if isinstance(source, str) and (value.get("type") == "command" or source.startswith(PIPE)):
+            yield source.removeprefix(PIPE)
+        for item in value.values():
+            yield from _commands(item)
+
+
+def _whole(
+    name: str, audio: Path | Stored | None, channel: int | None, cut: Cut, supervisions: Sequence[Cut], why: str
+) -> Entry:
+    text = supervisions[0].get("text") if supervisions else None
+    entry = Entry(name, audio, text, channel, fault=why, columns=_columns(cut, supervisions))
+    start, seconds = number_of(cut.get("start")) or 0.0, number_of(cut.get("duration"))
+    total = number_of((cut.get("recording") or {}).get("duration"))
+    if start <= 0 and (seconds is None or total is None or abs(seconds - total) < SAME_SECONDS):
+        entry.said_seconds = total
+    else:
+        entry.start, entry.seconds = start, seconds
+    return entry
+
+
+def _part(name: str, audio: Path | Stored | None, channel: int | None, cut: Cut, part: Cut, why: str) -> Entry:
+    begin, seconds = number_of(part.get("start")) or 0.0, number_of(part.get("duration"))
+    start = (number_of(cut.get("start")) or 0.0) + begin
+    own = f"{name}/{part.get('id', format(begin, 'g'))}"
+    return Entry(
+        own, audio, part.get("text"), channel, max(0.0, start), seconds, fault=why, columns=_columns(cut, [part])
+    )
+
+
+def _columns(cut: Cut, supervisions: Sequence[Cut]) -> dict[str, Any]:
+    """What is said of the speech: of the first supervision, and the cut's own further values."""
+    said = supervisions[0] if supervisions else {}
+    plain = {key: said.get(key) for key in ("speaker", "gender", "language") if said.get(key) is not None}
+    custom = {**(cut.get("custom") or {}), **(said.get("custom") or {})}
+    return {**{key: value for key, value in custom.items() if isinstance(value, str | int | float)}, **plain}

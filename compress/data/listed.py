@@ -1,0 +1,133 @@
+"""A source made of a listing, as the readers of `compress.data.formats` give it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from compress.data.audio import Clip, UnusableAudio
+from compress.data.columns import FurtherColumns
+from compress.data.formats.cuts import read_cuts
+from compress.data.formats.entries import Entry, Listed, Remark, Wanted
+from compress.data.formats.kaldi import read_kaldi
+from compress.data.formats.nemo import read_manifests
+from compress.data.formats.nemo_tarred import read_tarred
+from compress.data.formats.recognise import SPEECH_FORMATS, Recognised
+from compress.data.formats.shar import read_shar
+from compress.data.formats.webdataset import read_webdataset
+from compress.data.settings import SpeechConfig
+from compress.data.sources import Origin, Payload, stamp
+
+Reader = Callable[[Sequence[Path], Wanted], Listed]
+
+
+def _each(read: Callable[[Path, Wanted], Listed]) -> Reader:
+    """Reads several folders as one data set."""
+
+    def read_all(folders: Sequence[Path], wanted: Wanted) -> Listed:
+        listing = Listed()
+        for folder in folders:
+            listing.add(read(folder, wanted))
+        return listing
+
+    return read_all
+
+
+READERS: Mapping[str, Reader] = {
+    "nemo": read_manifests,
+    "nemo_tarred": read_tarred,
+    "kaldi": _each(read_kaldi),
+    "lhotse": read_cuts,
+    "shar": _each(read_shar),
+    "webdataset": read_webdataset,
+}
+
+
+@dataclass(frozen=True)
+class ListedColumns:
+    """What the entries of a listing say beside their transcripts."""
+
+    entries: Sequence[Entry]
+
+    def names(self) -> list[str]:
+        """Every column, in order."""
+        return list({name: None for entry in self.entries for name in entry.columns})
+
+    def values(self, name: str) -> list[object]:
+        """One column; None where an entry does not have it."""
+        return [entry.columns.get(name) for entry in self.entries]
+
+
+@dataclass
+class ListedSource:
+    """The entries of a listing, as a source."""
+
+    name: str
+    origin: Origin
+    entries: list[Entry]
+    remarks: list[Remark]
+    columns: FurtherColumns
+    ids: list[str] = field(init=False)
+    texts: list[object] = field(init=False)
+    faults: dict[int, str] = field(init=False)
+    said_seconds: dict[int, float] = field(init=False)
+
+    def __post_init__(self) -> None:
+        numbered = list(enumerate(self.entries))
+        self.ids = [entry.id for entry in self.entries]
+        self.texts = [entry.text for entry in self.entries]
+        self.faults = {number: entry.fault for number, entry in numbered if entry.fault}
+        self.said_seconds = {number: entry.said_seconds for number, entry in numbered if entry.said_seconds is not None}
+
+    def payload(self, index: int) -> Payload:
+        """Returns one entry's audio: a path, bytes, or the part of either that is meant.
+
+        Raises:
+            UnusableAudio: if what it is stored in does not give it.
+        """
+        entry = self.entries[index]
+        try:
+            audio = entry.audio if entry.audio is None or isinstance(entry.audio, Path) else entry.audio.read()
+        except (OSError, ValueError) as error:
+            raise UnusableAudio(str(error)) from None
+        if audio is None or not entry.is_clip:
+            return audio
+        return Clip(audio, entry.channel, entry.start, entry.seconds)
+
+    def stamps(self) -> list[str]:
+        """Returns what `stamp` says of every file, and a digest of which parts of them are meant."""
+        paths = dict.fromkeys(path for entry in self.entries if (path := _path_of(entry)) is not None)
+        parts = hashlib.sha256()
+        for entry in self.entries:
+            parts.update(repr((entry.audio, entry.channel, entry.start, entry.seconds)).encode())
+        return [*(stamp(path.parent, path.name) for path in paths), parts.hexdigest()]
+
+
+def open_listed(found: Recognised, config: SpeechConfig, *, labels: bool) -> ListedSource:
+    """Opens what was recognised as one of the formats of `READERS`.
+
+    Args:
+        found: its kind and its places.
+        config: the data set.
+        labels: whether transcripts are needed.
+
+    Raises:
+        ValueError: if it cannot be read, or holds no entries.
+    """
+    wanted = Wanted(config.text_column, labels, config.allow_commands, config.channel)
+    listing = READERS[found.kind](found.places, wanted)
+    entries = listing.entries[: config.limit]
+    if not entries:
+        raise ValueError(f"{found.places[0]}: holds no utterances, as {SPEECH_FORMATS[found.kind]}{_skipped(listing)}")
+    origin = Origin.of(listing.files, whole=found.whole)
+    return ListedSource(config.source, origin, entries, listing.remarks, ListedColumns(entries))
+
+
+def _skipped(listing: Listed) -> str:
+    return f"; {len(listing.remarks)} were left out, the first: {listing.remarks[0].reason}" if listing.remarks else ""
+
+
+def _path_of(entry: Entry) -> Path | None:
+    return entry.audio if entry.audio is None or isinstance(entry.audio, Path) else entry.audio.path

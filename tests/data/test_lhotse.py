@@ -1,0 +1,136 @@
+"""lhotse's cuts and Shar, read without lhotse."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from compress.data import SpeechDataset
+from tests.helpers.formats import (
+    audio_bytes,
+    cut,
+    lengths,
+    reasons,
+    remarks,
+    write_lines,
+    write_tar,
+    write_tone,
+)  # fmt: skip
+from tests.helpers.samples import tone, write_audio
+
+Open = Callable[..., SpeechDataset]
+
+
+@pytest.fixture
+def opened(open_folder: Open) -> Open:
+    def lenient(source: Path | str, **options: Any) -> SpeechDataset:
+        return open_folder(source, **{"max_bad_fraction": 1.0, **options})
+
+    return lenient
+
+
+@pytest.mark.parametrize("name", ["cuts.jsonl", "cuts.json", "cuts_train.jsonl.gz"])
+def test_case_01_03_cuts_are_known_by_their_lines(tmp_path: Path, opened: Open, name: str) -> None:
+    write_tone(tmp_path / "wavs/a.wav")
+    path = write_lines(tmp_path / name, [cut("a", "wavs/a.wav"), cut("b", "b.wav")], packed=name.endswith("gz"))
+    dataset = opened(path)
+    assert (dataset.ids, dataset.texts) == (["a"], ["stop"])
+    assert reasons(dataset)["b"].startswith(f"file not found: tried {tmp_path / 'b.wav'} and ")
+    assert opened(tmp_path, split="train").ids == ["a"]
+
+
+def test_cuts_are_parts_of_recordings(tmp_path: Path, opened: Open) -> None:
+    left, right = tone(3, hertz=200), tone(3, hertz=800)
+    write_audio(tmp_path / "a.wav", np.stack([left, right], axis=1))
+    both = {"id": "a", "sources": [{"type": "file", "channels": [0, 1], "source": "a.wav"}], "duration": 3.0}
+    said = [{"id": f"s{number}", "start": number, "duration": 0.5, "text": f"word {number}", "speaker": "ann"}
+            for number in range(2)]  # fmt: skip
+    cuts = [
+        cut("part", "a.wav", start=1.0, duration=0.5, channel=1, recording=both),
+        cut("several", "a.wav", start=0.5, duration=2.5, recording=both, supervisions=said),
+        cut("wide", "a.wav", type="MultiCut", channel=[0, 1], recording=both),
+        cut("none", "a.wav", text=None, recording=both),
+        cut("features", "a.wav", recording=None, features={"type": "fbank"}),
+        {"id": "p", "duration": 1.0, "type": "PaddingCut", "num_features": 3},
+    ]
+    dataset = opened(write_lines(tmp_path / "cuts.jsonl", cuts))
+    assert lengths(dataset) == {"part": 0.5, "several/s0": 0.5, "several/s1": 0.5, "wide": 0.5}
+    assert dataset.texts == ["stop", "word 0", "word 1", "stop"]
+    assert np.allclose(dataset[0].samples, right[16_000:24_000], atol=1e-3)
+    assert np.allclose(dataset[1].samples, left[8_000:16_000], atol=1e-3)
+    assert np.allclose(dataset[3].samples, (left + right)[:8_000] / 2, atol=1e-3)
+    assert dataset.groups("speaker") == [None, "ann", "ann", None]
+    assert "several: several supervisions: 2, each an utterance of its own" in remarks(dataset)
+    assert reasons(dataset) == {
+        "none": "no transcript",
+        "features": "line 5: no recording, features only",
+        "p": "line 6 is padding, no speech",
+    }
+
+
+@pytest.mark.parametrize("kind", ["command", "file"])
+def test_case_16_commands_are_not_run(tmp_path: Path, opened: Open, kind: str) -> None:
+    marker = tmp_path / "marker"
+    write_tone(tmp_path / "a.wav")
+    source = f"{'pipe:' if kind == 'file' else ''}touch {marker}; cat {tmp_path / 'a.wav'}"
+    path = write_lines(tmp_path / "cuts.jsonl", [cut("a", "a.wav"), cut("b", source, kind=kind)])
+    assert "line 2 is a command" in reasons(opened(path))["b"]
+    assert not marker.exists()
+    assert opened(path, allow_commands=True).ids == ["a", "b"]
+    assert marker.exists()
+
+
+@pytest.mark.parametrize("seconds", [0.4, 3.0])
+def test_case_19_the_file_says_its_rate(tmp_path: Path, opened: Open, seconds: float) -> None:
+    write_audio(tmp_path / "a.wav", tone(seconds, 8_000, hertz=300), 8_000)
+    wrong = cut("a", "a.wav", seconds=seconds / 2, rate=16_000)
+    dataset = opened(write_lines(tmp_path / "cuts.jsonl", [wrong]))
+    assert lengths(dataset) == {"a": seconds}
+    assert np.allclose(dataset[0].samples[800:-800], tone(seconds, hertz=300)[800:-800], atol=1e-2)
+    assert [text.partition(":")[0] for text in remarks(dataset)] == ["a"] * (seconds > 1)
+
+
+def test_lhotse_is_asked_for_by_the_cut_that_needs_it(tmp_path: Path, opened: Open) -> None:
+    write_tone(tmp_path / "a.wav")
+    faster = cut("b", "a.wav")
+    faster["recording"]["transforms"] = [{"name": "Speed", "kwargs": {"factor": 1.1}}]
+    mixed = {"id": "m", "type": "MixedCut", "tracks": [{"cut": cut("c", "a.wav"), "offset": 0.0, "type": "MonoCut"}]}
+    path = write_lines(tmp_path / "cuts.jsonl", [cut("a", "a.wav"), faster, mixed])
+    try:
+        import lhotse  # noqa: F401
+    except ImportError:
+        assert set(reasons(opened(path))) == {"b", "m"}
+        assert "lhotse is needed for its tracks or transforms" in reasons(opened(path))["m"]
+    else:
+        assert opened(path).texts == ["stop"] * 3
+        assert sum("computed by lhotse" in text for text in remarks(opened(path))) == 2
+
+
+def test_parts_of_lhotse_are_no_cuts(tmp_path: Path, opened: Open) -> None:
+    for name, row in (("recordings", cut("a", "a.wav")["recording"]), ("supervisions", {"recording_id": "a"})):
+        with pytest.raises(ValueError, match=r"cuts are wanted: CutSet.from_manifests\(recordings, supervisions\)"):
+            opened(write_lines(tmp_path / f"{name}.jsonl.gz", [row], packed=True))
+
+
+def write_shar(folder: Path, names: list[str], there: list[str]) -> None:
+    members: dict[str, bytes] = {}
+    for name in there:
+        members |= {f"{name}.flac": audio_bytes(0.5, kind="FLAC"), f"{name}.json": json.dumps({"id": name}).encode()}
+    write_tar(folder / "recording.000000.tar", {**members, "skipped.nodata": b"", "skipped.nometa": b""})
+    write_lines(folder / "cuts.000000.jsonl.gz", [cut(name, "", kind="shar") for name in names], packed=True)
+
+
+def test_case_22_shar(tmp_path: Path, opened: Open) -> None:
+    write_shar(tmp_path, ["x/a.1", "b", "c"], ["x/a.1", "b"])
+    (tmp_path / "README").write_text("a README breaks lhotse's own reader")
+    dataset = opened(tmp_path)
+    assert lengths(dataset) == {"x/a.1": 0.5, "b": 0.5}
+    assert reasons(dataset) == {"c": "no audio: recording.000000.tar does not hold this cut"}
+    write_lines(tmp_path / "cuts.000001.jsonl.gz", [cut("d", "", kind="shar")], packed=True)
+    with pytest.raises(ValueError, match=r"2 files of cuts and 1 of recordings; cuts.000001.jsonl.gz has no partner"):
+        opened(tmp_path)

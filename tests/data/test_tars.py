@@ -1,0 +1,135 @@
+"""Tars in WebDataset's convention, and sources that are none or several."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compress.data import SpeechDataset
+from tests.helpers.formats import (
+    audio_bytes,
+    cut,
+    lengths,
+    reasons,
+    remarks,
+    write_kaldi,
+    write_lines,
+    write_tar,
+    write_tone,
+)  # fmt: skip
+from tests.helpers.samples import write_folder
+
+Open = Callable[..., SpeechDataset]
+LONG = "long/" * 30
+
+
+@pytest.fixture
+def opened(open_folder: Open) -> Open:
+    def lenient(source: Path | str, **options: Any) -> SpeechDataset:
+        return open_folder(source, **{"max_bad_fraction": 1.0, **options})
+
+    return lenient
+
+
+@pytest.mark.parametrize("kind", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_case_23_members_apart_dots_and_long_names(tmp_path: Path, opened: Open, kind: int) -> None:
+    audio = {name: audio_bytes(0.5 + number / 4) for number, name in enumerate(("sp0.9-u1.wav", "sp0.9-u2.WAV"))}
+    texts = {"sp0.9-u1.txt": b"one\n", "sp0.9-u2.txt": b"\xef\xbb\xbftwo"}
+    others = {"a/": b"", "._u1.wav": b"x", f"{LONG}u.wav": audio_bytes(), f"{LONG}u.txt": b"three", "alone.txt": b"?"}
+    write_tar(tmp_path / "train-000.tar", {**audio, **texts, **others}, kind=kind)
+    dataset = opened(tmp_path)
+    assert dataset.texts == ["one", "two", "three"]
+    assert list(lengths(dataset).values()) == [0.5, 0.75, 0.5]
+    assert remarks(dataset) == ["train-000.tar/alone.txt: not used: no audio file is called alike"]
+    assert (dataset.split, opened(tmp_path / "train-000.tar").texts) == ("train", dataset.texts)
+
+
+def test_transcripts_in_json(tmp_path: Path, opened: Open) -> None:
+    said = json.dumps({"text": "stop", "speaker": "ann"}).encode()
+    broken = {"b.wav": audio_bytes(), "b.json": b"{", "c.wav": audio_bytes(), "c.json": b"[]"}
+    write_tar(tmp_path / "a.tar", {"a.wav": audio_bytes(), "a.json": said, **broken})
+    dataset = opened(tmp_path / "a.tar")
+    assert (dataset.texts, dataset.groups("speaker")) == (["stop"], ["ann"])
+    assert "its json cannot be read" in reasons(dataset)["a.tar/b.wav"]
+    assert reasons(dataset)["a.tar/c.wav"] == "no transcript"
+    assert opened(tmp_path / "a.tar", text_column="speaker").texts == ["ann"]
+    write_tar(tmp_path / "b.tar", {"a.wav": audio_bytes(), "a.cls": b"1"})
+    with pytest.raises(ValueError, match=r"b.tar: b.tar/a.wav: no transcripts; looked for .*txt, text.*, it has cls"):
+        opened(tmp_path / "b.tar")
+    assert len(opened(tmp_path / "b.tar", labels=False)) == 1
+
+
+def test_case_24_a_truncated_tar(tmp_path: Path, opened: Open) -> None:
+    path = write_tar(
+        tmp_path / "a.tar", {"a.wav": audio_bytes(), "a.txt": b"one", "b.txt": b"two", "b.wav": audio_bytes()}
+    )
+    path.write_bytes(path.read_bytes()[:-15_000])
+    dataset = opened(path)
+    assert dataset.texts == ["one"]
+    assert remarks(dataset)[0].startswith("a.tar: truncated tar: the last file in it is cut off; 3 files before it")
+
+
+def test_case_31_nothing_there(tmp_path: Path, opened: Open) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "a.json").write_text("")
+    (tmp_path / "a.tar").write_bytes(b"")
+    write_tar(tmp_path / "b.tar", {})
+    write_tar(tmp_path / "c.tar", {"readme.md": b"x"})
+    (tmp_path / "d.tar.gz").write_bytes(gzip.compress(b"x"))
+    write_kaldi(tmp_path / "kaldi", wav_scp="\n")
+    cases = {
+        "folder": "looked for an audiofolder .*; it is empty",
+        "a.json": "a.json: an empty file",
+        "a.tar": "a.tar: an empty file, no tar",
+        "b.tar": "b.tar: no audio files in it",
+        "c.tar": "c.tar: no audio files in it; it holds readme.md",
+        "d.tar.gz": "a packed tar cannot be read at any place; unpack it first",
+        "kaldi": "wav.scp: holds no lines",
+    }
+    for name, message in cases.items():
+        with pytest.raises(ValueError, match=message):
+            opened(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.json", '[{"audio_filepath": "a.wav"}]', "a JSON array; one object a line is wanted"),
+        ("a.json", '{\n "audio_filepath": "a.wav"}', "line 1 is no whole JSON object"),
+        ("a.json", '{"path": "a.wav"}', "its rows name no audio; looked for .*; they have path"),
+        ("a.xyz", "words", "not a data set; give a metadata file"),
+    ],
+)
+def test_what_is_nearly_a_manifest_is_told(tmp_path: Path, opened: Open, name: str, content: str, message: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        opened(tmp_path / name)
+
+
+def test_two_kinds_in_one_folder(tmp_path: Path, opened: Open) -> None:
+    write_folder(tmp_path, 2)
+    write_lines(tmp_path / "m.json", [{"audio_filepath": "clips/000.wav", "text": "stop"}])
+    with pytest.raises(ValueError, match=r"holds an audiofolder .* and NeMo manifests; name a file of one of them"):
+        opened(tmp_path)
+    assert len(opened(tmp_path, format="audiofolder")) == 2
+    assert opened(tmp_path, format="nemo").texts == ["stop"]
+    with pytest.raises(ValueError, match=r"holds no lhotse cuts, as data.format says; it holds an audiofolder"):
+        opened(tmp_path, format="lhotse")
+
+
+def test_splits_of_every_kind(tmp_path: Path, opened: Open) -> None:
+    write_tone(tmp_path / "a.wav")
+    for split in ("train", "dev"):
+        write_kaldi(tmp_path / "kaldi" / split, wav_scp=f"a {tmp_path / 'a.wav'}\n", text=f"a {split}\n")
+        write_tar(tmp_path / f"tars/{split}-0.tar", {"a.wav": audio_bytes(), "a.txt": split.encode()})
+        write_lines(tmp_path / f"cuts/cuts_{split}.jsonl", [cut("a", str(tmp_path / "a.wav"), text=split)])
+    for place in ("kaldi", "tars", "cuts"):
+        assert [opened(tmp_path / place, split=split).texts for split in ("train", "dev")] == [["train"], ["dev"]]
+        with pytest.raises(ValueError, match=r"no split 'test'; it has dev, train"):
+            opened(tmp_path / place, split="test")
