@@ -1,8 +1,9 @@
 """Speech in: folders, tables, the Hub and a synthetic corpus; checks, batches by seconds, augmentation."""
 
 from compress.data.checks import BadDataError, Problem, write_problems
-from compress.data.dataset import SpeechDataset, SpeechStream, Utterance, open_speech, require_split
+from compress.data.dataset import SpeechDataset, SpeechStream, Utterance
 from compress.data.loader import Batch, SpeechLoader, extract_features, feature_extractor_of
+from compress.data.opening import open_speech, require_split
 from compress.data.settings import AugmentConfig, BatchConfig, SpeechConfig, SyntheticConfig
 from compress.data.synthetic import make_corpus
 from compress.data.vocabulary import vocabulary_of

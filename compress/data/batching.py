@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from compress.data.settings import BatchConfig
 
-ORDER, SPEED, MASKS = range(3)
-"""Independent streams of random numbers: the order of batches, speed factors, SpecAugment."""
+ORDER, SPEED, MASKS, PASSES = range(4)
+"""Independent streams of random numbers: order of batches, speed factors, SpecAugment, passes of a mix's sources."""
 
 
 @dataclass(frozen=True)

@@ -29,10 +29,16 @@ class Problem:
     Attributes:
         file: its file name, or its row.
         reason: why it cannot be used.
+        source: the data set that it is of, where several are mixed.
     """
 
     file: str
     reason: str
+    source: str | None = None
+
+    def facts(self) -> dict[str, str]:
+        """Returns what is known of it, ready for JSON."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
     def __str__(self) -> str:
         return f"{_short(self.file)}: {_short(self.reason)}"
@@ -130,7 +136,7 @@ def write_problems(problems: Sequence[Problem], path: str | Path, about: str = "
     if not problems:
         path.unlink(missing_ok=True)
         return
-    write_text(path, "".join(f"{json.dumps(asdict(problem))}\n" for problem in problems))
+    write_text(path, "".join(f"{json.dumps(problem.facts())}\n" for problem in problems))
     logger.warning("%s: lists all %s, %d lines", path, about, len(problems))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,10 @@ class FolderSource:
     def payload(self, index: int) -> Payload:
         """Returns the path of one entry's audio file."""
         return self.root / self.ids[index]
+
+    def place(self, index: int) -> str | None:
+        """Returns the path of one entry's audio file, however it is written."""
+        return os.path.realpath(self.root / self.ids[index])
 
     def stamps(self) -> list[str]:
         """Returns what `stamp` says of every file."""

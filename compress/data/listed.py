@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,6 +96,16 @@ class ListedSource:
         if audio is None or not entry.is_clip:
             return audio
         return Clip(audio, entry.channel, entry.start, entry.seconds)
+
+    def place(self, index: int) -> str | None:
+        """Names one entry's audio: its file, and which part of it."""
+        entry = self.entries[index]
+        path = _path_of(entry)
+        if path is None:
+            return None
+        inside = () if isinstance(entry.audio, Path) else (entry.audio,)
+        part = (entry.channel, entry.start, entry.seconds) if entry.is_clip else ()
+        return "|".join(map(str, (os.path.realpath(path), *inside, *part)))
 
     def stamps(self) -> list[str]:
         """Returns what `stamp` says of every file, and a digest of which parts of them are meant."""

@@ -186,8 +186,9 @@ class SpeechLoader:
         if self.dataset.streaming:
             len(self.dataset)  # raises, with the remedy
         if self._planned is None or self._planned[0] != epoch:
+            entries = self.dataset.entries_of_epoch(self.seed, epoch) if self.shuffle else range(len(self.dataset))
             plans = plan_epoch(
-                self.dataset.seconds,
+                [self.dataset.seconds[entry] for entry in entries],
                 self.batching,
                 speeds=self.augment.speed if self.augment else (),
                 shuffle=self.shuffle,
@@ -195,7 +196,8 @@ class SpeechLoader:
                 epoch=epoch,
                 world_size=self.world_size,
             )
-            self._planned = epoch, plans[self.rank :: self.world_size]
+            own = plans[self.rank :: self.world_size]
+            self._planned = epoch, [_of_entries(plan, entries) for plan in own]
         return self._planned[1]
 
     def _planned_batches(self, epoch: int, start: int) -> Iterator[Batch]:
@@ -289,6 +291,11 @@ def single_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def _of_entries(plan: BatchPlan, entries: Sequence[int]) -> BatchPlan:
+    """A plan whose indices counted an epoch's entries, with the entries themselves."""
+    return replace(plan, indices=tuple(entries[index] for index in plan.indices))
 
 
 class _Order:

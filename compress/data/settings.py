@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, get_args
 
 from compress.config import check, check_at_least, check_choice, check_positive
@@ -49,8 +49,40 @@ class SyntheticConfig:
 
 
 @dataclass(frozen=True)
+class MixConfig:
+    """One source of a mix; what it does not say is as for the whole data set.
+
+    Attributes:
+        source: as `source` of a data set.
+        weight: its share of the seconds, in the same unit as those of the other sources.
+        split: the split to read.
+        subset: a folder in it, or a configuration on the Hub.
+        format: what to take where several kinds lie side by side.
+        audio_column: audio column of tables.
+        text_column: transcript column.
+        case: the case of transcripts.
+        channel: the channel to take of several.
+        limit: use the first so many entries only.
+    """
+
+    source: str
+    weight: float = 1.0
+    split: str | None = None
+    subset: str | None = None
+    format: Format | None = None
+    audio_column: str | None = None
+    text_column: str | None = None
+    case: LetterCase | None = None
+    channel: int | None = None
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        check_positive("data.mix.weight", self.weight, "a share of the seconds, such as 1")
+
+
+@dataclass(frozen=True)
 class SpeechConfig:
-    """One data set.
+    """One data set, or several that are mixed.
 
     Attributes:
         source: a folder in the audiofolder convention (`metadata.csv` or `metadata.jsonl` with `file_name` and a
@@ -58,6 +90,8 @@ class SpeechConfig:
             file or a folder of them, a folder written by `Dataset.save_to_disk`, NeMo manifests (also bucketed and
             tarred), a Kaldi data folder, lhotse cuts or Shar, tars in WebDataset's convention, a pattern of such files
             (`{0..9}`, `*`), a `datasets` name on the Hub, or `synthetic`. What it is, is told by what is in it.
+        mix: several sources in place of `source`, each with a weight, which is its share of the seconds; an epoch is
+            the first of them once, and the others repeat or go on in the next epoch.
         split: the split to read. A source without splits (a folder with one metadata file, such a file, a single
             table, tables that are named after no split, a saved `Dataset`) is read whole whatever this says, with a
             warning, and reports say so; it cannot be training set and dev set at once.
@@ -85,7 +119,8 @@ class SpeechConfig:
     SHORT_FOR: ClassVar[str] = "source"
     RANGES: ClassVar[dict[str, tuple[float, float]]] = {"silence_dbfs": (-1000, 0), "max_seconds": (0, 86_400)}
 
-    source: str
+    source: str = ""
+    mix: tuple[MixConfig, ...] = ()
     split: str = "train"
     subset: str | None = None
     format: Format | None = None
@@ -105,7 +140,13 @@ class SpeechConfig:
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
 
     def __post_init__(self) -> None:
-        check(bool(self.source), "data.source", self.source, "give a folder, a file, a Hub name or 'synthetic'")
+        object.__setattr__(self, "mix", tuple(self.mix))
+        remedy = "give a folder, a file, a Hub name or 'synthetic', or several as data.mix"
+        check(bool(self.source) or bool(self.mix), "data.source", self.source, remedy)
+        check(not (self.source and self.mix), "data.source", self.source, "leave it empty where data.mix is given")
+        check(
+            not (self.mix and self.streaming), "data.streaming", self.streaming, "streams cannot be mixed: give false"
+        )
         check_choice("data.case", self.case, get_args(LetterCase))
         if self.format is not None:
             check_choice("data.format", self.format, SPEECH_FORMATS)
@@ -119,6 +160,17 @@ class SpeechConfig:
         some = self.limit is None or self.limit > 0
         check(some, "data.limit", self.limit, "give at least 1, or leave it out")
         check(self.cache_max_gib >= 0, "data.cache_max_gib", self.cache_max_gib, "give 0 (no cache) or more")
+
+    def named(self) -> str:
+        """Returns the source, or those that are mixed, for people."""
+        return self.source or " + ".join(part.source for part in self.mix)
+
+    def each(self) -> list[SpeechConfig]:
+        """Returns the sources of a mix as data sets of their own."""
+        own = [{name: value for name, value in vars(part).items() if value is not None} for part in self.mix]
+        for settings in own:
+            del settings["weight"]
+        return [replace(self, mix=(), **settings) for settings in own]
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,9 @@ class Source(Protocol):
     def payload(self, index: int) -> Payload:
         """Returns the bytes or the path of one entry's audio."""
 
+    def place(self, index: int) -> str | None:
+        """Names the piece of audio of one entry alike in all sources; None where it is in a table."""
+
     def stamps(self) -> list[str]:
         """Identifies the audio's present content, see `stamp`, or by a fingerprint."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -46,6 +47,11 @@ class TableSource:
     def payload(self, index: int) -> Payload:
         """Returns the bytes of one row's audio, else its path."""
         return audio_payload(self.table[index][self.audio_column], self.roots)
+
+    def place(self, index: int) -> str | None:
+        """Returns the path of one row's audio, if it is a file of its own."""
+        path = os.path.realpath(below(self.roots, self.ids[index]))
+        return path if os.path.isfile(path) else None
 
     def stamps(self) -> list[str]:
         """Returns the table's fingerprint, and the stamps of its own files and of those it points to."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -79,6 +79,7 @@ def data_page(facts: dict[str, Any]) -> Page:
         if unusable
         else f"All {facts['entries']:,} entries can be used.",
         sections=[
+            *_by_source(facts["sources"]),
             *_speech_by_speaker(facts["speakers"]),
             *([Section("why entries cannot be used", [_reasons(facts["problems"])])] if unusable else []),
             *([Section("what was noticed otherwise", [_reasons(facts["remarks"])])] if facts["remarks"] else []),
@@ -94,7 +95,7 @@ def _facts(config: DataCheckConfig, speech: SpeechDataset, rate: int) -> dict[st
     texts = [text for text in speech.texts if text]
     words = [word for text in texts for word in text.split()]
     return {
-        "source": config.data.source,
+        "source": config.data.named(),
         "split": speech.split,
         "model": config.model,
         "sampling_rate": rate,
@@ -103,12 +104,13 @@ def _facts(config: DataCheckConfig, speech: SpeechDataset, rate: int) -> dict[st
         "seconds": sum(speech.seconds),
         "lengths": {"shortest": min(speech.seconds), "median": median(speech.seconds), "longest": max(speech.seconds)},
         "speakers": _speakers(speech),
+        "sources": speech.by_source(),
         "words": len(words),
         "different_words": len(set(words)),
         "characters": "".join(sorted(set("".join(texts)))),
         "max_bad_fraction": config.data.max_bad_fraction,
-        "problems": [asdict(problem) for problem in speech.problems],
-        "remarks": [asdict(remark) for remark in speech.remarks],
+        "problems": [problem.facts() for problem in speech.problems],
+        "remarks": [remark.facts() for remark in speech.remarks],
     }
 
 
@@ -160,6 +162,17 @@ def _speech_by_speaker(speakers: dict[str, Any] | None) -> list[Section]:
     rows = [(name, formats.duration(seconds)) for name, seconds in speakers["seconds"].items()]
     more = [(f"and {len(rows) - LISTED:,} more", "--json lists them")] if len(rows) > LISTED else []
     return [Section("Speech by speaker", [Table(("speaker", "speech"), [*rows[:LISTED], *more])])]
+
+
+def _by_source(sources: Sequence[dict[str, Any]]) -> list[Section]:
+    """What a mix is made of; nothing where there is one source alone."""
+    header = ("source", "split", "speech", "share of an epoch", "read in an epoch", "cannot be used")
+    rows = [
+        (entry["source"], entry["split"] or "whole source", formats.duration(entry["seconds"]),
+         formats.percent(entry["share"]), f"{entry['passes_per_epoch']:.2f} times", f"{entry['problems']:,}")
+        for entry in sources
+    ]  # fmt: skip
+    return [Section("Speech by source", [Table(header, rows)])] if rows else []
 
 
 def _reasons(problems: Sequence[dict[str, str]]) -> Listing:

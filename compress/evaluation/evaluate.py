@@ -172,12 +172,12 @@ def _data_entry(evaluation: Evaluation) -> dict[str, Any]:
     known = [seconds for seconds in transcripts.seconds if seconds is not None]
     speech = evaluation.speech_for(evaluation.model)
     return {
-        "source": config.data.source,
+        "source": config.data.named(),
         "subset": config.data.subset,
         "split": speech.split,
         "utterances": len(transcripts.ids),
         "seconds": sum(known) if len(known) == len(transcripts.ids) else None,
         "normalise": config.normalise,
         "ignores": evaluation.rule.ignores,
-        "problems": [{"file": problem.file, "reason": problem.reason} for problem in speech.problems],
+        "problems": [problem.facts() for problem in speech.problems],
     }

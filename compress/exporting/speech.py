@@ -58,7 +58,7 @@ class DevSpeech:
     def entry(self, before: ErrorRates, after: ErrorRates) -> dict[str, Any]:
         """What export.json says: fractions of the words and characters, of the model and of its export."""
         return {
-            "source": self.config.data.source if self.config.data else None,
+            "source": self.config.data.named() if self.config.data else None,
             "split": self.dataset.split,
             "model": before.to_dict(),
             "export": after.to_dict(),

@@ -200,7 +200,7 @@ def _result(
         "remove": config.remove,
         "data": config.described(dataset),
         "refit": config.refit
-        and to_dict(config.refit) | {"data": config.refit_set.source, "split": config.refit_set.split},
+        and to_dict(config.refit) | {"data": config.refit_set.named(), "split": config.refit_set.split},
         "jobs": task.fine.jobs,
         "machine": device_name(model.device),
         "whole": _trial_entry(whole, None),
@@ -215,7 +215,7 @@ def _result(
 
 def _refit_entry(config: SearchConfig) -> Search | None:
     speech = config.refit_set
-    return to_dict(config.refit) | {"data": speech.source, "split": speech.split} if config.refit else None
+    return to_dict(config.refit) | {"data": speech.named(), "split": speech.split} if config.refit else None
 
 
 def _matrix_entry(config: SearchConfig, matrix: Matrix, took: Mapping[str, float]) -> Search:

@@ -109,7 +109,7 @@ class DevConfig:
 
     def described(self, dataset: SpeechDataset) -> dict[str, Any]:
         """Describes the speech as results do."""
-        return {"source": self.data.source, "split": dataset.split, "ignores": IGNORED[self.normalise]} | {
+        return {"source": self.data.named(), "split": dataset.split, "ignores": IGNORED[self.normalise]} | {
             "utterances": len(dataset),
             "seconds": sum(dataset.seconds),
         }

@@ -37,7 +37,7 @@ def measure_of(whole: PreTrainedModel, processor: Any, config: ShrinkConfig) -> 
     dev = open_speech(config.dev_set, sampling_rate=rate, vocabulary=vocabulary)
     how = MeasureConfig(config.batch, config.normalise, config.generate, config.bootstrap, config.speed)
     sample = dev.sample(config.dev_utterances or len(dev), config.seed)
-    return DevMeasure(whole, processor, sample, config.dev_set.source, how)
+    return DevMeasure(whole, processor, sample, config.dev_set.named(), how)
 
 
 class DevMeasure:

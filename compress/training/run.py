@@ -115,6 +115,8 @@ class RunConfig:
         counts = ("evaluate_every_steps", "checkpoint_every_steps", "keep_checkpoints", "log_every_steps")
         for name in (*counts, "accumulate", "max_skipped_steps", "threads", "dev_limit"):
             check_at_least(name, getattr(self, name), 1)
+        if self.data.mix and self.dev is None and self.dev_split is not None:
+            raise ValueError("data.mix has no dev set of its own: name one with dev.source, or set dev_split to null.")
 
 
 def open_checkpoints(config: RunConfig, *parts: str, harmless: Sequence[str] = ()) -> Checkpoints:
@@ -290,8 +292,9 @@ def open_data(
 ) -> tuple[SpeechDataset, DevSet | None]:
     """Opens the training set and the dev set, checked against what the processor can spell.
 
-    `<output>/skipped.jsonl` lists every entry that cannot be used, if there are any, also where they stop the run, and
-    `remarks.jsonl` what was noticed otherwise. A stream finds them later, and logs them.
+    `<output>/skipped.jsonl` lists every entry that cannot be used, if there are any, also where they stop the run; a
+    stream finds them later, and logs them. `remarks.jsonl` lists what was noticed otherwise, `data.json` what a mix is
+    made of.
 
     Args:
         config: says which.
@@ -314,6 +317,7 @@ def open_data(
     try:
         with accelerator.main_process_first():
             train_set = open_speech(config.data, sampling_rate=rate, vocabulary=vocabulary, labels=labels)
+            _write_sources(train_set, config)
             problems += train_set.problems
             remarks += train_set.remarks
             if config.dev is None and config.dev_split is None:
@@ -334,6 +338,12 @@ def open_data(
     for data, name in ((train_set, "data"), (dev_set, "dev")):
         _require_share(data, name, accelerator.num_processes)
     return train_set, DevSet(dev_set, processor, config.batch, accelerator, config.precision, generate)
+
+
+def _write_sources(train_set: SpeechDataset, config: RunConfig) -> None:
+    """Writes what a mix is made of to `data.json`, on rank 0; nothing of one source alone."""
+    if processes.rank() == 0 and (sources := train_set.by_source()):
+        write_json(Path(config.output, "data.json"), {"sources": sources})
 
 
 def _require_share(dataset: SpeechDataset, name: str, world_size: int) -> None:

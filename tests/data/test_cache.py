@@ -21,13 +21,13 @@ Open = Callable[..., SpeechDataset]
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """Collects what is decoded in this process."""
     calls: list[object] = []
-    original = cache.decode
+    original = cache.listen
 
-    def decode(payload: bytes | Path, limits: cache.AudioLimits) -> cache.Samples:
+    def listen(payload: bytes | Path, limits: cache.AudioLimits) -> cache.Heard:
         calls.append(payload)
         return original(payload, limits)
 
-    monkeypatch.setattr(cache, "decode", decode)
+    monkeypatch.setattr(cache, "listen", listen)
     return calls
 
 
