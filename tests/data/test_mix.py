@@ -72,6 +72,13 @@ def test_case_28_29_shares_are_of_seconds(mixed: Callable[..., SpeechDataset], w
     assert sum(total.values()) == pytest.approx(4 * 40 * entry["passes_per_epoch"], rel=0.05)
 
 
+@pytest.fixture
+def without_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of names and texts, for what is only about their order."""
+    monkeypatch.setattr("compress.data.loader.extract_features", lambda *_: {})
+
+
+@pytest.mark.usefixtures("without_features")
 def test_batches_of_a_mix_resume_on_any_number_of_ranks(mixed: Callable[..., SpeechDataset], parakeet: Any) -> None:
     dataset = mixed(3)
 
@@ -88,6 +95,7 @@ def test_batches_of_a_mix_resume_on_any_number_of_ranks(mixed: Callable[..., Spe
     assert names == Counter(dataset.ids[entry] for entry in dataset.entries_of_epoch(1, 2))
 
 
+@pytest.mark.usefixtures("without_features")
 def test_a_mix_without_shuffling_is_everything_once(mixed: Callable[..., SpeechDataset], parakeet: Any) -> None:
     loader = SpeechLoader(mixed(), parakeet, BatchConfig(seconds=60, workers=0), shuffle=False)
     assert Counter(name for batch in loader.epoch(0) for name in batch.ids) == Counter(mixed().ids)
