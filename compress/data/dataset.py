@@ -18,7 +18,7 @@ from compress.data.checks import Problem
 from compress.data.columns import as_group
 from compress.data.settings import SpeechConfig
 from compress.data.sources import Source, unique
-from compress.data.tables import StreamSource
+from compress.data.streams import StreamSource
 
 logger = logging.getLogger(__name__)
 

@@ -22,6 +22,7 @@ from compress.data.batching import MASKS, BatchPlan, plan_epoch, random_numbers
 from compress.data.dataset import SpeechDataset, SpeechStream, Utterance
 from compress.data.settings import AugmentConfig, BatchConfig
 from compress.data.stream import StreamBatches, StreamReport
+from compress.data.streams import StreamPlace
 from compress.data.vocabulary import spell
 from compress.machine import own_cores
 
@@ -41,6 +42,7 @@ class Batch:
         ids: file names or rows.
         texts: transcripts; empty strings where there is none.
         seconds: speech in the batch in seconds, padding not counted, speed changes counted.
+        place: of a stream, where reading has to begin for this batch, see `SpeechLoader.epoch`.
     """
 
     inputs: dict[str, Tensor]
@@ -48,6 +50,7 @@ class Batch:
     ids: list[str]
     texts: list[str]
     seconds: float
+    place: dict[str, Any] | None = None
 
     def to(self, device: torch.device | str) -> Batch:
         """Returns the same batch with its tensors on `device`."""
@@ -159,17 +162,19 @@ class SpeechLoader:
         """
         return len(self._plan(epoch))
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int, start: int = 0, place: dict[str, Any] | None = None) -> Iterator[Batch]:
         """Yields the batches of one epoch for this rank.
 
         Args:
             epoch: number of the epoch.
-            start: batches to skip; nothing of them is loaded (a stream has to read them again).
+            start: batches to skip; nothing of them is loaded. Of a stream they are read again, from `place` on.
+            place: `place` of a batch of this epoch before the first that is wanted, so that a stream begins there.
 
         Raises:
             ValueError: if the epoch has fewer than `start` batches.
         """
-        source = self._streamed(epoch, start) if self.dataset.streaming else self._planned_batches(epoch, start)
+        streaming = self.dataset.streaming
+        source = self._streamed(epoch, start, place) if streaming else self._planned_batches(epoch, start)
         while True:
             began = time.perf_counter()
             batch = next(source, None)
@@ -209,7 +214,7 @@ class SpeechLoader:
             self._workers = _data_loader(self._builder, self.batching, _workers(self.batching), self._order)
         return iter(self._workers)
 
-    def _streamed(self, epoch: int, start: int) -> Iterator[Batch]:
+    def _streamed(self, epoch: int, start: int, place: dict[str, Any] | None) -> Iterator[Batch]:
         if not isinstance(self.dataset, SpeechStream):
             raise TypeError(f"{self.dataset.name}: not a stream")
         speeds = self.augment.speed if self.augment else ()
@@ -222,6 +227,7 @@ class SpeechLoader:
             seed=self.seed,
             epoch=epoch,
             start=start,
+            place=None if place is None else StreamPlace.of(place),
             rank=self.rank,
             world_size=self.world_size,
         )

@@ -18,8 +18,9 @@ from compress.data.mix import mixed
 from compress.data.remarks import remarks_on, report_remarks
 from compress.data.settings import SYNTHETIC, SpeechConfig
 from compress.data.sources import Source
+from compress.data.streams import StreamSource
 from compress.data.synthetic import ensure_corpus
-from compress.data.tables import StreamSource, is_table_folder, open_table
+from compress.data.tables import is_table_folder, open_table
 
 logger = logging.getLogger(__name__)
 

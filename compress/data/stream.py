@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from compress.data.checks import Problem, as_spelt, clean_transcript, report, tr
 from compress.data.dataset import SpeechStream, Utterance
 from compress.data.settings import BatchConfig
 from compress.data.sources import Row
+from compress.data.streams import Block, StreamPlace
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +25,8 @@ JUDGED_FROM_ENTRIES = 200
 """A stream is stopped for its fraction of bad entries from so many on, or at its end."""
 REPORT_ENTRIES = 100
 """Entries after which a worker reports what it has found, if no batch is due before."""
+BUFFERS_MIXED = 2
+"""Rows are mixed over so many buffers."""
 
 Build = Callable[[Sequence[Utterance], BatchPlan], Any]
 
@@ -82,6 +85,7 @@ class StreamBatches(IterableDataset[Any]):
         seed: of the run.
         epoch: number of the epoch.
         start: batches to skip.
+        place: where the block begins of which the next batch is; None: at the beginning of the epoch.
         rank: this process's number.
         world_size: number of processes.
     """
@@ -94,24 +98,32 @@ class StreamBatches(IterableDataset[Any]):
     seed: int
     epoch: int
     start: int
+    place: StreamPlace | None
     rank: int
     world_size: int
 
     def __iter__(self) -> Iterator[Any]:
-        number, state = 0, StreamReport()
-        buffer: list[Utterance] = []
-        for row in self.stream.source.read(shuffle=self.shuffle, seed=self.seed, epoch=self.epoch):
-            buffer += self._usable(row, state)
-            full = len(buffer) == self.batching.buffer_utterances
-            if full or state.seen % REPORT_ENTRIES == 0:
-                yield self._flush(state)
-            if full:
-                number = yield from self._batches(buffer, number)
-                buffer = []
-        yield self._flush(state)
-        if buffer:
-            yield from self._batches(buffer, number)
+        place = self.place or StreamPlace()
+        number, state = place.batches, StreamReport()
+        rows = BUFFERS_MIXED * self.batching.buffer_utterances
+        read = self.stream.source.read
+        for block in read(rows, self.world_size, shuffle=self.shuffle, seed=self.seed, epoch=self.epoch, place=place):
+            number = yield from self._block(block, number, state)
         yield self._flush(replace(state, ended=True))
+
+    def _block(self, block: Block, number: int, state: StreamReport) -> Generator[Any, None, int]:
+        """Yields this rank's share of a block's batches, counted from `number`, and returns the next number."""
+        place = asdict(replace(block.place, batches=number))
+        buffer: list[Utterance] = []
+        for left, row in zip(range(len(block.rows))[::-1], block.rows, strict=True):
+            buffer += self._usable(row, state)
+            full = len(buffer) >= self.batching.buffer_utterances and (left >= self.world_size or not left)
+            if full or state.seen % REPORT_ENTRIES == 0 or not left:
+                yield self._flush(state)
+            if buffer and (full or not left):
+                number = yield from self._batches(buffer, number, place)
+                buffer = []
+        return number
 
     def _usable(self, row: Row, state: StreamReport) -> list[Utterance]:
         state.seen += 1
@@ -130,12 +142,12 @@ class StreamBatches(IterableDataset[Any]):
         samples = to_float(decode(row.payload, self.stream.limits))
         return Utterance(row.id, samples, transcript, len(samples) / self.stream.sampling_rate)
 
-    def _batches(self, buffer: list[Utterance], number: int) -> Generator[Any, None, int]:
+    def _batches(self, buffer: list[Utterance], number: int, place: dict[str, Any]) -> Generator[Any, None, int]:
         """Yields this rank's share of a buffer's batches, counted from `number`, and returns the next number."""
         for step in self._steps(buffer, number):
             if number // self.world_size >= self.start:
                 plan, members = step[self.rank]
-                yield self.build(members, plan)
+                yield replace(self.build(members, plan), place=place)
             number += len(step)
         return number
 

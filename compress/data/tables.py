@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import glob
 import os
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
-
-import numpy as np
+from typing import Any
 
 from compress.data.columns import FurtherColumns, TableColumns
 from compress.data.folders import find_metadata
@@ -19,13 +15,8 @@ from compress.data.formats.entries import Remark
 from compress.data.formats.recognise import SAVED_MARKERS, TABLE_SUFFIXES
 from compress.data.formats.splits import files_of_split
 from compress.data.settings import SpeechConfig
-from compress.data.sources import Origin, Payload, Row, Source, audio_payload, below, numbered, require_column, stamp
-
-SHUFFLE_ROWS = 1000
-
-"""Rows that a stream holds to shuffle them."""
-
-Mixed = TypeVar("Mixed")
+from compress.data.sources import Origin, Payload, Source, audio_payload, below, require_column, stamp
+from compress.data.streams import ParquetShard, RemoteShard, Shard, StreamSource, TableShard, row_name
 
 
 @dataclass
@@ -61,44 +52,6 @@ class TableSource:
         return [str(self.table._fingerprint), *tables, *(stamp(path.parent, path.name) for path in audio)]
 
 
-@dataclass
-class StreamSource:
-    """A `datasets` stream: rows as they come."""
-
-    name: str
-    origin: Origin
-    rows: Any
-    config: SpeechConfig
-    roots: Sequence[Path]
-
-    def read(self, *, shuffle: bool, seed: int, epoch: int) -> Iterator[Row]:
-        """Yields every row, in an order that follows from seed and epoch.
-
-        Repeated names are numbered in the order of shards and rows, as in a listed data set; where shards are shuffled,
-        which of them comes first follows from seed and epoch too.
-
-        Args:
-            shuffle: take shards in random order, and rows at random from a buffer of `SHUFFLE_ROWS`.
-            seed: of the run.
-            epoch: number of the epoch.
-        """
-        random = np.random.default_rng([seed, epoch])
-        rows = self._rows(random if shuffle else None)
-        return _mixed(rows, random) if shuffle else rows
-
-    def _rows(self, random: np.random.Generator | None) -> Iterator[Row]:
-        # The library's own shuffling gives other rows in a worker process than outside of one.
-        shards = [self.rows.shard(self.rows.num_shards, number) for number in range(self.rows.num_shards)]
-        order = range(len(shards)) if random is None or self.config.limit else random.permutation(len(shards)).tolist()
-        every = ((shard, number, row) for shard in order for number, row in enumerate(shards[shard]))
-        seen: Counter[str] = Counter()
-        for shard, number, row in islice(every, self.config.limit):
-            cell = row[self.config.audio_column]
-            where = f"shard {shard} row {number}" if len(shards) > 1 else f"row {number}"
-            name = _row_name(cell, where)
-            yield Row(numbered(name, seen), name, row.get(self.config.text_column), audio_payload(cell, self.roots))
-
-
 def is_table_folder(path: Path) -> bool:
     """Says whether a folder is a saved data set, or holds tables and no metadata file."""
     if any((path / name).is_file() for name in SAVED_MARKERS):
@@ -117,11 +70,11 @@ def open_table(path: Path, config: SpeechConfig, *, labels: bool) -> Source | St
     Raises:
         ValueError: if there is no such thing, or if it lacks a split or a column.
     """
-    rows, origin = _load_rows(path, config)
+    rows, origin, files = _load_rows(path, config)
     everything, rows = rows, _without_decoding(rows, config, labels=labels)
     roots = [*sorted({file.parent for file in origin.files}), path if path.is_dir() else path.parent]
     if config.streaming:
-        return StreamSource(config.source, origin, rows, config, roots)
+        return StreamSource(config.source, origin, _shards(rows, files, config, labels=labels), config, roots)
     rows = rows.select(range(min(len(rows), config.limit or len(rows))))
     if not len(rows):
         raise ValueError(f"{config.source}: split {config.split!r} holds no rows")
@@ -140,23 +93,43 @@ def _table_files(path: Path) -> list[Path]:
     return []
 
 
-def _load_rows(path: Path, config: SpeechConfig) -> tuple[Any, Origin]:
+def _shards(rows: Any, files: Sequence[Path], config: SpeechConfig, *, labels: bool) -> list[Shard]:
+    """What a stream reads: files on this machine, of which any row can be found, else shards on the Hub."""
+    import datasets
+
+    if isinstance(rows, datasets.Dataset):
+        return [TableShard(rows)]
+    if files and files[0].suffix == ".parquet":
+        return [ParquetShard(file, (config.audio_column, config.text_column)) for file in files]
+    if files:
+        tables = (datasets.Dataset.from_file(str(file)) for file in files)
+        return [TableShard(_without_decoding(table, config, labels=labels)) for table in tables]
+    return [RemoteShard(rows, number) for number in range(rows.num_shards)]
+
+
+def _load_rows(path: Path, config: SpeechConfig) -> tuple[Any, Origin, Sequence[Path]]:
+    """Loads what is there.
+
+    Returns:
+        A table or a stream, where it comes from, and the files on this machine that a stream reads.
+    """
     import datasets
 
     if any((path / name).is_file() for name in SAVED_MARKERS):
-        return _load_saved(path, config)
+        return *_load_saved(path, config), ()
     files = _table_files(path) if path.exists() else []
     if files:
         kind = TABLE_SUFFIXES[files[0].suffix]
         chosen = files_of_split(files, path, config.split)
         origin = Origin.of(chosen or files, whole=not chosen)
         names = [glob.escape(str(file.resolve())) for file in chosen or files]
-        return datasets.load_dataset(kind, data_files=names, split="train", streaming=config.streaming), origin
+        rows = datasets.load_dataset(kind, data_files=names, split="train", streaming=config.streaming)
+        return rows, origin, chosen or files
     if path.exists():
         raise ValueError(f"{path}: not a data set; give a metadata file, a .parquet or .arrow file, or a folder")
     if path.is_absolute() or config.source.startswith((".", "~")):
         raise ValueError(f"{path}: no such folder or file")
-    return _load_from_hub(config), Origin()
+    return _load_from_hub(config), Origin(), ()
 
 
 def _load_from_hub(config: SpeechConfig) -> Any:
@@ -182,7 +155,7 @@ def _load_saved(path: Path, config: SpeechConfig) -> tuple[Any, Origin]:
             raise ValueError(f"{path}: no split {config.split!r}; it has {', '.join(saved)}. Set split to one of them.")
         saved = saved[config.split]
     files = (path if whole else path / config.split).glob("*.arrow")
-    return saved.to_iterable_dataset() if config.streaming else saved, Origin.of(files, whole=whole)
+    return saved, Origin.of(files, whole=whole)
 
 
 def _without_decoding(rows: Any, config: SpeechConfig, *, labels: bool) -> Any:
@@ -202,22 +175,4 @@ def _row_names(rows: Any, config: SpeechConfig) -> list[str]:
     flat = rows.select_columns([column]).flatten()  # reads the paths without touching the bytes beside them
     name = next((candidate for candidate in (f"{column}.path", column) if candidate in flat.column_names), None)
     cells = list(flat.select_columns([name])[name]) if name else [None] * len(rows)
-    return [_row_name(cell, f"row {number}") for number, cell in enumerate(cells)]
-
-
-def _row_name(cell: object, otherwise: str) -> str:
-    path = cell.get("path") if isinstance(cell, dict) else cell
-    return path if isinstance(path, str) and path else otherwise
-
-
-def _mixed(rows: Iterable[Mixed], random: np.random.Generator) -> Iterator[Mixed]:
-    """Rows at random from a buffer that is kept full."""
-    buffer: list[Mixed] = []
-    for row in rows:
-        if len(buffer) < SHUFFLE_ROWS:
-            buffer.append(row)
-            continue
-        place = int(random.integers(SHUFFLE_ROWS))
-        yield buffer[place]
-        buffer[place] = row
-    yield from (buffer[place] for place in random.permutation(len(buffer)))
+    return [row_name(cell, f"row {number}") for number, cell in enumerate(cells)]

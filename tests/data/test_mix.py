@@ -72,12 +72,6 @@ def test_case_28_29_shares_are_of_seconds(mixed: Callable[..., SpeechDataset], w
     assert sum(total.values()) == pytest.approx(4 * 40 * entry["passes_per_epoch"], rel=0.05)
 
 
-@pytest.fixture
-def without_features(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batches of names and texts, for what is only about their order."""
-    monkeypatch.setattr("compress.data.loader.extract_features", lambda *_: {})
-
-
 @pytest.mark.usefixtures("without_features")
 def test_batches_of_a_mix_resume_on_any_number_of_ranks(mixed: Callable[..., SpeechDataset], parakeet: Any) -> None:
     dataset = mixed(3)

@@ -24,7 +24,7 @@ class Numbers:
     def batches_per_epoch(self, epoch: int) -> int:
         return self.lengths[epoch]
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[int, int]]:
+    def epoch(self, epoch: int, start: int = 0, place: None = None) -> Iterator[tuple[int, int]]:
         return ((epoch, number) for number in range(start, self.lengths[epoch]))
 
 

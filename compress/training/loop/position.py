@@ -20,8 +20,8 @@ class EpochLoader(Protocol[BatchT]):
         """Number of batches this rank gets in an epoch."""
         ...
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[BatchT]:
-        """The batches of an epoch from the `start`-th on."""
+    def epoch(self, epoch: int, start: int = 0, place: dict[str, Any] | None = None) -> Iterator[BatchT]:
+        """The batches of an epoch from the `start`-th on; `place` is what the batch before it says, if it says so."""
         ...
 
     def close(self) -> None:
@@ -38,10 +38,12 @@ class Position:
     Attributes:
         epoch: full epochs behind us.
         batch: batches of this rank used in the current one.
+        place: of a stream, where reading had to begin for the last of them; None of what can be read in any order.
     """
 
     epoch: int = 0
     batch: int = 0
+    place: dict[str, Any] | None = None
 
     @contextmanager
     def reading(self, loader: EpochLoader[BatchT]) -> Iterator[Iterator[BatchT]]:
@@ -67,24 +69,24 @@ class Position:
         """
         while True:
             state = torch.get_rng_state()
-            batches = iter(loader.epoch(self.epoch, start=self.batch))
+            batches = iter(loader.epoch(self.epoch, self.batch, self.place))
             batch = next(batches, None)
             torch.set_rng_state(state)
             if batch is None and self.batch == 0:
                 raise ValueError(f"Epoch {self.epoch} has no batch: the data set holds nothing that can be used.")
             while batch is not None:
-                self.batch += 1
+                self.batch, self.place = self.batch + 1, getattr(batch, "place", None)
                 yield batch
                 batch = next(batches, None)
-            self.epoch, self.batch = self.epoch + 1, 0
+            self.epoch, self.batch, self.place = self.epoch + 1, 0, None
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint holds."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Puts back what `state_dict` gave."""
-        self.epoch, self.batch = int(state["epoch"]), int(state["batch"])
+        self.epoch, self.batch, self.place = int(state["epoch"]), int(state["batch"]), state.get("place")
 
 
 def total_steps(loader: EpochLoader[Any], epochs: int, accumulate: int = 1) -> int:

@@ -28,7 +28,7 @@ class Loader:
     def batches_per_epoch(self, epoch: int) -> int:
         return BATCHES
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, epoch: int, start: int = 0, place: None = None) -> Iterator[tuple[Tensor, Tensor]]:
         torch.rand(1)
         for number in range(start, BATCHES):
             noise = torch.Generator().manual_seed(100 * epoch + number)
