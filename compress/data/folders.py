@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from compress.data.checks import is_text
 from compress.data.columns import FurtherColumns, MetadataColumns
 from compress.data.formats.entries import AUDIO_SUFFIXES, Remark
 from compress.data.formats.metadata import FILE_COLUMN, MetadataRow, read_metadata
 from compress.data.formats.recognise import METADATA_NAMES, looked_for
+from compress.data.formats.text_files import is_text
 from compress.data.settings import SpeechConfig
 from compress.data.sources import Origin, Payload, require_column, stamp
 

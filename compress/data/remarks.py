@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -14,6 +15,7 @@ logger = logging.getLogger(__name__)
 
 DIFFERENT_SECONDS = 0.5
 """A length that is said counts as wrong from here on."""
+_LINE = re.compile(r"^line \d+ ")
 
 
 def remarks_on(source: Source, entries: Sequence[int], store: AudioStore) -> list[Problem]:

@@ -17,7 +17,7 @@ from compress.data.checks import Problem, as_spelt, clean_transcript, report, tr
 from compress.data.dataset import SpeechStream, Utterance
 from compress.data.settings import BatchConfig
 from compress.data.sources import Row
-from compress.data.streams import Block, StreamPlace
+from compress.data.streams import RowBlock, StreamPlace
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ class StreamBatches(IterableDataset[Any]):
             number = yield from self._block(block, number, state)
         yield self._flush(replace(state, ended=True))
 
-    def _block(self, block: Block, number: int, state: StreamReport) -> Generator[Any, None, int]:
+    def _block(self, block: RowBlock, number: int, state: StreamReport) -> Generator[Any, None, int]:
         """Yields this rank's share of a block's batches, counted from `number`, and returns the next number."""
         place = asdict(replace(block.place, batches=number))
         buffer: list[Utterance] = []

@@ -98,7 +98,7 @@ class StreamPlace:
         return cls(**{**state, "open": tuple((int(shard), int(row)) for shard, row in state["open"])})
 
 
-class Block(NamedTuple):
+class RowBlock(NamedTuple):
     """Rows that are used together.
 
     Attributes:
@@ -122,7 +122,7 @@ class StreamSource:
 
     def read(
         self, block_rows: int, least: int, *, shuffle: bool, seed: int, epoch: int, place: StreamPlace | None = None
-    ) -> Iterator[Block]:
+    ) -> Iterator[RowBlock]:
         """Yields every row in blocks, in an order that follows from seed and epoch.
 
         Repeated names are numbered in the order of shards and rows, as in a listed data set; where shards are shuffled,
@@ -192,7 +192,7 @@ def _braided(
             yield before, position, number, row
 
 
-def _block(rows: Sequence[tuple[StreamPlace, Row]], number: int, seed: Sequence[int] | None) -> Block:
+def _block(rows: Sequence[tuple[StreamPlace, Row]], number: int, seed: Sequence[int] | None) -> RowBlock:
     """A block of rows, mixed if there is a seed."""
     order = np.random.default_rng([*seed, number]).permutation(len(rows)).tolist() if seed else range(len(rows))
-    return Block([rows[place][1] for place in order], replace(rows[0][0], block=number))
+    return RowBlock([rows[place][1] for place in order], replace(rows[0][0], block=number))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +17,6 @@ from compress.reports.page import Listing, Page, Section, Table
 RATE = 16_000
 """Where no model says at which rate it listens."""
 LISTED = 10
-_LINE = re.compile(r"^line \d+ ")
 SPEAKER_COLUMNS = (
     "speaker", "speaker_id", "speaker_name", "spk", "spk_id", "spkid", "client_id", "reader", "reader_id", "voice",
 )  # fmt: skip
