@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from compress.conformers import (
     structure_of,
 )
 from compress.cost import cost_table, size_of
-from compress.deciding.gates import Gates
+from compress.deciding.gates import GATE_KINDS, GateConfig, Gates
 from compress.evaluation.rows import compression_line
 from compress.model.registration import compressed_config
 from compress.surgery.stock import check_stock, route_of
@@ -37,12 +38,12 @@ MACS_COUNTED = ("parakeet", "wav2vec2_conformer-relative", "granite_speech5", "c
 
 
 def masked(model, structure: Structure):
-    """The full model with closed gates, which skips the blocks that are dropped."""
-    gates = Gates(model)
+    """The full model with closed gates, in front of its blocks, too, which skips the blocks that are dropped."""
+    gates = Gates(model, GateConfig(units=GATE_KINDS))
     with torch.no_grad():
         gates.log_alpha.fill_(4.6)
     gates.attach(model)
-    settle(gates, Structure(structure.family, tuple(block or Block() for block in structure.blocks)))
+    settle(gates, replace(structure, blocks=tuple(block or Block() for block in structure.blocks)))
     for block, what in zip(blocks_of(model), structure.blocks, strict=True):
         if what is None:
             block.forward = lambda hidden_states, *args, **kwargs: hidden_states
