@@ -1,22 +1,25 @@
-"""Compresses a Conformer to a budget: learns gates, removes what they close, and distils on without gates.
+"""Compresses a Conformer to a budget: decides what stays, removes the rest, and distils until it has recovered.
 
 One process:            accelerate launch recipes/prune.py --config configs/prune/parakeet-small_digits.yaml
 Two processes on a CPU: torchrun --nproc_per_node 2 recipes/prune.py --config ...
 
 Every key of the config can be given on the command line too: --budget.params 50% --teacher FOLDER_OR_HUB_NAME.
 Started again with the same command, a run goes on from its last checkpoint as if it had never been interrupted.
-Three phases, each of which leaves something usable in the output folder:
+What stays is decided by a look at some speech (structure: obs, fisher or variance), by the weights (magnitude,
+proportional, uniform), or by a file. The output folder gets
 
-    gated/     1. the full-size student after gate learning, gates folded into its weights: it computes what the removed
-                  model computes. `compress apply gated gated/structure.json --out DIR` makes the next one from it.
-    removed/   2. the smaller model before recovery; without gates, refitted in closed form (refit: null: not at all)
-    final/     3. the smaller model after distillation without gates; with a dev set, the best on dev
+    removed/   the smaller model, refitted in closed form (refit: null: not at all)
+    final/     the smaller model after distillation; with a dev set, the best on dev
 
 and checkpoints/, metrics (*/metrics.jsonl, TensorBoard), config.json, and done.json with the final numbers.
 With push.repo_id, final/ goes to the Hub when the run has ended.
 With budget.stages: [50%, 25%] each of these leaves its own folder, stages/50 and stages/25, on the way, and the run
 report.html with the curve of error rates against what each size saves.
-With structure: obs, fisher, variance, magnitude, proportional, uniform or a file there is no first phase.
+With structure: learned, gates decide, which are learned first and leave
+
+    gated/     the full-size student with its gates folded into its weights: it computes what the removed model
+               computes. `compress apply gated gated/structure.json --out DIR` makes the next one from it.
+
 Without transcripts set distill.ctc to 0 and dev_split to null. A model without a CTC head (a transducer, an attention
 decoder) has its encoder compressed, without transcripts. Not supported: sharded models (FSDP, ZeRO).
 """
@@ -41,7 +44,7 @@ from compress.curvature.repair import RefitConfig
 from compress.data import Batch
 from compress.deciding.budget import BudgetConfig, decide, make_budget
 from compress.deciding.by_speech import scores_by_speech
-from compress.deciding.decisions import LEARNED, check_decision, reachable_budget
+from compress.deciding.decisions import DEFAULT_DECISION, LEARNED, check_decision, reachable_budget
 from compress.deciding.gates import GateConfig
 from compress.deciding.uniform import UniformConfig
 from compress.evaluation import GenerateConfig
@@ -116,15 +119,15 @@ class Config(RunConfig):
         teacher_dtype: `bfloat16`: the teacher's matrices and kernels are held in half of the memory while it teaches.
         start: folder of a smaller form of the teacher to go on from, instead of the teacher itself.
         budget: the size to reach, of the teacher.
-        structure: who decides what stays. `learned`: gates, in the first phase. Without a first phase: obs, fisher or
-            variance, which look at speech, magnitude, proportional or uniform, or a structure.json (budget: null).
+        structure: who decides what stays: obs, fisher or variance, which look at speech, magnitude, proportional or
+            uniform, or a structure.json (budget: null); `learned`: gates, in a first phase of their own.
         uniform: with structure: uniform, by which scores, and whether convolutions get narrower, too.
-        rounds: sizes on the way of a decision without a first phase, such as [75%,50%]; null: as `compress shrink`.
+        rounds: sizes on the way of a decision that is not learned, such as [75%,50%]; null: as `compress shrink`.
         refit: how what is left is repaired in closed form before recovery; null: not at all.
         fresh_weights: whether the small model starts from new weights instead of the teacher's.
         gates: what is gated, and how gates start.
         distill: the losses that hold the student to its teacher.
-        learn: the phase with gates.
+        learn: the phase with gates, where they decide.
         recover: the phase after removal; only here the dev set is looked at.
         skipping: intermediate outputs that learn to tell which frames can bypass the last blocks, from the CTC losses
             beside them; null: none, or those that the teacher has.
@@ -139,7 +142,7 @@ class Config(RunConfig):
     teacher_dtype: TeacherDtype = "float32"
     start: str | None = None
     budget: BudgetConfig | None
-    structure: str = LEARNED
+    structure: str = DEFAULT_DECISION
     uniform: UniformConfig = field(default_factory=UniformConfig)
     rounds: tuple[str, ...] | None = None
     refit: PruneRefit | None = field(default_factory=PruneRefit)
@@ -272,8 +275,8 @@ class Pruning:
         before = skipping_config(load_config(config.teacher), config.skipping)
         config.distill.require_head(before, config.teacher)
         # A budget that cannot be reached is refused before anything is loaded.
-        gates = config.gates if config.structure == LEARNED else None
-        self.budget = reachable_budget(config.budget, before, gates, config.start) if config.budget else None
+        deciding = (config.structure, config.gates, config.start)
+        self.budget = reachable_budget(config.budget, before, *deciding) if config.budget else None
         loaded, self.processor = load_recogniser(config.teacher, device=accelerator.device)
         self.start = self.teacher = skipping_model(loaded, config.skipping).requires_grad_(False)
         if config.start is not None:

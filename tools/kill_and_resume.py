@@ -1,6 +1,6 @@
 """Kills a training job again and again at random steps, and compares what it leaves with a run that never was.
 
-    python -m tools.kill_and_resume --recipe_config configs/demo/prune.yaml --out runs/kills -- --learn.steps 40 ...
+    python -m tools.kill_and_resume --recipe_config configs/demo/prune.yaml --out runs/kills -- --recover.steps 40 ...
 
 What follows `--` goes to the recipe. Losses, multipliers and gate statistics of every step, error rates on the dev set,
 every model, gates included, and the final numbers must be the same to the last bit (on a CPU); times may differ.

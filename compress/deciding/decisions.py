@@ -21,6 +21,7 @@ from compress.deciding.uniform import UNIFORM, UniformConfig, check_uniform, uni
 from compress.structure import Structure
 
 LEARNED = "learned"
+DEFAULT_DECISION = "obs"
 
 DECISIONS: Mapping[str, Callable[[PreTrainedModel, Budget], Structure]] = {
     "magnitude": lambda model, budget: decide(budget, magnitude(model, front=budget.front)),
@@ -61,24 +62,26 @@ def check_decision(name: str, budget: BudgetConfig | None) -> None:
 
 
 def reachable_budget(
-    config: BudgetConfig, model_config: PreTrainedConfig, gates: GateConfig | None, start: str | None = None
+    config: BudgetConfig, model_config: PreTrainedConfig, decision: str, gates: GateConfig, start: str | None = None
 ) -> Budget:
     """A budget for a model, from its config alone.
 
     Args:
         config: the target.
         model_config: of the model.
-        gates: what will be gated; None if the decision takes no gates and checks its reach by itself.
+        decision: who decides; `uniform` checks by itself what it can reach.
+        gates: what is gated, where gates decide.
         start: folder of a smaller form of the model from which it is reached; the costs are then those of that.
 
     Raises:
-        BudgetError: with the range that the gates reach.
+        BudgetError: with the range that can be reached.
     """
     budget = make_budget(config, model_config)
     if start is not None:
         model_config = AutoConfig.from_pretrained(start, trust_remote_code=False)
         budget = replace(budget, table=budget.table.of_model(model_config))
-    if gates is not None:
-        gated = Gates(skeleton(model_config, original=False), gates.with_front(budget.front))
+    if decision != "uniform":
+        all_or_gated = gates if decision == LEARNED else GateConfig()
+        gated = Gates(skeleton(model_config, original=False), all_or_gated.with_front(budget.front))
         check_reachable(budget, gated.scores())
     return budget

@@ -19,13 +19,14 @@ from compress.curvature.repair import RefitConfig
 from compress.data import BatchConfig, SpeechConfig, feature_extractor_of, open_speech, vocabulary_of
 from compress.deciding.baselines import proportional
 from compress.deciding.budget import Budget, BudgetConfig, check_reachable, make_budget
+from compress.deciding.decisions import DEFAULT_DECISION
 from compress.deciding.uniform import UniformConfig
 from compress.latency import LATENCY_FILE
 from compress.machine import DTYPES, find_device
 from compress.profiling import with_profile
 from compress.shrinking.calibration import Calibration, read_calibration
 from compress.shrinking.rounds import DEFAULT_UNIFORM, limits_of_rounds, needs_speech, smaller
-from compress.shrinking.settings import DEFAULT_DECISION, ShrinkConfig
+from compress.shrinking.settings import ShrinkConfig
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from compress.data import BatchConfig, SpeechConfig
 from compress.data.settings import SYNTHETIC
 from compress.deciding.budget import BudgetConfig
 from compress.deciding.by_speech import BY_SPEECH
-from compress.deciding.decisions import DECISIONS, scores_behind
+from compress.deciding.decisions import DECISIONS, DEFAULT_DECISION, scores_behind
 from compress.deciding.uniform import UniformConfig, check_uniform
 from compress.elastic.supernet.limits import SizesConfig
 from compress.evaluation.bootstrap import BootstrapConfig
@@ -19,7 +19,6 @@ from compress.evaluation.normalisation import IGNORED, Normaliser
 from compress.evaluation.speed import SpeedConfig
 from compress.machine import DTYPES
 
-DEFAULT_DECISION = "obs"
 WITHOUT_TRAINING = (*BY_SPEECH, *DECISIONS)
 """Everyone who can decide what stays without training, by name."""
 

@@ -62,7 +62,7 @@ HUB = ("nvidia/parakeet-ctc-0.6b", "nvidia/parakeet-ctc-1.1b")
 
 _QUICK = "--threads 1 --trackers [] --batch.workers 0 --batch.seconds 12"
 _FEW_STEPS = f"{_QUICK} --evaluate_every_steps 2 --checkpoint_every_steps 2"
-_PRUNE = f"{_FEW_STEPS} --learn.steps 2 --learn.warmup_steps 1 --recover.steps 2 --recover.warmup_steps 1"
+_PRUNE = f"{_FEW_STEPS} --recover.steps 2 --recover.warmup_steps 1"
 _TRAIN = f"{_FEW_STEPS} --max_steps 4 --optimizer.warmup_steps 1"
 _MODEL = " ".join(
     f"--model.settings.{name} {value}"

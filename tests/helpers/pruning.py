@@ -34,6 +34,7 @@ teacher: TEACHER
 output: OUTPUT
 data: {{source: DATA, cache_dir: CACHE}}
 budget: {{params: 50%}}
+structure: learned
 gates: {{drop_rate: 0.05, ffn_drop_rate: 0.05}}
 learn:
   steps: {LEARN}

@@ -53,7 +53,7 @@ def pruning(config: Path, finished: Path, tmp_path: Path) -> Path:
     """The config of a compression of what was trained."""
     text, path = config.read_text(), tmp_path / "prune.yaml"
     path.write_text(
-        f"output: unused\nteacher: {finished / 'last'}\nbudget: {{params: 70%}}\nprecision: fp32\n"
+        f"output: unused\nteacher: {finished / 'last'}\nbudget: {{params: 70%}}\nstructure: learned\nprecision: fp32\n"
         + text[text.index("data:") : text.index("skipping:")]
         + f"learn: {{steps: {LEARN}, learning_rate: 1.0e-3, warmup_steps: 1, gate_learning_rate: 0.5}}\n"
         + f"recover: {{steps: {RECOVER}, learning_rate: 1.0e-3}}\nlog_every_steps: 1\nthreads: 1\n"

@@ -21,8 +21,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
-import yaml
-
 from compress.config import check_choice
 from tools.commands import main
 from tools.experiments.comparing import PERCENT, Contender, difference, over_seeds, verdict
@@ -38,7 +36,7 @@ from tools.experiments.experiment import (
     read,
     run_recipe,
 )
-from tools.results import REPOSITORY, grid
+from tools.results import grid
 
 NAME = "rivals"
 FRESH = ("--fresh_weights", "true", "--recover.learning_rate", "3e-3", "--recover.warmup_steps", "50")
@@ -46,6 +44,7 @@ FRESH = ("--fresh_weights", "true", "--recover.learning_rate", "3e-3", "--recove
 the other rows, in configs/demo/prune.yaml, was the best of 5e-4, 1e-3 and 2e-3 for magnitude as well as for ours."""
 SIZES = ("50%", "25%", "10%")
 BELOW_HALF = ("25%", "10%", "5%")
+GATED = 0.6
 SECONDS = 60.0
 CONDITIONS = ("device", "threads", "dtype", "batch", "seconds", "repetitions")
 
@@ -60,7 +59,7 @@ class Row:
         options: Of recipes/prune.py.
         learned: Whether there is a gate-learning phase; without one, its steps are added to the other phase's.
         control: Which of `tools.experiments.controls` decides; None: the recipe.
-        gated: Share of the updates that are made with gates; None: as the config says.
+        gated: Share of the updates that are made with gates.
         with_teachers: Whether it takes as many updates as the teacher and its compression together.
         launch: How the recipe is started.
         seeds: How many of the seeds; None: all.
@@ -72,7 +71,7 @@ class Row:
     options: tuple[str, ...] = ()
     learned: bool = True
     control: str | None = None
-    gated: float | None = None
+    gated: float = GATED
     with_teachers: bool = False
     launch: tuple[str, ...] = LAUNCH
     seeds: int | None = None
@@ -81,6 +80,11 @@ class Row:
 
 ALONE = ("--distill.layers", "0", "--distill.output", "0", "--distill.ctc", "1")
 NO_REFIT = ("--refit", "null")
+GATES = (
+    "--structure", "learned", "--learn.learning_rate", "2e-3", "--learn.warmup_steps", "20",
+    "--learn.final_fraction", "0.3", "--learn.gate_learning_rate", "0.1",
+    "--learn.multiplier_learning_rate", "0.02", "--learn.budget_warmup", "0.4",
+)  # fmt: skip
 COFI = (
     "--gates.ffn_drop_rate", "0.5", "--learn.gate_learning_rate", "0.01", "--learn.multiplier_learning_rate", "0.01",
     "--learn.quadratic_start", "0", "--learn.budget_warmup", "0.1", "--learn.final_fraction", "0",
@@ -98,12 +102,12 @@ DPHUBERT = (
 gates. Rates of the weights and optimizer are those of the other rows."""
 
 ROWS = (
-    Row("gates", "learned gates, all kinds"),
-    Row("modules", "learned gates, modules only", ("--gates.units", "[module]")),
-    Row("gates-from-obs", "learned gates that start from OBS", ("--gates.start", "obs")),
-    Row("gates-from-fisher", "learned gates that start from Fisher", ("--gates.start", "fisher")),
-    Row("gates-refit", "learned gates, then the refit", ("--refit.after_gates", "true")),
-    Row("gates-stages", "learned gates, by way of 50 %", ("--budget.stages", "[50%]"), sizes=BELOW_HALF),
+    Row("gates", "learned gates, all kinds", GATES),
+    Row("modules", "learned gates, modules only", (*GATES, "--gates.units", "[module]")),
+    Row("gates-from-obs", "learned gates that start from OBS", (*GATES, "--gates.start", "obs")),
+    Row("gates-from-fisher", "learned gates that start from Fisher", (*GATES, "--gates.start", "fisher")),
+    Row("gates-refit", "learned gates, then the refit", (*GATES, "--refit.after_gates", "true")),
+    Row("gates-stages", "learned gates, by way of 50 %", (*GATES, "--budget.stages", "[50%]"), sizes=BELOW_HALF),
     Row("obs", "OBS in rounds, refit", ("--structure", "obs"), False),
     Row("obs-bare", "OBS in rounds, no refit", ("--structure", "obs", *NO_REFIT), False),
     Row("obs-stages", "OBS in rounds, refit, by way of 50 %", ("--structure", "obs", "--budget.stages", "[50%]"),
@@ -115,14 +119,14 @@ ROWS = (
     Row("magnitude-bare", "magnitude, no refit", ("--structure", "magnitude", *NO_REFIT), False),
     Row("taylor", "first-order Taylor, refit", learned=False, control="taylor"),
     Row("random", "random units, refit", learned=False, control="random"),
-    Row("cofi", "settings of CoFi", (*COFI, *NO_REFIT), gated=0.5),
-    Row("dphubert", "settings of DPHuBERT", (*DPHUBERT, *NO_REFIT), gated=2 / 3, sizes=("50%", "25%")),
+    Row("cofi", "settings of CoFi", (*GATES, *COFI, *NO_REFIT), gated=0.5),
+    Row("dphubert", "settings of DPHuBERT", (*GATES, *DPHUBERT, *NO_REFIT), gated=2 / 3, sizes=("50%", "25%")),
     Row("scratch", "from scratch, the teacher's updates as well",
         ("--structure", "proportional", *FRESH, *ALONE), False, with_teachers=True),
     Row("scratch-distilled", "from scratch, distilled, the teacher's updates as well",
         ("--structure", "proportional", *FRESH), False, with_teachers=True),
-    Row("no-layers", "learned gates without layerwise distillation", ("--distill.layers", "0"), sizes=("25%",)),
-    Row("two", "learned gates, two processes", ("--batch.seconds", "20"), launch=LAUNCH_TWO, seeds=1,
+    Row("no-layers", "learned gates without layerwise distillation", (*GATES, "--distill.layers", "0"), sizes=("25%",)),
+    Row("two", "learned gates, two processes", (*GATES, "--batch.seconds", "20"), launch=LAUNCH_TWO, seeds=1,
         sizes=("50%",)),
 )  # fmt: skip
 
@@ -135,10 +139,10 @@ class RunConfig:
         data: A folder with train, dev and test.
         out: Folder for everything.
         train: Config of the teacher.
-        prune: Config of the compression; baselines take its total number of steps.
+        prune: Config of the compression.
         teacher: A model that all compress; null trains one for every seed.
         teacher_steps: Of its training.
-        steps: Of every compression; null takes those of `prune`. Phases keep their shares.
+        steps: Of every compression.
         metric: Of the sizes, `params` or `macs`.
         rows: Names of rows; null takes all.
         sizes: Shares of the teacher.
@@ -154,7 +158,7 @@ class RunConfig:
     prune: str = "configs/demo/prune.yaml"
     teacher: str | None = None
     teacher_steps: int = 1600
-    steps: int | None = None
+    steps: int = 500
     metric: Literal["params", "macs"] = "params"
     rows: tuple[str, ...] | None = None
     sizes: tuple[str, ...] = SIZES
@@ -225,13 +229,10 @@ def _compress(trial: Trial, folder: Path, teacher: str, config: RunConfig) -> No
 
 def _length(row: Row, config: RunConfig) -> tuple[str, ...]:
     """The options for as many steps as asked for; a row may say itself how they are shared out."""
-    settings = yaml.safe_load((REPOSITORY / config.prune).read_text())
-    learn, recover = settings["learn"]["steps"], settings["recover"]["steps"]
-    share = row.gated if row.gated is not None else learn / (learn + recover)
-    total = config.steps or learn + recover
+    total = config.steps
     if not row.learned:
         return ("--recover.steps", str(total + row.with_teachers * config.teacher_steps))
-    gated = round(share * total)
+    gated = round(row.gated * total)
     return ("--learn.steps", str(gated), "--recover.steps", str(total - gated))
 
 

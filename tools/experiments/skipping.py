@@ -150,7 +150,8 @@ def _fine_tune(output: Path, config: RunConfig) -> None:
 
 def _prune(output: Path, teacher: Path, config: RunConfig) -> None:
     """What skips, pruned to a budget while it learns on."""
-    shared = ("--config", config.prune, "--teacher", str(teacher), "--budget.params", config.params, *_common(config))
+    gates = ("--structure", "learned", "--budget.params", config.params)
+    shared = ("--config", config.prune, "--teacher", str(teacher), *gates, *_common(config))
     length = _given({"--learn.steps": config.learn_steps, "--recover.steps": config.recover_steps})
     run_recipe("prune", output, *shared, *length, *shlex.split(config.prune_options))
 

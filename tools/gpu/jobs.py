@@ -34,8 +34,8 @@ def job_rows(work: Workload) -> list[list[str]]:
         if work.seconds_left < LEAST_SECONDS:
             break
         output = teacher.with_name(size)
-        counts = ("--learn.steps", steps, "--recover.steps", steps)
-        short = ("--learn.warmup_steps", "1", "--recover.warmup_steps", "1", "--threads", "1") if work.tiny else ()
+        counts = ("--recover.steps", str(2 * int(steps)))
+        short = ("--recover.warmup_steps", "1", "--threads", "1") if work.tiny else ()
         options = ("--teacher", str(teacher / "best"), "--budget.params", f"{size}%", *counts, *short)
         _run("prune", output, "--config", config.format("prune"), *data, *options)
         rows.append(_row(work, f"{size} %", output, output / "final"))
