@@ -171,8 +171,9 @@ class CostTable:
         fixed = torch.tensor(self.fixed, dtype=torch.float64, device=module_open.device)
         unit = torch.tensor(self.unit, dtype=torch.float64, device=module_open.device)
         modules = module_open.double() * (fixed * any_open.double() + unit * units_open.double())
-        saved = 0 if channels_open is None else self.front.saved(channels_open.double().unbind())
-        return modules.sum() + self.always - saved
+        if channels_open is None or not self.front.channels:  # times know no front
+            return modules.sum() + self.always
+        return modules.sum() + self.always - self.front.saved(channels_open.double().unbind())
 
 
 def size_of(model: PreTrainedModel, seconds: float = DEFAULT_SECONDS) -> Size:

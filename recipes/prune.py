@@ -15,11 +15,8 @@ and checkpoints/, metrics (*/metrics.jsonl, TensorBoard), config.json, and done.
 With push.repo_id, final/ goes to the Hub when the run has ended.
 With budget.stages: [50%, 25%] each of these leaves its own folder, stages/50 and stages/25, on the way, and the run
 report.html with the curve of error rates against what each size saves.
-With structure: learned, gates decide, which are learned first and leave
-
-    gated/     the full-size student with its gates folded into its weights: it computes what the removed model
-               computes. `compress apply gated gated/structure.json --out DIR` makes the next one from it.
-
+With structure: learned, gates decide, which are learned first and leave gated/: the full-size student with its gates
+folded into its weights. `compress apply gated gated/structure.json --out DIR` makes the next one from it.
 Without transcripts set distill.ctc to 0 and dev_split to null. A model without a CTC head (a transducer, an attention
 decoder) has its encoder compressed, without transcripts. Not supported: sharded models (FSDP, ZeRO).
 """

@@ -73,7 +73,7 @@ SMALL = {
     "recipes/prune.py": _PRUNE,
     "recipes/train.py": _TRAIN,
     "recipes/train_supernet.py": f"{_TRAIN} --joint.warmup_steps 1",
-    "parakeet-ctc-0.6b_librispeech.yaml": "--data.source my-speech --data.split train --data.text_column transcription "
+    "parakeet-ctc-0.6b_librispeech": "--data.source my-speech --data.split train --data.text_column transcription "
     "--data.subset null --dev_split dev",
     "configs/train/parakeet-small": _MODEL,
     "configs/train/parakeet-elastic": _MODEL,
