@@ -73,7 +73,7 @@ def test_the_comparison_is_made_from_reports_and_transcripts(compared: Path) -> 
     assert "; 0.00, 33.33 | 8.33 | 50 | 60% | 1.50 (1.50 to 1.50) | 1.5 | +5.56 (" in ours
     assert "| **33.33** (" in magnitude
     assert "| 1.50 | 1.5 | " in magnitude  # of one seed there is no range
-    assert magnitude.split("|")[-4].strip().startswith("-16.67 (")
+    assert magnitude.split("|")[-4].strip().startswith("-33.33 (")
     assert magnitude.split("|")[-3:-1] == ["  ", f" {ONE_SEED} "]
     assert "device cpu, threads 1, repetitions 10" in text
 

@@ -121,16 +121,16 @@ class Contender:
         value, interval = paired(self.errors, errors, self.words)
         return difference(value, interval.to_list())
 
+    def beside(self, other: Contender) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The errors of this one and of another, `(seeds, utterances)` each, of the seeds that both have."""
+        common = [seed for seed in self.seeds if seed in other.seeds]
+        mine, others = (of.errors[[of.seeds.index(seed) for seed in common]] for of in (self, other))
+        return mine, others
+
     def by_seed(self, other: Contender) -> list[float]:
         """The differences of error rates to another contender, of each seed that both have."""
-        common = [seed for seed in self.seeds if seed in other.seeds]
-        mine, others = (contender._errors_of(common) for contender in (self, other))
-        return [float(value) for value in (mine - others) / self.words.sum()]
-
-    def _errors_of(self, seeds: Sequence[str]) -> NDArray[Any]:
-        """All errors of each of these seeds, `(seeds,)`."""
-        total: NDArray[Any] = self.errors[[self.seeds.index(seed) for seed in seeds]].sum(1)
-        return total
+        mine, others = self.beside(other)
+        return [float(value) for value in (mine.sum(1) - others.sum(1)) / self.words.sum()]
 
 
 ONE_SEED, UNDECIDED, BETTER, WORSE = "one seed", "no significant difference", "better", "worse"
@@ -141,7 +141,7 @@ def verdict(mine: Contender, other: Contender) -> str:
     seeds = over_seeds(mine.by_seed(other))
     if seeds is None:
         return ONE_SEED
-    utterances = paired(mine.errors, other.errors, mine.words)[1]
+    utterances = paired(*mine.beside(other), mine.words)[1]
     if max(seeds.high, utterances.high) < 0:
         return BETTER
     return WORSE if min(seeds.low, utterances.low) > 0 else UNDECIDED

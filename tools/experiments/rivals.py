@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 from compress.config import check_choice
 from tools.commands import main
-from tools.experiments.comparing import PERCENT, Contender, difference, over_seeds, verdict
+from tools.experiments.comparing import PERCENT, Contender, difference, over_seeds, paired, verdict
 from tools.experiments.experiment import (
     LAUNCH,
     LAUNCH_TWO,
@@ -341,7 +341,8 @@ def _versus(ours: Contender | None, other: Contender) -> list[str]:
     apart = ours.by_seed(other)
     seeds = over_seeds(apart)
     shown = difference(fmean(apart), seeds.to_list()) if seeds else ""
-    return [ours.against(other.errors), shown, verdict(ours, other)]
+    value, interval = paired(*ours.beside(other), ours.words)
+    return [difference(value, interval.to_list()), shown, verdict(ours, other)]
 
 
 def _remarks(contenders: dict[tuple[str, str], Contender]) -> list[str]:
@@ -349,11 +350,12 @@ def _remarks(contenders: dict[tuple[str, str], Contender]) -> list[str]:
     shown = ", ".join(f"{key} {conditions[key]}" for key in CONDITIONS if key in conditions)
     return [
         "WER: **mean over the seeds** (95 % bootstrap interval over utterances, errors pooled over the seeds); the WER "
-        "of each seed. Differences are paired, in points of WER: below 0 the first of the two is better. Over the "
-        "seeds: mean of the differences of each seed (Student's 95 % interval). One row is better or worse only where "
-        "both intervals say so. Minutes: of deciding and training, without the teacher. Equal parameters are not equal "
-        "compute: MACs are of those of the teacher; times as fast as the teacher, with which each model took turns in "
-        f"one process on one machine, mean (slowest to fastest seed){f': {shown}' if shown else ''}.",
+        "of each seed. Differences are paired, in points of WER, over the seeds that both rows have: below 0 the "
+        "first of the two is better. Over the seeds: mean of the differences of each seed (Student's 95 % interval). "
+        "One row is better or worse only where both intervals say so. Minutes: of deciding and training, without the "
+        "teacher. Equal parameters are not equal compute: MACs are of those of the teacher; times as fast as the "
+        "teacher, with which each model took turns in one process on one machine, mean (slowest to fastest seed)"
+        f"{f': {shown}' if shown else ''}.",
     ]
 
 
