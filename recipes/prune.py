@@ -68,7 +68,7 @@ from compress.training.loop.unalignable import Unalignable
 from compress.training.measured_budget import with_measured_budget
 from compress.training.new_models import fresh_model
 from compress.training.preparation import prepare_for_training
-from compress.training.results import FINAL, GATED, REMOVED, Results
+from compress.training.results import FINAL, GATED, REMOVED, Results, say_removed
 from compress.training.run import (
     RunConfig,
     dtype_to_save,
@@ -342,8 +342,7 @@ class Pruning:
             facts["achieved"] = self.budget.table.of(structure)
         if self.dev is not None:
             facts["wer"] = {"dev": self.dev.error_rates(small).wer}
-        before = self.teacher.num_parameters()
-        logger.info("Removed all but %d of %d parameters: %s", small.num_parameters(), before, facts)
+        say_removed(small, self.teacher, facts)
         self.results.save(small, REMOVED, facts)
         self.accelerator.wait_for_everyone()
         self.accelerator.free_memory()

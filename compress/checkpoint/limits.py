@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from compress.checkpoint.errors import CheckpointError
+from compress.checkpoint.weights import FLOATING
 
 MOST_BLOCKS = 1000
 LARGEST = 1_000_000
@@ -21,6 +22,8 @@ _SIZES = re.compile(
 _EXTRACTOR_SIZES = re.compile(r"(feature_size|n_fft|bins|mels|_length|stride|window_size|downsample_rate)$")
 _WHOLE = ("feature_size", "n_fft", "hop_length", "win_length", "num_mel_bins", "n_mels", "sampling_rate")
 _RATE = "sampling_rate"
+_TYPES_OF_WEIGHTS = ("dtype", "torch_dtype")
+TYPES = tuple(str(dtype).removeprefix("torch.") for dtype in FLOATING.values())
 
 
 def check_model_config(content: Any, where: str) -> None:
@@ -37,10 +40,20 @@ def check_model_config(content: Any, where: str) -> None:
         raise CheckpointError(
             f"{where}: quantization_config says that the weights are quantised; take the model as it was before."
         )
+    _require_types_of_weights(content, where)
     for path, name, value in _numbers(content, where):
         most = MOST_BLOCKS if _BLOCKS.search(name) else LARGEST
         if abs(value) > most and (_SIZES.search(name) or _BLOCKS.search(name)):
             raise CheckpointError(f"{where}: {path} is {value!r}; models have no more than {most:,}.")
+
+
+def _require_types_of_weights(content: Any, where: str) -> None:
+    parts = [content, *content.values()] if isinstance(content, dict) else []
+    for part in filter(lambda part: isinstance(part, dict), parts):
+        for key in _TYPES_OF_WEIGHTS:
+            said = part.get(key)
+            if said is not None and str(said).removeprefix("torch.") not in TYPES:
+                raise CheckpointError(f"{where}: {key} is {said!r}; give the type of the weights: {', '.join(TYPES)}.")
 
 
 def check_extractor_config(content: Any, where: str) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from compress.checkpoint.errors import CheckpointError
 from compress.checkpoint.loading import load_model, read_compression
 from compress.checkpoint.processors import load_processor
-from compress.conformers import family_of
+from compress.conformers import family_of, part
+from compress.data.loader import extract_features, feature_extractor_of
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +42,7 @@ def load_recogniser(
 
 
 def require_match(config: PreTrainedConfig, processor: Any, name: str) -> None:
-    """Refuses a processor whose tokens are not those of a CTC model.
+    """Refuses a processor whose tokens are not those of a CTC model, or whose features are not those that it takes.
 
     A token beyond the model's outputs would make torch's CTC loss write outside of its memory, and with another blank
     every transcript comes out wrong. Special tokens beyond the outputs are common and do no harm: no transcript is
@@ -52,12 +54,13 @@ def require_match(config: PreTrainedConfig, processor: Any, name: str) -> None:
         name: of the checkpoint, for messages.
 
     Raises:
-        CheckpointError: naming the tokens and the sizes, or both blanks.
+        CheckpointError: naming the tokens and the sizes, both blanks, or both numbers of features.
     """
     if not family_of(config).has_ctc:
         return
     _require_blank(config, processor.tokenizer, name)
     _require_outputs(config, processor.tokenizer, name)
+    _require_features(config, processor, name)
 
 
 def _require_blank(config: PreTrainedConfig, tokenizer: Any, name: str) -> None:
@@ -72,6 +75,24 @@ def _require_blank(config: PreTrainedConfig, tokenizer: Any, name: str) -> None:
             f"{name}: the CTC blank is token {blank} by pad_token_id in config.json, and token "
             f"{tokenizer.pad_token_id!r} ({tokenizer.pad_token!r}) by the tokenizer; mend the one that is wrong, or "
             "take the processor that the model was trained with."
+        )
+
+
+def _require_features(config: PreTrainedConfig, processor: Any, name: str) -> None:
+    family, extractor = family_of(config), feature_extractor_of(processor)
+    rate = int(extractor.sampling_rate)
+    features = extract_features(extractor, [np.zeros(rate, np.float32)], rate)
+    if family.features not in features:
+        raise CheckpointError(
+            f"{name}: the model takes {family.features}, and the feature extractor ({type(extractor).__name__}) gives "
+            f"{', '.join(features)}; take the processor that the model was trained with."
+        )
+    wanted = family.features_per_bin * part(config, family.input_features) if family.input_features else None
+    given = features[family.features].shape[-1]
+    if wanted not in (None, given):
+        raise CheckpointError(
+            f"{name}: the model takes {wanted} features a frame by {family.input_features} in config.json, and the "
+            f"feature extractor gives {given}; take the processor that the model was trained with."
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
@@ -22,6 +22,7 @@ from compress.deciding.decisions import DECISIONS, scores_behind
 from compress.deciding.selection import Scores
 from compress.deciding.uniform import UNIFORM, UniformConfig, uniform
 from compress.model.removal import remove
+from compress.reports.formats import significant
 from compress.shrinking.calibration import Calibration
 from compress.shrinking.repairing import repair
 from compress.structure import Structure
@@ -199,8 +200,17 @@ def _after(
     small = remove(shrunk.model, structure, consume=shrunk.model is not whole).eval()
     if refit is not None and speech is not None:
         entry["repair"] = repair(small, whole, speech, refit)
-    logger.info("%d of %d parameters are left: %s", small.num_parameters(), whole.num_parameters(), entry)
+    left, before = (f"{model.num_parameters():,}" for model in (small, whole))
+    logger.info("%s of %s parameters are left%s", left, before, _refitted(entry))
     return Shrunk(small, shrunk.structure.then(structure), [*shrunk.rounds, entry])
+
+
+def _refitted(entry: Mapping[str, Any]) -> str:
+    """What the refit of a round has gained, if there was one."""
+    if "repair" not in entry:
+        return ""
+    before, after = (significant(entry["repair"][name]) for name in ("error_before", "error_after"))
+    return f"; the refit takes the error of outputs from {before} to {after}"
 
 
 def needs_speech(decision: str, refit: RefitConfig | None, alike: UniformConfig = DEFAULT_UNIFORM) -> bool:

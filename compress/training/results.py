@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,11 @@ from transformers import PreTrainedModel
 from compress.checkpoint import describe, read_compression, save
 from compress.cost import size_of
 from compress.deciding.budget import Budget
+from compress.reports.formats import percent
 from compress.structure import Structure
 from compress.training.loop import processes
+
+logger = logging.getLogger(__name__)
 
 GATED, REMOVED, FINAL = "gated", "removed", "final"
 """Folders of the models, in the order in which they appear."""
@@ -68,3 +73,10 @@ class Results:
         """Requested, expected and achieved size, and what else is known of the final model."""
         facts = read_compression(str(self.output / FINAL)) or {}
         return {name: facts.get(name) for name in FINAL_FACTS}
+
+
+def say_removed(small: PreTrainedModel, teacher: PreTrainedModel, facts: Mapping[str, Any]) -> None:
+    """Tells how much is left of a teacher and, where it was measured, what that costs before recovery."""
+    left, before = (f"{model.num_parameters():,}" for model in (small, teacher))
+    rate = f"; WER {percent(facts['wer']['dev'])} before recovery" if "wer" in facts else ""
+    logger.info("Removed all but %s of %s parameters%s", left, before, rate)

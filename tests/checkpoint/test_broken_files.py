@@ -79,6 +79,8 @@ CONFIGS = NO_JSON | {
 CONFIGS |= {
     "vocabulary": setting("vocab_size", 10**9),
     "encoder": setting("encoder_config", 7),
+    "dtype": setting("dtype", 10**9),
+    "type of weights": setting("encoder_config.dtype", "int8"),
     "type": setting("model_type", ["parakeet_ctc"]),
     "nested": setting("extra", json.loads("[" * 200 + "]" * 200)),
     "quantised": setting("quantization_config", {"quant_method": "nonsense"}),

@@ -29,9 +29,11 @@ from tests.helpers.tiny import OTHER_MODELS, SETTINGS
 TOKENS = 30
 
 
-def write_checkpoint(folder: Path, *, blank: int | None = TOKENS - 1, added: tuple[str, ...] = ()) -> Path:
+def write_checkpoint(
+    folder: Path, *, blank: int | None = TOKENS - 1, added: tuple[str, ...] = (), mel_bins: int = 16
+) -> Path:
     """A tiny Parakeet with 30 outputs and a tokenizer of 30 tokens, of which the last is the blank, or what is told."""
-    settings = SETTINGS["parakeet"] | {"num_hidden_layers": 2}
+    settings = SETTINGS["parakeet"] | {"num_hidden_layers": 2, "num_mel_bins": mel_bins}
     model = build_model(ModelConfig("parakeet", settings), vocabulary_size=TOKENS, blank=TOKENS - 1)
     processor = parakeet_processor()
     processor.tokenizer.add_tokens(list(added))
@@ -45,6 +47,10 @@ DEFECTS: dict[str, tuple[dict[str, Any], str]] = {
     "grown": ({"added": ("a1", "q")}, "has 31 tokens, but the model has outputs for 30: there is none for 'a1'"),
     "other blank": ({"blank": 0}, r"the CTC blank is token 0 by pad_token_id in config.json, and token 29 \('<pad>'\)"),
     "no blank": ({"blank": None}, "pad_token_id, the model's CTC blank, is None in config.json; set it to the number"),
+    "other features": (
+        {"mel_bins": 80},
+        "takes 80 features a frame by encoder_config.num_mel_bins in config.json, ",
+    ),
     "blank beyond": ({"blank": 30}, "CTC blank, is 30 in config.json; set it to the number of one of the model's 30"),
 }
 
@@ -118,13 +124,20 @@ def test_tensors_left_over_are_said_in_one_line(tmp_path: Path, capfd: pytest.Ca
 
 
 def test_special_tokens_beyond_the_outputs_do_no_harm(tmp_path: Path) -> None:
-    config = build_model(ModelConfig("wav2vec2_bert", SETTINGS["wav2vec2_bert"]), vocabulary_size=30, blank=0).config
+    described = ModelConfig("wav2vec2_conformer", SETTINGS["wav2vec2_conformer"])
+    config = build_model(described, vocabulary_size=30, blank=0).config
     processor = wav2vec2_processor(tmp_path)
     processor.tokenizer.add_special_tokens({"bos_token": "<s>", "eos_token": "</s>"})
     require_match(config, processor, "model")
     processor.tokenizer.add_tokens(["a1"])  # no special one: a transcript can be spelt with it
     with pytest.raises(CheckpointError, match="there is none for 'a1'"):
         require_match(config, processor, "model")
+
+
+def test_features_are_not_samples(tmp_path: Path) -> None:
+    config = build_model(ModelConfig("wav2vec2_bert", SETTINGS["wav2vec2_bert"]), vocabulary_size=30, blank=0).config
+    with pytest.raises(CheckpointError, match=r"takes input_features, .* gives input_values"):
+        require_match(config, wav2vec2_processor(tmp_path), "model")
 
 
 def test_models_without_a_ctc_head_write_in_their_own_way() -> None:
