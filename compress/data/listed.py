@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from compress.data.formats.shar import read_shar
 from compress.data.formats.webdataset import read_webdataset
 from compress.data.settings import SpeechConfig
 from compress.data.sources import Origin, Payload, stamp
+
+logger = logging.getLogger(__name__)
 
 Reader = Callable[[Sequence[Path], Wanted], Listed]
 
@@ -132,6 +135,8 @@ def open_listed(found: Recognised, config: SpeechConfig, *, labels: bool) -> Lis
     entries = listing.entries[: config.limit]
     if not entries:
         raise ValueError(f"{found.places[0]}: holds no utterances, as {SPEECH_FORMATS[found.kind]}{_skipped(listing)}")
+    if listing.text_from:
+        logger.info("%s: %s; transcripts from %s", config.source, SPEECH_FORMATS[found.kind], listing.text_from)
     origin = Origin.of(listing.files, whole=found.whole)
     return ListedSource(config.source, origin, entries, listing.remarks, ListedColumns(entries))
 

@@ -16,7 +16,7 @@ import pytest
 from accelerate import Accelerator
 
 from compress.config import parse, to_dict
-from compress.data import BatchConfig, SpeechConfig, SpeechDataset, SpeechLoader, open_speech
+from compress.data import BatchConfig, SpeechConfig, SpeechDataset, SpeechLoader, open_speech, require_split
 from compress.data.settings import MixConfig
 from compress.evaluation.data_check import DataCheckConfig, check_data, data_page
 from compress.reports.markdown import render_markdown
@@ -105,13 +105,17 @@ def test_a_mix_without_shuffling_is_everything_once(mixed: Callable[..., SpeechD
 
 
 def test_case_30_one_file_in_two_sources(
-    mixed: Callable[..., SpeechDataset], sources: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    mixed: Callable[..., SpeechDataset], sources: Path, cache: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     row = {"audio_filepath": str(sources / "long/train/clips/003.wav"), "text": "stop"}
     manifest = write_lines(tmp_path / "m.json", [row])
     with caplog.at_level(logging.WARNING):
         mixed(3, MixConfig(str(manifest)))
     assert "hold 1 pieces of the same audio: clips/003.wav of the one is" in caplog.text
+    train, dev = (SpeechConfig(str(place), cache_dir=cache) for place in (sources / "long", manifest))
+    caplog.clear()
+    require_split(*(open_speech(config, sampling_rate=RATE) for config in (train, dev)))
+    assert "the training set and the dev set hold 1 pieces of the same audio: clips/003.wav" in caplog.text
 
 
 def test_a_run_writes_down_what_it_mixes(sources: Path, cache: str, tmp_path: Path, parakeet: Any) -> None:

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from compress.data import SpeechDataset
+from compress.data import SpeechConfig, SpeechDataset
+from compress.evaluation.data_check import DataCheckConfig, check_data, data_page
+from compress.reports.markdown import render_markdown
 from tests.helpers.formats import (
     audio_bytes,
     cut,
@@ -133,3 +135,26 @@ def test_splits_of_every_kind(tmp_path: Path, opened: Open) -> None:
         assert [opened(tmp_path / place, split=split).texts for split in ("train", "dev")] == [["train"], ["dev"]]
         with pytest.raises(ValueError, match=r"no split 'test'; it has dev, train"):
             opened(tmp_path / place, split="test")
+
+
+def test_every_kind_is_checked_alike(tmp_path: Path, cache: str) -> None:
+    audio = write_tone(tmp_path / "a.wav")
+    write_kaldi(tmp_path / "kaldi", wav_scp=f"a {audio}\n", text="a stop\n")
+    write_lines(tmp_path / "nemo.json", [{"audio_filepath": "a.wav", "text": "stop"}])
+    write_lines(tmp_path / "cuts.jsonl", [cut("a", "a.wav")])
+    write_tar(tmp_path / "web.tar", {"a.wav": audio_bytes(), "a.txt": b"stop"})
+    write_tar(tmp_path / "tarred/audio_0.tar", {"a.wav": audio_bytes()})
+    row = {"audio_filepath": "a.wav", "text": "stop", "shard_id": 0}
+    write_lines(tmp_path / "tarred/tarred_audio_manifest.json", [row])
+    write_tar(tmp_path / "shar/recording.000000.tar", {"a.wav": audio_bytes(), "a.json": b"{}"})
+    write_lines(tmp_path / "shar/cuts.000000.jsonl", [cut("a", "", kind="shar")])
+    for name in ("kaldi", "nemo.json", "cuts.jsonl", "web.tar", "tarred", "shar"):
+        facts = check_data(DataCheckConfig(data=SpeechConfig(str(tmp_path / name), cache_dir=cache)))
+        assert (facts["used"], facts["words"], facts["seconds"], facts["problems"], facts["remarks"]) == (
+            1,
+            1,
+            0.5,
+            [],
+            [],
+        )
+        assert "All 1 entries can be used" in render_markdown(data_page(facts))

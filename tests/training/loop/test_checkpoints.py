@@ -126,7 +126,7 @@ def test_harmless_settings_may_change(saved: Checkpoints) -> None:
     assert restore(other)[0].step == 3
 
 
-def test_another_number_of_processes_is_refused(saved: Checkpoints) -> None:
+def test_case_26_another_number_of_processes_is_refused(saved: Checkpoints) -> None:
     path = saved.latest() / "checkpoint.json"
     manifest = json.loads(path.read_text())
     (path.parent / "random-1.pt").write_bytes((path.parent / "random-0.pt").read_bytes())
