@@ -120,7 +120,6 @@ class SpeechConfig:
     RANGES: ClassVar[dict[str, tuple[float, float]]] = {"silence_dbfs": (-1000, 0), "max_seconds": (0, 86_400)}
 
     source: str = ""
-    mix: tuple[MixConfig, ...] = ()
     split: str = "train"
     subset: str | None = None
     format: Format | None = None
@@ -138,6 +137,7 @@ class SpeechConfig:
     cache_dir: str | None = None
     cache_max_gib: float = 8.0
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
+    mix: tuple[MixConfig, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mix", tuple(self.mix))
