@@ -15,7 +15,7 @@ from compress.curvature.repair import RefitConfig, Repair
 from compress.curvature.scores import obs_scores, variance_scores
 from compress.deciding.baselines import magnitude
 from compress.deciding.budget import BudgetConfig, BudgetError, check_reachable, decide, make_budget, reachable
-from compress.deciding.decisions import DECISIONS, reachable_budget
+from compress.deciding.decisions import DECISIONS, LEARNED, reachable_budget
 from compress.deciding.gates import FRONT_KIND, GATE_KINDS, GateConfig, Gates
 from compress.elastic import make_elastic
 from compress.latency import ProfileError, require_whole_front
@@ -95,7 +95,8 @@ def test_the_layer_behind_the_front_makes_up_for_channels_that_are_gone() -> Non
 
 def test_gates_start_where_there_are_scores_and_the_budget_counts_them() -> None:
     model = parakeet()
-    budget = reachable_budget(BudgetConfig(params="15%", front=True, round_to=2), model.config, GateConfig())
+    target = BudgetConfig(params="15%", front=True, round_to=2)
+    budget = reachable_budget(target, model.config, LEARNED, GateConfig())
     gates = Gates(model, GateConfig().with_front(True))
     assert [group.name for group in gates.groups if group.front] == [f"front.{name}.{FRONT_KIND}" for name in FRONT]
     with torch.no_grad():

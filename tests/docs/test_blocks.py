@@ -75,6 +75,7 @@ SMALL = {
     "recipes/train_supernet.py": f"{_TRAIN} --joint.warmup_steps 1",
     "parakeet-ctc-0.6b_librispeech": "--data.source my-speech --data.split train --data.text_column transcription "
     "--data.subset null --dev_split dev",
+    "_gates.yaml": "--learn.steps 2 --learn.warmup_steps 1",
     "configs/train/parakeet-small": _MODEL,
     "configs/train/parakeet-elastic": _MODEL,
     "configs/train/parakeet-words": _MODEL,
