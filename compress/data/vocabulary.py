@@ -68,6 +68,11 @@ def _variants(character: str) -> set[str]:
 
 def spell(tokenizer: Any, text: str) -> list[int]:
     """Spells a text with a tokenizer; what looks like a special token, such as `<pad>`, is spelt as the text it is."""
+    tokens = list(tokenizer(text, add_special_tokens=False).input_ids)
+    special = set(tokenizer.all_special_ids) - {getattr(tokenizer, "word_delimiter_token_id", None)}
+    if special.isdisjoint(tokens):
+        return tokens
+    # Only now: tokenizers in Python then take tokens of several characters apart as well.
     return list(tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids)
 
 

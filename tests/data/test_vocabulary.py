@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast, Wav2Vec2CTCTokenizer
 
 from compress.data import vocabulary_of
 from compress.data.checks import transcript_problem
@@ -54,6 +56,19 @@ def phonemes(**special: str) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.WordLevel({token: number for number, token in enumerate(tokens)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", pad_token="<pad>", **special)
+
+
+def test_tokenizers_in_python_keep_tokens_of_several_characters(tmp_path: Path) -> None:
+    """Those of Wav2Vec2 are no special tokens, but are taken apart where these are."""
+    tokens = ["<pad>", "<unk>", "|", "e\u026a", "ch", "m"]
+    (tmp_path / "vocab.json").write_text(json.dumps({token: number for number, token in enumerate(tokens)}))
+    tokenizer = Wav2Vec2CTCTokenizer(str(tmp_path / "vocab.json"), bos_token=None, eos_token=None)
+    vocabulary = vocabulary_of(tokenizer)
+    assert spell(tokenizer, "m m che\u026am") == [5, 2, 5, 4, 3, 5]
+    assert transcript_problem("m m che\u026am", vocabulary) is None
+    assert tokenizer.pad_token_id not in spell(tokenizer, "ch<pad>")
+    for unknown in ("e", "ch<pad>", "m x"):
+        assert transcript_problem(unknown, vocabulary) is not None
 
 
 def test_tokens_of_several_characters_are_asked_about_as_a_whole() -> None:
