@@ -220,9 +220,10 @@ def check_reachable(budget: Budget, scores: Scores) -> None:
         return
     full, said = budget.table.full, budget.table.said
     raise BudgetError(
-        f"The budget {budget.requested} is {said(budget.limit)} and cannot be reached: with these gates this model "
+        f"The budget {budget.requested} is {said(budget.limit)} and cannot be reached: with what may go, this model "
         f"reaches from {said(low)} ({low / full:.1%}) to below {said(high)} ({high / full:.1%}). "
-        "Choose a budget in this range or gate more (gates.units, gates.include, gates.exclude; budget.front)."
+        "Choose a budget in this range or let more go (budget.front; of learned gates "
+        "gates.units, include, exclude)."
     )
 
 

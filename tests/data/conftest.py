@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,12 @@ def open_folder(cache: str) -> Callable[..., SpeechDataset]:
         return open_speech(config, sampling_rate=RATE, vocabulary=vocabulary, labels=labels)
 
     return opened
+
+
+@pytest.fixture
+def opened(open_folder: Callable[..., SpeechDataset]) -> Callable[..., SpeechDataset]:
+    """Opens a source of which anything may be unusable."""
+    return partial(open_folder, max_bad_fraction=1.0)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,14 +13,6 @@ from tests.helpers.formats import audio_bytes, lengths, reasons, remarks, write_
 from tests.helpers.samples import tone, write_audio
 
 Open = Callable[..., SpeechDataset]
-
-
-@pytest.fixture
-def opened(open_folder: Open) -> Open:
-    def lenient(source: Path | str, **options: Any) -> SpeechDataset:
-        return open_folder(source, **{"max_bad_fraction": 1.0, **options})
-
-    return lenient
 
 
 def test_case_11_12_14_any_white_space_any_order(tmp_path: Path, opened: Open) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -24,14 +23,6 @@ from tests.helpers.formats import (
 from tests.helpers.samples import tone, write_audio
 
 Open = Callable[..., SpeechDataset]
-
-
-@pytest.fixture
-def opened(open_folder: Open) -> Open:
-    def lenient(source: Path | str, **options: Any) -> SpeechDataset:
-        return open_folder(source, **{"max_bad_fraction": 1.0, **options})
-
-    return lenient
 
 
 @pytest.mark.parametrize("name", ["cuts.jsonl", "cuts.json", "cuts_train.jsonl.gz"])

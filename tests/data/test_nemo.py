@@ -17,16 +17,6 @@ from tests.helpers.samples import tone, write_audio
 Open = Callable[..., SpeechDataset]
 
 
-@pytest.fixture
-def opened(open_folder: Open) -> Open:
-    """Opens a source of which anything may be unusable."""
-
-    def lenient(source: Path | str, **options: Any) -> SpeechDataset:
-        return open_folder(source, **{"max_bad_fraction": 1.0, **options})
-
-    return lenient
-
-
 def test_case_01_paths_begin_at_the_manifest(tmp_path: Path, opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     write_tone(tmp_path / "d/wavs/a.wav")
     rows = [{"audio_filepath": f"wavs/{name}.wav", "duration": 0.5, "text": "stop"} for name in ("a", "b")]

@@ -7,7 +7,6 @@ import json
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -29,14 +28,6 @@ from tests.helpers.samples import write_folder
 
 Open = Callable[..., SpeechDataset]
 LONG = "long/" * 30
-
-
-@pytest.fixture
-def opened(open_folder: Open) -> Open:
-    def lenient(source: Path | str, **options: Any) -> SpeechDataset:
-        return open_folder(source, **{"max_bad_fraction": 1.0, **options})
-
-    return lenient
 
 
 @pytest.mark.parametrize("kind", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])

@@ -87,7 +87,7 @@ def test_two_processes_reach_the_budget(runs_on_two: Callable[[str], Path], prun
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (("--budget.params", "1%"), "cannot be reached: with these gates this model reaches from"),
+        (("--budget.params", "1%"), "cannot be reached: with what may go, this model reaches from"),
         (("--budget.parms", "50%"), "params"),
         (("--teacher", "./nowhere"), "There is no folder './nowhere'"),
         (("--gates.units", "[heads]"), "gates.units='heads' is unknown; choose one of module, head"),
