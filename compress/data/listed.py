@@ -18,9 +18,11 @@ from compress.data.formats.nemo import read_manifests
 from compress.data.formats.nemo_tarred import read_tarred
 from compress.data.formats.recognise import SPEECH_FORMATS, Recognised
 from compress.data.formats.shar import read_shar
+from compress.data.formats.tar_streams import tar_shards
 from compress.data.formats.webdataset import read_webdataset
 from compress.data.settings import SpeechConfig
 from compress.data.sources import Origin, Payload, stamp
+from compress.data.streams import StreamSource
 
 logger = logging.getLogger(__name__)
 
@@ -119,6 +121,11 @@ class ListedSource:
         return [*(stamp(path.parent, path.name) for path in paths), parts.hexdigest()]
 
 
+def wanted_of(config: SpeechConfig, *, labels: bool) -> Wanted:
+    """Says what a reader of formats is asked for."""
+    return Wanted(config.text_column, labels, config.allow_commands, config.channel)
+
+
 def open_listed(found: Recognised, config: SpeechConfig, *, labels: bool) -> ListedSource:
     """Opens what was recognised as one of the formats of `READERS`.
 
@@ -130,8 +137,7 @@ def open_listed(found: Recognised, config: SpeechConfig, *, labels: bool) -> Lis
     Raises:
         ValueError: if it cannot be read, or holds no entries.
     """
-    wanted = Wanted(config.text_column, labels, config.allow_commands, config.channel)
-    listing = READERS[found.kind](found.places, wanted)
+    listing = READERS[found.kind](found.places, wanted_of(config, labels=labels))
     entries = listing.entries[: config.limit]
     if not entries:
         raise ValueError(f"{found.places[0]}: holds no utterances, as {SPEECH_FORMATS[found.kind]}{_skipped(listing)}")
@@ -139,6 +145,13 @@ def open_listed(found: Recognised, config: SpeechConfig, *, labels: bool) -> Lis
         logger.info("%s: %s; transcripts from %s", config.source, SPEECH_FORMATS[found.kind], listing.text_from)
     origin = Origin.of(listing.files, whole=found.whole)
     return ListedSource(config.source, origin, entries, listing.remarks, ListedColumns(entries))
+
+
+def open_tar_stream(found: Recognised, config: SpeechConfig, *, labels: bool) -> StreamSource:
+    """Opens tars of samples to be read in turn; arguments as of `open_listed`."""
+    origin = Origin.of(found.places, whole=found.whole)
+    shards = tar_shards(found.places, config.audio_column, wanted_of(config, labels=labels))
+    return StreamSource(config.source, origin, shards, config, [])
 
 
 def _skipped(listing: Listed) -> str:

@@ -13,7 +13,7 @@ from compress.data.checks import Problem, as_spelt, clean_transcript, report, tr
 from compress.data.dataset import SpeechDataset, SpeechStream, warn_of_shared
 from compress.data.folders import open_folder, read_folder
 from compress.data.formats.recognise import recognise
-from compress.data.listed import READERS, open_listed
+from compress.data.listed import READERS, open_listed, open_tar_stream
 from compress.data.mix import mixed
 from compress.data.remarks import remarks_on, report_remarks
 from compress.data.settings import SYNTHETIC, SpeechConfig
@@ -50,7 +50,7 @@ def open_speech(
     if isinstance(source, StreamSource):
         return SpeechStream(source, config, limits, vocabulary, labels)
     if config.streaming:
-        raise ValueError(f"{config.source}: only tables and the Hub can be streamed; set streaming: false")
+        raise ValueError(f"{config.source}: only tables, tars and the Hub can be streamed; set streaming: false")
     return _checked(source, config, limits, vocabulary, labels)
 
 
@@ -114,6 +114,8 @@ def _subset_of(path: Path, config: SpeechConfig) -> Path:
 
 def _open_place(path: Path, config: SpeechConfig, *, labels: bool) -> Source | StreamSource:
     found = recognise(path, config.split, config.format)
+    if found is not None and found.kind == "webdataset" and config.streaming:
+        return open_tar_stream(found, config, labels=labels)
     if found is not None and found.kind in READERS:
         return open_listed(found, config, labels=labels)
     if path.is_file() and (path.suffix in (".csv", ".jsonl") or (found is not None and found.kind == "audiofolder")):

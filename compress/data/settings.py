@@ -103,7 +103,8 @@ class SpeechConfig:
         channel: the channel to take of audio with several, from 0; null takes the one that the data name, or the mean.
         allow_commands: run commands that stand in data in place of audio files (`... |`, `pipe:`, lhotse's `command`);
             otherwise such entries are reported.
-        streaming: read tables and Hub data sets as they come, without a pass over them first.
+        streaming: read tables, tars (packed ones as well) and Hub data sets as they come, without a pass over them
+            first.
         case: change the case of transcripts: `keep`, `lower` or `upper`.
         max_seconds: longer files are reported and skipped.
         min_seconds: shorter files are reported and skipped.
@@ -141,6 +142,8 @@ class SpeechConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mix", tuple(self.mix))
+        if self.mix and self.source == SYNTHETIC:  # what verbs read unless they are told otherwise
+            object.__setattr__(self, "source", "")
         remedy = "give a folder, a file, a Hub name or 'synthetic', or several as data.mix"
         check(bool(self.source) or bool(self.mix), "data.source", self.source, remedy)
         check(not (self.source and self.mix), "data.source", self.source, "leave it empty where data.mix is given")

@@ -18,6 +18,7 @@ from accelerate import Accelerator
 from compress.config import parse, to_dict
 from compress.data import BatchConfig, SpeechConfig, SpeechDataset, SpeechLoader, open_speech, require_split
 from compress.data.settings import MixConfig
+from compress.evaluation import EvaluateConfig
 from compress.evaluation.data_check import DataCheckConfig, check_data, data_page
 from compress.reports.markdown import render_markdown
 from compress.training.run import RunConfig, open_data
@@ -155,6 +156,8 @@ def test_a_mix_in_words(tmp_path: Path) -> None:
         assert config.mix == (MixConfig("A", 3.0), MixConfig("B", text_column="words"))
         assert [part.text_column for part in config.each()] == ["transcription", "words"]
         assert to_dict(config)["mix"][0]["weight"] == 3.0
+    measured = parse(EvaluateConfig, ["m", *both[1]], prog="evaluate", positional=("model",)).data
+    assert (measured.source, measured.split, len(measured.mix)) == ("", "test", 2)  # in place of the built-in speech
 
 
 @pytest.mark.parametrize(

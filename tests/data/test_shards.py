@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from compress.data import Batch, BatchConfig, SpeechDataset, SpeechLoader
 from compress.data.formats.entries import Region
+from compress.data.formats.tar_streams import TarShard
 from compress.data.streams import ParquetShard, TableShard
 from compress.training.loop.position import Position
 from tests.helpers.formats import audio_bytes, write_tar
@@ -32,6 +34,9 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
         audio = {name: audio_bytes(0.2 + (int(name[1:]) * 7 % 44) / 100) for name in names}
         texts = {f"{name}.txt": b"stop" for name in names}
         write_tar(place / f"tars/train-{shard}.tar", {f"{name}.wav": audio[name] for name in names} | texts)
+        packed = gzip.compress((place / f"tars/train-{shard}.tar").read_bytes(), 1)
+        (place / "packed").mkdir(exist_ok=True)
+        (place / f"packed/train-{shard}.tar.gz").write_bytes(packed)
         cells = [{"bytes": audio[name], "path": f"{name}.wav"} for name in names]
         rows = datasets.Dataset.from_dict({"audio": cells, "transcription": ["stop"] * size})
         rows.to_parquet(place / f"parquet/train-{shard}.parquet", batch_size=5)
@@ -44,7 +49,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 Loaders = Callable[..., SpeechLoader]
 
 
-@pytest.fixture(params=["tars", "parquet", "saved"])
+@pytest.fixture(params=["tars", "packed", "parquet", "saved"])
 def loader_of(request: pytest.FixtureRequest, shards: Path, open_folder: Open, parakeet: Any) -> Loaders:
     """Makes loaders of the data set: of tars by their index, of tables as a stream."""
     dataset = open_folder(shards / request.param, streaming=request.param != "tars", cache_max_gib=0)
@@ -78,11 +83,12 @@ def test_case_25_killed_and_resumed_twice_with_other_workers(loader_of: Loaders)
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """Collects what is read: members of tars, rows of tables, rows of groups in parquet files."""
     read: list[object] = []
-    whole = {Region: Region.read, ParquetShard: ParquetShard.rows_from, TableShard: TableShard.rows_from}
+    read_region = Region.read
+    whole: dict[Any, Any] = {shard: shard.rows_from for shard in (ParquetShard, TableShard, TarShard)}
 
     def region(self: Region) -> bytes:
         read.append(self)
-        return whole[Region](self)
+        return read_region(self)
 
     def rows_from(self: Any, start: int) -> Iterator[dict[str, Any]]:
         for row in whole[type(self)](self, start):
@@ -90,8 +96,8 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[object]:
             yield row
 
     monkeypatch.setattr(Region, "read", region)
-    monkeypatch.setattr(ParquetShard, "rows_from", rows_from)
-    monkeypatch.setattr(TableShard, "rows_from", rows_from)
+    for shard in whole:
+        monkeypatch.setattr(shard, "rows_from", rows_from)
     return read
 
 

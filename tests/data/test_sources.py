@@ -209,7 +209,7 @@ def test_errors_name_what_is_there(tmp_path: Path, folder: Path, open_folder: Op
             "set text_column to one of them",
         ),
         (tmp_path / "names", {}, f"{tmp_path}/names/metadata.csv: no column 'file_name'; it has path, transcription"),
-        (folder, {"streaming": True}, f"{folder}: only tables and the Hub can be streamed; set streaming: false"),
+        (folder, {"streaming": True}, f"{folder}: only tables, tars and the Hub can be streamed; set streaming: false"),
     ]
     for source, options, message in cases:
         with pytest.raises(ValueError, match=re.escape(message)):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from compress.data import SpeechConfig, SpeechDataset
+from compress.data.dataset import SpeechStream
 from compress.evaluation.data_check import DataCheckConfig, check_data, data_page
 from compress.reports.markdown import render_markdown
 from tests.helpers.formats import (
@@ -66,6 +67,33 @@ def test_case_24_a_truncated_tar(tmp_path: Path, opened: Open) -> None:
     dataset = opened(path)
     assert dataset.texts == ["one"]
     assert remarks(dataset)[0].startswith("a.tar: truncated tar: the last file in it is cut off; 3 files before it")
+
+
+def test_packed_tars_are_streams(tmp_path: Path, opened: Open, caplog: pytest.LogCaptureFixture) -> None:
+    said = json.dumps({"text": "stop"}).encode()
+    for shard, (name, kind) in enumerate((("u1", "txt"), ("u2", "json"))):
+        tar = write_tar(tmp_path / f"{kind}/a-{shard}.tar", {f"{name}.{kind}": said, f"{name}.wav": audio_bytes(),
+                        "._u.wav": b"x", "u3.wav": audio_bytes(1.0, 300)})  # fmt: skip
+        packed = tar.with_suffix(".tar.gz")
+        packed.write_bytes(gzip.compress(tar.read_bytes()))
+        tar.unlink()
+        with pytest.raises(
+            ValueError, match=r"a packed tar cannot be read at any place; .* set data.streaming to true"
+        ):
+            opened(packed)
+    for place, texts in (("txt", [said.decode(), None]), ("json/a-1.tar.gz", ["stop", None])):
+        stream = opened(tmp_path / place, streaming=True)
+        assert isinstance(stream, SpeechStream)
+        (block,) = stream.source.read(10, 1, shuffle=False, seed=0, epoch=0)
+        assert [row.text for row in block.rows] == texts
+    assert (block.rows[0].id, block.rows[0].payload) == ("a-1.tar.gz/u2.wav", audio_bytes())
+    packed.write_bytes(packed.read_bytes()[:-400])
+    (block,) = stream.source.read(10, 1, shuffle=False, seed=0, epoch=0)
+    assert len(block.rows) == 1
+    assert "truncated tar, or none" in caplog.text
+    write_tar(tmp_path / "b.tar", {"a.wav": audio_bytes(), "a.cls": b"1"})
+    with pytest.raises(ValueError, match=r"no transcripts; looked for .*, it has cls"):
+        opened(tmp_path / "b.tar", streaming=True)
 
 
 def test_case_31_nothing_there(tmp_path: Path, opened: Open) -> None:

@@ -15,7 +15,7 @@ from compress.data.formats.nemo_tarred import SHARDED, WHOLE_MANIFEST, manifests
 from compress.data.formats.patterns import is_pattern, matching
 from compress.data.formats.shar import CUTS, RECORDINGS
 from compress.data.formats.splits import files_of_split
-from compress.data.formats.tars import is_tar
+from compress.data.formats.tars import TAR_ENDINGS, is_tar
 from compress.data.formats.text_files import first_bytes, open_text
 
 Format = Literal["audiofolder", "table", "nemo", "nemo_tarred", "kaldi", "lhotse", "shar", "webdataset"]
@@ -147,7 +147,7 @@ def _kinds_in(folder: Path) -> dict[str, list[Path]]:
 
 def _shards_in(folder: Path, files: Sequence[Path]) -> dict[str, list[Path]]:
     """Tars, and what stands beside them that says what they are."""
-    tars = [file for file in files if file.suffix == ".tar"]
+    tars = [file for file in files if file.name.endswith(TAR_ENDINGS)]
     if any(file.match(CUTS) for file in files) and any(tar.match(RECORDINGS) for tar in tars):
         return {"shar": [folder]}
     if tars and manifests_of(folder):
@@ -204,7 +204,7 @@ def _kind_of_file(path: Path) -> str | None:
         return "audiofolder"
     if path.match(WHOLE_MANIFEST) or path.parent.name == SHARDED:
         return "nemo_tarred"
-    if path.name.endswith((".tar", ".tar.gz", ".tgz")) or is_tar(path):
+    if path.name.endswith(TAR_ENDINGS) or is_tar(path):
         return "webdataset"
     record = _first_record(path)
     if record is None:

@@ -12,7 +12,7 @@ _SPLIT_WORDS = frozenset(
     {"train", "training", "dev", "devel", "development", "val", "valid", "validation", "eval", "evaluation", "test"}
 )
 _WORD = re.compile(r"[a-z]+")
-_ENDING = re.compile(r"(\.(gz|jsonl?|parquet|arrow|tar))+$")
+_ENDING = re.compile(r"(\.(gz|tgz|jsonl?|parquet|arrow|tar))+$")
 _ROLE = re.compile(r"^(.*[-_.])?cuts[-_.]|^manifest[-_.]|[-_.](cuts|manifest|tarred_audio_manifest)$")
 """What names say of manifests beside the split: `cuts_train`, `train_manifest`."""
 

@@ -11,6 +11,7 @@ from compress.data.formats.entries import AUDIO_SUFFIXES, OTHER_AUDIO_SUFFIXES, 
 from compress.data.formats.text_files import GZIP, first_bytes
 
 MAGIC, MAGIC_PLACE = b"ustar", 257
+TAR_ENDINGS = (".tar", ".tar.gz", ".tgz")
 _IGNORED = (".", "__")
 _NUMBER = re.compile(r"(\d+)$")
 
@@ -39,6 +40,11 @@ def is_audio_name(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in AUDIO_SUFFIXES + OTHER_AUDIO_SUFFIXES
 
 
+def is_hidden(name: str) -> bool:
+    """Says whether a file in a tar is one of those that systems leave there."""
+    return PurePosixPath(name).name.startswith(_IGNORED)
+
+
 def is_tar(path: Path) -> bool:
     """Says whether a file begins as a tar does."""
     return first_bytes(path, MAGIC_PLACE + len(MAGIC))[MAGIC_PLACE:] == MAGIC
@@ -51,14 +57,17 @@ def index_tar(path: Path) -> TarIndex:
         ValueError: if it is packed, or no tar at all.
     """
     if first_bytes(path, len(GZIP)) == GZIP:
-        raise ValueError(f"{path}: a packed tar cannot be read at any place; unpack it first (gunzip)")
+        raise ValueError(
+            f"{path}: a packed tar cannot be read at any place; unpack it first (gunzip), or, if it holds samples, set "
+            "data.streaming to true"
+        )
     index, size = TarIndex(path), path.stat().st_size
     try:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
                 if member.offset_data + member.size > size:
                     raise tarfile.ReadError("the last file in it is cut off")
-                if member.isreg() and not PurePosixPath(member.name).name.startswith(_IGNORED):
+                if member.isreg() and not is_hidden(member.name):
                     index.members[member.name] = Region(path, member.offset_data, member.size)
     except tarfile.ReadError as error:
         if not index.members:
