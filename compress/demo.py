@@ -193,33 +193,14 @@ def _stages(config: DemoConfig) -> list[Stage]:
     out = Path(config.out)
     teacher, student = out / TEACHER, out / STUDENT
     data = ("--data.source", config.data) if config.data is not None else ()
-    train = ("--output", str(teacher), *data)
-    prune = (
-        "--output",
-        str(student),
-        "--teacher",
-        str(teacher / TEACHER_MODEL),
-        "--budget.params",
-        config.budget,
-        *data,
-    )
+    train = _launch("train", config.train, "--output", str(teacher), *data)
+    chosen = ("--teacher", str(teacher / TEACHER_MODEL), "--budget.params", config.budget)
+    prune = _launch("prune", config.prune, "--output", str(student), *chosen, *data)
     evaluate = (sys.executable, "-m", "compress", "evaluate", "--config", str(out / EVALUATION_FILE))
     reports = tuple(out / name for name in SHOWN_FILES)
     return [
-        Stage(
-            "train",
-            "Train a teacher",
-            _launch("train", config.train, *train),
-            _results(teacher, TEACHER_MODEL),
-            (teacher,),
-        ),
-        Stage(
-            "prune",
-            f"Compress it to {config.budget}",
-            _launch("prune", config.prune, *prune),
-            _results(student, STUDENT_MODEL),
-            (student,),
-        ),
+        Stage("train", "Train a teacher", train, _results(teacher, TEACHER_MODEL), (teacher,)),
+        Stage("prune", f"Compress it to {config.budget}", prune, _results(student, STUDENT_MODEL), (student,)),
         Stage("evaluate", "Compare the two on the test set", evaluate, reports, reports),
     ]
 

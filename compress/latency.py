@@ -146,8 +146,7 @@ class LatencyProfile:
         return f"{said['seconds']:g} s, batch {said['batch']}, {said['threads']} {threads} of {said['runtime']}"
 
     def _require(self, config: PreTrainedConfig) -> None:
-        now = described_model(config)
-        for name, value in now.items():
+        for name, value in described_model(config).items():
             expected = self.model.get(name)
             remedy = "make one of this model with `compress profile`"
             what = f"the latency profile is of another model: its {name}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from compress.checkpoint.errors import CheckpointError, reason_of
@@ -66,15 +67,7 @@ def _checked_config(model: str) -> tuple[PreTrainedConfig, PreTrainedModel]:
     if getattr(config, "structure", None) is not None and route_of(config) == "stock":
         check_stock(config)
     check_model_config(config.to_dict(), f"{model}: {CONFIG_FILE}")
-    family = family_of(config)
-    named = config.architectures or ()
-    if not isinstance(named, list | tuple) or not all(isinstance(name, str) for name in named):
-        raise CheckpointError(
-            f"{model}: {CONFIG_FILE}: architectures is {named!r}; give a list with a class of the model."
-        )
-    classes = [name.removeprefix("Compressed") for name in named]
-    if classes and not {family.model_class, *family.other_classes} & set(classes):
-        raise UnsupportedModelError(f"{model!r} is a {classes[0]}, which is not supported. {supported()}")
+    _require_known_class(model, config)
     try:
         bones = _bones(ByContent.of(config))
         _require_whole_heads(model, bones)
@@ -83,6 +76,18 @@ def _checked_config(model: str) -> tuple[PreTrainedConfig, PreTrainedModel]:
         raise
     except Exception as error:  # whatever a class of transformers makes of numbers that do not fit
         raise CheckpointError(f"{model}: {CONFIG_FILE} describes no model: {reason_of(error)}.") from error
+
+
+def _require_known_class(model: str, config: PreTrainedConfig) -> None:
+    """Refuses a checkpoint of a class that its family does not describe."""
+    family, named = family_of(config), config.architectures or ()
+    if not isinstance(named, list | tuple) or not all(isinstance(name, str) for name in named):
+        raise CheckpointError(
+            f"{model}: {CONFIG_FILE}: architectures is {named!r}; give a list with a class of the model."
+        )
+    classes = [name.removeprefix("Compressed") for name in named]
+    if classes and not {family.model_class, *family.other_classes} & set(classes):
+        raise UnsupportedModelError(f"{model!r} is a {classes[0]}, which is not supported. {supported()}")
 
 
 def _require_types_of_parts(model: str, content: dict[str, Any], config: PreTrainedConfig) -> None:
@@ -200,21 +205,26 @@ def _check_weights(model: str, bones: PreTrainedModel) -> bool:
             f"{model!r} holds no weights in the safetensors format; other formats can run code when they are read. "
             "Convert them: load the model with transformers where you trust it, and save_pretrained."
         )
-    wanted = bones.state_dict()
     for file in files:
         require_regular(file, MOST_WEIGHT_BYTES)
-        for name, (shape, kind) in _headers(file).items():
-            if name in wanted and shape != tuple(wanted[name].shape):
-                raise CheckpointError(
-                    f"The checkpoint {model!r} does not fit its config: {name} is {shape} in {file.name}, and "
-                    f"{tuple(wanted[name].shape)} by config.json."
-                )
-            if name in wanted and wanted[name].is_floating_point() and kind not in FLOATING:
-                raise CheckpointError(
-                    f"The checkpoint {model!r} cannot be used: {name} is of type {kind} in {file.name}; weights must "
-                    f"be {', '.join(FLOATING)}. Take the model as it was before it was quantised."
-                )
+        _check_headers(model, file, bones.state_dict())
     return bool(files)
+
+
+def _check_headers(model: str, file: Path, wanted: Mapping[str, Tensor]) -> None:
+    for name, (shape, kind) in _headers(file).items():
+        if name not in wanted:
+            continue
+        if shape != tuple(wanted[name].shape):
+            raise CheckpointError(
+                f"The checkpoint {model!r} does not fit its config: {name} is {shape} in {file.name}, and "
+                f"{tuple(wanted[name].shape)} by config.json."
+            )
+        if wanted[name].is_floating_point() and kind not in FLOATING:
+            raise CheckpointError(
+                f"The checkpoint {model!r} cannot be used: {name} is of type {kind} in {file.name}; weights must "
+                f"be {', '.join(FLOATING)}. Take the model as it was before it was quantised."
+            )
 
 
 def _folder_of_weights(model: str) -> Path | None:

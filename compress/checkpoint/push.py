@@ -146,13 +146,17 @@ def _stage_export(config: PushConfig, stage: Path) -> dict[str, Any] | None:
             f"{config.export} is the export of a model with other weights than {config.model}; make its own with: "
             f"compress export {config.model} --out DIR"
         )
-    for path in export.folder.rglob("*"):
-        name = path.relative_to(export.folder)
+    _link_graphs(export.folder, stage)
+    return export.facts
+
+
+def _link_graphs(folder: Path, stage: Path) -> None:
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder)
         if path.is_file() and name.parts[0] != SOURCE_FOLDER:
             target = stage / GRAPHS_FOLDER / Path(*(part for part in name.parts if part != GRAPHS_FOLDER))
             target.parent.mkdir(exist_ok=True)
             target.symlink_to(path.resolve())
-    return export.facts
 
 
 def _require_same_model(model: str, report: dict[str, Any], path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import reprlib
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import Any, cast
@@ -13,6 +13,7 @@ from typing import Any, cast
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from compress.conformers.description import Family
 from compress.conformers.front_groups import front_channels
 from compress.conformers.parts import block_units, family_of, part
 from compress.conformers.registry import COMPRESSED_PREFIX
@@ -65,6 +66,17 @@ def _original_dimensions(config: PreTrainedConfig) -> dict[str, Any]:
             f"config.json of a compressed {family.name} must hold {ORIGINAL_DIMENSIONS}, an object with the values "
             f"before compression of {', '.join(paths)}; got {reprlib.repr(dimensions)}."
         )
+    _check_numbers(family, dimensions)
+    blocks = dimensions[family.block_count]
+    if blocks != len(structure.blocks):
+        raise StructureError(
+            f"structure.blocks has {len(structure.blocks)} entries, but {ORIGINAL_DIMENSIONS}[{family.block_count!r}] "
+            f"is {blocks!r}."
+        )
+    return dimensions
+
+
+def _check_numbers(family: Family, dimensions: Mapping[str, Any]) -> None:
     assert family.stock
     lists = (family.fixed_blocks, family.stock.front)
     optional = (family.stock.head_dim, family.fixed_blocks, *family.stock.heads[1:])
@@ -73,13 +85,6 @@ def _original_dimensions(config: PreTrainedConfig) -> dict[str, Any]:
         absent = value is None and path in optional
         if not absent and any(type(number) is not int or number < 0 for number in numbers):
             raise StructureError(f"{ORIGINAL_DIMENSIONS}[{path!r}] must be a whole number from 0, got {value!r}.")
-    blocks = dimensions[family.block_count]
-    if blocks != len(structure.blocks):
-        raise StructureError(
-            f"structure.blocks has {len(structure.blocks)} entries, but {ORIGINAL_DIMENSIONS}[{family.block_count!r}] "
-            f"is {blocks!r}."
-        )
-    return dimensions
 
 
 def stock_paths(config: PreTrainedConfig) -> tuple[str, ...]:

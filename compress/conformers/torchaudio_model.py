@@ -129,6 +129,22 @@ class ConformerEncoder(nn.Module):
         return states
 
 
+def _described(conformer: Conformer) -> dict[str, Any]:
+    """The arguments by which torchaudio made a Conformer."""
+    layer: Any = conformer.conformer_layers[0]
+    depthwise, norm = layer.conv_module.sequential[2], layer.conv_module.sequential[3]
+    return {
+        "input_dim": layer.self_attn.embed_dim,
+        "num_heads": layer.self_attn.num_heads,
+        "ffn_dim": layer.ffn1.sequential[1].out_features,
+        "num_layers": len(conformer.conformer_layers),
+        "depthwise_conv_kernel_size": depthwise.kernel_size[0],
+        "dropout": layer.self_attn_dropout.p,
+        "use_group_norm": isinstance(norm, nn.GroupNorm),
+        "convolution_first": layer.convolution_first,
+    }
+
+
 class TorchaudioConformerForCTC(PreTrainedModel):
     """A `torchaudio.models.Conformer` with a linear CTC head."""
 
@@ -172,23 +188,15 @@ class TorchaudioConformerForCTC(PreTrainedModel):
             stacked_frames: input frames that are put side by side before that.
             blank: token of the CTC blank.
         """
-        layer: Any = conformer.conformer_layers[0]
-        depthwise, norm = layer.conv_module.sequential[2], layer.conv_module.sequential[3]
-        width = layer.self_attn.embed_dim if input_linear is None else input_linear.in_features
+        described = _described(conformer)
+        width = described["input_dim"] if input_linear is None else input_linear.in_features
         config = TorchaudioConformerConfig(
             vocab_size=head.out_features,
             pad_token_id=blank,
             num_features=width // stacked_frames,
             stacked_frames=stacked_frames,
             project_input=input_linear is not None,
-            input_dim=layer.self_attn.embed_dim,
-            num_heads=layer.self_attn.num_heads,
-            ffn_dim=layer.ffn1.sequential[1].out_features,
-            num_layers=len(conformer.conformer_layers),
-            depthwise_conv_kernel_size=depthwise.kernel_size[0],
-            dropout=layer.self_attn_dropout.p,
-            use_group_norm=isinstance(norm, nn.GroupNorm),
-            convolution_first=layer.convolution_first,
+            **described,
         )
         model = cls(config)
         parts: dict[str, nn.Module] = {"encoder": conformer, "ctc_head": head}

@@ -49,8 +49,7 @@ def squared_errors(weight: Tensor, moments: Moments) -> tuple[float, float]:
 
 def _pull(moments: Moments, ridge: float) -> Tensor:
     """`(inputs,)`: how strongly each weight is pulled towards what it was."""
-    frames = float(moments.frames)
-    pull = torch.full_like(moments.second.diagonal(), ridge * moments.mean_square * frames)
+    pull = torch.full_like(moments.second.diagonal(), ridge * moments.mean_square * float(moments.frames))
     if moments.constant:
         pull[-1] = 0.0
     return pull

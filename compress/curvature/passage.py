@@ -103,8 +103,7 @@ class Passage:
     @torch.no_grad()
     def advance(self) -> None:
         """Goes on to the inputs of the block behind, if there is one."""
-        after = self.blocks[self.block + 1 : self.block + 2]
-        if after:
+        if after := self.blocks[self.block + 1 : self.block + 2]:
             self._states = self._following or self._ran(self.blocks[self.block], after[0])
         self._following = None
         self.block += 1

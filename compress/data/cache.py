@@ -234,8 +234,7 @@ def _decode_chunk(source: Source, limits: AudioLimits, keep: bool, entries: rang
 def _decode_entry(source: Source, entry: int, limits: AudioLimits) -> Heard:
     if fault := source.faults.get(entry):
         raise UnusableAudio(fault)
-    payload = source.payload(entry)
-    if payload is None:
+    if (payload := source.payload(entry)) is None:
         raise UnusableAudio("no audio")
     return listen(payload, limits)
 

@@ -61,8 +61,7 @@ def clean_transcript(text: object, case: str) -> str | None:
     if not isinstance(text, str):
         return None
     collapsed = composed(" ".join(text.split()))
-    changed = {"lower": collapsed.lower(), "upper": collapsed.upper()}.get(case, collapsed)
-    return changed or None
+    return {"lower": collapsed.lower(), "upper": collapsed.upper()}.get(case, collapsed) or None
 
 
 def composed(text: str) -> str:

@@ -133,12 +133,10 @@ def _checked(
     good: list[int] = []
     problems: list[Problem] = []
     for entry, name in enumerate(source.ids):
-        reasons = [store.index.reasons[entry]] if store.index.reasons[entry] else []
         checked = labels and entry not in source.faults
-        text_reason = transcript_problem(texts[entry], vocabulary) if checked else None
-        reasons += [text_reason] if text_reason else []
-        if reasons:
-            problems.append(Problem(name, "; ".join(reasons)))
+        of_text = transcript_problem(texts[entry], vocabulary) if checked else None
+        if reason := "; ".join(filter(None, (store.index.reasons[entry], of_text))):
+            problems.append(Problem(name, reason))
         else:
             good.append(entry)
     report(source.name, problems, len(source.ids), config.max_bad_fraction)

@@ -144,12 +144,7 @@ class SpeechConfig:
         object.__setattr__(self, "mix", tuple(self.mix))
         if self.mix and self.source == SYNTHETIC:  # what verbs read unless they are told otherwise
             object.__setattr__(self, "source", "")
-        remedy = "give a folder, a file, a Hub name or 'synthetic', or several as data.mix"
-        check(bool(self.source) or bool(self.mix), "data.source", self.source, remedy)
-        check(not (self.source and self.mix), "data.source", self.source, "leave it empty where data.mix is given")
-        check(
-            not (self.mix and self.streaming), "data.streaming", self.streaming, "streams cannot be mixed: give false"
-        )
+        self._check_sources()
         check_choice("data.case", self.case, get_args(LetterCase))
         if self.format is not None:
             check_choice("data.format", self.format, SPEECH_FORMATS)
@@ -163,6 +158,13 @@ class SpeechConfig:
         some = self.limit is None or self.limit > 0
         check(some, "data.limit", self.limit, "give at least 1, or leave it out")
         check(self.cache_max_gib >= 0, "data.cache_max_gib", self.cache_max_gib, "give 0 (no cache) or more")
+
+    def _check_sources(self) -> None:
+        remedy = "give a folder, a file, a Hub name or 'synthetic', or several as data.mix"
+        check(bool(self.source or self.mix), "data.source", self.source, remedy)
+        check(not (self.source and self.mix), "data.source", self.source, "leave it empty where data.mix is given")
+        alone = not (self.mix and self.streaming)
+        check(alone, "data.streaming", self.streaming, "streams cannot be mixed: give false")
 
     def named(self) -> str:
         """Returns the source, or those that are mixed, for people."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -134,8 +134,7 @@ class GateGroup:
         if self.front:
             return structure.of_front(self.front)
         block = structure.blocks[self.block]
-        kept: Kept = getattr(block, self.place.name) if block else None
-        return kept
+        return cast(Kept, getattr(block, self.place.name)) if block else None
 
 
 class Gates(nn.Module):

@@ -69,13 +69,9 @@ def too_many_problems(facts: dict[str, Any]) -> bool:
 def data_page(facts: dict[str, Any]) -> Page:
     """What was found, for a person."""
     unusable = facts["entries"] - facts["used"]
-    verdict = "Training would stop" if too_many_problems(facts) else "Training would go on without them"
-    allowed = f"data.max_bad_fraction allows {formats.percent(facts['max_bad_fraction'])}"
     return Page(
         title=facts["source"],
-        headline=f"{unusable:,} of {facts['entries']:,} entries cannot be used. {verdict} ({allowed})."
-        if unusable
-        else f"All {facts['entries']:,} entries can be used.",
+        headline=_headline(facts),
         sections=[
             *_by_source(facts["sources"]),
             *_speech_by_speaker(facts["speakers"]),
@@ -89,9 +85,22 @@ def data_page(facts: dict[str, Any]) -> Page:
     )
 
 
-def _facts(config: DataCheckConfig, speech: SpeechDataset, rate: int) -> dict[str, Any]:
-    texts = [text for text in speech.texts if text]
+def _headline(facts: dict[str, Any]) -> str:
+    if not (unusable := facts["entries"] - facts["used"]):
+        return f"All {facts['entries']:,} entries can be used."
+    verdict = "Training would stop" if too_many_problems(facts) else "Training would go on without them"
+    allowed = f"data.max_bad_fraction allows {formats.percent(facts['max_bad_fraction'])}"
+    return f"{unusable:,} of {facts['entries']:,} entries cannot be used. {verdict} ({allowed})."
+
+
+def _words(speech: SpeechDataset) -> dict[str, Any]:
+    texts = list(filter(None, speech.texts))
     words = [word for text in texts for word in text.split()]
+    characters = "".join(sorted(set("".join(texts))))
+    return {"words": len(words), "different_words": len(set(words)), "characters": characters}
+
+
+def _facts(config: DataCheckConfig, speech: SpeechDataset, rate: int) -> dict[str, Any]:
     return {
         "source": config.data.named(),
         "split": speech.split,
@@ -103,9 +112,7 @@ def _facts(config: DataCheckConfig, speech: SpeechDataset, rate: int) -> dict[st
         "lengths": {"shortest": min(speech.seconds), "median": median(speech.seconds), "longest": max(speech.seconds)},
         "speakers": _speakers(speech),
         "sources": speech.by_source(),
-        "words": len(words),
-        "different_words": len(set(words)),
-        "characters": "".join(sorted(set("".join(texts)))),
+        **_words(speech),
         "max_bad_fraction": config.data.max_bad_fraction,
         "problems": [problem.facts() for problem in speech.problems],
         "remarks": [remark.facts() for remark in speech.remarks],

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
+from transformers import PreTrainedModel
 
 from compress.checkpoint import read_compression
 from compress.checkpoint.exported import Export, is_export
@@ -131,18 +133,19 @@ def _speeds(contenders: dict[str, Contender], config: SpeedConfig) -> dict[str, 
         role: speed_inputs(contender.processor, contender.sampling_rate, config) for role, contender in roles.items()
     }
 
-    def run_whole() -> None:
-        for aspect in MEASURED_ASPECTS:
-            aspect.run_whole(model)
-
-    prepare = {**ways, "model": run_whole} if ways else {}
+    prepare = {**ways, "model": partial(_run_whole, model)} if ways else {}
     with ExitStack() as stack:
         for aspect in MEASURED_ASPECTS:
             stack.enter_context(aspect.held_still([contender.model for contender in contenders.values()]))
         speeds = measure({role: contender.model for role, contender in roles.items()}, inputs, config, prepare)
     if ways:
-        run_whole()
+        _run_whole(model)
     return speeds
+
+
+def _run_whole(model: PreTrainedModel) -> None:
+    for aspect in MEASURED_ASPECTS:
+        aspect.run_whole(model)
 
 
 def _measurements(evaluation: Evaluation, role: str, metrics: Mapping[str, Any]) -> Measurements:

@@ -164,18 +164,15 @@ def _kept(block: dict[str, dict[str, list[int]]] | None, name: str) -> str:
     return f"{kept} of {original}" if kept else "removed"
 
 
+def _role_condition(report: Report, role: str) -> Condition:
+    entry = report[role]
+    who = f"{code(entry['name'])} ({entry['family']}{_run_by(report, role)})"
+    return Condition(role.capitalize(), f"{who}, transcribed {entry['batching']}", in_terminal=True)
+
+
 def _conditions(report: Report) -> list[Condition]:
     data, given, bootstrap = report["data"], report["conditions"], report["bootstrap"]
-    conditions = [
-        Condition(
-            role.capitalize(),
-            f"{code(report[role]['name'])} ({report[role]['family']}{_run_by(report, role)}), transcribed "
-            f"{report[role]['batching']}",
-            in_terminal=True,
-        )
-        for role in ROLES
-        if role in report
-    ]
+    conditions = [_role_condition(report, role) for role in ROLES if role in report]
     if compression := compression_line(report["model"]):
         conditions.append(Condition("Compression", compression, in_terminal=True))
     speech = f"{code(data['source'])}, {formats.split(data['split'])}, {_amount_of_speech(report)}"
@@ -186,10 +183,7 @@ def _conditions(report: Report) -> list[Condition]:
         Condition("Real-time factor", condition_line(report), in_terminal=True),
         Condition("Timed", given["timed"]),
         Condition("Peak memory", f"the weights in memory and the {given['memory']}"),
-        Condition(
-            "MACs",
-            f"of one utterance of {report['model']['macs_seconds']:g} s through the whole model, per second of it",
-        ),
+        Condition("MACs", f"of {report['model']['macs_seconds']:g} s through the whole model, per second of them"),
         Condition("Intervals", f"{bootstrap['resamples']:,} resamples of utterances, seed {bootstrap['seed']}"),
         Condition("Versions", versions),
         Condition("Skipped files", f"{len(data['problems']) or 'none'}"),

@@ -9,10 +9,8 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-import torch
 import transformers
 
 from compress.checkpoint.weights import WEIGHTS_DIGEST
@@ -20,7 +18,7 @@ from compress.evaluation.bootstrap import BootstrapConfig, paired_interval, rate
 from compress.evaluation.errors import ErrorCounts, align, count_errors
 from compress.evaluation.metrics import error_rates, further_scores
 from compress.evaluation.speed import Speed
-from compress.files.shipped import __version__
+from compress.reports.making import created, made
 from compress.structure import MODULES
 
 if TYPE_CHECKING:
@@ -117,7 +115,7 @@ def build(
     """
     report: Report = {
         "format": REPORT_FORMAT,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "created": created(),
         "versions": _versions(),
         "about": ABOUT | (about or {}),
         "data": data,
@@ -132,6 +130,21 @@ def build(
     return report
 
 
+def _parameters(measured: Measurements) -> dict[str, Any]:
+    size, original = measured.size, measured.original
+    return {"total": size.total, "encoder": size.encoder, "blocks": size.blocks, "original_blocks": original.blocks}
+
+
+def _speed_and_memory(measured: Measurements) -> dict[str, Any]:
+    speed = measured.speed
+    return {
+        "rtf": speed.rtf,
+        "rtf_repetitions": [seconds / speed.audio_seconds for seconds in speed.times_seconds],
+        "peak_memory_bytes": measured.memory_bytes + speed.activation_bytes,
+        "weights_memory_bytes": measured.memory_bytes,
+    }
+
+
 def model_entry(measured: Measurements, bootstrap: BootstrapConfig) -> dict[str, Any]:
     """What the report says about one model."""
     texts = measured.transcripts.references, measured.transcripts.hypotheses
@@ -144,20 +157,12 @@ def model_entry(measured: Measurements, bootstrap: BootstrapConfig) -> dict[str,
         "metrics": further_scores(measured.metrics, *texts),
         "batching": measured.batching,
         "runtime": measured.runtime,
-        "parameters": {
-            "total": measured.size.total,
-            "encoder": measured.size.encoder,
-            "blocks": measured.size.blocks,
-            "original_blocks": measured.original.blocks,
-        },
+        "parameters": _parameters(measured),
         "bytes": measured.disk_bytes,
         WEIGHTS_DIGEST: measured.digest,
         "macs_per_second": measured.size.macs_per_second,
         "macs_seconds": measured.size.seconds,
-        "rtf": measured.speed.rtf,
-        "rtf_repetitions": [seconds / measured.speed.audio_seconds for seconds in measured.speed.times_seconds],
-        "peak_memory_bytes": measured.memory_bytes + measured.speed.activation_bytes,
-        "weights_memory_bytes": measured.memory_bytes,
+        **_speed_and_memory(measured),
         "blocks": kept_blocks(measured.kept, measured.size.blocks, measured.original.blocks),
         "front": {name: list(counts) for name, counts in measured.front.items()},
         "compression": measured.compression,
@@ -258,10 +263,5 @@ def _counts(transcripts: Transcripts) -> ErrorCounts:
     return count_errors(transcripts.references, transcripts.hypotheses)
 
 
-def _versions() -> dict[str, str]:
-    return {
-        "compress": __version__,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "python": platform.python_version(),
-    }
+def _versions() -> dict[str, Any]:
+    return {**made()["versions"], "transformers": transformers.__version__, "python": platform.python_version()}

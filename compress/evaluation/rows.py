@@ -27,7 +27,7 @@ class ComparisonRow:
 
 def comparison_rows(report: Report) -> list[ComparisonRow]:
     """All measured quantities, formatted for people: rates in percent, sizes with units."""
-    shared, difference = report.get("ratio"), report.get("difference")
+    difference = report.get("difference")
     change = f"{formats.points(difference['wer'])} points" if difference else ""
     return [
         _row(report, "WER", lambda entry: formats.percent(entry["wer"], 2), change),
@@ -38,32 +38,32 @@ def comparison_rows(report: Report) -> list[ComparisonRow]:
         _row(report, "  substituted", lambda entry: f"{entry['substitutions']:,}"),
         _row(report, "  deleted", lambda entry: f"{entry['deletions']:,}"),
         _row(report, "  inserted", lambda entry: f"{entry['insertions']:,}"),
-        _row(
-            report,
-            "Parameters",
-            lambda entry: formats.count(entry["parameters"]["total"]),
-            _share(shared, "parameters"),
-        ),
-        _row(
-            report,
-            "  encoder",
-            lambda entry: formats.count(entry["parameters"]["encoder"]),
-            _share(shared, "encoder_parameters"),
-        ),
+        *_size_rows(report),
+        *_speed_rows(report),
+    ]
+
+
+def _parameters(entry: dict[str, Any], part: str) -> str:
+    return formats.count(entry["parameters"][part])
+
+
+def _size_rows(report: Report) -> list[ComparisonRow]:
+    shared = report.get("ratio")
+    whole, encoder = (partial(_parameters, part=part) for part in ("total", "encoder"))
+    return [
+        _row(report, "Parameters", whole, _share(shared, "parameters")),
+        _row(report, "  encoder", encoder, _share(shared, "encoder_parameters")),
         *_runtime_rows(report),
         _row(report, "On disk", lambda entry: formats.size(entry["bytes"]), _share(shared, "bytes")),
-        _row(
-            report,
-            "MACs per second",
-            lambda entry: formats.count(entry["macs_per_second"]),
-            _share(shared, "macs"),
-        ),
-        _row(
-            report,
-            "Real-time factor",
-            lambda entry: formats.significant(entry["rtf"]),
-            f"{formats.times(shared['speed'])} as fast" if shared else "",
-        ),
+    ]
+
+
+def _speed_rows(report: Report) -> list[ComparisonRow]:
+    shared = report.get("ratio")
+    faster = f"{formats.times(shared['speed'])} as fast" if shared else ""
+    return [
+        _row(report, "MACs per second", lambda entry: formats.count(entry["macs_per_second"]), _share(shared, "macs")),
+        _row(report, "Real-time factor", lambda entry: formats.significant(entry["rtf"]), faster),
         _row(report, "Peak memory", lambda entry: formats.size(entry["peak_memory_bytes"]), _share(shared, "memory")),
     ]
 

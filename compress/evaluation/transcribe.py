@@ -94,8 +94,7 @@ def to_model(model: PreTrainedModel, inputs: dict[str, Tensor]) -> dict[str, Ten
     """Moves inputs to the model's device and floating inputs to its dtype; masks keep theirs."""
     device, dtype = model.device, model.dtype
     return {
-        name: value.to(device, dtype) if value.is_floating_point() else value.to(device)
-        for name, value in inputs.items()
+        name: value.to(device, dtype if value.is_floating_point() else value.dtype) for name, value in inputs.items()
     }
 
 

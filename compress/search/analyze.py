@@ -10,7 +10,6 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +26,9 @@ from compress.conformers.registry import UnsupportedModelError
 from compress.data import Batch, SpeechDataset, SpeechLoader
 from compress.evaluation.normalisation import ScoringRule, scoring_rule
 from compress.evaluation.transcribe import batching_for, to_model
-from compress.files.shipped import __version__
 from compress.files.writing import require_writable
 from compress.machine import DTYPES, find_device
+from compress.reports.making import made
 from compress.search.analysis_report import write_analysis
 from compress.search.bypass import removable
 from compress.search.fine import FineSearch, ProposalTrial, scored
@@ -93,8 +92,7 @@ def analyze_blocks(config: AnalyzeConfig) -> Analysis:
     heads, reason = intermediate_heads(model, processor, dataset, config)
     result = {
         "about": ANALYSIS_ABOUT,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "versions": {"compress": __version__, "torch": torch.__version__},
+        **made(),
         "model": config.model,
         "family": family_of(model).name,
         "blocks": len(blocks_of(model)),

@@ -6,12 +6,10 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import PreTrainedModel
 
 from compress.checkpoint import load_config, load_recogniser
@@ -20,9 +18,9 @@ from compress.conformers import blocks_of, family_of, fixed_blocks, skeleton
 from compress.curvature.repair import RefitConfig
 from compress.data import SpeechConfig, SpeechDataset
 from compress.evaluation.speed import device_name
-from compress.files.shipped import __version__
 from compress.files.writing import require_writable
 from compress.machine import DTYPES, find_device
+from compress.reports.making import made
 from compress.search.bypass import removable, route_without, structure_without
 from compress.search.coarse import check_remove, proposal_score
 from compress.search.fine import FineSearch, ProposalTrial, Repairing
@@ -145,8 +143,7 @@ def _repairing(config: SearchConfig, model: PreTrainedModel, processor: Any) -> 
     """How the model without some blocks is repaired, if it is, on speech that is read once."""
     if config.refit is None:
         return None
-    utterances = config.refit.utterances
-    speech = calibration_of(model, processor, config.refit_set, utterances, config.batch, config.seed)
+    speech = calibration_of(model, processor, config.refit_set, config.refit.utterances, config.batch, config.seed)
     return partial(repair, whole=model, speech=speech, config=config.refit)
 
 
@@ -191,16 +188,14 @@ def _result(
     best = min((outcome.best for outcome in outcomes), key=ranking)
     return {
         "about": SEARCH_ABOUT,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "versions": {"compress": __version__, "torch": torch.__version__},
+        **made(),
         "model": config.model,
         "family": family_of(model).name,
         "blocks": task.blocks,
         "removable": list(task.free),
         "remove": config.remove,
         "data": config.described(dataset),
-        "refit": config.refit
-        and to_dict(config.refit) | {"data": config.refit_set.named(), "split": config.refit_set.split},
+        "refit": _refit_entry(config),
         "jobs": task.fine.jobs,
         "machine": device_name(model.device),
         "whole": _trial_entry(whole, None),
@@ -219,15 +214,9 @@ def _refit_entry(config: SearchConfig) -> Search | None:
 
 
 def _matrix_entry(config: SearchConfig, matrix: Matrix, took: Mapping[str, float]) -> Search:
-    options = config.matrix.options(config.measure)
-    size = {"rows": config.matrix.rows} if config.matrix.feature == "frames" else {}
-    return (
-        {"measure": config.measure, "feature": config.matrix.feature}
-        | size
-        | options
-        | dict(took)
-        | {"values": matrix.tolist()}
-    )
+    feature, options = config.matrix.feature, config.matrix.options(config.measure)
+    size = {"rows": config.matrix.rows} if feature == "frames" else {}
+    return {"measure": config.measure, "feature": feature, **size, **options, **took, "values": matrix.tolist()}
 
 
 def _method_entry(outcome: Outcome, model: PreTrainedModel) -> Search:

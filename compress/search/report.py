@@ -160,13 +160,13 @@ def _conditions(result: Mapping[str, Any]) -> list[Condition]:
         Condition("Block runs", "blocks run per batch, of those that there would be if nothing had been reused."),
     ]
     if refit := result.get("refit"):
-        place = f"{code(refit['data'])}, {formats.split(refit['split'])}"
-        how = (
-            f"every proposal was removed and refitted in closed form on {refit['utterances']:,} utterances of {place}."
-        )
-        conditions.append(Condition("Refit", how))
+        place = f"{refit['utterances']:,} utterances of {code(refit['data'])}, {formats.split(refit['split'])}"
+        conditions.append(Condition("Refit", f"every proposal was removed and refitted in closed form on {place}."))
     if matrix := result["matrix"]:
-        row = "means of utterances" if matrix["feature"] == "mean" else f"at most {matrix['rows']:,} frames"
-        name = MEASURE_NAMES[matrix["measure"]]
-        conditions.append(Condition("Matrix", f"{name} of {row}, padding left out, {matrix['seconds']:.1f} s."))
+        conditions.append(Condition("Matrix", _how_compared(matrix)))
     return conditions
+
+
+def _how_compared(matrix: Mapping[str, Any]) -> str:
+    row = "means of utterances" if matrix["feature"] == "mean" else f"at most {matrix['rows']:,} frames"
+    return f"{MEASURE_NAMES[matrix['measure']]} of {row}, padding left out, {matrix['seconds']:.1f} s."

@@ -126,11 +126,7 @@ def calibrate(config: CalibrateConfig) -> dict[str, Any]:
     measured = list(_measured(dev, candidates, before, config.max_wer_increase))
     chosen = _chosen(measured, before, config)
     if config.baseline is None and _rise(chosen, without) < 0:
-        logger.warning(
-            "This model makes fewer errors when it skips (%s) than when it does not (%s). Compare it with the one that "
-            "it was made from, --baseline MODEL, or train it with less skipping, --skipping.simulated 0.5.",
-            formats.percent(chosen.wer or 0.0, 2), formats.percent(without, 2),
-        )  # fmt: skip
+        _warn_of_gain(chosen, without)
     model.config.skipping = write_skipping(chosen.settings)
     size = size_of(model)
     skipping = {
@@ -239,3 +235,11 @@ def _chosen(measured: Sequence[SettingTrial], before: float, config: CalibrateCo
 
 def _entry(trial: SettingTrial) -> dict[str, Any]:
     return asdict(trial) | {"settings": write_skipping(trial.settings)}
+
+
+def _warn_of_gain(chosen: SettingTrial, without: float) -> None:
+    logger.warning(
+        "This model makes fewer errors when it skips (%s) than when it does not (%s). Compare it with the one that "
+        "it was made from, --baseline MODEL, or train it with less skipping, --skipping.simulated 0.5.",
+        formats.percent(chosen.wer or 0.0, 2), formats.percent(without, 2),
+    )  # fmt: skip

@@ -12,12 +12,10 @@ import logging
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timezone
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import torch
 from transformers import PreTrainedModel
 
 from compress.checkpoint import describe, load_config, load_model, save
@@ -28,8 +26,8 @@ from compress.deciding.baselines import proportional
 from compress.deciding.budget import Budget, BudgetError, check_reachable
 from compress.elastic.supernet.limits import SizesConfig
 from compress.files.reading import read_object
-from compress.files.shipped import __version__
 from compress.files.writing import recover_folder, write_json, write_text
+from compress.reports.making import made
 from compress.reports.saving import save_page
 from compress.shrinking.checkpoints import opened, saved_dtype, timed
 from compress.shrinking.curve_report import SHRINK_REPORT, WHOLE, page_of, with_chosen
@@ -127,8 +125,7 @@ class Curve:
         entries = [self._whole(), *self._sizes()]
         report = {
             "about": CURVE_ABOUT,
-            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "versions": {"compress": __version__, "torch": torch.__version__},
+            **made(),
             "model": self.config.model,
             "family": family_of(self.model).name,
             "structure": self.config.structure,
@@ -165,9 +162,9 @@ class Curve:
 
     def _shrunk(self, start: Shrunk, budget: Budget) -> Shrunk:
         limits = limits_between(budget.table.of(start.structure), budget.limit)
-        decision, refit = self.config.structure, self.config.refit
+        how = self.config
         *_, last = shrink_in_rounds(
-            start, self.model, budget, limits, decision, self.speech, refit, self.config.uniform
+            start, self.model, budget, limits, how.structure, self.speech, how.refit, how.uniform
         )
         return last
 
@@ -216,5 +213,4 @@ def as_saved(model: PreTrainedModel, original: str) -> PreTrainedModel:
     dtype = saved_dtype(original)
     if model.dtype == dtype:
         return model
-    other: PreTrainedModel = copy.deepcopy(model).to(dtype)
-    return other
+    return cast(PreTrainedModel, copy.deepcopy(model).to(dtype))

@@ -83,8 +83,10 @@ class DevMeasure:
 
     def described(self) -> dict[str, Any]:
         """Describes the speech, and the conditions of the timing, as results do."""
-        data = {"source": self.source, "split": self.dev.split, "ignores": IGNORED[self.config.normalise]} | {
-            "utterances": len(self.dev),
-            "seconds": sum(self.dev.seconds),
+        data: dict[str, Any] = {
+            "source": self.source,
+            "split": self.dev.split,
+            "ignores": IGNORED[self.config.normalise],
         }
+        data |= {"utterances": len(self.dev), "seconds": sum(self.dev.seconds)}
         return {"data": data, "conditions": conditions(self.whole.device, self.whole.dtype, self.config.speed)}

@@ -107,9 +107,7 @@ def shrink_(model: PreTrainedModel, structure: Structure) -> None:
 def place_blocks_(model: PreTrainedModel, positions: Iterable[int]) -> None:
     """Numbers the blocks that are left anew, in place; placeholders stand at the positions between them."""
     by_position = dict(zip(positions, blocks_of(model), strict=True))
-    blocks = [
-        by_position[position] if position in by_position else AbsentBlock() for position in range(max(by_position) + 1)
-    ]
+    blocks = [by_position.get(position, AbsentBlock()) for position in range(max(by_position) + 1)]
     assign(model, family_of(model).blocks, nn.ModuleList(blocks))
 
 
@@ -229,19 +227,24 @@ def keep_rows_(layer: nn.Module, rows: Iterable[int]) -> None:
     for name in ("weight", "bias", "running_mean", "running_var"):
         if getattr(layer, name, None) is not None:
             setattr(layer, name, _taken(getattr(layer, name), 0, index))
+    _set_outputs_(layer, len(index))
+
+
+def _set_outputs_(layer: nn.Module, outputs: int) -> None:
+    """Says in a layer's attributes how many outputs it has."""
     if isinstance(layer, nn.Linear):
-        layer.out_features = len(index)
+        layer.out_features = outputs
     elif isinstance(layer, nn.Conv1d | nn.Conv2d):
-        layer.out_channels = len(index)
+        layer.out_channels = outputs
         if layer.groups > 1:
-            layer.in_channels = layer.groups = len(index)
+            layer.in_channels = layer.groups = outputs
     elif isinstance(layer, nn.BatchNorm1d):
-        layer.num_features = len(index)
+        layer.num_features = outputs
     elif isinstance(layer, nn.LayerNorm):
-        layer.normalized_shape = (len(index),)
+        layer.normalized_shape = (outputs,)
     elif isinstance(layer, nn.GroupNorm) and layer.num_groups in (1, layer.num_channels):
-        layer.num_groups = len(index) if layer.num_groups > 1 else 1
-        layer.num_channels = len(index)
+        layer.num_groups = outputs if layer.num_groups > 1 else 1
+        layer.num_channels = outputs
     else:
         known = "Linear, Conv1d, Conv2d, BatchNorm1d, LayerNorm, GroupNorm of one group or of a group for each channel"
         raise TypeError(f"Cannot keep some outputs of a {type(layer).__name__}; known: {known}.")

@@ -8,6 +8,7 @@ as they were, so that a stock checkpoint is known as compressed, and can be desc
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from transformers import PreTrainedConfig
@@ -91,6 +92,11 @@ def check_stock(config: PreTrainedConfig) -> None:
             )
 
 
+def _can_say(stock: Stock, heads: set[int], widths: set[int], units: Mapping[str, int]) -> bool:
+    """Whether the original's config has a value for what is not as it was."""
+    return bool(stock.heads or heads == {units["attention"]}) and bool(stock.ffn_units or widths == {units["ffn1"]})
+
+
 def _dimensions(stock: Stock, config: PreTrainedConfig, structure: Structure) -> dict[str, Any] | None:
     """The values of the original's config, by path, that say what a Structure leaves; None if no values can."""
     channels = _channels_of(stock, config, structure)
@@ -104,11 +110,7 @@ def _dimensions(stock: Stock, config: PreTrainedConfig, structure: Structure) ->
         return None
     if any(counts["conv"] != units["conv"] for counts, (_, units) in zip(left, pairs, strict=True)):
         return None
-    if not stock.heads and heads != {pairs[0][1]["attention"]}:
-        return None
-    if not stock.ffn_units and widths != {pairs[0][1]["ffn1"]}:
-        return None
-    if stock.halves and not _halves_fit(structure):
+    if not _can_say(stock, heads, widths, pairs[0][1]) or (stock.halves and not _halves_fit(structure)):
         return None
     values: dict[str, Any] = dict.fromkeys(stock.heads, heads.pop()) | channels
     if stock.ffn_units:

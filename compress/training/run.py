@@ -320,10 +320,8 @@ def open_data(
             _write_sources(train_set, config)
             problems += train_set.problems
             remarks += train_set.remarks
-            if config.dev is None and config.dev_split is None:
+            if (dev := _dev_config(config)) is None:
                 return train_set, None
-            dev = config.dev or replace(config.data, split=config.dev_split or "", limit=None)
-            dev = replace(dev, limit=config.dev_limit or dev.limit)
             dev_set = open_speech(dev, sampling_rate=rate, vocabulary=vocabulary)
             problems += dev_set.problems
             remarks += dev_set.remarks
@@ -338,6 +336,13 @@ def open_data(
     for data, name in ((train_set, "data"), (dev_set, "dev")):
         _require_share(data, name, accelerator.num_processes)
     return train_set, DevSet(dev_set, processor, config.batch, accelerator, config.precision, generate)
+
+
+def _dev_config(config: RunConfig) -> SpeechConfig | None:
+    if config.dev is None and config.dev_split is None:
+        return None
+    dev = config.dev or replace(config.data, split=config.dev_split or "", limit=None)
+    return replace(dev, limit=config.dev_limit or dev.limit)
 
 
 def _write_sources(train_set: SpeechDataset, config: RunConfig) -> None:

@@ -195,8 +195,7 @@ def objective_of(model: PreTrainedModel, config: SkippingConfig | None, seed: in
 
 def last_skipped_share(model: PreTrainedModel) -> Tensor | None:
     """The share of the frames of the last forward pass that skipped; None if none could."""
-    skipper = skipper_of(model)
-    seen = skipper and skipper.last
+    seen = (skipper := skipper_of(model)) and skipper.last
     if not seen or seen.valid is None or seen.deep is None:
         return None
     return 1 - seen.deep.sum() / seen.valid.sum()

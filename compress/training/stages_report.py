@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import PreTrainedModel
 
 from compress.checkpoint import load_model
 from compress.conformers import family_of
 from compress.evaluation.generate import GenerateConfig
-from compress.files.shipped import __version__
 from compress.files.writing import write_json
+from compress.reports.making import made
 from compress.reports.saving import save_page
 from compress.shrinking.curve_report import SHRINK_FILES, SHRINK_REPORT, WHOLE, Making, curve_page, with_chosen
 from compress.shrinking.measured import DevMeasure, MeasureConfig
@@ -63,8 +61,7 @@ def report_stages(
         entries.append(_entry(of_stage, folder) | measure.of(model))
     report = {
         "about": STAGES_ABOUT,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "versions": {"compress": __version__, "torch": torch.__version__},
+        **made(),
         "model": name,
         "family": family_of(teacher).name,
         **measure.described(),

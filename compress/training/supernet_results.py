@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timezone
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -16,6 +15,7 @@ from compress.evaluation.bootstrap import BootstrapConfig, rate_interval
 from compress.evaluation.errors import count_errors
 from compress.evaluation.metrics import error_rates
 from compress.files.writing import replaced_folder, write_json
+from compress.reports.making import created
 from compress.running.subnets import activate, subnet_names
 from compress.structure import Structure
 from compress.training.loop import processes
@@ -81,8 +81,7 @@ class SupernetResults:
         """
         if processes.rank() != 0:
             return
-        created = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        write_decided({**result, "created": created, "data": dev and data_entry(dev.dataset)}, self.output)
+        write_decided({**result, "created": created(), "data": dev and data_entry(dev.dataset)}, self.output)
         with replaced_folder(self.output / STRUCTURES) as folder:
             for size, structure in structures_of(result).items():
                 structure.save(folder / f"{size}.json")

@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from accelerate.utils import extract_model_from_parallel
@@ -141,8 +141,7 @@ class Checkpoints:
         newest = None
         if processes.rank() == 0:
             newest = next((path for path in reversed(self._folders()) if self._is_sound(path)), None)
-        agreed: Path | None = processes.from_main(newest)
-        return agreed
+        return cast("Path | None", processes.from_main(newest))
 
     def check_settings(self) -> None:
         """Refuses settings other than those of the latest checkpoint, before anything is loaded.
@@ -198,9 +197,7 @@ class Checkpoints:
         except CheckpointError as error:
             problem = str(error)
         except Exception as error:  # contents that are sound, but not of the form they should have
-            problem = (
-                f"{path} is damaged: its content has another form than it should ({type(error).__name__}: {error})."
-            )
+            problem = _misshapen(path, error)
         problems = [text for text in processes.gather(problem) if text]
         return (None, problems[0]) if problems else (restored, "")
 
@@ -241,6 +238,10 @@ class Checkpoints:
         if optimizer is not None:
             torch.save(optimizer.state_dict(), folder / OPTIMIZER)
         torch.save({name: _state_of(state) for name, state in states.items()}, folder / STATES)
+        self._sign(folder, step)
+        flush_folder(folder)
+
+    def _sign(self, folder: Path, step: int) -> None:
         manifest = {
             "format": FORMAT,
             "step": step,
@@ -249,7 +250,6 @@ class Checkpoints:
             "files": {path.name: fingerprint(path) for path in sorted(folder.iterdir())},
         }
         (folder / MANIFEST).write_text(json.dumps(signed(manifest), indent=1) + "\n")
-        flush_folder(folder)
 
     def _publish(self, partial: Path, target: Path) -> None:
         shutil.rmtree(target, ignore_errors=True)
@@ -310,6 +310,10 @@ def _state_of(state: Stateful | Mapping[str, Any]) -> dict[str, Any]:
 def _fresh(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+
+
+def _misshapen(path: Path, error: Exception) -> str:
+    return f"{path} is damaged: its content has another form than it should ({type(error).__name__}: {error})."
 
 
 def fingerprint(path: Path) -> dict[str, int]:

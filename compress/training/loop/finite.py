@@ -84,12 +84,7 @@ class FiniteGuard:
         if self._statistics:
             torch._foreach_copy_(self._statistics, self._backup)
         self.skipped += 1
-        shown = ", ".join(f"{name} {float(loss):g}" for name, loss in losses.parts.items())
-        message = (
-            f"Step {step} is not finite. It began in {origin}. "
-            f"Losses: {shown}; gradient norm {float(norm):g}; "
-            f"utterances: {', '.join(name for batch in batches for name in batch.ids)}"
-        )
+        message = f"Step {step} is not finite. It began in {origin}. {_numbers(losses, float(norm), batches)}"
         if spoilt:
             raise NotFiniteError(f"{message}. {SPOILT}")
         logger.warning("%s. Skipped (%d of at most %d).", message, self.skipped, self.limit)
@@ -195,3 +190,9 @@ def _watched(model: nn.Module) -> Iterator[list[tuple[str, Tensor]]]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _numbers(losses: Losses, norm: float, batches: Sequence[Batch]) -> str:
+    shown = ", ".join(f"{name} {float(loss):g}" for name, loss in losses.parts.items())
+    utterances = ", ".join(name for batch in batches for name in batch.ids)
+    return f"Losses: {shown}; gradient norm {norm:g}; utterances: {utterances}"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
@@ -105,8 +105,7 @@ def _eight_bit(entries: Sequence[dict[str, Any]]) -> Optimizer:
     for entry in entries:
         for parameter in entry["params"] if entry.pop("maximize") else ():
             parameter.register_hook(Tensor.neg)
-    optimizer: Optimizer = import_module(f"{EIGHT_BIT}.optim").AdamW8bit(entries, betas=BETAS)
-    return optimizer
+    return cast(Optimizer, import_module(f"{EIGHT_BIT}.optim").AdamW8bit(entries, betas=BETAS))
 
 
 def parameters_of(optimizer: Optimizer, name: str) -> list[nn.Parameter]:
