@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -133,7 +133,7 @@ def _speeds(contenders: dict[str, Contender], config: SpeedConfig) -> dict[str, 
         role: speed_inputs(contender.processor, contender.sampling_rate, config) for role, contender in roles.items()
     }
 
-    prepare = {**ways, "model": partial(_run_whole, model)} if ways else {}
+    prepare: dict[str, Callable[[], None]] = {**ways, "model": partial(_run_whole, model)} if ways else {}
     with ExitStack() as stack:
         for aspect in MEASURED_ASPECTS:
             stack.enter_context(aspect.held_still([contender.model for contender in contenders.values()]))
