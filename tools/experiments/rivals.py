@@ -109,6 +109,8 @@ ROWS = (
     Row("gates-refit", "learned gates, then the refit", (*GATES, "--refit.after_gates", "true")),
     Row("gates-stages", "learned gates, by way of 50 %", (*GATES, "--budget.stages", "[50%]"), sizes=BELOW_HALF),
     Row("obs", "OBS in rounds, refit", ("--structure", "obs"), False),
+    Row("obs-front", "OBS in rounds, refit, channels in front of the blocks too",
+        ("--structure", "obs", "--budget.front", "true"), False),
     Row("obs-bare", "OBS in rounds, no refit", ("--structure", "obs", *NO_REFIT), False),
     Row("obs-stages", "OBS in rounds, refit, by way of 50 %", ("--structure", "obs", "--budget.stages", "[50%]"),
         False, sizes=BELOW_HALF),
