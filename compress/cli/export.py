@@ -1,8 +1,8 @@
 """Export a model as an ONNX graph, checked against it, for clients of others or any program that runs ONNX.
 
 The folder --out holds the graph, what its client wants beside it, a README that runs it, and export.json, by which
-`compress evaluate` knows it. Transducers give encoder, decoder and joiner to sherpa-onnx and onnx-asr; all other models
-without a CTC head give their encoder.
+`compress evaluate` knows it. Parakeet's transducers give encoder, decoder and joiner; all other models without a CTC
+head give their encoder.
 
 Examples:
   compress export runs/prune/final --out exported

@@ -21,7 +21,8 @@ from compress.evaluation.report import Transcripts
 from compress.evaluation.settings import EvaluateConfig
 from compress.evaluation.speed import Speed
 from compress.evaluation.transcribe import batching_for, transcribe
-from compress.runtimes.onnx_model import exported_model, runtime_version
+from compress.runtimes.onnx_graph import runtime_version
+from compress.runtimes.onnx_model import exported_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin

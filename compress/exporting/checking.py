@@ -17,7 +17,7 @@ from compress.checkpoint.exported import ExportError
 from compress.conformers import blocks_of, family_of, frame_lengths, frame_mask, frame_outputs, part
 from compress.data import extract_features, feature_extractor_of
 from compress.exporting.graph import write_graph
-from compress.runtimes.onnx_model import OnnxGraph
+from compress.runtimes.onnx_graph import OnnxGraph
 from compress.runtimes.signatures import Signature, TracedModel
 
 TRACED_SECONDS = (1.57, 1.03)

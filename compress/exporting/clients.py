@@ -14,7 +14,7 @@ from compress.checkpoint.exported import ExportError
 from compress.conformers import family_of, original_config
 from compress.data import feature_extractor_of
 from compress.exporting import readmes
-from compress.runtimes.signatures import TRANSDUCER
+from compress.runtimes.signatures import ENCODER_ALONE, TRANSDUCER, WHOLE
 from compress.runtimes.transducers import DECODER, DECODER_JOINER, ENCODER, JOINER
 
 BLANK = "<blk>"
@@ -77,10 +77,11 @@ class Client:
     int8: str = ".int8"
     unsigned: bool = False
 
-    def graph_names(self, slot: Slot, *, int8: bool) -> list[str]:
-        """The files of the graphs, below the folder."""
+    def graphs(self, slot: Slot, *, int8: bool) -> dict[str, str]:
+        """The files of the graphs below the folder, by what they compute."""
         ending = self.int8 if int8 else ""
-        return [f"{stem}{ending}.onnx" for stem in slot.parts.values()] or [self.graph.format(int8=ending)]
+        parts = {part: f"{stem}{ending}.onnx" for part, stem in slot.parts.items()}
+        return parts or {WHOLE: self.graph.format(int8=ending)}
 
 
 def slot_for(name: str, model: PreTrainedModel, processor: Any) -> Slot:
@@ -95,6 +96,16 @@ def slot_for(name: str, model: PreTrainedModel, processor: Any) -> Slot:
     others = [other for other in CLIENTS if _obstacle(other, model, processor) is None]
     remedy = f"Clients that can: {', '.join(others)}." if others else "It cannot be exported."
     raise ExportError(f"{name} cannot run this model: {reason}. {remedy}")
+
+
+def graph_of_blocks(model: PreTrainedModel, processor: Any) -> Slot:
+    """The slot in which a model is one graph, its encoder alone where it has no CTC head.
+
+    Raises:
+        ExportError: if it cannot be exported.
+    """
+    slot = slot_for("plain", model, processor)
+    return ENCODER_SLOT if slot.parts else slot
 
 
 def _slots(name: str, model: PreTrainedModel) -> Slot:
@@ -262,6 +273,8 @@ def _without_pad(config: dict[str, Any], blank: str) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key != "pad_token"}
 
 
+_THREE_GRAPHS = {ENCODER: "encoder", DECODER: "decoder", JOINER: "joiner"}
+_PLAIN_TRANSDUCER = Slot(TRANSDUCER, readmes.TRANSDUCER, parts=_THREE_GRAPHS)
 _NEMO = Slot("nemo-ctc", readmes.SHERPA_NEMO, _refused_by_nemo, _nemo_metadata, _sherpa_files)
 _SHERPA_TRANSDUCER = Slot(
     TRANSDUCER,
@@ -269,7 +282,7 @@ _SHERPA_TRANSDUCER = Slot(
     _refused_transducer,
     _transducer_metadata,
     _sherpa_files,
-    parts={ENCODER: "encoder", DECODER: "decoder", JOINER: "joiner"},
+    parts=_THREE_GRAPHS,
 )
 _ONNX_ASR_TRANSDUCER = Slot(
     TRANSDUCER,
@@ -279,7 +292,13 @@ _ONNX_ASR_TRANSDUCER = Slot(
     parts={ENCODER: "encoder-model", DECODER_JOINER: "decoder_joint-model"},
 )
 CLIENTS: Mapping[str, Client] = {
-    "plain": Client({"": Slot("transformers", readmes.PLAIN)}),
+    "plain": Client(
+        {
+            "parakeet_tdt": _PLAIN_TRANSDUCER,
+            "parakeet_rnnt": _PLAIN_TRANSDUCER,
+            "": Slot("transformers", readmes.PLAIN),
+        }
+    ),
     "sherpa-onnx": Client(
         {
             "parakeet": _NEMO,
@@ -306,5 +325,5 @@ CLIENTS: Mapping[str, Client] = {
     ),
 }
 """By the names under which people ask for them."""
-ENCODER_SLOT = Slot("encoder", readmes.ENCODER_ALONE, _refused_alone)
+ENCODER_SLOT = Slot(ENCODER_ALONE, readmes.ENCODER_ALONE, _refused_alone)
 """Of models without a CTC head, for which a client has no slot of their own."""

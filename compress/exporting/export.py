@@ -28,7 +28,7 @@ from compress.exporting.checking import (
 )
 from compress.exporting.clients import CLIENTS, ONNX_ASR_TYPES, Slot, slot_for
 from compress.exporting.graph import OPSET, write_graph, write_tidied
-from compress.exporting.quantising import quantise, quantise_parts
+from compress.exporting.quantising import quantise
 from compress.exporting.settings import ExportConfig
 from compress.exporting.source import SourceModel
 from compress.exporting.speech import DevSpeech
@@ -38,9 +38,11 @@ from compress.files.shipped import __version__
 from compress.files.writing import replaced_folder, require_writable, write_json
 from compress.model.card import CARD_FILE
 from compress.running.aspects import ASPECTS, in_full
-from compress.runtimes.onnx_model import OnnxGraph, exported_model
+from compress.runtimes.onnx_graph import OnnxGraph
+from compress.runtimes.onnx_model import exported_model
 from compress.runtimes.optional import require_packages
-from compress.runtimes.signatures import SIGNATURES
+from compress.runtimes.signatures import SIGNATURES, WHOLE
+from compress.runtimes.transducers import no_memory
 
 logger = logging.getLogger(__name__)
 
@@ -77,21 +79,19 @@ def export(config: ExportConfig) -> Export:
 def _write(source: SourceModel, slot: Slot, config: ExportConfig, folder: Path) -> dict[str, Any]:
     """Fills the folder; what export.json says."""
     _write_source(source, folder / SOURCE_FOLDER)
-    names = CLIENTS[config.client].graph_names(slot, int8=config.int8)
-    speech = DevSpeech.open(config, source) if config.data else None
+    graphs = CLIENTS[config.client].graphs(slot, int8=config.int8)
+    names = list(graphs.values())
+    speech = DevSpeech.open(config, source, slot) if config.data else None
     before = speech.rates(source.model) if speech else None
-    facts, targets = _facts(source, slot, config) | {"graphs": names}, [folder / name for name in names]
+    facts, targets = _facts(source, slot, config) | {"graphs": names}, {k: folder / name for k, name in graphs.items()}
     with tempfile.TemporaryDirectory() as place:
-        graphs = [Path(place, f"{number}.onnx") for number in range(len(names))] if config.int8 else targets
+        paths = {part: Path(place, f"{part}.onnx") for part in graphs} if config.int8 else targets
         if slot.parts:
-            by_part = dict(zip(slot.parts, graphs, strict=True))
-            facts["largest_difference"] = write_transducer(source, slot, by_part, config.tolerance)
+            facts["largest_difference"] = write_transducer(source, slot, paths, config.tolerance)
         else:
-            facts["largest_difference"] = write_checked(source, slot, graphs[0], config.tolerance)
-        if config.int8 and slot.parts:
-            facts["int8"] = quantise_parts(config.client, graphs, targets)
-        elif config.int8:
-            facts["int8"] = quantise(source, slot, config, graphs[0], targets[0], speech, before)
+            facts["largest_difference"] = write_checked(source, slot, paths[WHOLE], config.tolerance)
+        if config.int8:
+            facts["int8"] = quantise(source, slot, config, paths, targets, speech, before)
     if speech and before:
         export = Export(folder, facts)
         facts["error_rates"] = speech.entry(before, speech.rates(exported_model(export)))
@@ -216,6 +216,8 @@ def _readme(source: SourceModel, slot: Slot, config: ExportConfig, graphs: list[
         rate=extractor.sampling_rate,
         quantization='"int8"' if config.int8 else None,
         dtype="q8" if config.int8 else "fp32",
+        blank=getattr(source.model.config, "blank_token_id", None),
+        memory=tuple(no_memory(source.model, 1).shape) if slot.parts else None,
     )
     notes = "".join(f"\n{note}\n" for note in source.notes)
     return f"# {last_part(source.name)} for {config.client}\n\n{text}{notes}"

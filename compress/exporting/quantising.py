@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from compress.checkpoint.exported import weights_file
 from compress.evaluation.errors import ErrorRates
@@ -20,73 +21,80 @@ from compress.exporting.large import quantise_large
 from compress.exporting.settings import ExportConfig
 from compress.exporting.source import SourceModel
 from compress.exporting.speech import DevSpeech
-from compress.runtimes.onnx_model import OnnxGraph, run_by
-from compress.runtimes.signatures import SIGNATURES, Signature
+from compress.runtimes.onnx_graph import OnnxGraph
+from compress.runtimes.onnx_model import inputs_of, run_by
+from compress.runtimes.signatures import TRANSDUCER, WHOLE
+from compress.runtimes.transducers import ENCODER, some_tokens
 
 logger = logging.getLogger(__name__)
 QUANTISED_KINDS = ("MatMul", "Gemm")
 """Kinds of nodes whose constant weights are quantised."""
 POINTS = 100
+Item = TypeVar("Item")
+
+
+Layer = tuple[str, str]
+"""What its graph computes, and the name of its node."""
 
 
 def quantise(
     source: SourceModel,
     slot: Slot,
     config: ExportConfig,
-    graph: Path,
-    target: Path,
+    graphs: Mapping[str, Path],
+    targets: Mapping[str, Path],
     speech: DevSpeech | None,
     before: ErrorRates | None,
 ) -> dict[str, Any]:
-    """Writes a graph with quantised weights as its client wants them.
+    """Writes graphs with quantised weights as their client wants them.
 
     Args:
         source: the model.
-        slot: how the graph is called.
+        slot: how the graphs are called.
         config: what is asked for.
-        graph: in float32.
-        target: where to.
+        graphs: in float32, by what they compute.
+        targets: where each goes.
         speech: with `keep_fp32: auto`, that by which is decided what stays in float32.
         before: how well the model writes it down.
 
     Returns:
         What export.json says: the type of the weights, and the layers that are kept in float32.
     """
-    unsigned = CLIENTS[config.client].unsigned
-    nodes = quantisable(graph)
-    in_float32: list[str] = []
+    unsigned = unsigned_parts(config.client, graphs)
+    layers = [(part, node) for part, graph in graphs.items() for node in quantisable(graph)]
+    in_float32: list[Layer] = []
     if config.keep_fp32 == "auto":
         assert speech
         assert before
-        search = _Search(source, SIGNATURES[slot.signature], graph, unsigned, speech, nodes)
+        search = _Search(source, slot.signature, graphs, unsigned, speech, layers)
         in_float32 = search.layers(before.wer + config.max_wer_increase / POINTS, config.calibration_utterances)
-    write_quantised(graph, target, in_float32, unsigned=unsigned)
+    write_all_quantised(graphs, targets, in_float32, unsigned)
     return {
         "weights": "uint8" if unsigned else "int8",
-        "quantised_layers": len(nodes) - len(in_float32),
-        "kept_float32": in_float32,
+        "quantised_layers": len(layers) - len(in_float32),
+        "kept_float32": [node if part == WHOLE else f"{part}: {node}" for part, node in in_float32],
     }
 
 
-def quantise_parts(client: str, graphs: Sequence[Path], targets: Sequence[Path]) -> dict[str, Any]:
-    """Writes the graphs of a transducer with quantised weights; only those of its encoder can be unsigned.
+def unsigned_parts(client: str, parts: Collection[str]) -> set[str]:
+    """Which graphs get weights without a sign: of a client that wants them so, all but those behind an encoder."""
+    return {WHOLE, ENCODER}.intersection(parts) if CLIENTS[client].unsigned else set()
+
+
+def write_all_quantised(
+    graphs: Mapping[str, Path], targets: Mapping[str, Path], in_float32: Collection[Layer], unsigned: Collection[str]
+) -> None:
+    """Quantises all linear layers of several graphs but some; see `write_quantised`.
 
     Args:
-        client: who is to run them.
-        graphs: in float32, the encoder first.
-        targets: where to.
-
-    Returns:
-        What export.json says, as `quantise`.
+        graphs: in float32, by what they compute.
+        targets: where each goes.
+        in_float32: what stays so.
+        unsigned: the graphs whose weights are stored from 0 on.
     """
-    unsigned = [CLIENTS[client].unsigned, *(False for _ in graphs[1:])]
-    for graph, target, without_sign in zip(graphs, targets, unsigned, strict=True):
-        write_quantised(graph, target, (), unsigned=without_sign)
-    return {
-        "weights": "uint8" if unsigned[0] else "int8",
-        "quantised_layers": sum(len(quantisable(graph)) for graph in graphs),
-        "kept_float32": [],
-    }
+    for part, graph in graphs.items():
+        kept = [node for other, node in in_float32 if other == part]
+        write_quantised(graph, targets[part], kept, unsigned=part in unsigned)
 
 
 def quantisable(graph: Path) -> list[str]:
@@ -127,7 +135,7 @@ def write_quantised(graph: Path, target: Path, in_float32: Collection[str], *, u
         )
 
 
-def fewest(order: list[str], fits: Callable[[list[str]], bool]) -> list[str]:
+def fewest(order: list[Item], fits: Callable[[list[Item]], bool]) -> list[Item]:
     """The shortest beginning of a list that fits, found by halving; all of it is taken to fit, and none of it not."""
     enough, too_few = len(order), 0
     while enough - too_few > 1:
@@ -152,13 +160,13 @@ class _Search:
     """The search for the layers that had better stay in float32."""
 
     source: SourceModel
-    signature: Signature
-    graph: Path
-    unsigned: bool
+    signature: str
+    graphs: Mapping[str, Path]
+    unsigned: Collection[str]
     speech: DevSpeech
-    nodes: list[str]
+    all_layers: list[Layer]
 
-    def layers(self, limit: float, utterances: int) -> list[str]:
+    def layers(self, limit: float, utterances: int) -> list[Layer]:
         """The fewest of the costliest layers with which the word error rate stays within a limit.
 
         Args:
@@ -169,40 +177,47 @@ class _Search:
             return []
         return fewest(self._costliest_first(utterances), lambda layers: self._wer(layers) <= limit)
 
-    def _wer(self, in_float32: Collection[str]) -> float:
-        """Of the graph with all other layers quantised."""
-        with tempfile.TemporaryDirectory() as place:
-            rate = self.speech.rates(
-                run_by(self.source.model, self._quantised(Path(place), in_float32), self.signature)
-            ).wer
-        logger.info("%d of %d layers in float32: WER %.2f %%", len(in_float32), len(self.nodes), POINTS * rate)
+    def _wer(self, in_float32: Collection[Layer]) -> float:
+        """Of the graphs with all other layers quantised."""
+        with self._quantised(in_float32) as model:
+            rate = self.speech.rates(model).wer
+        logger.info("%d of %d layers in float32: WER %.2f %%", len(in_float32), len(self.all_layers), POINTS * rate)
         return rate
 
-    def _costliest_first(self, utterances: int) -> list[str]:
+    def _costliest_first(self, utterances: int) -> list[Layer]:
         """The layers, by how far the outputs move when each is the only one that is quantised."""
         batches = self._batches(utterances)
-        whole = OnnxGraph(self.graph, self.signature.input_names(self.source.model))
-        expected = [whole.run(batch)[0] for batch in batches]
+        whole = self._running(self.graphs)
+        expected = [whole(**batch).logits for batch in batches]
         costs = {}
-        for node in self.nodes:
-            with tempfile.TemporaryDirectory() as place:
-                graph = self._quantised(Path(place), [other for other in self.nodes if other != node])
-                costs[node] = sum(
-                    float((graph.run(batch)[0] - outputs).abs().mean())
+        for layer in self.all_layers:
+            with self._quantised([other for other in self.all_layers if other != layer]) as model:
+                costs[layer] = sum(
+                    float((model(**batch).logits - outputs).abs().mean())
                     for batch, outputs in zip(batches, expected, strict=True)
                 )
         return sorted(costs, key=costs.__getitem__, reverse=True)
 
-    def _batches(self, utterances: int) -> list[list[Tensor]]:
+    def _batches(self, utterances: int) -> list[dict[str, Tensor]]:
         """Single utterances, none of which is padded, spread over the speech."""
         loader = self.speech.loader(self.source.model)
-        model, batches = self.source.model, []
-        for batch in islice(loader.epoch(0), utterances):
-            row = {name: value[:1] for name, value in batch.inputs.items()}
-            batches.append(self.signature.tensors(model, row))
+        tokens = {"decoder_input_ids": some_tokens(self.source.model, 1)} if self.signature == TRANSDUCER else {}
+        batches = [
+            {name: value[:1] for name, value in batch.inputs.items()} | tokens
+            for batch in islice(loader.epoch(0), utterances)
+        ]
         loader.close()
         return batches
 
-    def _quantised(self, folder: Path, in_float32: Collection[str]) -> OnnxGraph:
-        write_quantised(self.graph, folder / "int8.onnx", in_float32, unsigned=self.unsigned)
-        return OnnxGraph(folder / "int8.onnx", self.signature.input_names(self.source.model))
+    @contextmanager
+    def _quantised(self, in_float32: Collection[Layer]) -> Iterator[PreTrainedModel]:
+        """The model as graphs run it in which all other layers are quantised."""
+        with tempfile.TemporaryDirectory() as place:
+            paths = {part: Path(place, f"{number}.onnx") for number, part in enumerate(self.graphs)}
+            write_all_quantised(self.graphs, paths, in_float32, self.unsigned)
+            yield self._running(paths)
+
+    def _running(self, paths: Mapping[str, Path]) -> PreTrainedModel:
+        model = self.source.model
+        names = {part: inputs_of(model, self.signature, part) for part in paths}
+        return run_by(model, {part: OnnxGraph(path, names[part]) for part, path in paths.items()}, self.signature)

@@ -27,6 +27,27 @@ frames, lengths = session.run(["encoded", "encoded_lengths"], inputs)
 ```
 """
 
+TRANSDUCER = """\
+A transducer in NeMo's layout, for any program that runs ONNX: `{graphs[0]}` makes frames of features and their
+lengths, `{graphs[1]}` states of the tokens written before, `{graphs[2]}` logits of a frame and a state. The first step:
+
+```python
+import numpy, onnxruntime
+from transformers import AutoProcessor
+
+encoder, decoder, joiner = map(onnxruntime.InferenceSession, {graphs})
+inputs = AutoProcessor.from_pretrained("source")(numpy.zeros({rate}), sampling_rate={rate}, return_tensors="np")
+features, lengths = inputs["input_features"].transpose(0, 2, 1), inputs["attention_mask"].sum(-1).astype("int64")
+frames, counts = encoder.run(None, {{"audio_signal": features, "length": lengths}})
+memory = numpy.zeros({memory}, "float32")
+feed = [numpy.array([[{blank}]], "int32"), numpy.ones(1, "int32"), memory, memory]
+state, _, *memories = decoder.run(None, dict(zip([entry.name for entry in decoder.get_inputs()], feed)))
+logits = joiner.run(None, {{"encoder_outputs": frames[..., :1], "decoder_outputs": state}})[0]
+```
+
+`compress evaluate` runs them to the end.
+"""
+
 ONNX_ASR = """\
 For [onnx-asr](https://pypi.org/project/onnx-asr/), `pip install onnx-asr[cpu]`:
 

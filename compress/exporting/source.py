@@ -8,7 +8,6 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from compress.checkpoint import load_recogniser
-from compress.conformers import family_of
 from compress.elastic.extract import standalone
 from compress.exporting.settings import ExportConfig
 from compress.running.skipper import skipper_of
@@ -32,11 +31,6 @@ class SourceModel:
     processor: Any
     size: str | None
     notes: tuple[str, ...]
-
-    @property
-    def has_ctc(self) -> bool:
-        """Whether all of it is exported; otherwise its encoder is."""
-        return family_of(self.model).has_ctc
 
     @classmethod
     def load(cls, config: ExportConfig) -> SourceModel:

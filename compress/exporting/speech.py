@@ -9,13 +9,16 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from compress.checkpoint.exported import ExportError
+from compress.conformers import family_of
 from compress.data import SpeechDataset, SpeechLoader, feature_extractor_of, open_speech
 from compress.evaluation.errors import ErrorRates
 from compress.evaluation.metrics import error_rates
 from compress.evaluation.normalisation import ScoringRule, scoring_rule, shared_vocabulary
 from compress.evaluation.transcribe import batching_for, transcribe
+from compress.exporting.clients import Slot
 from compress.exporting.settings import ExportConfig
 from compress.exporting.source import SourceModel
+from compress.runtimes.signatures import ENCODER_ALONE
 
 
 @dataclass(frozen=True)
@@ -28,15 +31,18 @@ class DevSpeech:
     config: ExportConfig
 
     @classmethod
-    def open(cls, config: ExportConfig, source: SourceModel) -> DevSpeech:
+    def open(cls, config: ExportConfig, source: SourceModel, slot: Slot) -> DevSpeech:
         """Opens the dev split of the data that is asked for.
 
         Raises:
-            ExportError: if the model writes no text.
+            ExportError: if the graph writes no text.
             ValueError: if the data are not usable.
         """
-        if not source.has_ctc:
-            raise ExportError("data: of models without a CTC head no export is evaluated; leave --data out.")
+        if slot.signature == ENCODER_ALONE:
+            raise ExportError(
+                f"data: of a {family_of(source.model).name} the encoder alone is exported, which writes no text that "
+                "could be scored; leave --data and --keep_fp32 out."
+            )
         assert config.data
         vocabulary = shared_vocabulary([source.processor], config.normalise)
         rate = int(feature_extractor_of(source.processor).sampling_rate)

@@ -15,11 +15,8 @@ from compress.exporting.checking import TRACED_SECONDS, Sample, first_different_
 from compress.exporting.clients import Slot
 from compress.exporting.graph import write_graph, write_tidied
 from compress.exporting.source import SourceModel
-from compress.runtimes.onnx_model import OnnxGraph
-from compress.runtimes.transducers import ENCODER, GRAPHS, example_of, transducer_logits
-
-_TOKENS = 4
-"""So many written tokens stand behind the logits that are compared."""
+from compress.runtimes.onnx_graph import OnnxGraph
+from compress.runtimes.transducers import ENCODER, GRAPHS, example_of, nemo_inputs, some_tokens, transducer_logits
 
 
 def write_transducer(source: SourceModel, slot: Slot, graphs: Mapping[str, Path], tolerance: float) -> float:
@@ -57,8 +54,7 @@ def _write_part(source: SourceModel, slot: Slot, part: str, path: Path) -> None:
     """Writes one graph; clients read metadata from the encoder's."""
     model, graph = source.model, GRAPHS[part]
     inputs = noise_inputs(source.processor, TRACED_SECONDS)
-    features = inputs[family_of(model).features].transpose(1, 2).contiguous()
-    tensors = example_of(model, part, features, inputs["attention_mask"].sum(-1))
+    tensors = example_of(model, part, *nemo_inputs(model, inputs))
     names = {"inputs": list(graph.inputs), "outputs": list(graph.outputs)}
     with tempfile.TemporaryDirectory() as place:
         rough = Path(place, "rough.onnx")
@@ -68,11 +64,11 @@ def _write_part(source: SourceModel, slot: Slot, part: str, path: Path) -> None:
 
 def _largest_difference(graphs: Mapping[str, Path], model: PreTrainedModel, samples: list[Sample]) -> float:
     running = {part: OnnxGraph(path, list(GRAPHS[part].inputs)) for part, path in graphs.items()}
-    numbers, differences = torch.Generator().manual_seed(0), [0.0]
+    differences = [0.0]
     for sample in samples:
-        features, mask = sample.inputs[family_of(model).features], sample.inputs["attention_mask"]
-        tokens = torch.randint(model.config.vocab_size, (len(mask), _TOKENS), generator=numbers, dtype=torch.int32)
-        got, frames = transducer_logits(running, model, features.transpose(1, 2).contiguous(), mask.sum(-1), tokens)
+        mask = sample.inputs["attention_mask"]
+        tokens = some_tokens(model, len(mask))
+        got, frames = transducer_logits(running, model, *nemo_inputs(model, sample.inputs), tokens)
         with torch.no_grad():
             expected = model(**sample.inputs, decoder_input_ids=tokens).logits
         if got.shape != expected.shape or frames.tolist() != frame_lengths(model, mask).tolist():

@@ -11,12 +11,12 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from compress.conformers import frame_outputs
-from compress.exporting.clients import slot_for
+from compress.exporting.clients import graph_of_blocks
 from compress.exporting.export import write_checked, write_followed
 from compress.exporting.settings import LARGEST_DIFFERENCE
 from compress.exporting.source import SourceModel
 from compress.model.removal import remove
-from compress.runtimes.onnx_model import OnnxGraph
+from compress.runtimes.onnx_graph import OnnxGraph
 from compress.runtimes.signatures import SIGNATURES
 from compress.structure import Structure
 
@@ -69,7 +69,7 @@ class GraphForms:
 
     def __init__(self, model: PreTrainedModel, processor: Any, inputs: dict[str, Tensor], folder: Path) -> None:
         self.model, self.processor, self.folder = model, processor, folder
-        self.slot = slot_for("plain", model, processor)
+        self.slot = graph_of_blocks(model, processor)
         self.signature = SIGNATURES[self.slot.signature]
         self.names, self.tensors = self.signature.input_names(model), self.signature.tensors(model, inputs)
         self.paths: dict[Structure, Path] = {}

@@ -43,7 +43,7 @@ from compress.machine import DTYPES, find_device
 from compress.profiling.drawing import draw_structure
 from compress.profiling.fit import Fit, features_of
 from compress.profiling.forms import Forms, GraphForms, TimedPass, TorchForms
-from compress.runtimes.onnx_model import runtime_version
+from compress.runtimes.onnx_graph import runtime_version
 from compress.runtimes.optional import require_packages
 from compress.structure import Structure
 

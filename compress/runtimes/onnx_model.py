@@ -1,88 +1,30 @@
-"""Graphs run by ONNX Runtime, behind the face of the model that they were made from."""
+"""Graphs that ONNX Runtime runs, behind the face of the model that they were made from."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.modeling_outputs import CausalLMOutput
+from transformers.modeling_outputs import BaseModelOutput, CausalLMOutput
 
 from compress.checkpoint import load_config
-from compress.checkpoint.errors import reason_of
 from compress.checkpoint.exported import EXPORT_FILE, Export, ExportError
-from compress.conformers import skeleton
-from compress.runtimes.optional import require_packages
-from compress.runtimes.signatures import SIGNATURES, TRANSDUCER, Signature
-
-_ERRORS_ONLY = 4
-
-
-class OnnxGraph:
-    """A graph on the CPU, with as many threads as torch has when it runs.
-
-    Args:
-        path: the file.
-        names: what its inputs must be called.
-
-    Raises:
-        ExportError: if it cannot be loaded, or has other inputs.
-    """
-
-    def __init__(self, path: Path, names: list[str]) -> None:
-        require_packages("Running a graph", "onnxruntime")
-        self.path, self.names = path, names
-        self._threads = 0
-        self._session: Any = None
-        taken = [entry.name for entry in self._prepared().get_inputs()]
-        if taken != names:
-            raise ExportError(
-                f"{path} takes {', '.join(taken)}, and by {EXPORT_FILE} it should take {', '.join(names)}: it is not "
-                "the graph that was exported; export the model again."
-            )
-
-    def run(self, tensors: list[Tensor]) -> list[Tensor]:
-        """Runs it on tensors in the order of its inputs; all outputs."""
-        session = self._prepared()
-        feed = {name: tensor.numpy() for name, tensor in zip(self.names, tensors, strict=True)}
-        try:
-            return [torch.from_numpy(output) for output in session.run(None, feed)]
-        except Exception as error:  # ONNX Runtime has a class for each of its error codes, and no common one
-            raise ExportError(f"{self.path} cannot be run: {reason_of(error)}.") from error
-
-    def _prepared(self) -> Any:
-        """The session, made anew where torch has got another number of threads."""
-        import onnxruntime
-
-        if self._threads == torch.get_num_threads():
-            return self._session
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
-        options.log_severity_level = _ERRORS_ONLY
-        # Threads that wait by spinning would take time from whoever is measured in turn with this graph.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            self._session = onnxruntime.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            raise ExportError(f"{self.path} cannot be loaded by ONNX Runtime: {reason_of(error)}.") from error
-        self._threads = torch.get_num_threads()
-        return self._session
-
-
-def runtime_version() -> str:
-    """The version of ONNX Runtime."""
-    import onnxruntime
-
-    return str(onnxruntime.__version__)
+from compress.conformers import family_of, part, skeleton
+from compress.runtimes.greedy import tokens_written
+from compress.runtimes.onnx_graph import OnnxGraph
+from compress.runtimes.signatures import ENCODER_ALONE, SIGNATURES, TRANSDUCER, WHOLE
+from compress.runtimes.transducers import ENCODER, GRAPHS, nemo_inputs, parts_of, transducer_logits
 
 
 class RunsOnnx:
-    """What turns a model without memory into one whose forward pass is a graph."""
+    """What turns a model without memory into one whose work is done by graphs, here a single one."""
 
-    graph: OnnxGraph
-    signature: Signature
+    graphs: Mapping[str, OnnxGraph]
+    signature: str
 
     @property
     def device(self) -> torch.device:
@@ -96,44 +38,80 @@ class RunsOnnx:
 
     def forward(self, **inputs: Tensor) -> CausalLMOutput:
         """What the graph makes of features and their mask: logits, or logarithms of probabilities."""
-        outputs = self.graph.run(self.signature.tensors(self, inputs))  # type: ignore[arg-type]
-        return CausalLMOutput(logits=outputs[0])
+        model: Any = self
+        return CausalLMOutput(logits=self.graphs[WHOLE].run(SIGNATURES[self.signature].tensors(model, inputs))[0])
+
+
+class RunsTransducer(RunsOnnx):
+    """The same for the graphs of a transducer."""
+
+    def forward(self, **inputs: Tensor) -> CausalLMOutput:
+        """Logits `(batch, frames, tokens, outputs)` of features, their mask, and `decoder_input_ids`, int32."""
+        model: Any = self
+        tokens = inputs["decoder_input_ids"]
+        return CausalLMOutput(logits=transducer_logits(self.graphs, model, *nemo_inputs(model, inputs), tokens)[0])
+
+    def generate(self, **inputs: Tensor) -> Tensor:
+        """Tokens `(batch, steps)`, taken greedily."""
+        model: Any = self
+        return tokens_written(self.graphs, model, *nemo_inputs(model, inputs))
 
 
 def exported_model(export: Export) -> PreTrainedModel:
-    """The model of an export with a CTC head: without weights of its own, it computes what the graph computes.
+    """The model of an export that writes text: without weights of its own, it computes what the graphs compute.
 
     Raises:
-        ExportError: if it is of a kind that writes no text, or the graph cannot be loaded or is called otherwise.
+        ExportError: if it is of a kind that writes no text, or a graph cannot be loaded or is called otherwise.
         ValueError: naming what is wrong with the folder of its source.
     """
     name = export.facts["signature"]
-    if name == TRANSDUCER:
-        raise ExportError(
-            f"{export.folder} holds the graphs of a transducer for {export.facts['client']}, which this program does "
-            "not run: evaluate the model itself."
-        )
-    if name not in SIGNATURES:
-        known = ", ".join(SIGNATURES)
+    if name not in (*SIGNATURES, TRANSDUCER):
+        known = ", ".join((*SIGNATURES, TRANSDUCER))
         raise ExportError(f"{export.folder / EXPORT_FILE}: signature is {name!r}; this program knows {known}.")
     model = skeleton(load_config(export.source), original=False)
-    if SIGNATURES[name] is SIGNATURES["encoder"]:
+    if name == ENCODER_ALONE:
         raise ExportError(
             f"{export.folder} holds the encoder of a {model.config.model_type} alone, which writes no text: evaluate "
             "the model itself."
         )
-    return run_by(model, OnnxGraph(export.graph, SIGNATURES[name].input_names(model)), SIGNATURES[name])
+    paths = [export.folder / str(graph) for graph in export.facts["graphs"]]
+    parts = parts_of(paths, export.folder / EXPORT_FILE) if name == TRANSDUCER else (WHOLE,)
+    graphs = {part: OnnxGraph(path, inputs_of(model, name, part)) for part, path in zip(parts, paths, strict=False)}
+    return run_by(model, graphs, name)
 
 
-def run_by(model: PreTrainedModel, graph: OnnxGraph, signature: Signature) -> PreTrainedModel:
-    """A model whose forward pass is a graph: a skeleton of the given one, which stays as it is.
+def inputs_of(model: PreTrainedModel, signature: str, part: str) -> list[str]:
+    """What the inputs of a model's graph are called.
 
     Args:
-        model: with a CTC head; its config says what it is.
-        graph: computes its outputs.
-        signature: how it is called.
+        model: says what its features are called.
+        signature: as export.json gives it.
+        part: which of its graphs.
     """
-    bones = skeleton(model.config, original=False)
-    bones.__class__ = type(f"Onnx{type(bones).__name__}", (RunsOnnx, type(bones)), {})
-    bones.graph, bones.signature = graph, signature  # type: ignore[assignment]
-    return bones
+    return list(GRAPHS[part].inputs) if signature == TRANSDUCER else SIGNATURES[signature].input_names(model)
+
+
+def run_by(model: PreTrainedModel, graphs: Mapping[str, OnnxGraph], signature: str) -> PreTrainedModel:
+    """A model whose work graphs do: a skeleton of the given one, which stays as it is.
+
+    Args:
+        model: one that writes text; its config says what it is.
+        graphs: compute what it computes, by their parts.
+        signature: how they are called, as export.json gives it.
+    """
+    bones: Any = skeleton(model.config, original=False)
+    runs = RunsTransducer if signature == TRANSDUCER else RunsOnnx
+    bones.__class__ = type(f"Onnx{type(bones).__name__}", (runs, type(bones)), {})
+    bones.graphs, bones.signature = graphs, signature
+    if signature == TRANSDUCER:
+        family = family_of(bones)
+        part(bones, family.encoder).forward = partial(_encoded, bones, family.features)
+    whole: PreTrainedModel = bones
+    return whole
+
+
+def _encoded(model: Any, name: str, features: Tensor, attention_mask: Tensor | None = None) -> BaseModelOutput:
+    """What the encoder's graph makes of features, for whoever calls the encoder alone."""
+    mask = {} if attention_mask is None else {"attention_mask": attention_mask}
+    encoded = model.graphs[ENCODER].run(list(nemo_inputs(model, {name: features} | mask)))[0]
+    return BaseModelOutput(last_hidden_state=encoded.transpose(1, 2))

@@ -17,6 +17,9 @@ from compress.conformers import family_of, frame_lengths, frame_outputs
 
 TRANSDUCER = "nemo-transducer"
 """What export.json gives where a transducer's graphs go together; see `compress.runtimes.transducers`."""
+ENCODER_ALONE = "encoder"
+WHOLE = "model"
+"""What the graph computes where there is only one."""
 _SURELY = 100.0  # the logit of a blank, where all others are 0
 
 
@@ -123,7 +126,7 @@ class Signature:
 SIGNATURES: Mapping[str, Signature] = {
     "transformers": Signature(("{features}", "attention_mask"), ("logits",), TracedModel),
     "transformers.js": Signature(("{features}", "attention_mask"), ("logits",), _BlankInPadding),
-    "encoder": Signature(("{features}", "attention_mask"), ("encoded", "encoded_lengths"), _Encoder),
+    ENCODER_ALONE: Signature(("{features}", "attention_mask"), ("encoded", "encoded_lengths"), _Encoder),
     "nemo-ctc": Signature(
         ("audio_signal", "length"), ("logprobs",), _NemoCtc, log_probabilities=True, bins_first=True, by_length=True
     ),

@@ -6,16 +6,18 @@ and a joiner makes logits of a frame and a state; some clients want the last two
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from compress.conformers import frame_lengths
-from compress.runtimes.onnx_model import OnnxGraph
+from compress.checkpoint.exported import ExportError
+from compress.conformers import family_of, frame_lengths
+from compress.runtimes.onnx_graph import OnnxGraph
 from compress.runtimes.signatures import TracedModel
 
 ENCODER, DECODER, JOINER, DECODER_JOINER = "encoder", "decoder", "joiner", "decoder and joiner"
@@ -97,6 +99,7 @@ class GraphOfPart:
         return named | {self.outputs[0]: self.varying}
 
 
+_COMPARED_TOKENS = 4
 _MEMORY_IN, _MEMORY_OUT = ("input_states_1", "input_states_2"), ("output_states_1", "output_states_2")
 _AXES: Mapping[str, Mapping[int, str]] = {
     "audio_signal": {0: "batch", 2: "time"},
@@ -129,7 +132,7 @@ def example_of(model: PreTrainedModel, part: str, features: Tensor, lengths: Ten
         lengths: `(batch,)`, int64.
     """
     batch, hidden = len(lengths), int(model.config.decoder_hidden_size)
-    memory = torch.zeros(int(model.config.num_decoder_layers), batch, hidden)
+    memory = no_memory(model, batch)
     tensors = {
         "audio_signal": features,
         "length": lengths,
@@ -140,6 +143,43 @@ def example_of(model: PreTrainedModel, part: str, features: Tensor, lengths: Ten
         **dict.fromkeys(_MEMORY_IN, memory),
     }
     return [tensors[name] for name in GRAPHS[part].inputs]
+
+
+def parts_of(graphs: Sequence[Path], place: Path) -> tuple[str, ...]:
+    """What the graphs of a transducer compute, in their order.
+
+    Args:
+        graphs: their files, the encoder's first.
+        place: which file lists them, for the message.
+
+    Raises:
+        ExportError: if there are neither as many as of `THREE` nor as of `TWO`.
+    """
+    for parts in (THREE, TWO):
+        if len(graphs) == len(parts):
+            return parts
+    raise ExportError(
+        f"{place}: graphs lists {len(graphs)}, and a transducer has {', '.join(THREE)}, or {' and '.join(TWO)} in one: "
+        "export the model again."
+    )
+
+
+def nemo_inputs(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """What an encoder's graph is called with for a batch: features `(batch, bins, time)` and lengths, int64."""
+    features, mask = inputs[family_of(model).features], inputs.get("attention_mask")
+    lengths = torch.full((len(features),), features.shape[1]) if mask is None else mask.sum(-1)
+    return features.transpose(1, 2).contiguous(), lengths.to(torch.int64)
+
+
+def no_memory(model: PreTrainedModel, batch: int) -> Tensor:
+    """Each of the two halves of a decoder's memory before anything is written, `(layers, batch, hidden)`."""
+    return torch.zeros(int(model.config.num_decoder_layers), batch, int(model.config.decoder_hidden_size))
+
+
+def some_tokens(model: PreTrainedModel, batch: int) -> Tensor:
+    """Seeded tokens behind which logits are compared, `(batch, tokens)`, int32."""
+    numbers = torch.Generator().manual_seed(0)
+    return torch.randint(model.config.vocab_size, (batch, _COMPARED_TOKENS), generator=numbers, dtype=torch.int32)
 
 
 def transducer_logits(
@@ -158,7 +198,7 @@ def transducer_logits(
         Logits `(batch, frames, tokens, outputs)`, and the number of frames of each utterance.
     """
     encoded, frames = graphs[ENCODER].run([features, lengths])
-    *_, first, second = example_of(model, DECODER, features, lengths)
+    first = second = no_memory(model, len(lengths))
     ones = torch.ones(len(lengths), dtype=torch.int32)
     steps = []
     for token in tokens.split(1, dim=1):

@@ -11,6 +11,7 @@ import torch
 from compress.checkpoint.exported import read_export
 from compress.cli import main
 from compress.runtimes.onnx_model import exported_model
+from compress.runtimes.signatures import WHOLE
 from tests.helpers.tiny import batch
 
 QUICK = (
@@ -46,16 +47,17 @@ def test_a_model_is_evaluated_by_another_runtime(pruned: str, tones: str, tmp_pa
 
 def test_a_graph_has_as_many_threads_as_torch(exported: Path) -> None:
     model = exported_model(read_export(exported))
-    before, session = torch.get_num_threads(), model.graph._session
+    before, graph = torch.get_num_threads(), model.graphs[WHOLE]
+    session = graph._session
     inputs = batch(model)
     model(**inputs)
-    assert model.graph._session is session
+    assert graph._session is session
     try:
         torch.set_num_threads(before + 1)
         model(**inputs)
     finally:
         torch.set_num_threads(before)
-    assert model.graph._session is not session
+    assert graph._session is not session
 
 
 @pytest.mark.parametrize(

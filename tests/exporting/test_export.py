@@ -19,7 +19,7 @@ from compress.checkpoint.exported import ExportError, read_export
 from compress.checkpoint.weights import weights_digest
 from compress.cli import main
 from compress.conformers import blocks_of, family_of, frame_mask, frame_outputs
-from compress.exporting.clients import slot_for
+from compress.exporting.clients import graph_of_blocks, slot_for
 from compress.exporting.export import export, write_checked
 from compress.exporting.settings import LARGEST_DIFFERENCE, ExportConfig
 from compress.exporting.source import SourceModel
@@ -27,7 +27,8 @@ from compress.model.able_to_skip import able_to_skip
 from compress.model.removal import remove
 from compress.running.skipping import Skipping
 from compress.runtimes import optional
-from compress.runtimes.onnx_model import OnnxGraph, exported_model
+from compress.runtimes.onnx_graph import OnnxGraph
+from compress.runtimes.onnx_model import exported_model
 from compress.runtimes.signatures import SIGNATURES
 from tests.helpers.processors import processor_of, save_tiny
 from tests.helpers.routes import processor_for
@@ -50,7 +51,7 @@ def test_graphs_of_pruned_models_compute_what_they_compute(name: str, tmp_path: 
     model = remove(model, random_structure(model, 3, front=True))
     with_ctc = family_of(model).has_ctc
     source = SourceModel(name, model, processor_for(model) if with_ctc else processor_of(model), None, ())
-    slot = slot_for("plain", model, source.processor)
+    slot = graph_of_blocks(model, source.processor)
     assert write_checked(source, slot, tmp_path / "model.onnx", LARGEST_DIFFERENCE) <= LARGEST_DIFFERENCE
     signature = SIGNATURES[slot.signature]
     graph = OnnxGraph(tmp_path / "model.onnx", signature.input_names(model))

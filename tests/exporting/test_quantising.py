@@ -13,7 +13,8 @@ from compress.checkpoint.exported import read_export
 from compress.cli import main
 from compress.exporting import graph
 from compress.exporting.quantising import fewest, quantisable, write_quantised
-from compress.runtimes.onnx_model import OnnxGraph, exported_model
+from compress.runtimes.onnx_graph import OnnxGraph
+from compress.runtimes.onnx_model import exported_model
 from tests.helpers.tiny import batch
 
 
