@@ -14,7 +14,7 @@ from compress.checkpoint.exported import ExportError
 from compress.conformers import family_of, original_config
 from compress.data import feature_extractor_of
 from compress.exporting import readmes
-from compress.runtimes.signatures import ENCODER_ALONE, TRANSDUCER, WHOLE
+from compress.runtimes.signatures import ENCODER_ALONE, ONE_GRAPH, TRANSDUCER
 from compress.runtimes.transducers import DECODER, DECODER_JOINER, ENCODER, JOINER
 
 BLANK = "<blk>"
@@ -81,7 +81,7 @@ class Client:
         """The files of the graphs below the folder, by what they compute."""
         ending = self.int8 if int8 else ""
         parts = {part: f"{stem}{ending}.onnx" for part, stem in slot.parts.items()}
-        return parts or {WHOLE: self.graph.format(int8=ending)}
+        return parts or {ONE_GRAPH: self.graph.format(int8=ending)}
 
 
 def slot_for(name: str, model: PreTrainedModel, processor: Any) -> Slot:
@@ -274,7 +274,7 @@ def _without_pad(config: dict[str, Any], blank: str) -> dict[str, Any]:
 
 
 _THREE_GRAPHS = {ENCODER: "encoder", DECODER: "decoder", JOINER: "joiner"}
-_PLAIN_TRANSDUCER = Slot(TRANSDUCER, readmes.TRANSDUCER, parts=_THREE_GRAPHS)
+_PLAIN_TRANSDUCER = Slot(TRANSDUCER, readmes.THREE_GRAPHS, parts=_THREE_GRAPHS)
 _NEMO = Slot("nemo-ctc", readmes.SHERPA_NEMO, _refused_by_nemo, _nemo_metadata, _sherpa_files)
 _SHERPA_TRANSDUCER = Slot(
     TRANSDUCER,
@@ -325,5 +325,5 @@ CLIENTS: Mapping[str, Client] = {
     ),
 }
 """By the names under which people ask for them."""
-ENCODER_SLOT = Slot(ENCODER_ALONE, readmes.ENCODER_ALONE, _refused_alone)
+ENCODER_SLOT = Slot(ENCODER_ALONE, readmes.FRAMES_ALONE, _refused_alone)
 """Of models without a CTC head, for which a client has no slot of their own."""

@@ -41,7 +41,7 @@ from compress.running.aspects import ASPECTS, in_full
 from compress.runtimes.onnx_graph import OnnxGraph
 from compress.runtimes.onnx_model import exported_model
 from compress.runtimes.optional import require_packages
-from compress.runtimes.signatures import SIGNATURES, WHOLE
+from compress.runtimes.signatures import ONE_GRAPH, SIGNATURES
 from compress.runtimes.transducers import no_memory
 
 logger = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ def _write(source: SourceModel, slot: Slot, config: ExportConfig, folder: Path) 
         if slot.parts:
             facts["largest_difference"] = write_transducer(source, slot, paths, config.tolerance)
         else:
-            facts["largest_difference"] = write_checked(source, slot, paths[WHOLE], config.tolerance)
+            facts["largest_difference"] = write_checked(source, slot, paths[ONE_GRAPH], config.tolerance)
         if config.int8:
             facts["int8"] = quantise(source, slot, config, paths, targets, speech, before)
     if speech and before:

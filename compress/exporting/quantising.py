@@ -23,14 +23,14 @@ from compress.exporting.source import SourceModel
 from compress.exporting.speech import DevSpeech
 from compress.runtimes.onnx_graph import OnnxGraph
 from compress.runtimes.onnx_model import inputs_of, run_by
-from compress.runtimes.signatures import TRANSDUCER, WHOLE
+from compress.runtimes.signatures import ONE_GRAPH, TRANSDUCER
 from compress.runtimes.transducers import ENCODER, some_tokens
 
 logger = logging.getLogger(__name__)
 QUANTISED_KINDS = ("MatMul", "Gemm")
 """Kinds of nodes whose constant weights are quantised."""
 POINTS = 100
-Item = TypeVar("Item")
+Entry = TypeVar("Entry")
 
 
 Layer = tuple[str, str]
@@ -72,13 +72,13 @@ def quantise(
     return {
         "weights": "uint8" if unsigned else "int8",
         "quantised_layers": len(layers) - len(in_float32),
-        "kept_float32": [node if part == WHOLE else f"{part}: {node}" for part, node in in_float32],
+        "kept_float32": [node if part == ONE_GRAPH else f"{part}: {node}" for part, node in in_float32],
     }
 
 
 def unsigned_parts(client: str, parts: Collection[str]) -> set[str]:
     """Which graphs get weights without a sign: of a client that wants them so, all but those behind an encoder."""
-    return {WHOLE, ENCODER}.intersection(parts) if CLIENTS[client].unsigned else set()
+    return {ONE_GRAPH, ENCODER}.intersection(parts) if CLIENTS[client].unsigned else set()
 
 
 def write_all_quantised(
@@ -135,7 +135,7 @@ def write_quantised(graph: Path, target: Path, in_float32: Collection[str], *, u
         )
 
 
-def fewest(order: list[Item], fits: Callable[[list[Item]], bool]) -> list[Item]:
+def fewest(order: list[Entry], fits: Callable[[list[Entry]], bool]) -> list[Entry]:
     """The shortest beginning of a list that fits, found by halving; all of it is taken to fit, and none of it not."""
     enough, too_few = len(order), 0
     while enough - too_few > 1:

@@ -16,7 +16,7 @@ print(processor.batch_decode(logits.argmax(-1)))
 ```
 """
 
-ENCODER_ALONE = """\
+FRAMES_ALONE = """\
 The encoder alone: features and their mask in, its frames and their lengths out.
 
 ```python
@@ -27,7 +27,7 @@ frames, lengths = session.run(["encoded", "encoded_lengths"], inputs)
 ```
 """
 
-TRANSDUCER = """\
+THREE_GRAPHS = """\
 A transducer in NeMo's layout, for any program that runs ONNX: `{graphs[0]}` makes frames of features and their
 lengths, `{graphs[1]}` states of the tokens written before, `{graphs[2]}` logits of a frame and a state. The first step:
 

@@ -16,8 +16,8 @@ from compress.checkpoint.exported import EXPORT_FILE, Export, ExportError
 from compress.conformers import family_of, part, skeleton
 from compress.runtimes.greedy import tokens_written
 from compress.runtimes.onnx_graph import OnnxGraph
-from compress.runtimes.signatures import ENCODER_ALONE, SIGNATURES, TRANSDUCER, WHOLE
-from compress.runtimes.transducers import ENCODER, GRAPHS, nemo_inputs, parts_of, transducer_logits
+from compress.runtimes.signatures import ENCODER_ALONE, ONE_GRAPH, SIGNATURES, TRANSDUCER
+from compress.runtimes.transducers import ENCODER, GRAPHS, nemo_inputs, parts_in_order, transducer_logits
 
 
 class RunsOnnx:
@@ -39,7 +39,7 @@ class RunsOnnx:
     def forward(self, **inputs: Tensor) -> CausalLMOutput:
         """What the graph makes of features and their mask: logits, or logarithms of probabilities."""
         model: Any = self
-        return CausalLMOutput(logits=self.graphs[WHOLE].run(SIGNATURES[self.signature].tensors(model, inputs))[0])
+        return CausalLMOutput(logits=self.graphs[ONE_GRAPH].run(SIGNATURES[self.signature].tensors(model, inputs))[0])
 
 
 class RunsTransducer(RunsOnnx):
@@ -75,7 +75,7 @@ def exported_model(export: Export) -> PreTrainedModel:
             "the model itself."
         )
     paths = [export.folder / str(graph) for graph in export.facts["graphs"]]
-    parts = parts_of(paths, export.folder / EXPORT_FILE) if name == TRANSDUCER else (WHOLE,)
+    parts = parts_in_order(paths, export.folder / EXPORT_FILE) if name == TRANSDUCER else (ONE_GRAPH,)
     graphs = {part: OnnxGraph(path, inputs_of(model, name, part)) for part, path in zip(parts, paths, strict=False)}
     return run_by(model, graphs, name)
 

@@ -18,7 +18,7 @@ from compress.conformers import family_of, frame_lengths, frame_outputs
 TRANSDUCER = "nemo-transducer"
 """What export.json gives where a transducer's graphs go together; see `compress.runtimes.transducers`."""
 ENCODER_ALONE = "encoder"
-WHOLE = "model"
+ONE_GRAPH = "model"
 """What the graph computes where there is only one."""
 _SURELY = 100.0  # the logit of a blank, where all others are 0
 

@@ -145,7 +145,7 @@ def example_of(model: PreTrainedModel, part: str, features: Tensor, lengths: Ten
     return [tensors[name] for name in GRAPHS[part].inputs]
 
 
-def parts_of(graphs: Sequence[Path], place: Path) -> tuple[str, ...]:
+def parts_in_order(graphs: Sequence[Path], place: Path) -> tuple[str, ...]:
     """What the graphs of a transducer compute, in their order.
 
     Args:

@@ -11,7 +11,7 @@ import torch
 from compress.checkpoint.exported import read_export
 from compress.cli import main
 from compress.runtimes.onnx_model import exported_model
-from compress.runtimes.signatures import WHOLE
+from compress.runtimes.signatures import ONE_GRAPH
 from tests.helpers.tiny import batch
 
 QUICK = (
@@ -47,7 +47,7 @@ def test_a_model_is_evaluated_by_another_runtime(pruned: str, tones: str, tmp_pa
 
 def test_a_graph_has_as_many_threads_as_torch(exported: Path) -> None:
     model = exported_model(read_export(exported))
-    before, graph = torch.get_num_threads(), model.graphs[WHOLE]
+    before, graph = torch.get_num_threads(), model.graphs[ONE_GRAPH]
     session = graph._session
     inputs = batch(model)
     model(**inputs)
