@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 QUANTISED_KINDS = ("MatMul", "Gemm")
 """Kinds of nodes whose constant weights are quantised."""
 POINTS = 100
-Entry = TypeVar("Entry")
+_Item = TypeVar("_Item")
 
 
 Layer = tuple[str, str]
@@ -135,7 +135,7 @@ def write_quantised(graph: Path, target: Path, in_float32: Collection[str], *, u
         )
 
 
-def fewest(order: list[Entry], fits: Callable[[list[Entry]], bool]) -> list[Entry]:
+def fewest(order: list[_Item], fits: Callable[[list[_Item]], bool]) -> list[_Item]:
     """The shortest beginning of a list that fits, found by halving; all of it is taken to fit, and none of it not."""
     enough, too_few = len(order), 0
     while enough - too_few > 1:
