@@ -37,7 +37,8 @@ class StochasticModules:
     """
 
     def __init__(self, model: PreTrainedModel, always: Mapping[Place, int], rate: float) -> None:
-        self.always, self.rate, self._seed = dict(always) if rate else {}, rate, 0
+        self.always, self.rate = dict(always) if rate else {}, rate
+        self._seed: int | None = 0
         self._generator = torch.Generator()
         family, blocks, units = family_of(model), blocks_of(model), block_units(model)
         for number, (place, count) in enumerate(self.always.items()):
@@ -51,14 +52,14 @@ class StochasticModules:
             else:
                 module.register_forward_hook(self._after(batch_dim, number))
 
-    def start(self, seed: int) -> None:
+    def start(self, seed: int | None) -> None:
         """Call before every pass in training.
 
         Args:
             seed: below `SEEDS`, alike on every process; that of the noise follows from it and from the number of the
-                process, whose utterances are its own.
+                process, whose utterances are its own. None: nothing is left out of this pass.
         """
-        self._seed = seed + processes.rank()
+        self._seed = None if seed is None else seed + processes.rank()
 
     def _before_last(self, columns: int, batch_dim: int, number: int) -> Any:
         def scale(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
@@ -81,6 +82,8 @@ class StochasticModules:
 
     def _scaled(self, output: Tensor, batch_dim: int, number: int) -> Tensor:
         """The noise follows from the pass and the module's number, so that a block can be computed again."""
+        if self._seed is None:
+            return output
         self._generator.manual_seed(self._seed + STRIDE * number)
         shape = [1] * output.ndim
         shape[batch_dim] = output.shape[batch_dim]

@@ -41,7 +41,8 @@ class JointConfig:
         full: weight of the loss of the full size.
         smallest: weight of the loss of the smallest size.
         middle: weight of the loss of the one size between them that is drawn for each step.
-        stochastic_depth: probability with which an utterance does without what the smallest size lacks of a module.
+        stochastic_depth: probability with which an utterance does without what the smallest size lacks of a module, in
+            the full size alone, as published.
         heads: `separate`: a CTC head for each size; `shared`: one for all.
         norms: `separate`: batch norms, whose statistics differ from size to size, for each size; `shared`: one for all.
         distill: weight of the divergence of each smaller size from the full one in the same step; 0: none, as
@@ -197,9 +198,13 @@ class SelectionNet(StageNet):
         super().__init__(model)
         self.selection, self.config, self.history = selection, config, History(len(selection.parts))
         self._masks = PartMasks(model, selection.parts)
+        self._gates: list[Tensor] = []
 
     def forward(self, **inputs: Tensor) -> list[Tensor]:
         """The logits, `(batch, frames, vocabulary)`, of the whole model and of the sub-net."""
+        if self.selection.looks_at_gradients and torch.is_grad_enabled():
+            self._gates.append(torch.ones(len(self.selection.parts), device=self.model.device, requires_grad=True))
+            self._masks.use(self._gates[-1])
         full: Tensor = self.model(**inputs).logits
         with torch.autocast(full.device.type, enabled=False):
             self._masks.use(self.selection.values(self.step))
@@ -221,7 +226,11 @@ class SelectionNet(StageNet):
         return Losses(sum(penalties.values(), total), {"ctc": full, SUB: sub, **penalties}), unalignable
 
     def after_step(self) -> None:
-        """Lets the selection act, and notes which parts have left or come back."""
+        """Lets the selection look and act, and notes which parts have left or come back."""
+        gradients = [gate.grad for gate in self._gates if gate.grad is not None]
+        if gradients:
+            self.selection.see(processes.averaged(torch.stack(gradients).sum(0)))
+        self._gates.clear()
         self.selection.after_step(self.step)
         self.history.note(self.step + 1, self.selection.kept(self.step + 1))
 
@@ -277,20 +286,20 @@ class JointNet(StageNet):
         self.config, self.noise = config, Noise(seed)
         self.names, (smallest, *_) = zip(*subnets_of(model).items(), strict=True)
         self.stochastic = StochasticModules(model, lacking(model, smallest), config.stochastic_depth)
-        self.running, self._seeds = self.names[-1:], [0]
+        self.running, self._seed = self.names[-1:], 0
 
     def prepare(self, step: int) -> None:
-        """Draws the sizes of a step, and what is left out of them."""
+        """Draws the sizes of a step, and what is left out of the full one."""
         super().prepare(step)
         self.running = self.draw()
-        self._seeds = torch.randint(SEEDS, (len(self.running),), generator=self.noise.generator).tolist()
+        self._seed = int(torch.randint(SEEDS, (), generator=self.noise.generator))
 
     def forward(self, **inputs: Tensor) -> list[Tensor]:
         """The logits, `(batch, frames, vocabulary)`, of the sizes in `running`, the full one first."""
         logits = []
-        for name, seed in zip(self.running, self._seeds, strict=True):
+        for name in self.running:
             activate(self.model, name)
-            self.stochastic.start(seed)
+            self.stochastic.start(self._seed if name == self.names[-1] else None)
             logits.append(self.model(**inputs).logits)
         activate(self.model, self.names[-1])
         return logits

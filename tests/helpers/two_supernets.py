@@ -60,7 +60,7 @@ def trained(net: SelectionNet | JointNet, accelerator: Accelerator) -> dict[str,
 def main(out: str) -> None:
     accelerator = Accelerator(cpu=True, kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
     cuts = ZeroOutConfig(iterations=4)
-    configs = [SelectionConfig(method, zero_out=cuts) for method in get_args(Method)[:3]]
+    configs = [SelectionConfig(method, zero_out=cuts) for method in get_args(Method)[:4]]
     found = {config.method: trained(selecting(parakeet(), config), accelerator) for config in configs}
     found["joint"] = trained(joint(parakeet(), JointConfig(), (11, 8, 5, 2)), accelerator)
     leave_with(accelerator, out, found)

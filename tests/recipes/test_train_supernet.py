@@ -156,7 +156,7 @@ def test_other_selections_and_options(config: Path, tmp_path: Path, overrides: l
         assert all(one["achieved"] <= (one["limit"] or one["achieved"]) for one in result_of(output)["sizes"])
 
 
-@pytest.mark.parametrize("method", ["zero_out", "ortho_softmax"])
+@pytest.mark.parametrize("method", ["zero_out", "ortho_softmax", "fisher"])
 def test_the_other_selections_resume_exactly(config: Path, tmp_path: Path, method: str) -> None:
     """At a checkpoint after the last cut of zero_out, the scores before which are needed at the end."""
     options = ["--selection.method", method, "--selection.zero_out.iterations", "4", "--checkpoint_every_steps", "1"]

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 import compress
-from compress.conformers import frame_mask
+from compress.conformers import blocks_of, family_of, frame_mask, part, submodule
 from compress.data import Batch
 from compress.elastic import make_elastic, standalone
 from compress.elastic.supernet import PartsConfig, SelectionConfig, SizesConfig, make_selection, make_subnets, parts_of
+from compress.elastic.supernet.fisher import FisherConfig
 from compress.elastic.supernet.ortho_softmax import OrthoSoftmaxConfig
 from compress.elastic.supernet.top_k import TopKConfig
 from compress.running.subnets import subnets_of
@@ -158,7 +159,7 @@ def test_what_the_smallest_size_lacks_is_left_out_now_and_then() -> None:
 
 
 @FAMILIES
-def test_without_all_that_it_lacks_every_size_is_the_smallest(name: str) -> None:
+def test_without_all_that_it_lacks_the_full_size_is_the_smallest(name: str) -> None:
     """Also where the smallest size keeps some chunks and heads of a module."""
     model = CTC_MODELS[name]()
     asked = SizesConfig(parts=(10, 6))
@@ -173,8 +174,14 @@ def test_without_all_that_it_lacks_every_size_is_the_smallest(name: str) -> None
     net.prepare(0)
     with torch.no_grad():
         full, smallest, middle = net(**batch(elastic))
+        plain = {}
+        for size in net.running[1:]:
+            elastic.activate(size)
+            plain[size] = elastic(**batch(elastic)).logits
     torch.testing.assert_close(full, smallest, rtol=0, atol=1e-4)
-    torch.testing.assert_close(middle, smallest, rtol=0, atol=1e-4)
+    assert torch.equal(middle, plain[net.running[2]]), "nothing is left out of the sizes below the full one"
+    assert torch.equal(smallest, plain[net.running[1]])
+    assert not torch.allclose(middle, smallest, atol=1e-3)
 
 
 def test_what_only_a_smaller_size_spoils_is_found_there(caplog: pytest.LogCaptureFixture) -> None:
@@ -222,6 +229,35 @@ def test_each_stage_has_its_learning_rates() -> None:
         both.prepare(step)
         assert both.rates(peak, 0.5) == {WEIGHTS: pytest.approx(expected)}
     assert joint(parakeet(), JointConfig(warmup_steps=0)).rates(peak, 0.5) == {WEIGHTS: 0.05}
+
+
+def test_fisher_sees_the_gradient_of_the_whole_model_in_its_gates() -> None:
+    """Against differences of the loss; and a part without effect is wanted least."""
+    model, dead = parakeet(), 5
+    net = selecting(model, SelectionConfig(method="fisher", fisher=FisherConfig(decay=0.0, per_cost=False)))
+    selection: Any = net.selection
+    place = selection.parts.entries[dead].place
+    module = family_of(model).modules[place.name]
+    last: Any = part(submodule(blocks_of(model)[place.block], module), module.last)
+    for parameter in last.parameters():
+        parameter.data.zero_()
+
+    def loss_with(number: int, value: float) -> float:
+        net._masks.use(torch.ones(len(selection.parts)).index_fill(0, torch.tensor([number]), value))
+        inputs = batch(model)
+        logits = model(**inputs).logits
+        net._masks.open()
+        frames = frame_mask(model, inputs, logits.shape[1])
+        return ctc_loss(logits, frames, LABELS, int(model.config.pad_token_id))[0].item()
+
+    net.prepare(0)
+    losses_of(net).parts["ctc"].backward()
+    net.after_step()
+    assert selection.ranking()[-1] == dead
+    assert float(selection.squares[dead]) == 0
+    for number in (0, 7):
+        slope = (loss_with(number, 1.02) - loss_with(number, 0.98)) / 0.04
+        assert float(selection.squares[number]) == pytest.approx(slope**2, rel=0.05)
 
 
 def test_both_stages_need_a_step() -> None:

@@ -47,6 +47,7 @@ TITLES = {
     "top_k": "Simple-Top-k",
     "zero_out": "Iterative-Zero-Out",
     "ortho_softmax": "OrthoSoftmax",
+    "fisher": "Fisher information",
     "random": "random order",
     "every_other_block": "every other block",
 }

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from compress.config import check, check_at_least, check_choice, check_positive
+from compress.elastic.supernet.fisher import FisherConfig, FisherOrder
 from compress.elastic.supernet.limits import Subnets
 from compress.elastic.supernet.orders import every_other_block, random_order
 from compress.elastic.supernet.ortho_softmax import OrthoSoftmax, OrthoSoftmaxConfig
@@ -15,7 +16,7 @@ from compress.elastic.supernet.selection import PartSelection
 from compress.elastic.supernet.top_k import FixedOrder, TopK, TopKConfig
 from compress.elastic.supernet.zero_out import ZeroOut, ZeroOutConfig
 
-Method = Literal["top_k", "zero_out", "ortho_softmax", "random", "every_other_block"]
+Method = Literal["top_k", "zero_out", "ortho_softmax", "fisher", "random", "every_other_block"]
 
 ORDERS: Mapping[str, Callable[[Parts, int], list[int]]] = {
     "random": random_order,
@@ -29,8 +30,9 @@ class SelectionConfig:
     """How the parts of each size are chosen, in the first stage of a supernet.
 
     Attributes:
-        method: `top_k` (Simple-Top-k), `zero_out` (Iterative-Zero-Out), `ortho_softmax` (OrthoSoftmax), or, to compare
-            with, `random` and `every_other_block`.
+        method: `top_k` (Simple-Top-k), `zero_out` (Iterative-Zero-Out), `ortho_softmax` (OrthoSoftmax), `fisher` (by
+            squared gradients of gates, with the descent of `top_k`), or, to compare with, `random` and
+            `every_other_block`.
         share: of all steps, for this stage; the other ones train the chosen sizes jointly. (Theirs: 3 to 2.)
         full: weight of the loss of the whole net, which is trained in every step.
         sub: weight of the loss of the sub-net; null: as published, 0.3, and 1 where `ortho_softmax` scales that loss
@@ -41,6 +43,7 @@ class SelectionConfig:
         top_k: settings of `top_k`.
         zero_out: settings of `zero_out`.
         ortho_softmax: settings of `ortho_softmax`.
+        fisher: settings of `fisher`.
     """
 
     method: Method = "top_k"
@@ -51,6 +54,7 @@ class SelectionConfig:
     top_k: TopKConfig = field(default_factory=TopKConfig)
     zero_out: ZeroOutConfig = field(default_factory=ZeroOutConfig)
     ortho_softmax: OrthoSoftmaxConfig = field(default_factory=OrthoSoftmaxConfig)
+    fisher: FisherConfig = field(default_factory=FisherConfig)
 
     def __post_init__(self) -> None:
         check_choice("selection.method", self.method, get_args(Method))
@@ -82,4 +86,6 @@ def make_selection(config: SelectionConfig, sizes: Subnets, steps: int, seed: in
         return ZeroOut(sizes, steps, config.zero_out)
     if config.method == "ortho_softmax":
         return OrthoSoftmax(sizes, steps, config.ortho_softmax, seed)
+    if config.method == "fisher":
+        return FisherOrder(sizes, steps, config.top_k, config.fisher)
     return FixedOrder(sizes, steps, ORDERS[config.method](sizes.parts, seed), config.top_k)

@@ -45,7 +45,12 @@ class PartSelection(nn.Module):
     Args:
         sizes: what is to be reached.
         steps: of the whole selection.
+
+    Attributes:
+        looks_at_gradients: whether it wants to see what the gates of all parts get in the whole model.
     """
+
+    looks_at_gradients = False
 
     def __init__(self, sizes: Subnets, steps: int) -> None:
         super().__init__()
@@ -70,6 +75,9 @@ class PartSelection(nn.Module):
     def scale(self, loss: Tensor) -> Tensor | float:
         """A factor on the loss of the sub-net beside its weight."""
         return 1.0
+
+    def see(self, gradient: Tensor) -> None:
+        """Call after every step where `looks_at_gradients`, with the gradient `(parts,)` of the loss in gates of 1."""
 
     def entry_name(self, index: int) -> str:
         """The name of the part to which an entry of the scores belongs."""

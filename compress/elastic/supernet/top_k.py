@@ -66,6 +66,10 @@ class Shrinking(PartSelection):
         ranking = self.ranking()
         return ranking[: self.parts.fitting(ranking, self.descent.limit(step))]
 
+    def indicator(self, step: int, like: Tensor) -> Tensor:
+        """`(parts,)`: 1 for parts that count as kept at a step, else 0."""
+        return k_hot(self.kept(step), like)
+
 
 class TopK(Shrinking):
     """Simple-Top-k.
@@ -112,7 +116,7 @@ class FixedOrder(Shrinking):
 
     def values(self, step: int) -> Tensor:
         """The values of all parts in the sub-net of a step, `(parts,)`."""
-        return k_hot(self.kept(step), self.order.float())
+        return self.indicator(step, self.order.float())
 
     def ranking(self) -> list[int]:
         """All parts, most wanted first, as the scores have them now."""

@@ -34,7 +34,7 @@ from tests.helpers.tiny import BLOCKS, batch, parakeet
 STEPS = 40
 COUNTED = SizesConfig(parts=(9, 6, 3))
 BUDGETS = SizesConfig(params=("100%", "80%", "60%"))
-METHODS = ("top_k", "zero_out", "ortho_softmax", "random", "every_other_block")
+METHODS = ("top_k", "zero_out", "ortho_softmax", "fisher", "random", "every_other_block")
 LEARNED = METHODS[:3]
 
 
