@@ -15,7 +15,7 @@ import pytest
 from compress.conformers import family_of, skeleton
 from compress.conformers.originals import set_dimension
 from tests.helpers import forked
-from tools.experiments import depths, inspect_public, public_configs, searches, shrunk, skipping, supernets
+from tools.experiments import depths, equal_time, inspect_public, public_configs, searches, shrunk, skipping, supernets
 from tools.experiments.comparing import ONE_SEED, Contender, over_seeds, verdict
 from tools.experiments.experiment import TableConfig
 from tools.experiments.measure_screening import rank_correlation
@@ -313,3 +313,20 @@ def test_what_is_free_is_tabled_by_who_decides(tmp_path: Path) -> None:
     assert "| obs | 2.00 | 2.00 |" in text
     assert "| magnitude, no refit | 2.00 | 50.00 |" in text
     assert "| seconds, on top of the size before | 0 | 7 |" in text
+
+
+def test_error_rates_are_compared_at_the_same_measured_time(tmp_path: Path) -> None:
+    curves = {
+        "latency-0": [("whole", 1.0, 0.02), ("50%", 2.0, 0.03)],
+        "macs-0": [("whole", 1.0, 0.02), ("50%", 1 / 0.75, 0.03), ("10%", 4.0, 0.07)],
+        "params-0": [("whole", 1.0, 0.02), ("50%", 1.5, 0.03)],
+    }
+    for folder, points in curves.items():
+        (tmp_path / folder).mkdir()
+        entries = [{"name": name, "times_as_fast": speed, "wer": wer} for name, speed, wer in points]
+        (tmp_path / folder / "report.json").write_text(json.dumps({"entries": entries}))
+    (tmp_path / "equal_time.json").write_text(json.dumps({"commands": {"run": "X"}, "teachers": 1}))
+    results = tmp_path / "RESULTS.md"
+    equal_time.table(TableConfig(out=str(tmp_path), data="D", title="T", results=str(results)))
+    macs, params = "**5.00**; 5.00 | -2.00, one seed", " | "  # the fastest of params is slower than that
+    assert f"| 50% | 50 | **3.00**; 3.00 | {macs} | {params} |" in results.read_text()
