@@ -18,7 +18,7 @@ from compress.config import check, check_at_least
 from compress.conformers import block_units, family_of, original_config, skeleton, structure_of
 from compress.conformers.originals import original_units
 from compress.cost import CostTable, size_of
-from compress.files.reading import read_object
+from compress.files.reading import ReadError, read_object
 from compress.files.writing import write_json
 from compress.running.aspects import without_what_removal_drops
 from compress.structure import MODULES
@@ -89,7 +89,10 @@ class LatencyProfile:
             ReadError: naming the file, and the key that is missing or of another type.
             ProfileError: naming a number that cannot be.
         """
-        content = read_object(path, _FORM)
+        try:
+            content = read_object(path, _FORM)
+        except ReadError as error:
+            raise ReadError(f"{error} A latency profile is the file that `compress profile MODEL` writes.") from error
         costs = content["nanoseconds"]
         for name in (name for name in _FORM if name.startswith("nanoseconds.")):
             value: Any = reduce(getitem, name.split("."), content)

@@ -174,6 +174,8 @@ class Structure:
             raise StructureError("The structure drops every block; at least one must stay.")
         for index, (block, counts) in enumerate(zip(self.blocks, units, strict=True)):
             for name, kept in block.items() if block else ():
+                if isinstance(kept, tuple) and not counts[name]:
+                    raise StructureError(f"blocks[{index}].{name} keeps units, but the model has no {name} there.")
                 if isinstance(kept, tuple) and kept[-1] >= counts[name]:
                     raise StructureError(
                         f"blocks[{index}].{name} keeps unit {kept[-1]}, "

@@ -35,7 +35,7 @@ from transformers import PreTrainedModel
 import compress
 from compress.checkpoint import load_config, load_model, load_recogniser
 from compress.checkpoint.push import HubConfig
-from compress.config import check_choice, fail, parse, to_dict
+from compress.config import FAILURES, check_choice, fail, parse, to_dict
 from compress.conformers import block_mask, frame_mask
 from compress.curvature.repair import RefitConfig
 from compress.data import Batch
@@ -392,7 +392,7 @@ def main(config: Config) -> None:
 if __name__ == "__main__":
     try:
         main(parse(Config, prog=PROGRAM, description=__doc__ or ""))
-    except (ValueError, OSError) as error:
+    except FAILURES as error:
         fail(PROGRAM, error)
     except KeyboardInterrupt:
         interrupted(PROGRAM)

@@ -24,7 +24,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from transformers import PreTrainedModel
 
-from compress.config import fail, parse, to_dict
+from compress.config import FAILURES, fail, parse, to_dict
 from compress.conformers import frame_mask
 from compress.data import Batch
 from compress.elastic import ElasticConfig, make_elastic, rule_structures
@@ -251,7 +251,7 @@ def main(config: Config) -> None:
 if __name__ == "__main__":
     try:
         main(parse(Config, prog=PROGRAM, description=__doc__ or ""))
-    except (ValueError, OSError) as error:
+    except FAILURES as error:
         fail(PROGRAM, error)
     except KeyboardInterrupt:
         interrupted(PROGRAM)

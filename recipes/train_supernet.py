@@ -36,7 +36,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from compress.checkpoint import load_model
-from compress.config import check, fail, parse, to_dict
+from compress.config import FAILURES, check, fail, parse, to_dict
 from compress.conformers import frame_mask
 from compress.data import Batch, SpeechLoader
 from compress.elastic import make_elastic
@@ -293,7 +293,7 @@ def main(config: Config) -> None:
 if __name__ == "__main__":
     try:
         main(parse(Config, prog=PROGRAM, description=__doc__ or ""))
-    except (ValueError, OSError) as error:
+    except FAILURES as error:
         fail(PROGRAM, error)
     except KeyboardInterrupt:
         interrupted(PROGRAM)

@@ -106,7 +106,7 @@ def test_a_profile_of_another_model_is_refused_by_what_differs(written: str) -> 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda content: content.pop("nanoseconds"), r"latency\.json lacks nanoseconds\.base"),
+        (lambda content: content.pop("nanoseconds"), r"latency\.json lacks nanoseconds\.base\. A latency .* `compress"),
         (lambda content: content["nanoseconds"]["ffn"].update(unit=1.5), r"ffn\.unit must be a whole number"),
         (lambda content: content["nanoseconds"].update(base=-1), r"nanoseconds\.base is -1"),
         (lambda content: content.update(round_to=0), "round_to is 0"),

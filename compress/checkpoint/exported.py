@@ -86,9 +86,9 @@ def read_export(folder: str | Path) -> Export:
     names = export.facts["graphs"]
     if not names or not all(isinstance(name, str) and is_within(name) for name in names):
         raise ExportError(f"{path}: graphs is {names!r}; it lists the files of the graphs, below this folder.")
-    for name in names:
+    for name in (*names, f"{SOURCE_FOLDER}/config.json"):
         if not (export.folder / name).is_file():
-            raise ExportError(f"{folder} lacks {name}, which its {EXPORT_FILE} names: export the model again.")
+            raise ExportError(f"{folder} lacks {name}, which belongs to an export: export the model again.")
     return export
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from compress.checkpoint.errors import CheckpointError
+from compress.checkpoint.exported import EXPORT_FILE
 from compress.files.paths import is_local
 from compress.files.writing import require_writable
 
@@ -41,7 +42,12 @@ def require_new(out: str) -> None:
 
 
 def _refuse_a_run(folder: Path) -> None:
-    """Refuses the folder of a run, whose models lie in folders of their own."""
+    """Refuses the folder of a run, whose models lie in folders of their own, and graphs made of a model."""
+    if (folder / EXPORT_FILE).is_file() and not (folder / CONFIG_FILE).is_file():
+        raise CheckpointError(
+            f"{str(folder)!r} is no checkpoint, but an export, which `compress evaluate` and other programs run; give "
+            "the model that it was made from."
+        )
     models = sorted(child.name for child in folder.iterdir() if (child / CONFIG_FILE).is_file())
     if models and not any(path.suffix in (".safetensors", ".bin") for path in folder.iterdir()):
         raise CheckpointError(

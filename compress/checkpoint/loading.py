@@ -32,7 +32,7 @@ from compress.conformers import (
 )
 from compress.conformers.originals import ByContent
 from compress.files.pages import read_in_turn
-from compress.files.reading import read_object, require_regular
+from compress.files.reading import ReadError, read_object, require_regular
 from compress.structure import StructureError
 from compress.surgery.stock import check_stock, route_of
 
@@ -184,10 +184,37 @@ def read_compression(model: str) -> dict[str, Any] | None:
     path = Path(model) / COMPRESSION_FILE
     if not path.is_file():
         return None
-    return read_object(path)
+    content = read_object(path, optional=COMPRESSION_FORM)
+    _check_compression(path, content)
+    return content
+
+
+def _check_compression(path: Path, content: Mapping[str, Any]) -> None:
+    """Refuses what cannot be said of a compression, or of one before it."""
+    rates: Mapping[str, Any] = content.get("wer") or {}
+    wrong = [f"wer.{split} is {rate!r}" for split, rate in rates.items() if not isinstance(rate, int | float)]
+    if content.get("full") == 0:
+        wrong.append("full is 0")
+    while not wrong and (earlier := content.get("teacher_compression")) is not None:
+        if not isinstance(earlier, dict):
+            raise ReadError(f"{path}: teacher_compression is {earlier!r}, which cannot be.")
+        numbers = [(name, earlier.get(name)) for name in COUNTS if earlier.get(name) is not None]
+        wrong = [f"teacher_compression: {name} is {n!r}" for name, n in numbers if type(n) is not int]
+        content = earlier
+    if wrong:
+        raise ReadError(f"{path}: {wrong[0]}, which cannot be.")
 
 
 COMPRESSION_FILE = "compression.json"
+COUNTS = ("parameters_before", "parameters")
+COMPRESSION_FORM = {
+    **dict.fromkeys((*COUNTS, "limit", "full", "achieved"), int),
+    **dict.fromkeys(("method", "teacher", "requested"), str),
+    "expected": float,
+    "wer": dict,
+    "teacher_compression": dict,
+}
+"""Of what is said of a compression, what pages and cards show."""
 MOST_WEIGHT_BYTES = 1 << 44
 VARIANCE = "running_var"
 

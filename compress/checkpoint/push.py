@@ -23,6 +23,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError:
     RepositoryNotFoundError,
 )
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+from jinja2 import TemplateError
 
 from compress.checkpoint.exported import EXPORT_FILE, SOURCE_FOLDER, is_export, read_export
 from compress.checkpoint.licences import LICENCES
@@ -200,7 +201,14 @@ def _card(config: PushConfig, report: dict[str, Any] | None, export: dict[str, A
     model = skeleton(load_config(config.model), original=False)
     hub = {"license": config.license, "language": config.language, "datasets": list(config.datasets) or None}
     facts = read_compression(config.model) or {}
-    return model_card(model, facts, report, export, repository=config.repo_id, **hub)
+    try:
+        return model_card(model, facts, report, export, repository=config.repo_id, **hub)
+    except (TemplateError, ValueError, TypeError, AttributeError, ArithmeticError, LookupError) as error:
+        folders = [folder for folder in (config.report, config.export) if folder]
+        raise PushError(
+            f"What {' and '.join(folders) or config.model} says does not make a model card ({error}): it is damaged, "
+            f"or was written by another version; make {'it' if len(folders) < 2 else 'them'} anew."
+        ) from error
 
 
 def files_of(stage: Path) -> dict[str, int]:

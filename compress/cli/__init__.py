@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.logging import RichHandler
 
-from compress.config import USAGE_EXIT_CODE, fail, nearest
+from compress.config import FAILURES, USAGE_EXIT_CODE, fail, nearest
 
 VERBS = (
     "inspect", "check", "profile", "shrink", "prune", "analyze", "search", "apply", "elastic", "extract", "skip",
@@ -83,13 +83,14 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         sys.stderr.write(f"compress {name}: interrupted\n")
         return _INTERRUPTED_EXIT_CODE
-    except (ValueError, OSError) as error:
+    except FAILURES as error:
         fail(f"compress {name}", error)
     return 0
 
 
 def _no_verb(name: str) -> str:
-    return f"there is no verb '{name}'. Did you mean '{nearest(name, VERBS)}'? The verbs are {', '.join(VERBS)}"
+    near = nearest(name, (*VERBS, "help"))
+    return f"there is no verb '{name}'. Did you mean '{near}'? The verbs are {', '.join(VERBS)}"
 
 
 def _module_name(verb: str) -> str:

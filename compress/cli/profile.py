@@ -13,7 +13,6 @@ Examples:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -29,12 +28,12 @@ def run(arguments: Sequence[str]) -> None:
     from rich.console import Console
 
     from compress.config import parse
-    from compress.files.writing import require_writable
+    from compress.files.writing import require_replaceable
     from compress.profiling import ProfileConfig, profile, profile_page
     from compress.reports.console import show
 
     config = parse(ProfileConfig, arguments, prog="compress profile", description=__doc__, positional=["model"])
-    require_writable(Path(config.out).parent)
+    require_replaceable(config.out)
     made = profile(config, Console(stderr=True))
     made.save(config.out)
     show(profile_page(made, config.model))

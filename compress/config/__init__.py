@@ -8,9 +8,10 @@ dataclasses refuse values with.
 
 from compress.config.checks import check, check_at_least, check_choice, check_positive
 from compress.config.keys import UnknownKeyError, known_keys, nearest
-from compress.config.parsing import USAGE_EXIT_CODE, fail, parse, to_dict
+from compress.config.parsing import FAILURES, USAGE_EXIT_CODE, fail, parse, to_dict
 
 __all__ = [
+    "FAILURES",
     "USAGE_EXIT_CODE",
     "UnknownKeyError",
     "check",

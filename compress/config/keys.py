@@ -108,6 +108,27 @@ def unknown_keys(values: Any, config_class: type[Any], prefix: str = "") -> Iter
                 yield from unknown_keys(item, nested, f"{prefix}{name}{PART}")
 
 
+def require_parts(items: Any, part: type[Any], key: str, place: str) -> None:
+    """Refuses entries of a list of parts that are none, before a parser takes them for names of classes to import.
+
+    Args:
+        items: of the list; anything else is the parser's business.
+        part: the dataclass of an entry.
+        key: of the list, dotted.
+        place: where it was found.
+
+    Raises:
+        UnknownKeyError: if an entry has a key that the class does not have.
+        ValueError: if an entry has no keys.
+    """
+    for item in items if isinstance(items, list | tuple) else ():
+        if not isinstance(item, Mapping):
+            example = f"{{{next(iter(fields_of(part)))}: ...}}"
+            raise ValueError(f"{key} in {place} holds {item!r}; each of its entries is keys with values: [{example}].")
+        for unknown in unknown_keys(item, part, f"{key}{PART}"):
+            raise UnknownKeyError(unknown, known_keys(part, f"{key}{PART}"), place)
+
+
 def fields_of(config_class: type[Any]) -> Mapping[str, Any]:
     """Returns the fields of a config class that can be given, with the annotations of what they hold."""
     return _fields_of(typing.cast(Hashable, config_class))

@@ -15,7 +15,15 @@ from typing import Any
 
 import yaml
 
-from compress.config.keys import PART, UnknownKeyError, alternatives, find_key, known_keys, nested_class
+from compress.config.keys import (
+    PART,
+    UnknownKeyError,
+    alternatives,
+    find_key,
+    known_keys,
+    nested_class,
+    require_parts,
+)
 
 CONFIG, PRINT_CONFIG = "config", "print_config"
 HELP, HELP_OF_PART = ("-h", "--help"), ".help"
@@ -136,7 +144,11 @@ class _CommandLine:
     def _list(self, key: str, element: Any, value: str) -> str:
         """Checks for brackets, and quotes each entry of a list of text, so that `[33%,*]` and `[1,2]` are text."""
         if not (value.startswith("[") and value.endswith("]")):
+            if (part := nested_class(element)) is not None:
+                require_parts([value], part, key, "the command line")
             raise ValueError(_in_brackets(key, [value, *self._entries(key, element)]))
+        if (part := nested_class(element)) is not None:
+            require_parts(_read(key, value), part, key, "the command line")
         return _quoted(value) if element is str else value
 
     def _entries(self, key: str, element: Any) -> Iterator[str]:
@@ -175,6 +187,13 @@ def _quoted(value: str) -> str:
     if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
         items = [item.strip() for item in value[1:-1].split(",")]
     return json.dumps(items, ensure_ascii=False)
+
+
+def _read(key: str, value: str) -> Any:
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{_OPTION}{key} cannot be read as a list: {' '.join(str(error).split())}") from error
 
 
 def _in_brackets(key: str, words: Sequence[str]) -> str:

@@ -20,12 +20,14 @@ from compress.config.keys import PART, UnknownKeyError, fields_of, find_key, kno
 from compress.config.options import CONFIG, HELP_OF_PART, RULE, short_for, spelt_out
 from compress.config.sections import nested, with_sections
 from compress.config.values import check_values
-from compress.config.wording import in_our_words
+from compress.config.wording import in_our_words, lacks_memory, out_of_memory
 from compress.config.yaml_files import read_yaml
 
 T = TypeVar("T")
 
 USAGE_EXIT_CODE = 2
+FAILURES = (ValueError, OSError, MemoryError, RuntimeError)
+"""What a program hands to `fail`."""
 TRACEBACK_VARIABLE = "COMPRESS_TRACEBACK"
 _OF_UNIONS = "Union subtypes"
 """What the parser says of a value that is none of several things, also where a dataclass of ours refused it."""
@@ -81,13 +83,16 @@ def parse(
 def fail(prog: str, error: BaseException) -> NoReturn:
     """Ends the process with exit code 2 and one clear message on stderr.
 
+    What is no mistake of a user and no lack of memory is raised as it is.
+
     With the environment variable `COMPRESS_TRACEBACK=1` the error itself is raised, for its traceback.
 
     Args:
         prog: The program's name in the message.
         error: What went wrong, in words a user understands.
     """
-    if os.environ.get(TRACEBACK_VARIABLE) == "1":
+    ours = isinstance(error, ValueError | OSError | argparse.ArgumentError) or lacks_memory(error)
+    if not ours or os.environ.get(TRACEBACK_VARIABLE) == "1":
         raise error
     sys.stderr.write(f"{prog}: error: {_message(error)}\n")
     sys.exit(USAGE_EXIT_CODE)
@@ -202,4 +207,6 @@ def _plain(value: Any) -> Any:
 def _message(error: BaseException) -> str:
     """Says what the parser found in our words; our own messages keep theirs."""
     text = str(error) or type(error).__name__
+    if lacks_memory(error):
+        return out_of_memory(error)
     return in_our_words(text) if isinstance(error, argparse.ArgumentError) or _OF_UNIONS in text else text

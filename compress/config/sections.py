@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from compress.config.keys import PART, alternatives, fields_of, nested_class
+from compress.config.keys import PART, alternatives, fields_of, nested_class, require_parts
 
 
 def nested(content: Any, where: str) -> dict[str, Any]:
@@ -60,6 +60,8 @@ def with_sections(content: Mapping[str, Any], config_class: type[Any], where: st
         annotation = known.get(name)
         section = nested_class(annotation) if annotation is not None else None
         if section is None or section not in alternatives(annotation):  # also lists of sections
+            if section is not None:
+                require_parts(value if isinstance(value, list) else [value], section, f"{prefix}{name}", where)
             result[name] = value
         elif isinstance(value, Mapping):
             result[name] = with_sections(value, section, where, f"{prefix}{name}{PART}")

@@ -14,6 +14,8 @@ _KINDS = {
     "int": "a whole number", "float": "a finite number", "bool": "true or false", "str": "text",
     "dict": "keys with values", "tuple": "a list in brackets", "list": "a list in brackets", "NoneType": "null",
 }  # fmt: skip
+_NO_MEMORY = ("MemoryError", "OutOfMemoryError", "can't allocate memory", "not enough memory")
+_LESS = "Give smaller batches (batch.seconds, speed.seconds), or take a machine with more."
 _VALUES = {"None": "null", "True": "true", "False": "false"}
 
 
@@ -34,6 +36,18 @@ def in_our_words(text: str) -> str:
         kinds = [kind for kind in kinds if kind != _KINDS["NoneType"]]  # which is allowed of the part, not of its key
     there = value[1].partition("\n")[0].strip()
     return f"{'.'.join(keys)} is {_VALUES.get(there, there)}; give {', or '.join(dict.fromkeys(kinds))}."
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Says whether an error tells that memory was not enough, whoever asked for it."""
+    said = f"{type(error).__name__} {error}"
+    return isinstance(error, MemoryError | RuntimeError) and any(words in said for words in _NO_MEMORY)
+
+
+def out_of_memory(error: BaseException) -> str:
+    """Says so in one paragraph, with the remedy."""
+    detail = str(error).strip().partition("\n")[0]
+    return f"There is not enough memory{f' ({detail})' if detail else ''}. {_LESS}"
 
 
 def _kinds(text: str) -> list[str]:

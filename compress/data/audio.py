@@ -248,7 +248,7 @@ def _mono(several: NDArray[np.float32], own: int | None, usual: int | None) -> t
     if channel is None:
         note = f"several channels: {count}, their mean is taken (data.channel takes one)" if count > 1 else ""
         return np.asarray(several.mean(axis=1)), note
-    if channel >= count:
+    if not 0 <= channel < count:
         raise UnusableAudio(f"has no channel {channel}: it has {count}, counted from 0")
     return several[:, channel], ""
 

@@ -22,6 +22,10 @@ SOURCE_COLUMN = "source"
 """The column that says from which source an utterance is."""
 
 
+MOST_PASSES = 1000
+"""So many times an epoch may read a source: nobody means more, and the list of an epoch takes memory."""
+
+
 class MixedSpeech(SpeechDataset):
     """Data sets side by side, in their order; in training each is drawn from by its weight.
 
@@ -128,9 +132,19 @@ class MixedSpeech(SpeechDataset):
 
 
 def mixed(parts: Sequence[SpeechDataset], names: Sequence[str], weights: Sequence[float]) -> MixedSpeech:
-    """Mixes data sets, and logs what that means for each; see `MixedSpeech`."""
+    """Mixes data sets, and logs what that means for each; see `MixedSpeech`.
+
+    Raises:
+        ValueError: if an epoch would repeat a source more than `MOST_PASSES` times.
+    """
     mix = MixedSpeech(parts, names, weights)
     for entry in mix.by_source():
+        passes = entry["passes_per_epoch"]
+        if passes > MOST_PASSES:
+            raise ValueError(
+                f"data.mix: an epoch, which is {names[0]} once, would read {entry['source']} {passes:,.0f} times; "
+                f"put a larger source first, or give {entry['source']} less weight than {entry['weight']:g}"
+            )
         logger.info(
             "%s: %.2f hours, %.1f %% of the seconds; an epoch reads it %.2f times",
             entry["source"], entry["seconds"] / 3600, 100 * entry["share"], entry["passes_per_epoch"],

@@ -6,7 +6,7 @@ The results of all of them pass through the same removal and distillation, so th
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,6 +38,18 @@ def scores_behind(decision: str, settings: UniformConfig) -> str:
     return settings.scores if decision == UNIFORM else decision
 
 
+def require_known(name: str, ways: Sequence[str]) -> None:
+    """Refuses what is neither a way to decide nor a file.
+
+    Raises:
+        ValueError: naming the way that was probably meant, and all of them.
+    """
+    if name not in ways and not Path(name).exists():
+        near = difflib.get_close_matches(name, ways, n=1)
+        meant = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"structure is {name!r}, and there is no such file; {meant}The ways are {', '.join(ways)}.")
+
+
 def check_decision(name: str, budget: BudgetConfig | None) -> None:
     """Refuses a way to decide that lacks its budget, and a budget beside a decision that has been taken already.
 
@@ -49,10 +61,7 @@ def check_decision(name: str, budget: BudgetConfig | None) -> None:
         ValueError: saying what goes with what.
     """
     ways = (LEARNED, *BY_SPEECH, *DECISIONS)
-    if name not in ways and not Path(name).exists():
-        near = difflib.get_close_matches(name, ways, n=1)
-        meant = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"structure is {name!r}, and there is no such file; {meant}The ways are {', '.join(ways)}.")
+    require_known(name, ways)
     check_uniform(name, budget is not None and budget.front)
     if (budget is None) == (name in ways):
         raise ValueError(

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
 
 _NOISE_LEVEL = 0.1
+MOST_SECONDS = 36_000
+"""Of speech that is passed at once; more takes all memory."""
 _TIMED = (
     "forward pass from prepared features to logits, of a model without a CTC head to the output of its encoder; "
     "reading audio, feature extraction and decoding are not timed. "
@@ -54,6 +56,8 @@ class SpeedConfig:
 
     def __post_init__(self) -> None:
         check(self.seconds > 0, "speed.seconds", self.seconds, "give the length of the timed audio, for example 10")
+        total = self.seconds * self.batch
+        check(total <= MOST_SECONDS, "speed.seconds", self.seconds, f"times batch it must be at most {MOST_SECONDS}")
         for name, least in (("batch", 1), ("warmup", 0), ("repetitions", 1)):
             check_at_least(f"speed.{name}", getattr(self, name), least)
         enough = self.threads is None or self.threads >= 1

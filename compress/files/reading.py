@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import stat
 from collections import Counter
 from collections.abc import Mapping
@@ -79,32 +80,54 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return content
 
 
-def read_object(path: str | Path, form: Form | None = None, most_bytes: int = MOST_BYTES) -> dict[str, Any]:
+def read_object(
+    path: str | Path, form: Form | None = None, most_bytes: int = MOST_BYTES, optional: Form | None = None
+) -> dict[str, Any]:
     """Reads a JSON file that holds an object.
 
     Args:
         path: of the file.
         form: what must be in it.
         most_bytes: its largest size.
+        optional: what else may be in it; null stands for nothing.
 
     Raises:
         ReadError: naming the file, and the key that is missing or of another type.
     """
     content = read_json(path, most_bytes)
-    _require(content, dict, str(path))
-    for key, kind in (form or {}).items():
-        value: Any = content
-        for number, name in enumerate(parts := key.split(".")):
-            _require(value, dict, f"{path}: {'.'.join(parts[:number])}")
-            if name not in value:
-                raise ReadError(f"{path} lacks {key}.")
-            value = value[name]
-        _require(value, kind, f"{path}: {key}")
+    require_form(content, form or {}, str(path))
+    for key, kind in (optional or {}).items():
+        if content.get(key) is not None:
+            _require(content[key], kind, f"{path}: {key}")
     result: dict[str, Any] = content
     return result
 
 
+def require_form(content: Any, form: Form, where: str) -> None:
+    """Refuses what is no object of a form.
+
+    Args:
+        content: of a JSON file, or a part of it.
+        form: what must be in it.
+        where: the file, and the place in it.
+
+    Raises:
+        ReadError: naming the place, and the key that is missing or of another type.
+    """
+    _require(content, dict, where)
+    for key, kind in form.items():
+        value: Any = content
+        for number, name in enumerate(parts := key.split(".")):
+            _require(value, dict, f"{where}: {'.'.join(parts[:number])}")
+            if name not in value:
+                raise ReadError(f"{where} lacks {key}.")
+            value = value[name]
+        _require(value, kind, f"{where}: {key}")
+
+
 def _require(value: Any, kind: type, where: str) -> None:
     fits = isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ReadError(f"{where} is {value}, which cannot be.")
     if not fits:
         raise ReadError(f"{where} must be {_KINDS.get(kind, kind.__name__)}, and is {type(value).__name__}.")

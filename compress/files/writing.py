@@ -141,6 +141,18 @@ def require_writable(folder: str | Path) -> None:
             raise PermissionError(errno.EACCES, "nothing can be made there", str(nearest)) from error
 
 
+def require_replaceable(path: str | Path) -> None:
+    """Tries whether a file can be written or replaced, as `require_writable` does for a folder.
+
+    Raises:
+        WriteError: naming the file and the reason.
+    """
+    with explained(path):
+        if Path(path).is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    require_writable(Path(path).absolute().parent)
+
+
 def write_json(path: str | Path, content: Any) -> None:
     """Writes a JSON file in one go; an older one is replaced, and its folder is made where needed."""
     write_text(path, json.dumps(content, indent=2) + "\n")

@@ -25,7 +25,7 @@ from compress.cost import size_of
 from compress.deciding.baselines import proportional
 from compress.deciding.budget import Budget, BudgetError, check_reachable
 from compress.elastic.supernet.limits import SizesConfig
-from compress.files.reading import read_object
+from compress.files.reading import ReadError, read_object
 from compress.files.writing import recover_folder, write_json, write_text
 from compress.reports.making import made
 from compress.reports.saving import save_page
@@ -47,7 +47,11 @@ CURVE_ABOUT = (
 )
 CURVE_HARMLESS = ("out", "save", "device", "speed.*", "batch.workers", "batch.prefetch_batches")
 """Settings that may change between the start of a curve and its resumption."""
-SHRINK_SETTINGS, SIZE_FOLDERS, SIZE_STRUCTURES = "settings.json", "sizes", "structures"
+ENTRY_FORM = {"name": str, "wer_ci95": list, "parameters": int} | dict.fromkeys(
+    ("share", "wer", "macs_per_second", "times_as_fast"), float
+)
+"""Of what was measured of a size, what its page shows."""
+SHRINK_SETTINGS, SIZE_FOLDERS, SIZE_STRUCTURES, ENTRIES = "settings.json", "sizes", "structures", "entries"
 
 
 def measure_curve(config: ShrinkConfig) -> dict[str, Any]:
@@ -97,12 +101,18 @@ def budgets_of(sizes: SizesConfig, model: str) -> dict[str, Budget]:
 
 
 def claim_curve(config: ShrinkConfig) -> None:
-    """Takes the folder of a curve, and refuses one that holds something else, or a curve with other settings."""
+    """Takes the folder of a curve, and refuses one that holds something else, or a curve with other settings.
+
+    Settings alone are left by a start that was refused; they bind nobody.
+    """
     out, settings = Path(config.out), to_dict(config)
     path = out / SHRINK_SETTINGS
-    if path.exists():
+    if out.is_file():
+        raise ValueError(f"{out} is a file; choose a folder.")
+    others = {child.name for child in out.iterdir()} - {SHRINK_SETTINGS} if out.exists() else set()
+    if path.exists() and others:
         require_same(read_object(path), settings, harmless=CURVE_HARMLESS, where=str(out))
-    elif out.exists() and (out.is_file() or any(out.iterdir())):
+    elif others:
         raise ValueError(f"{out} holds something else; choose another folder or delete it.")
     write_json(path, settings)
 
@@ -181,13 +191,13 @@ class Curve:
 
     def _keep(self, name: str, entry: dict[str, Any]) -> dict[str, Any]:
         named = {"name": name} | entry
-        write_json(self._path("entries", name, ".json"), named)
+        write_json(self._path(ENTRIES, name, ".json"), named)
         return named
 
     def _known(self, name: str) -> dict[str, Any] | None:
         """What an earlier start has measured of a size."""
-        path = self._path("entries", name, ".json")
-        return read_object(path) if path.exists() else None
+        path = self._path(ENTRIES, name, ".json")
+        return read_entry(path) if path.exists() else None
 
     def _save(self, name: str, shrunk: Shrunk, budget: Budget) -> None:
         """Keeps a size, from which the next one goes on also after an interruption."""
@@ -198,14 +208,36 @@ class Curve:
 
     def _read_back(self, name: str) -> Shrunk:
         """A size that an earlier start has left."""
-        folder = self._path(SIZE_FOLDERS, name)
+        folder, entry = self._path(SIZE_FOLDERS, name), self._path(ENTRIES, name, ".json")
         recover_folder(folder)
-        model = load_model(str(folder), dtype=self.model.dtype, device=self.model.device)
-        rounds = (self._known(name) or {})["rounds"]
-        return Shrunk(model, Structure.load(self._path(SIZE_STRUCTURES, name, ".json")), rounds)
+        try:
+            model = load_model(str(folder), dtype=self.model.dtype, device=self.model.device)
+            rounds = read_object(entry, {"rounds": list})["rounds"]
+            return Shrunk(model, Structure.load(self._path(SIZE_STRUCTURES, name, ".json")), rounds)
+        except (ValueError, OSError) as error:
+            raise ReadError(
+                f"{error} The next size goes on from there: delete {entry}, and run the same command again to make "
+                f"{name} anew."
+            ) from error
 
     def _path(self, folder: str, name: str, ending: str = "") -> Path:
         return self.out / folder / (name.replace("%", "") + ending)
+
+
+def read_entry(path: Path) -> dict[str, Any]:
+    """Reads what was measured of a size.
+
+    Raises:
+        ReadError: naming the file and what is wrong in it, and the remedy.
+    """
+    try:
+        entry = read_object(path, ENTRY_FORM, optional={"rounds": list, "seconds": float})
+        ends = entry["wer_ci95"]
+        if len(ends) != 2 or not all(isinstance(end, int | float) for end in ends):
+            raise ReadError(f"{path}: wer_ci95 must be two numbers, and is {ends}.")
+    except ReadError as error:
+        raise ReadError(f"{error} Delete it, and run the same command again to measure this size anew.") from error
+    return entry
 
 
 def as_saved(model: PreTrainedModel, original: str) -> PreTrainedModel:

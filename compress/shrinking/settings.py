@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from compress.config import check_at_least, check_choice
+from compress.config import check, check_at_least, check_choice
 from compress.curvature.repair import RefitConfig
 from compress.data import BatchConfig, SpeechConfig
 from compress.data.settings import SYNTHETIC
 from compress.deciding.budget import BudgetConfig
 from compress.deciding.by_speech import BY_SPEECH
-from compress.deciding.decisions import DECISIONS, DEFAULT_DECISION, scores_behind
+from compress.deciding.decisions import DECISIONS, DEFAULT_DECISION, require_known, scores_behind
 from compress.deciding.uniform import UniformConfig, check_uniform
 from compress.elastic.supernet.limits import SizesConfig
 from compress.evaluation.bootstrap import BootstrapConfig
@@ -46,6 +46,10 @@ class ApplyConfig:
     batch: BatchConfig = field(default_factory=BatchConfig)
     seed: int = 0
     device: str = "auto"
+
+    def __post_init__(self) -> None:
+        needless = self.data is None and self.refit != RefitConfig()
+        check(not needless, "refit", "given without data", "what is left is refitted on speech: name some with --data")
 
     def shrinking(self) -> ShrinkConfig:
         """The same as an order to shrink by a file."""
@@ -118,12 +122,15 @@ class ShrinkConfig:
         check_choice("dtype", self.dtype, DTYPES)
         check_choice("normalise", self.normalise, IGNORED)
         check_at_least("dev_utterances", self.dev_utterances, 1)
+        require_known(self.structure, WITHOUT_TRAINING)
         check_uniform(self.structure, self.budget is not None and self.budget.front)
         self._check_target()
         if self.rounds is not None and (self.sizes or self.from_file):
             raise ValueError("rounds go with a budget: sizes are rounds themselves, and a file is one.")
         if self.budget and self.budget.stages is not None:
             raise ValueError("budget.stages are for training (recipes/prune.py): give rounds, or several sizes.")
+        if self.sizes and self.data.mix and self.dev is None:
+            raise ValueError("data.mix has no dev set of its own: name one with dev.source.")
         if self.sizes and self.sizes.parts is not None:
             raise ValueError("Sizes in parts belong to supernets: give sizes.params, sizes.macs or sizes.latency.")
 

@@ -24,6 +24,7 @@ STAGES = "stages"
 """Folder, in the output of a run, of the outputs of its stages."""
 
 
+_DONE_FORM = {"requested": str, "limit": int, "achieved": int, "full": int}
 Settings = TypeVar("Settings", bound=Any)  # of recipes/prune.py: budget, output, start, learn, recover, push
 
 
@@ -86,4 +87,4 @@ def shared_out(settings: Steps, count: int) -> list[Steps]:
 def numbers_of_stages(output: Path) -> dict[str, Any]:
     """The final numbers of the stages of a run, by their folders, if it has any."""
     found = sorted((output / STAGES).glob(f"*/{DONE_FILE}"), key=lambda path: path.stat().st_mtime)
-    return {STAGES: {path.parent.name: read_object(path) for path in found}} if found else {}
+    return {STAGES: {path.parent.name: read_object(path, _DONE_FORM) for path in found}} if found else {}

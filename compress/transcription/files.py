@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,6 +83,7 @@ def transcribe_files(config: TranscribeConfig, *, console: Console | None = None
     if config.out is not None:
         require_writable(config.out)
         _require_own_names([name for name, _ in files])
+        _refuse_to_replace(files, Path(config.out), config.formats)
     writer = Writer(config)
     unusable: list[str] = []
     pieces = writer.pieces(files, unusable)
@@ -222,6 +224,16 @@ def _require_own_names(names: Sequence[str]) -> None:
         other = by_stem.setdefault(Path(name).with_suffix(""), name)
         if other != name:
             raise ValueError(f"{other} and {name} would be written to the same files; rename one of them.")
+
+
+def _refuse_to_replace(files: Sequence[tuple[str, Path]], out: Path, formats: Sequence[str]) -> None:
+    """Refuses to write over what lies beside the audio: transcripts of people are called like those that are made."""
+    for (name, path), ending in product(files, formats):
+        target = (out / name).with_suffix(f".{ending}")
+        if target.exists() and target.resolve().parent == path.resolve().parent:
+            raise ValueError(
+                f"{target} lies beside its audio and would be replaced; give another folder with --out, or move it."
+            )
 
 
 def _write(transcript: Transcript, out: Path, formats: Sequence[str]) -> None:

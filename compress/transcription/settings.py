@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from compress.config import check, check_choice, check_positive
+from compress.config import check, check_at_least, check_choice
 from compress.data import BatchConfig
 from compress.evaluation import GenerateConfig
 from compress.machine import DTYPES
 from compress.transcription.layouts import LAYOUTS
+
+SHORTEST_SECONDS = 1
+"""Of the longest piece: in less no pause can be found, and models hear no word."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,5 +46,5 @@ class TranscribeConfig:
         for name in self.formats:
             check_choice("formats", name, tuple(LAYOUTS))
         if self.piece_seconds is not None:
-            check_positive("piece_seconds", self.piece_seconds, "a number of seconds")
+            check_at_least("piece_seconds", self.piece_seconds, SHORTEST_SECONDS, "second")
         check_choice("dtype", self.dtype, tuple(DTYPES))

@@ -17,10 +17,11 @@ import yaml
 from safetensors.torch import load_file
 
 import compress
-from compress.checkpoint import save
+from compress.checkpoint import read_compression, save
 from compress.checkpoint.push import HubConfig, PushConfig, PushError, push_command, staged
 from compress.checkpoint.weights import WEIGHTS_DIGEST, weights_digest
 from compress.config import parse
+from compress.files.reading import ReadError
 from compress.training.tokens import TokensConfig, build_processor
 from tests.helpers import forked
 from tests.helpers.hub import READ_ONLY, TOKEN, Hub, online, running_hub
@@ -76,6 +77,32 @@ def test_the_report_of_another_model_is_refused(
     config = PushConfig(repo_id="me/small", model=str(checkpoint / "model"), report=str(tmp_path))
     with pytest.raises(PushError, match=message), staged(config):
         pass
+
+
+def test_what_makes_no_model_card_is_named(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_text(json.dumps(REPORT | {"conditions": {}}))
+    config = PushConfig(repo_id="me/small", model=str(checkpoint / "model"), report=str(tmp_path))
+    with (
+        pytest.raises(PushError, match=rf"What {tmp_path} says does not make a model card .*: it is damaged"),
+        staged(config),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({"parameters_before": "many"}, "parameters_before must be a whole number"),
+        ({"full": 0}, "full is 0"),
+        ({"wer": {"dev": "good"}}, "wer.dev is 'good'"),
+        ({"teacher_compression": {"method": "prune", "parameters": "few"}}, "parameters is 'few'"),
+        ({"teacher_compression": {"teacher_compression": 5}}, "teacher_compression is 5"),
+    ],
+)
+def test_a_damaged_compression_is_named(tmp_path: Path, facts: dict[str, object], message: str) -> None:
+    (tmp_path / "compression.json").write_text(json.dumps(facts))
+    with pytest.raises(ReadError, match=rf"compression\.json: .*{message}"):
+        read_compression(str(tmp_path))
 
 
 def test_a_model_that_was_moved_keeps_its_report(checkpoint: Path, tmp_path: Path) -> None:

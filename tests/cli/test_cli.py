@@ -65,6 +65,9 @@ def test_no_verb_and_unknown_verb(capsys: pytest.CaptureFixture[str]) -> None:
         (["inspect", "a", "--seconds", "long"], "seconds"),
         (["inspect", "a", "--seconds", "0"], "seconds is 0"),
         (["apply", "a", "structure.json"], "out"),
+        (["apply", "a", "s.json", "--out", "b", "--refit.utterances", "4"], "name some with --data"),
+        (["profile", "a", "--speed.seconds", "1e9"], "speed.seconds is 1000000000.0; times batch it must be at most"),
+        (["profile", "a", "--out", "."], "Could not write . (IsADirectoryError"),
         (["cat", "nothing.yaml"], "no recipe or config named 'nothing.yaml'"),
         (["cp", "nothing.yaml", "."], "no recipe or config named 'nothing.yaml'"),
     ],
@@ -103,6 +106,26 @@ def test_inspect_passes_its_options(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 def test_impossible_lengths_are_refused_before_the_model_is_read(seconds: float) -> None:
     with pytest.raises(ValueError, match=f"seconds is {seconds:g}; give the length"):
         inspect_model("nobody/nothing", seconds)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError("Unable to allocate 9 TiB"), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 TiB")],
+)
+def test_lack_of_memory_is_told_from_faults(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise error
+
+    stand_in(monkeypatch, "compress.checkpoint", apply_structure=refuse)
+    with pytest.raises(SystemExit):
+        main(["apply", "a", "s.json", "--out", "b"])
+    said = capsys.readouterr().err
+    assert said.startswith(f"compress apply: error: There is not enough memory ({error}). Give smaller batches")
+    error = RuntimeError("another fault")
+    with pytest.raises(RuntimeError, match="another fault"):
+        main(["apply", "a", "s.json", "--out", "b"])
 
 
 def test_errors_of_the_library_and_tracebacks(

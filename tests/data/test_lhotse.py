@@ -35,6 +35,34 @@ def test_case_01_03_cuts_are_known_by_their_lines(tmp_path: Path, opened: Open, 
     assert opened(tmp_path, split="train").ids == ["a"]
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"recording": 3}, "line 2: recording is int, which cannot be"),
+        ({"custom": ["x"]}, "line 2: custom is list, which cannot be"),
+        ({"supervisions": ["x"]}, "line 2: supervisions is str, which cannot be"),
+        ({"supervisions": [{"text": "stop", "custom": 1}]}, "line 2: supervisions.custom is int, which cannot be"),
+        ({"channel": {}}, "line 2: channel is {}, which cannot be"),
+        ({"duration": -1}, "line 2 names no part of a recording: start 0, duration -1"),
+        ({"start": -1}, "line 2 names no part of a recording: start -1, duration 0.5"),
+        ({"type": "MixedCut", "tracks": [{"cut": []}]}, "line 2: tracks.cut is list, which cannot be"),
+    ],
+)
+def test_cuts_of_nonsense_are_problems(tmp_path: Path, opened: Open, change: dict[str, object], reason: str) -> None:
+    write_tone(tmp_path / "a.wav")
+    path = write_lines(tmp_path / "cuts.jsonl", [cut("a", "a.wav"), cut("b", "a.wav") | change])
+    assert reasons(opened(path)) == {"b": reason}
+
+
+def test_a_damaged_pack_is_named(tmp_path: Path, opened: Open) -> None:
+    path = write_lines(tmp_path / "cuts_train.jsonl.gz", [cut(f"cut {n}", "a.wav") for n in range(50)], packed=True)
+    content = bytearray(path.read_bytes())
+    content[60:64] = b"xxxx"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"cuts_train\.jsonl\.gz: cannot be unpacked"):
+        opened(path)
+
+
 def test_cuts_are_parts_of_recordings(tmp_path: Path, opened: Open) -> None:
     left, right = tone(3, hertz=200), tone(3, hertz=800)
     write_audio(tmp_path / "a.wav", np.stack([left, right], axis=1))

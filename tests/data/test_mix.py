@@ -161,6 +161,36 @@ def test_a_mix_in_words(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("mix", "message"),
+    [
+        ("[{source: A, wieght: 3}]", "Unknown key 'data.mix.wieght' in PLACE. Did you mean 'data.mix.weight'?"),
+        ("[A, B]", "data.mix in PLACE holds 'A'; each of its entries is keys with values: [{source: ...}]"),
+        ("A", "data.mix in PLACE holds 'A'; each of its entries is keys with values: [{source: ...}]"),
+        ("[os.path]", "data.mix in PLACE holds 'os.path'; each"),
+        ("[{class_path: os.path}]", "Unknown key 'data.mix.class_path' in PLACE"),
+    ],
+)
+def test_a_mix_in_wrong_words(tmp_path: Path, mix: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "c.yaml").write_text(f"data: {{mix: {mix}}}")
+    for words, place in (
+        (["--config", f"{tmp_path}/c.yaml"], f"{tmp_path}/c.yaml"),
+        (["--data.mix", mix], "the command line"),
+    ):
+        with pytest.raises(SystemExit):
+            parse(DataCheckConfig, words, prog="check")
+        assert message.replace("PLACE", place) in capsys.readouterr().err
+
+
+def test_a_mix_goes_before_the_synthetic_corpus_and_has_a_sane_epoch(sources: Path, cache: str) -> None:
+    assert EvaluateConfig(model="m", data=SpeechConfig("synthetic", mix=(MixConfig("B"),))).data.named() == "B"
+    mix = (MixConfig(str(sources / "long")), MixConfig(str(sources / "short"), 1e6))
+    with pytest.raises(
+        ValueError, match=r"an epoch, which is .*long once, would read .*short [0-9,]+ times; put a larg"
+    ):
+        open_speech(SpeechConfig(mix=mix, cache_dir=cache), sampling_rate=RATE)
+
+
+@pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({}, "data.source is ''; give a folder"),

@@ -173,6 +173,30 @@ def test_patterns_name_many_manifests(tmp_path: Path, opened: Open, pattern: str
         opened(f"{tmp_path}/data (v2)/m_{{00..02}}.json")
 
 
+@pytest.mark.parametrize(
+    ("ends", "message"),
+    [("5..2", "write the smaller one first"), ("0..999999999", "names 1,000,000,000 files, more than 1,000,000")],
+)
+def test_patterns_that_nobody_means(opened: Open, ends: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        opened(Path(f"m_{{{ends}}}.json"))
+
+
+def test_rows_of_nonsense_are_problems(tmp_path: Path, opened: Open) -> None:
+    write_tone(tmp_path / "a.wav")
+    (tmp_path / "bad.txt").write_bytes(b"\xff")
+    cases = {
+        "has no channel -1: it has 1": {"text": "stop", "channel": -1},
+        "line 2 names no part of a file: offset 1e+308": {"text": "stop", "offset": 1e308},
+        "its transcript cannot be read: bad.txt: 'utf-8'": {"text_filepath": "bad.txt"},
+        "no transcript: file not found: tried": {"text_filepath": "none.txt"},
+    }
+    for reason, values in cases.items():
+        rows = [{"audio_filepath": "a.wav", "text": "stop"}, {"audio_filepath": "a.wav", **values}]
+        dataset = opened(write_lines(tmp_path / "m.json", rows), text_column=next(iter(values)), labels=False)
+        assert any(said.startswith(reason) for said in reasons(dataset).values()), reason
+
+
 def test_splits_are_files_of_their_names(tmp_path: Path, opened: Open) -> None:
     write_tone(tmp_path / "a.wav")
     for name, text in (("train_manifest", "one"), ("dev_manifest", "two")):

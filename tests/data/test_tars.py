@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import tarfile
 from collections.abc import Callable
@@ -12,6 +13,8 @@ import pytest
 
 from compress.data import SpeechConfig, SpeechDataset
 from compress.data.dataset import SpeechStream
+from compress.data.formats.tar_streams import files_in
+from compress.data.formats.tars import index_tar
 from compress.evaluation.data_check import DataCheckConfig, check_data, data_page
 from compress.reports.markdown import render_markdown
 from tests.helpers.formats import (
@@ -90,10 +93,42 @@ def test_packed_tars_are_streams(tmp_path: Path, opened: Open, caplog: pytest.Lo
     packed.write_bytes(packed.read_bytes()[:-400])
     (block,) = stream.source.read(10, 1, shuffle=False, seed=0, epoch=0)
     assert len(block.rows) == 1
-    assert "truncated tar, or none" in caplog.text
+    assert "truncated or damaged tar, or none" in caplog.text
+    whole = write_tar(tmp_path / "c.tar", {"a.wav": audio_bytes(), "a.txt": b"stop"}).read_bytes()
+    (tmp_path / "c.tar").write_bytes(whole[: -20 * 512 - 1024] + b"x" * 20 * 512)
+    caplog.clear()
+    assert [name for name, _ in files_in(tmp_path / "c.tar")] == ["a.wav"]
+    assert "begins no file; the files before it are used" in caplog.text
     write_tar(tmp_path / "b.tar", {"a.wav": audio_bytes(), "a.cls": b"1"})
     with pytest.raises(ValueError, match=r"no transcripts; looked for .*, it has cls"):
         opened(tmp_path / "b.tar", streaming=True)
+
+
+def test_what_a_tar_hides_is_told(tmp_path: Path, opened: Open) -> None:
+    path = write_tar(tmp_path / "a.tar", {"a.wav": audio_bytes(), "b.wav": audio_bytes()})
+    whole, second = path.read_bytes(), 512 + -(-len(audio_bytes()) // 512) * 512
+    cases = {
+        "damaged tar: byte 16,896 begins no file; 1 files": whole[:second] + b"x" * 512 + whole[second + 512 :],
+        "truncated tar: its end is missing; 2 files": whole[: 2 * second],
+        "more behind the end of a tar: from byte 33,792 (": whole + whole,
+    }
+    for message, content in cases.items():
+        path.write_bytes(content)
+        assert remarks(opened(path, labels=False))[0].startswith(f"a.tar: {message}")
+    with tarfile.open(path, "w") as tar:
+        for _ in range(2):
+            member = tarfile.TarInfo("a.wav")
+            member.size = len(audio_bytes())
+            tar.addfile(member, io.BytesIO(audio_bytes()))
+    assert remarks(opened(path, labels=False)) == ["a.tar/a.wav: two files of this name: the last is used"]
+
+
+def test_a_header_that_claims_much_takes_no_memory(tmp_path: Path) -> None:
+    member = tarfile.TarInfo("x")
+    member.type, member.size = tarfile.XHDTYPE, 8**11 - 1
+    (tmp_path / "a.tar").write_bytes(member.tobuf() + bytes(2048))
+    with pytest.raises(ValueError, match=r"a.tar: no whole file in this tar: "):
+        index_tar(tmp_path / "a.tar")
 
 
 def test_case_31_nothing_there(tmp_path: Path, opened: Open) -> None:
@@ -123,12 +158,13 @@ def test_case_31_nothing_there(tmp_path: Path, opened: Open) -> None:
     [
         ("a.json", '[{"audio_filepath": "a.wav"}]', "a JSON array; one object a line is wanted"),
         ("a.json", '{\n "audio_filepath": "a.wav"}', "line 1 is no whole JSON object"),
+        ("a.json", "\ud83d", "a.json: line 1 is no UTF-8; save the file as UTF-8"),
         ("a.json", '{"path": "a.wav"}', "its rows name no audio; looked for .*; they have path"),
         ("a.xyz", "words", "not a data set; give a metadata file"),
     ],
 )
 def test_what_is_nearly_a_manifest_is_told(tmp_path: Path, opened: Open, name: str, content: str, message: str) -> None:
-    (tmp_path / name).write_text(content)
+    (tmp_path / name).write_text(content, errors="surrogatepass")
     with pytest.raises(ValueError, match=message):
         opened(tmp_path / name)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from compress.checkpoint import load_model, load_processor, save
+from compress.checkpoint import CheckpointError, load_model, load_processor, save
 from compress.checkpoint.exported import ExportError, read_export
 from compress.checkpoint.weights import weights_digest
 from compress.cli import main
@@ -203,6 +203,8 @@ def test_exports_that_cannot_be_used_say_why(exported: Path, tmp_path: Path) -> 
         with pytest.raises(ExportError, match=re.escape(message)):
             exported_model(read_export(_damaged(exported, tmp_path / str(number), **changes)))
     broken = _damaged(exported, tmp_path / "broken")
+    with pytest.raises(CheckpointError, match="is no checkpoint, but an export, which `compress evaluate`"):
+        load_model(str(broken))
     (broken / "model.onnx").write_bytes(b"nothing")
     with pytest.raises(ExportError, match=r"model\.onnx cannot be loaded by ONNX Runtime"):
         exported_model(read_export(broken))

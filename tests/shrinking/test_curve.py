@@ -10,6 +10,7 @@ import pytest
 
 import compress
 from compress.cli import main
+from compress.files.reading import ReadError
 from compress.shrinking import curve
 from compress.structure import Structure
 from tests.helpers.shrinking import words
@@ -64,7 +65,7 @@ def test_interrupted_it_goes_on_and_ends_with_the_same_numbers(
 def test_a_folder_with_other_settings_is_refused(
     parakeet: str, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "entries").mkdir(parents=True)
     (tmp_path / "out" / "settings.json").write_text(json.dumps({"model": "another"}))
     with pytest.raises(SystemExit):
         main(["shrink", parakeet, *words(speech, tmp_path / "out", *SIZES)])
@@ -73,3 +74,35 @@ def test_a_folder_with_other_settings_is_refused(
     with pytest.raises(SystemExit):
         main(["shrink", parakeet, *words(speech, tmp_path / "out", *SIZES)])
     assert "holds something else" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_start_that_was_refused_and_a_size_that_got_lost_are_no_end(
+    parakeet: str, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["shrink", parakeet, *words(speech, tmp_path / "out", *SIZES)]
+    with pytest.raises(SystemExit):
+        main([*command, "--dev_split", "nowhere"])
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["settings.json"]
+    monkeypatch.setattr(curve.Curve, "run", lambda self: self._read_back("80%"))
+    with pytest.raises(SystemExit):
+        main(command)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "goes on from there: delete" in said
+    assert "entries/80.json, and run the same command again to make 80% anew" in said
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({}, "lacks name"),
+        ({"wer": float("nan")}, "wer is nan, which cannot be"),
+        ({"wer_ci95": [0.1]}, "wer_ci95 must be two numbers"),
+        ({"rounds": 3}, "rounds must be a list"),
+    ],
+)
+def test_a_damaged_size_is_named(tmp_path: Path, entry: dict[str, object], message: str) -> None:
+    whole = {"name": "50%", "share": 0.5, "wer": 0.1, "wer_ci95": [0.0, 0.2], "parameters": 5}
+    whole |= {"macs_per_second": 1.0, "times_as_fast": 2.0}
+    (tmp_path / "50.json").write_text(json.dumps(entry and whole | entry))
+    with pytest.raises(ReadError, match=rf"50\.json.* {message}.* Delete it, and run the same command again"):
+        curve.read_entry(tmp_path / "50.json")

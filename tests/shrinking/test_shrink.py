@@ -114,6 +114,8 @@ def test_few_frames_are_warned_of(
         (("--sizes.params", "[90%,60%]", "--rounds", "[80%]"), "rounds go with a budget"),
         (("--sizes.parts", "[4,2]"), "give sizes.params, sizes.macs or sizes.latency"),
         (("--structure", "nowhere.json"), "nowhere.json"),
+        (("--structure", "fischer", "--budget.params", "60%"), "there is no such file; did you mean 'fisher'?"),
+        (("--sizes.params", "[60%]", "--data", "", "--data.mix", "[{source: a}]"), "name one with dev.source"),
         (("--budget.params", "60%", "--refit.ridge", "0"), "refit.ridge is 0"),
         (("--budget.params", "60%", "--data.split", "nothing"), "nothing"),
     ],

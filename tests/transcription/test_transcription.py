@@ -154,6 +154,17 @@ def test_what_cannot_be_read_is_named_after_all_else_is_written(
     assert (tmp_path / "out/good.txt").exists()
 
 
+def test_transcripts_beside_the_audio_are_not_replaced(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_audio(tmp_path / "a.wav", tone(0.3))
+    (tmp_path / "a.txt").write_text("by hand")
+    with pytest.raises(SystemExit):
+        main(["transcribe", str(model), str(tmp_path), "--out", str(tmp_path)])
+    assert f"{tmp_path / 'a.txt'} lies beside its audio and would be replaced" in capsys.readouterr().err
+    assert (tmp_path / "a.txt").read_text() == "by hand"
+
+
 @pytest.mark.parametrize(
     ("names", "options", "message"),
     [
@@ -161,7 +172,7 @@ def test_what_cannot_be_read_is_named_after_all_else_is_written(
         (["a.wav", "a.flac"], ["--out", "out"], "would be written to the same files"),
         (["a.wav"], ["--out", __file__], "Could not write"),
         (["a.wav"], ["--formats", "[doc]"], "formats='doc' is unknown"),
-        (["a.wav"], ["--piece-seconds", "0"], "piece_seconds is 0"),
+        (["a.wav"], ["--piece-seconds", "0.2"], "piece_seconds is 0.2; give at least 1 second"),
     ],
 )
 def test_mistakes_are_named(

@@ -16,7 +16,7 @@ from typing import Any
 
 from compress.config import known_keys
 from compress.training.supervised import SupervisedConfig
-from tools.hostility.kinds import Kind
+from tools.hostility.kind import Kind
 
 GIBIBYTE, SECONDS = 1 << 30, 20
 

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,29 +31,13 @@ from compress.training.loop.checkpoints import Checkpoints
 from compress.training.new_models import ModelConfig, build_model
 from compress.training.supervised import SupervisedConfig
 from compress.training.tokens import TokensConfig, build_processor
+from tools.hostility.kind import Kind
+from tools.hostility.other_formats import OTHER_FORMATS
+from tools.hostility.results import RESULTS
 
 RATE, LETTERS = 16_000, "abcdefghijklmnop q"
 SHORTER_SECONDS = 0.05
 """Codecs pad by less than this."""
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One kind of input.
-
-    Attributes:
-        files: that are mutated, below the folder that `make` fills.
-        make: fills a folder with valid input.
-        read: reads it, as the package does.
-        loss: of the folder, what was read, and what was read of the whole input: what got lost; empty if nothing did.
-        lost_is: the class of a loss about which nothing was said.
-    """
-
-    files: tuple[str, ...]
-    make: Callable[[Path], None]
-    read: Callable[[Path], Any]
-    loss: Callable[[Path, Any, Any], str]
-    lost_is: str = "silent"
 
 
 def _make_yaml(folder: Path) -> None:
@@ -226,5 +209,7 @@ KINDS: Mapping[str, Kind] = {
     "processor": Kind(PROCESSORS, _make_model, _read_model, _processor_lost),
     "weights": Kind(("model.safetensors",), _make_model, _read_model, _weights_lost),
     "state": Kind(tuple(f"step-00000002/{name}" for name in STATE), _make_state, _states, _state_lost, "other"),
+    **OTHER_FORMATS,
+    **RESULTS,
 }
 """Every kind of input, by its name."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import random
-from collections.abc import Iterator
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,36 @@ MARK = "zzzmark"
 """A key that no file has; in its place another one is written a second time."""
 NOT_FINITE = (b"\x00\x00\xc0\x7f", b"\x00\x00\x80\x7f", b"\x00\x00\x80\xff")
 """NaN and both infinities, as a float32."""
+WORDS = (
+    "",
+    "-1",
+    "0",
+    "1e308",
+    "nan",
+    "x",
+    "x" * 10_000,
+    "\x00",
+    "..",
+    "/",
+    "~",
+    "a.wav:7",
+    "cat a.wav |",
+    "pipe:true",
+    '"',
+)
+"""What stands in the place of a word of a line."""
+BLOCK = tarfile.BLOCKSIZE
 
 
 def mutate(file: Path, chooser: random.Random) -> str:
     """Breaks a file in one way; says which."""
-    if file.suffix in (".json", ".yaml") and chooser.random() < 0.7:
-        return _mutate_tree(file, chooser)
-    if file.suffix == ".safetensors" and chooser.random() < 0.3:
-        return _spoil_a_weight(file, chooser)
-    if file.suffix == ".csv" and chooser.random() < 0.4:
-        return _mutate_lines(file, chooser)
+    for suffixes, share, way in WAYS:
+        if file.suffix in suffixes and chooser.random() < share:
+            return way(file, chooser)
+    return _mutate_bytes(file, chooser)
+
+
+def _mutate_bytes(file: Path, chooser: random.Random) -> str:
     content = bytearray(file.read_bytes())
     way = chooser.choice(("truncate", "flip", "delete", "insert", "empty", "zeros", "deep"))
     place, length = chooser.randrange(max(1, len(content))), chooser.choice((1, 4, 100))
@@ -53,6 +74,13 @@ def _mutate_tree(file: Path, chooser: random.Random) -> str:
     tree = yaml.safe_load(file.read_text()) if file.suffix == ".yaml" else json.loads(file.read_text())
     if chooser.random() < 0.2:
         return _add_a_key(file, tree, chooser)
+    tree, said = _changed(tree, chooser)
+    file.write_text(_dumped(file, tree))
+    return said
+
+
+def _changed(tree: Any, chooser: random.Random) -> tuple[Any, str]:
+    """Puts something else in the place of a value, or removes it."""
     owner, key = chooser.choice(list(_places({"": tree})))
     value = copy.deepcopy(chooser.choice(VALUES))
     if chooser.random() < 0.2 and isinstance(owner, dict) and key:
@@ -62,8 +90,7 @@ def _mutate_tree(file: Path, chooser: random.Random) -> str:
         tree = value
     else:
         owner[key] = value
-    file.write_text(_dumped(file, tree))
-    return f"{key} = {str(value)[:40]}"
+    return tree, f"{key} = {str(value)[:40]}"
 
 
 def _dumped(file: Path, tree: Any) -> str:
@@ -106,8 +133,60 @@ def _mutate_lines(file: Path, chooser: random.Random) -> str:
     return f"{way} line {number + 1}"
 
 
+def _mutate_a_row(file: Path, chooser: random.Random) -> str:
+    """Changes the object of one line."""
+    lines = file.read_text().splitlines()
+    number = chooser.randrange(len(lines))
+    row, said = _changed(json.loads(lines[number]), chooser)
+    lines[number] = json.dumps(row)
+    file.write_text("".join(f"{line}\n" for line in lines))
+    return f"line {number + 1}: {said}"
+
+
+def _mutate_a_word(file: Path, chooser: random.Random) -> str:
+    """Puts something else in the place of one word of a line, or removes it."""
+    lines = [line.split(" ") for line in file.read_text().splitlines()]
+    number = chooser.randrange(len(lines))
+    place, word = chooser.randrange(len(lines[number])), chooser.choice(WORDS)
+    lines[number][place : place + 1] = [word] if word else []
+    file.write_text("".join(f"{' '.join(line)}\n" for line in lines))
+    return f"line {number + 1}, word {place + 1} = {word[:40]!r}"
+
+
+def _spoil_a_header(file: Path, chooser: random.Random) -> str:
+    """Breaks the header of a file in a tar, or appends another tar."""
+    content = bytearray(file.read_bytes())
+    with tarfile.open(file) as tar:
+        place = chooser.choice(tar.getmembers()).offset
+    way = chooser.choice(("zeros", "flip", "other size", "appended"))
+    if way == "appended":
+        content += bytes(content)
+    elif way == "zeros":
+        content[place : place + BLOCK] = bytes(BLOCK)
+    elif way == "flip":
+        content[place + chooser.randrange(BLOCK)] ^= 1 << chooser.randrange(8)
+    else:
+        header = tarfile.TarInfo.frombuf(bytes(content[place : place + BLOCK]), "utf-8", "strict")
+        header.size = chooser.choice((0, 1, 10**9, 8**11 - 1))
+        content[place : place + BLOCK] = header.tobuf(tarfile.USTAR_FORMAT)
+    file.write_bytes(content)
+    return f"header at {place}: {way}"
+
+
 def _places(tree: Any) -> Iterator[tuple[Any, Any]]:
     items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
     for key, value in list(items)[:50]:
         yield tree, key
         yield from _places(value)
+
+
+WAYS: Sequence[tuple[Sequence[str], float, Callable[[Path, random.Random], str]]] = (
+    ((".json", ".yaml"), 0.7, _mutate_tree),
+    ((".safetensors",), 0.3, _spoil_a_weight),
+    ((".csv",), 0.4, _mutate_lines),
+    ((".jsonl",), 0.7, _mutate_a_row),
+    ((".scp", ""), 0.6, _mutate_a_word),
+    ((".jsonl", ".scp", ""), 0.3, _mutate_lines),
+    ((".tar",), 0.6, _spoil_a_header),
+)
+"""By the suffix of a file, how often it is broken in a way of its own."""

@@ -12,13 +12,22 @@ from typing import Any
 import soundfile
 
 from compress.data.formats.commands import PIPE, allowed
-from compress.data.formats.entries import Entry, Listed, Remark, Stored, Wanted, located, number_of
+from compress.data.formats.entries import MOST, Entry, Listed, Remark, Stored, Wanted, located, number_of
 from compress.data.formats.metadata import MetadataRow, read_metadata
 
 TEXT_FROM = "supervisions[].text"
 MIXED, PADDING = "MixedCut", "PaddingCut"
 SAME_SECONDS = 0.001
 """A cut that differs by less from its recording is the whole of it."""
+
+_NUMBER = (int, float)
+_SUPERVISION = {"custom": {}, "start": _NUMBER, "duration": _NUMBER}
+_RECORDING = {"sources": [{"channels": [int], "type": str}], "duration": _NUMBER}
+_CUT: dict[str, Any] = {
+    "recording": _RECORDING, "supervisions": [_SUPERVISION], "custom": {}, "start": _NUMBER, "duration": _NUMBER,
+}  # fmt: skip
+_CUT["tracks"] = [{"cut": _CUT}]
+"""What must be of these types for a cut to be understood."""
 
 Cut = Mapping[str, Any]
 FindCut = Callable[[Cut, MetadataRow], tuple["Path | Stored | None", "int | None", str]]
@@ -80,9 +89,13 @@ def add_cut(listing: Listed, row: MetadataRow, wanted: Wanted, path: Path, place
         path: of the manifest.
         place: finds the audio.
     """
+    name = str(row.values.get("id") or f"{path.name} line {row.line}")
+    if fault := row.fault or misshapen(row.values):
+        listing.entries.append(Entry(name, None, fault=fault if row.fault else f"line {row.line}: {fault}"))
+        return
     cut = row.values
-    name = str(cut.get("id") or f"{path.name} line {row.line}")
-    audio, channel, why = (None, None, row.fault) if row.fault else place(cut, row)
+    audio, channel, why = place(cut, row)
+    why = why or (f"line {row.line} {fault}" if (fault := _no_span(cut, 0.0)) else "")
     supervisions = [part for part in cut.get("supervisions") or [] if isinstance(part, Mapping)]
     if isinstance(audio, ComputedCut):
         tracks = [track.get("cut", {}) for track in cut.get("tracks") or []]
@@ -95,6 +108,29 @@ def add_cut(listing: Listed, row: MetadataRow, wanted: Wanted, path: Path, place
         listing.entries += [_part(name, audio, channel, cut, part, why) for part in supervisions]
     else:
         listing.entries.append(_whole(name, audio, channel, cut, supervisions, why))
+
+
+def misshapen(cut: Cut) -> str:
+    """Says which value of a cut is of another type than lhotse writes there; empty where none is."""
+    try:
+        return _misshapen(cut, _CUT, "")
+    except RecursionError:
+        return "nested too deeply"
+
+
+def _misshapen(value: Any, form: Any, where: str) -> str:
+    """Compares a value with a form: an object of forms by name, a list of one form, or types."""
+    if value is None:
+        return ""
+    kind: Any = type(form) if isinstance(form, dict | list) else form
+    if not isinstance(value, kind) or isinstance(value, bool):
+        return f"{where.lstrip('.')} is {type(value).__name__}, which cannot be"
+    parts: list[tuple[Any, Any, str]] = []
+    if isinstance(form, dict):
+        parts = [(value.get(name), part, f"{where}.{name}") for name, part in form.items()]
+    elif isinstance(form, list):
+        parts = [(item, form[0], where) for item in value]
+    return next(filter(None, (_misshapen(*part) for part in parts)), "")
 
 
 def needs_lhotse(cut: Cut) -> bool:
@@ -115,6 +151,8 @@ def source_of(cut: Cut) -> tuple[Mapping[str, Any] | None, int | None, str]:
         return None, None, "no recording, features only" if cut.get("features") else "no recording"
     channels = cut.get("channel", 0)
     channels = list(channels) if isinstance(channels, list) else [channels]
+    if not all(isinstance(channel, int) for channel in channels):
+        return None, None, f"channel is {cut['channel']!r}, which cannot be"
     source = next((part for part in sources if set(channels) <= set(part.get("channels") or [0])), None)
     if source is None:
         return None, None, f"channels {channels} lie in {len(sources)} files: cut them apart by channel"
@@ -195,9 +233,17 @@ def _part(name: str, audio: Path | Stored | None, channel: int | None, cut: Cut,
     begin, seconds = number_of(part.get("start")) or 0.0, number_of(part.get("duration"))
     start = (number_of(cut.get("start")) or 0.0) + begin
     own = f"{name}/{part.get('id', format(begin, 'g'))}"
-    return Entry(
-        own, audio, part.get("text"), channel, max(0.0, start), seconds, fault=why, columns=_columns(cut, [part])
-    )
+    why, start = why or _no_span(part, -MOST), max(0.0, start)  # who speaks may have begun before the cut does
+    return Entry(own, audio, part.get("text"), channel, start, seconds, fault=why, columns=_columns(cut, [part]))
+
+
+def _no_span(part: Cut, least: float) -> str:
+    """Says why start and duration name no part of a recording; those that are left out are for others to say."""
+    start, seconds = part.get("start"), part.get("duration")
+    begin, length = number_of(0.0 if start is None else start), number_of(MOST / 2 if seconds is None else seconds)
+    if begin is not None and begin >= least and length is not None and length > 0:
+        return ""
+    return f"names no part of a recording: start {start!r}, duration {seconds!r}"
 
 
 def _columns(cut: Cut, supervisions: Sequence[Cut]) -> dict[str, Any]:

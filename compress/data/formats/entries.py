@@ -13,6 +13,8 @@ from typing import Any, NamedTuple, Protocol
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".oga")
 OTHER_AUDIO_SUFFIXES = (".sph", ".aiff", ".aif", ".au", ".m4a", ".aac", ".wma", ".webm")
 """Audio, too: libsndfile reads the first four kinds."""
+MOST = 1e12
+"""Seconds, channels and the like are below it."""
 _ADDRESS = re.compile(r"^[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 
@@ -164,14 +166,14 @@ def text_key(named: Iterable[str], candidates: Sequence[str], wanted: Wanted, wh
 
 
 def number_of(value: object) -> float | None:
-    """Returns a finite number, also one that is written as text; None for anything else."""
+    """Returns a number of a size that can be meant, also one that is written as text; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
         number = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
-    return number if math.isfinite(number) else None
+    return number if math.isfinite(number) and abs(number) < MOST else None
 
 
 def span(name: str, start: float, seconds: float | None) -> str:

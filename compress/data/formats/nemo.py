@@ -9,10 +9,12 @@ from typing import Any
 from compress.data.formats.commands import allowed, command_in, file_of
 from compress.data.formats.entries import Entry, Listed, Remark, Stored, Wanted, located, number_of, span, text_key
 from compress.data.formats.metadata import MetadataRow, read_metadata
+from compress.files.reading import require_regular
 
 AUDIO_KEYS = ("audio_filename", "audio_filepath", "audio_file")
 TEXT_KEYS = ("text", "text_filepath", "normalized_text")
 TEXT_FILE = "text_filepath"
+MOST_TEXT_BYTES = 1 << 20
 CHANNEL_KEYS = ("channel", "channel_selector")
 
 FindAudio = Callable[[str, MetadataRow], tuple["Path | Stored | None", str]]
@@ -83,14 +85,16 @@ def add_row(listing: Listed, row: MetadataRow, key: str, wanted: Wanted, path: P
         listing.entries.append(Entry(where, None, fault=reason, columns=values))
         return
     audio, why = place(name, row)
-    listing.entries.append(_entry(name, audio, row, fault or why, _text(values, key, path)))
+    text, unread = _text(values, key, path)
+    listing.entries.append(_entry(name, audio, row, fault or why or unread, text))
     _remark_on_numbers(listing, listing.entries[-1].id, values)
 
 
 def _entry(name: str, audio: Path | Stored | None, row: MetadataRow, fault: str, text: object) -> Entry:
     values = row.values
     duration = number_of(values.get("duration"))
-    channel = next((value for key in CHANNEL_KEYS if isinstance(value := values.get(key), int)), None)
+    named = [value for key in CHANNEL_KEYS if isinstance(value := values.get(key), int) and not isinstance(value, bool)]
+    channel = next(iter(named), None)
     if values.get("offset") is None:
         return Entry(name, audio, text, channel, said_seconds=duration, fault=fault, columns=values)
     start = number_of(values["offset"])
@@ -101,12 +105,19 @@ def _entry(name: str, audio: Path | Stored | None, row: MetadataRow, fault: str,
     return Entry(span(name, start, duration), audio, text, channel, start, duration, fault=fault, columns=values)
 
 
-def _text(values: Mapping[str, Any], key: str, path: Path) -> object:
+def _text(values: Mapping[str, Any], key: str, path: Path) -> tuple[object, str]:
+    """The transcript of a row, and why the file that holds it cannot be read."""
     value = values.get(key)
     if key != TEXT_FILE or not isinstance(value, str):
-        return value
-    file, _ = located(value, [path.parent, Path()])
-    return file.read_text(encoding="utf-8-sig") if file is not None and file.is_file() else None
+        return value, ""
+    file, why = located(value, [path.parent, Path()])
+    try:
+        if file is None:
+            return None, f"no transcript: {why}"
+        require_regular(file, MOST_TEXT_BYTES)
+        return file.read_text(encoding="utf-8-sig"), ""
+    except (ValueError, OSError) as error:
+        return None, f"its transcript cannot be read: {value}: {error}"
 
 
 def _translation(values: Mapping[str, Any]) -> str:

@@ -118,8 +118,10 @@ def _inside(shards: Sequence[_Shard]) -> FindAudio:
 def _left_over(shard: _Shard) -> list[Remark]:
     tar = shard.index.path.name
     names = [name for name in shard.audio if name not in shard.named]
-    truncated = [Remark(tar, shard.index.fault)] if shard.index.fault else []
-    return [*truncated, *(Remark(f"{tar}/{name}", "not used: no row of the manifest names it") for name in names)]
+    return [
+        *shard.index.remarks,
+        *(Remark(f"{tar}/{name}", "not used: no row of the manifest names it") for name in names),
+    ]
 
 
 def _stem(name: str) -> str:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import glob
 import re
+from collections.abc import Sequence
 from itertools import product
+from math import prod
 from pathlib import Path
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _OPENING, _CLOSING = "_OP_", "_CL_"
 _WILD = "*"
+MOST_FILES = 1_000_000
 
 
 def is_pattern(name: str) -> bool:
@@ -21,10 +24,12 @@ def matching(name: str) -> list[Path]:
     """Lists the files that a pattern names, in order.
 
     Raises:
-        ValueError: naming the first that is missing, and how many there should be.
+        ValueError: naming the first that is missing, and how many there should be; or if a range is empty or endless.
     """
     parts = _RANGE.split(_plain(str(Path(name).expanduser())))
-    ranges = [_numbers(*ends) for ends in zip(parts[1::3], parts[2::3], strict=True)]
+    ends = list(zip(parts[1::3], parts[2::3], strict=True))
+    _require_sane(name, [range(int(first), int(last) + 1) for first, last in ends])
+    ranges = [_numbers(first, last) for first, last in ends]
     names = ["".join(_woven(parts[::3], chosen)) for chosen in product(*ranges)]
     if _WILD in name:
         paths = sorted(Path(path) for each in names for path in glob.glob(each))
@@ -34,6 +39,13 @@ def matching(name: str) -> list[Path]:
     if missing := [each for each in names if not Path(each).exists()]:
         raise ValueError(f"{name}: {len(missing)} of {len(names)} files are missing, the first is {missing[0]}")
     return [Path(each) for each in names]
+
+
+def _require_sane(name: str, ranges: Sequence[range]) -> None:
+    if any(not numbers for numbers in ranges):
+        raise ValueError(f"{name}: a range of this pattern holds no numbers; write the smaller one first")
+    if (count := prod(map(len, ranges))) > MOST_FILES:
+        raise ValueError(f"{name}: this pattern names {count:,} files, more than {MOST_FILES:,}; write a shorter range")
 
 
 def _plain(name: str) -> str:

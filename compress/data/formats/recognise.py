@@ -253,6 +253,9 @@ def _refuse_text(path: Path) -> None:
         raise ValueError(f"{path}: an empty file")
     if path.suffix == ".jsonl":  # its reader names the line
         return
+    if not line and path.name.endswith(_MANIFEST_ENDINGS):
+        with open_text(path) as file:  # says why it is no text
+            file.readline(_LONGEST_LINE)
     if line.startswith("["):
         raise ValueError(f"{path}: a JSON array; one object a line is wanted (jq -c '.[]')")
     if line.startswith("{"):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from compress.data.formats.cuts import TEXT_FROM, Cut, FindCut, add_cut
-from compress.data.formats.entries import Listed, Region, Remark, Stored, Wanted
+from compress.data.formats.entries import Listed, Region, Stored, Wanted
 from compress.data.formats.metadata import MetadataRow, read_metadata
 from compress.data.formats.tars import index_tar, shard_number
 
@@ -41,7 +41,7 @@ def read_shar(folder: Path, wanted: Wanted) -> Listed:
     listing = Listed(files=[*cuts.values(), *tars.values()], text_from=TEXT_FROM)
     for number, path in cuts.items():
         index = index_tar(tars[number])
-        listing.remarks += [Remark(index.path.name, index.fault)] if index.fault else []
+        listing.remarks += index.remarks
         audio = {str(PurePosixPath(name).with_suffix("")): region for name, region in index.audio().items()}
         for row in read_metadata(path):
             add_cut(listing, row, wanted, path, _in_tar(audio, index.path.name))

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import json
 import logging
+import lzma
 import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
+from tarfile import InvalidHeaderError, ReadError, TarFile, TruncatedHeaderError  # type: ignore[attr-defined]
 from typing import Any
 
 from compress.data.formats.entries import Wanted, text_key
-from compress.data.formats.tars import is_audio_name, is_hidden
+from compress.data.formats.tars import LOOKED_BEHIND, is_audio_name, is_hidden
 from compress.data.formats.webdataset import JSON, TEXT_FIELDS
 
 logger = logging.getLogger(__name__)
 
+MOST_FILE_BYTES = 1 << 30
+"""Of a file in a tar, which is held as a whole."""
+MOST_WAITING_BYTES = 1 << 29
+"""Of audio that waits for transcripts; beyond it, what has waited longest has none."""
 _FIRST_FILES = 40
 """So many files of the first tar are looked at to find the transcripts."""
 
@@ -60,6 +66,8 @@ class TarShard:
                 continue
             if stem in heard and (stem in said or not field):
                 yield self._row(*heard.pop(stem), said.pop(stem, None))
+            if sum(len(content) for _, content in heard.values()) > MOST_WAITING_BYTES:
+                yield self._row(*heard.pop(next(iter(heard))), None)
         for name, content in heard.values():
             yield self._row(name, content, None)
 
@@ -83,16 +91,36 @@ def tar_shards(tars: Sequence[Path], audio: str, wanted: Wanted) -> list[TarShar
 
 
 def files_in(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Yields the files in a tar, hidden ones left out; a tar that is cut off ends early, with a warning."""
+    """Yields the files in a tar, hidden ones left out; one that is cut off or damaged ends early, with a warning."""
     try:
-        with tarfile.open(path, "r|*") as tar:
+        with tarfile.open(path, "r|*", tarinfo=_StrictHeader) as tar:
             for member in tar:
                 if member.isreg() and not is_hidden(member.name):
+                    if member.size > MOST_FILE_BYTES:
+                        raise tarfile.ReadError(f"{member.name} is said to have {member.size:,} bytes")
                     file = tar.extractfile(member)
                     assert file is not None
                     yield member.name, file.read()
-    except (tarfile.ReadError, EOFError, zlib.error) as error:
-        logger.warning("%s: truncated tar, or none: %s; the files before it are used", path, error)
+            assert tar.fileobj is not None
+            if tar.offset == 0 or any(tar.fileobj.read(LOOKED_BEHIND)):
+                raise tarfile.ReadError("the end of a tar, and more behind it" if tar.offset else "no file begins it")
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, ValueError, ArithmeticError, LookupError) as error:
+        logger.warning("%s: truncated or damaged tar, or none: %s; the files before it are used", path, error)
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        logger.warning("%s: damaged tar, or none: %s; the files before it are used", path, error)
+
+
+class _StrictHeader(tarfile.TarInfo):
+    """A header that is an error where it is none: `tarfile` takes such a place for the end, and says nothing."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile: TarFile) -> Any:
+        try:
+            return super().fromtarfile(tarfile)
+        except (InvalidHeaderError, TruncatedHeaderError) as error:
+            raise ReadError(f"byte {tarfile.offset:,} begins no file") from error
 
 
 def _key_of_texts(tar: Path, wanted: Wanted) -> str:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import re
 import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from compress.data.formats.entries import AUDIO_SUFFIXES, OTHER_AUDIO_SUFFIXES, Region
+from compress.data.formats.entries import AUDIO_SUFFIXES, OTHER_AUDIO_SUFFIXES, Region, Remark
 from compress.data.formats.text_files import GZIP, first_bytes
 
 MAGIC, MAGIC_PLACE = b"ustar", 257
 TAR_ENDINGS = (".tar", ".tar.gz", ".tgz")
 _IGNORED = (".", "__")
+LOOKED_BEHIND = 1 << 16
+"""So many bytes behind the end of a tar are looked at; programs fill up to 10,240."""
 _NUMBER = re.compile(r"(\d+)$")
 
 
@@ -23,12 +26,12 @@ class TarIndex:
     Attributes:
         path: of the tar.
         members: its regular files by name, hidden ones left out, in their order.
-        fault: why it is not whole; empty where it is.
+        remarks: why it is not whole, and names that it has twice.
     """
 
     path: Path
     members: dict[str, Region] = field(default_factory=dict)
-    fault: str = ""
+    remarks: list[Remark] = field(default_factory=list)
 
     def audio(self) -> dict[str, Region]:
         """Returns the members that are audio, by their names."""
@@ -61,26 +64,66 @@ def index_tar(path: Path) -> TarIndex:
             f"{path}: a packed tar cannot be read at any place; unpack it first (gunzip), or, if it holds samples, set "
             "data.streaming to true"
         )
-    index, size = TarIndex(path), path.stat().st_size
-    try:
-        with tarfile.open(path, "r:") as tar:
-            for member in tar:
-                if member.offset_data + member.size > size:
-                    raise tarfile.ReadError("the last file in it is cut off")
-                if member.isreg() and not is_hidden(member.name):
-                    index.members[member.name] = Region(path, member.offset_data, member.size)
-    except tarfile.ReadError as error:
-        if not index.members:
-            raise ValueError(f"{path}: {_nothing(size, error)}") from error
-        index.fault = f"truncated tar: {error}; {len(index.members):,} files before it are used"
+    index = TarIndex(path)
+    with _Bounded(path) as file:
+        problem = _read_headers(file, index)
+    if problem and not index.members:
+        raise ValueError(f"{path}: {f'no whole file in this tar: {problem}' if file.size else 'an empty file, no tar'}")
+    if problem:
+        index.remarks.append(Remark(path.name, f"{problem}; {len(index.members):,} files before it are used"))
     return index
+
+
+class _Bounded(io.FileIO):
+    """A file of which no more is asked than there is: headers can claim any size, for which memory would be taken."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.size = path.stat().st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        rest = max(0, self.size - self.tell())
+        return super().read(rest if size is None or size < 0 else min(size, rest))
+
+
+def _read_headers(file: _Bounded, index: TarIndex) -> str:
+    """Adds every member to an index; says why the tar is not whole, if it is not."""
+    last = -1
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            for member in tar:
+                if member.offset <= last or member.offset_data + max(0, member.size) > file.size:
+                    return "truncated tar: the last file in it is cut off"
+                last = member.offset
+                if member.isreg() and not is_hidden(member.name):
+                    _add(index, member)
+            return _behind(file, tar.offset)
+    except (tarfile.TarError, ValueError, ArithmeticError, LookupError, OSError) as error:  # of headers that lie
+        return f"damaged tar: {error or type(error).__name__}"
+
+
+def _add(index: TarIndex, member: tarfile.TarInfo) -> None:
+    if member.name in index.members:
+        index.remarks.append(Remark(f"{index.path.name}/{member.name}", "two files of this name: the last is used"))
+    index.members[member.name] = Region(index.path, member.offset_data, member.size)
+
+
+def _behind(file: _Bounded, place: int) -> str:
+    """Says what stands where the reading of headers has ended, if it is not the end of a tar."""
+    file.seek(place)
+    block, rest = file.read(tarfile.BLOCKSIZE), file.read(LOOKED_BEHIND)
+    if not block:
+        return "truncated tar: its end is missing"
+    if any(block):
+        return f"damaged tar: byte {place:,} begins no file"
+    return (
+        f"more behind the end of a tar: from byte {place:,} (tars are joined by tar -A, not by cat)"
+        if any(rest)
+        else ""
+    )
 
 
 def shard_number(name: str) -> int | None:
     """Returns the number at the end of a shard's name, suffixes aside; None where there is none."""
     match = _NUMBER.search(name.split(".tar")[0].split(".json")[0])
     return int(match.group(1)) if match else None
-
-
-def _nothing(size: int, error: Exception) -> str:
-    return "an empty file, no tar" if size == 0 else f"no whole file in this tar: {error}"

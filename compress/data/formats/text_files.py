@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +18,19 @@ _SPACES = re.compile(r"[ \t\r\n\f\v]+")
 
 def first_bytes(path: Path, count: int) -> bytes:
     """Returns how a file begins."""
-    with path.open("rb") as file:
+    with _named(path), path.open("rb") as file:
         return file.read(count)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Names the file in an error of its disk, which does not say where it happened."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise
 
 
 @contextmanager
@@ -34,11 +46,11 @@ def open_text(path: Path, newline: str | None = None) -> Iterator[TextIO]:
     """
     packed = first_bytes(path, len(GZIP)) == GZIP
     try:
-        with (gzip.open if packed else open)(path, "rt", encoding=ENCODING, newline=newline) as file:
+        with _named(path), (gzip.open if packed else open)(path, "rt", encoding=ENCODING, newline=newline) as file:
             yield cast(TextIO, file)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: {_undecodable(path)} is no UTF-8; save the file as UTF-8") from error
-    except (EOFError, gzip.BadGzipFile) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path}: cannot be unpacked: {error}") from error
 
 

@@ -65,7 +65,7 @@ def read_webdataset(tars: Sequence[Path], wanted: Wanted) -> Listed:
     samples: list[_Sample] = []
     for tar in tars:
         index = index_tar(tar)
-        listing.remarks += [Remark(tar.name, index.fault)] if index.fault else []
+        listing.remarks += index.remarks
         samples += _samples(index, listing)
     if not samples:
         raise ValueError(f"{tars[0]}: no audio files in it{_names_there(listing)}")

@@ -11,7 +11,7 @@ from transformers import PreTrainedConfig
 from compress.cost import DEFAULT_SECONDS, cost_table
 from compress.elastic.supernet.history import History
 from compress.elastic.supernet.limits import Subnets
-from compress.files.reading import read_object
+from compress.files.reading import read_object, require_form
 from compress.files.shipped import __version__
 from compress.files.writing import write_json
 from compress.reports import formats
@@ -23,6 +23,14 @@ from compress.structure import MODULES, Structure, share_kept
 
 SUPERNET_NAME = "supernet"
 SUPERNET_JSON = f"{SUPERNET_NAME}.json"
+DECIDED_FORM = {
+    **dict.fromkeys(("parts", "ranking", "spans", "places", "sizes"), list),
+    **dict.fromkeys(("method", "counted", "versions.compress"), str),
+    "steps": int,
+}
+SIZE_FORM = {"size": str, "kept": dict, "structure": dict, "macs_per_second": float} | dict.fromkeys(
+    ("achieved", "parts", "parameters"), int
+)
 SIZE_HEADER = ["size", "limit", "achieved", "parts", "parameters", "MACs/s", "WER", "95 % interval", "CER"]
 KEPT_HEADER = ["size", *MODULES]
 
@@ -88,8 +96,15 @@ def write_decided(result: Mapping[str, Any], out: Path) -> None:
 
 
 def read_decided(out: Path) -> dict[str, Any]:
-    """Reads what `write_decided` wrote."""
-    return read_object(out / SUPERNET_JSON)
+    """Reads what `write_decided` wrote.
+
+    Raises:
+        ReadError: naming the file, and what is missing or of another type.
+    """
+    result = read_object(out / SUPERNET_JSON, DECIDED_FORM)
+    for number, entry in enumerate(result["sizes"]):
+        require_form(entry, SIZE_FORM, f"{out / SUPERNET_JSON}: sizes[{number}]")
+    return result
 
 
 def page_of(result: Mapping[str, Any], name: str) -> Page:
