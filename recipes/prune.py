@@ -18,7 +18,7 @@ report.html with the curve of error rates against what each size saves.
 With structure: learned, gates decide, which are learned first and leave gated/: the full-size student with its gates
 folded into its weights. `compress apply gated gated/structure.json --out DIR` makes the next one from it.
 Without transcripts set distill.ctc to 0 and dev_split to null. A model without a CTC head (a transducer, an attention
-decoder) has its encoder compressed, without transcripts. Not supported: sharded models (FSDP, ZeRO).
+decoder) has its encoder compressed, without transcripts. The student is sharded (FSDP2) if the launcher says so.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ from compress.training.loop.progress import Progress, start_logging
 from compress.training.loop.publish import check_before, push_result
 from compress.training.loop.savings import compile_blocks, recomputed
 from compress.training.loop.schedule import LearnConfig, PhaseConfig, set_learning_rates
+from compress.training.loop.sharding import Sharding, shorten
 from compress.training.loop.unalignable import Unalignable
 from compress.training.measured_budget import with_measured_budget
 from compress.training.new_models import fresh_model
@@ -172,12 +173,12 @@ class Phase:
         self.job, self.config, self.accelerator = job, job.config, job.accelerator
         self.student, self.settings, self.folder = student, settings, job.output / name
         config, accelerator = self.config, self.accelerator
-        prepare_for_training(student.model, dropout=config.dropout)
-        student.model.train()
+        prepare_for_training(student.model.train(), dropout=config.dropout)
+        self.sharding = Sharding(accelerator, student)
         self.distillation = Distillation(student.model, job.teacher, config.distill, config.teacher_dtype == BF16)
         self.loader = open_loader(config, job.train_set, job.processor, accelerator, seed)
         optimizer = build_optimizer(student.groups(settings, config.weight_decay), config.optim)
-        self.wrapped, self.optimizer = accelerator.prepare(student, optimizer)
+        self.wrapped, self.optimizer = self.sharding.prepare(optimizer)
         for model in (job.teacher, student.model):
             compile_blocks(model, config.compile)
         set_seed(seed, device_specific=True)  # dropout noise of each rank's own
@@ -215,8 +216,8 @@ class Phase:
         self.unalignable.note(unalignable, batch.ids)
         return Losses.summed(distilled | self.student.losses(output, mask, labels, self.step, counts))
 
-    def run(self) -> None:
-        """The loop: some batches, one step."""
+    def run(self) -> Student:
+        """The loop: some batches, one step. Returns the student in one piece."""
         config, settings = self.config, self.settings
         weights = parameters_of(self.optimizer, WEIGHTS)
         with self.position.reading(self.loader) as batches, self.progress.running(self.step):
@@ -224,14 +225,12 @@ class Phase:
                 self.evaluate()  # recovery has to be better than its start to become the final model
             while self.step < settings.steps:
                 set_learning_rates(self.optimizer, {WEIGHTS: settings.rate(self.step)})
-
                 of_step = [batch.to(self.accelerator.device) for batch in taken(batches, config.accumulate)]
                 self.guard.remember()
                 self.student.draw()
                 losses = accumulate(self.accelerator, self.wrapped, self.student.model, of_step, self.loss_step)
                 if accepted := self.guard.accepts(losses, of_step, self.step):
-                    norm = self.accelerator.clip_grad_norm_(weights, config.max_gradient_norm)
-                    losses = losses.with_metrics(gradient_norm=norm)
+                    losses = losses.with_metrics(gradient_norm=shorten(weights, config.max_gradient_norm))
                     self.optimizer.step()
                     self.student.after_step()
                 self.optimizer.zero_grad(set_to_none=True)
@@ -246,6 +245,7 @@ class Phase:
                         self.checkpoints.save(self.step, self.states, self.wrapped, self.optimizer)
         self.distillation.close()
         leave_numbers(self.folder, what_it_took(self.step, self.progress, self.guard, self.unalignable))
+        return self.sharding.whole()
 
     def measured(self) -> dict[str, float]:
         """What is worth following beside the losses."""
@@ -258,10 +258,11 @@ class Phase:
             return
         self.guard.confirm(self.step)
         with self.progress.pause():
-            rates = self.job.dev.error_rates(self.student.model)
+            model = self.sharding.whole().model
+            rates = self.job.dev.error_rates(model)
             self.progress.report(self.step, {"dev/wer": rates.wer, "dev/cer": rates.cer})
             if self.best.improved(rates.wer, self.step):
-                self.job.results.save(self.student.model, FINAL, {"wer": {"dev": rates.wer}})
+                self.job.results.save(model, FINAL, {"wer": {"dev": rates.wer}})
 
 
 class Pruning:
@@ -279,9 +280,8 @@ class Pruning:
         if config.start is not None:
             with read_back(Path(config.start)):
                 self.start = load_model(config.start, device=accelerator.device)
-        self.train_set, self.dev = open_data(
-            config, self.processor, accelerator, labels=config.distill.ctc > 0, generate=config.generate
-        )
+        wanted: dict[str, Any] = {"labels": config.distill.ctc > 0, "generate": config.generate}
+        self.train_set, self.dev = open_data(config, self.processor, accelerator, **wanted)
         whole = make_budget(config.budget, before) if config.budget else None
         dtype = dtype_to_save(config, config.teacher)
         self.results = Results(self.output, config.teacher, self.teacher, self.processor, whole, dtype)
@@ -301,21 +301,21 @@ class Pruning:
         scores = None
         if start := config.gates.start:
             speech, table = self.speech(), budget.table
-            scores = scores_by_speech(start, self.start, table, speech.batches, speech.total, front=budget.front)
-        student = GatedStudent.of(
-            self.start, config.gates, budget, config.learn, config.skipping, config.seed, processes.from_main(scores)
-        )
-        Phase(self, LEARN, student, config.learn, config.seed).run()
-        structure = processes.from_main(decide(budget, student.gates.scores()))
-        facts = {"structure": LEARNED, "expected": student.expected_size()}
-        model = student.fold(structure)
+            own = scores_by_speech(start, self.start, table, speech.batches, speech.total, front=budget.front)
+            scores = processes.from_main(own)
+        learn, skipping, seed = config.learn, config.skipping, config.seed
+        student = GatedStudent.of(self.start, config.gates, budget, learn, skipping, seed, scores)
+        learned = Phase(self, LEARN, student, learn, seed).run()
+        assert isinstance(learned, GatedStudent)
+        structure = processes.from_main(decide(budget, learned.gates.scores()))
+        facts = {"structure": LEARNED, "expected": learned.expected_size()}
+        model = learned.fold(structure)
         self.results.save(model, GATED, facts, structure)
         small = compress.remove(model, structure).eval()
         if config.refit and config.refit.after_gates:
             if config.teacher_dtype == BF16:  # what was rounded for distillation is read anew
-                self.teacher = skipping_model(
-                    load_model(config.teacher, device=self.accelerator.device), config.skipping
-                )
+                whole = load_model(config.teacher, device=self.accelerator.device)
+                self.teacher = skipping_model(whole, config.skipping)
             facts["repair"] = repair(small, self.teacher, self.speech(), config.refit)
         return small, structure, facts
 
@@ -324,8 +324,8 @@ class Pruning:
         config = self.config
         refit = None if config.fresh_weights else config.refit
         speech = self.speech() if needs_speech(config.structure, refit, config.uniform) else None
-        decision, alike = config.structure, config.uniform
-        shrunk = smaller(self.teacher, decision, self.budget, config.rounds, speech, refit, self.start, alike)
+        how = (config.structure, self.budget, config.rounds, speech, refit, self.start, config.uniform)
+        shrunk = smaller(self.teacher, *how)
         return shrunk.model, shrunk.structure, {"structure": config.structure, "rounds": shrunk.rounds}
 
     def speech(self) -> Calibration:
@@ -352,9 +352,10 @@ class Pruning:
         config, seed = self.config, self.config.seed + 1
         with read_back(self.output / REMOVED):
             small = load_model(str(self.output / REMOVED), device=self.accelerator.device)
-        Phase(self, RECOVER, Student(small, objective_of(small, config.skipping, seed)), config.recover, seed).run()
+        student = Student(small, objective_of(small, config.skipping, seed))
+        recovered = Phase(self, RECOVER, student, config.recover, seed).run().model
         if self.dev is None:
-            self.results.save(small, FINAL, {})
+            self.results.save(recovered, FINAL, {})
 
     def finish(self) -> None:
         """The final numbers: requested, expected and achieved size, and what each phase took."""
@@ -370,7 +371,7 @@ class Pruning:
 
 def main(config: Config) -> None:
     """Compresses one model as configured; of a run that has already ended only a push that failed is tried again."""
-    accelerator, output = make_accelerator(config), Path(config.output)
+    accelerator, output = make_accelerator(config, shardable=True), Path(config.output)
     start_logging()
     config = with_measured_budget(config, accelerator)
     stages = stages_of(config, load_config(config.teacher))

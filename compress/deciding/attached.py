@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from transformers import PreTrainedModel
 
 from compress.conformers import Attention, Convolution, FrontGroup, blocks_of, family_of, part, submodule
@@ -43,7 +44,7 @@ class KeptNorm(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         """The normed activations, of the shape of the input; those of closed channels mean nothing."""
         if self.kept is None:
-            whole: Tensor = self.norm[0](hidden)
+            whole: Tensor = functional_call(self.norm[0], dict[str, Tensor](self.named_parameters()), hidden)
             return whole
         over_time = isinstance(self.norm[0], nn.GroupNorm)
         dims, shape = ((1, 2), (-1, 1)) if over_time else ((-1,), (-1,))
@@ -53,6 +54,12 @@ class KeptNorm(nn.Module):
         variance = (centred.square() * kept).sum(dims, keepdim=True) / count
         normed = centred * torch.rsqrt(variance + self.eps) * self.weight.view(shape)
         return (normed if self.bias is None else normed + self.bias.view(shape)).to(hidden.dtype)
+
+    def without(self) -> nn.Module:
+        """The norm that it stands for, with the parameters as they are now."""
+        (norm,) = self.norm
+        norm.weight, norm.bias = self.weight, self.bias
+        return norm
 
 
 def runs_over_channels(norm: nn.Module) -> bool:

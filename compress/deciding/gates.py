@@ -228,7 +228,7 @@ class Gates(nn.Module):
             for name in ("weight", "bias") if bias is not None else ("weight",):
                 parametrize.remove_parametrizations(projection, name, leave_parametrized=False)
             for path, kept_norm in self._norms[place].items():
-                assign(site.owner, path, kept_norm.norm[0])
+                assign(site.owner, path, kept_norm.without())
         self._scales, self._norms = [], {}
 
     def sample(self, generator: torch.Generator | None = None) -> None:

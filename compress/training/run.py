@@ -37,10 +37,11 @@ from compress.machine import DTYPES, own_cores
 from compress.shrinking import Calibration, read_calibration
 from compress.training.loop import processes
 from compress.training.loop.checkpoints import Checkpoints
-from compress.training.loop.launcher import require_obeyed
+from compress.training.loop.launcher import require_obeyed, require_shardable, wants_sharding
 from compress.training.loop.optimizer import OptimizerName, require_optimizer
 from compress.training.loop.precision import Precision, autocast
 from compress.training.loop.same_run import flatten
+from compress.training.loop.sharding import shard_on_cpu
 
 logger = logging.getLogger(__name__)
 
@@ -164,18 +165,20 @@ def open_calibration(
     )  # fmt: skip
 
 
-def make_accelerator(config: RunConfig, *, some_unused: bool = False) -> Accelerator:
+def make_accelerator(config: RunConfig, *, some_unused: bool = False, shardable: bool = False) -> Accelerator:
     """An accelerator for one or many processes on whatever devices there are; autocast stays the recipe's.
 
     Args:
         config: of the run; trackers write to its output folder, and it says how many CPU threads to use.
         some_unused: whether there are steps in which some trained parameters get no gradient, which distributed
             training must know.
+        shardable: whether the recipe can train a model that is sharded over processes.
 
     Raises:
         ValueError: if the launcher asks for something that is not obeyed here.
     """
     require_obeyed(config.precision, config.accumulate)
+    require_shardable(possible=shardable, compiled=config.compile, optim=config.optim)
     accelerator = Accelerator(
         cpu=not torch.accelerator.is_available(),
         mixed_precision="no",  # autocast is ours, around the forward pass only
@@ -184,6 +187,8 @@ def make_accelerator(config: RunConfig, *, some_unused: bool = False) -> Acceler
         project_config=ProjectConfiguration(project_dir=config.output, logging_dir=config.output),
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=some_unused)],
     )
+    if wants_sharding():
+        shard_on_cpu(accelerator)
     torch.set_num_threads(config.threads or own_cores())
     return accelerator
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from compress.conformers import frame_outputs
+from compress.conformers import blocks_of, frame_outputs
 from compress.deciding.budget import Budget, Lagrangian, expected_cost
 from compress.deciding.gates import GateConfig, Gates
 from compress.deciding.selection import Scores
@@ -44,6 +45,15 @@ class Student(nn.Module):
         super().__init__()
         self.model = model
         self.skipping = skipping
+
+    @property
+    def _no_split_modules(self) -> list[str]:
+        """The classes of which each module is sharded by itself: those of blocks."""
+        return sorted({type(block).__name__ for block in blocks_of(self.model)})
+
+    def kept_whole(self) -> Sequence[nn.Module]:
+        """What stays whole on every process where the student is sharded."""
+        return ()
 
     def draw(self) -> None:
         """Call before every step; what is drawn for it is drawn here, alike for all of its forward passes."""
@@ -178,6 +188,10 @@ class GatedStudent(Student):
         if scores:
             start_gates_(student.gates, scores, budget.table, budget.limit)
         return student
+
+    def kept_whole(self) -> Sequence[nn.Module]:
+        """Gates and multipliers, which are read between forward passes."""
+        return self.gates, self.lagrangian
 
     def draw(self) -> None:
         """Draws the gates, too."""

@@ -91,15 +91,41 @@ def run(words: Sequence[str], stranger: bool = False, **environment: str) -> sub
     return Program(words, stranger, **environment).ended()
 
 
+class TwoPrograms:
+    """A program on two processes that train together, in the environment that torchrun gives them.
+
+    Args:
+        words: the command, without `python`.
+        machines: on one machine, or on two of one process each.
+        **environment: variables on top.
+    """
+
+    def __init__(self, words: Sequence[str], machines: int = 1, **environment: str) -> None:
+        self.words = list(words)
+        self._store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(self._store.port)}
+        group = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": str(2 // machines), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+        local = ("0", "1") if machines == 1 else ("0", "0")
+        self.ranks = [
+            Program(words, **group | meeting | environment, RANK=str(rank), LOCAL_RANK=number)
+            for rank, number in enumerate(local)
+        ]
+
+    def kill(self) -> None:
+        """Ends both at once."""
+        for rank in self.ranks:
+            rank.kill()
+
+    def ended(self) -> subprocess.CompletedProcess[str]:
+        """Waits for the end of both."""
+        ends = [rank.ended() for rank in self.ranks]
+        out, err = "".join(end.stdout for end in ends), "".join(end.stderr for end in ends)
+        return subprocess.CompletedProcess(self.words, max((end.returncode for end in ends), key=abs), out, err)
+
+
 def run_two(words: Sequence[str], **environment: str) -> subprocess.CompletedProcess[str]:
-    """Runs a program on two processes that train together, in the environment that torchrun gives them."""
-    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
-    group = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"} | meeting | environment
-    ranks = [Program(words, **group, RANK=rank, LOCAL_RANK=rank) for rank in "01"]
-    ends = [rank.ended() for rank in ranks]
-    out, err = "".join(end.stdout for end in ends), "".join(end.stderr for end in ends)
-    return subprocess.CompletedProcess(list(words), max((end.returncode for end in ends), key=abs), out, err)
+    """Runs a program on two processes of one machine to its end; see `TwoPrograms`."""
+    return TwoPrograms(words, **environment).ended()
 
 
 def _become(words: list[str], texts: str, environment: dict[str, str]) -> None:

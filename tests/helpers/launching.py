@@ -22,6 +22,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 RATE = 16000
 LAUNCH_SECONDS = 240
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+SHARDED = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP"}
+"""What `accelerate launch` sets for models in pieces."""
 TINY = """
 output: OUTPUT
 precision: fp32

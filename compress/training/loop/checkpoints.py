@@ -24,7 +24,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from accelerate.utils import extract_model_from_parallel
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from compress.checkpoint import CheckpointError
@@ -33,6 +33,7 @@ from compress.files.writing import WriteError, explained, flush, flush_folder
 from compress.training.loop import processes
 from compress.training.loop.random_state import random_state, set_random_state
 from compress.training.loop.same_run import require_same
+from compress.training.loop.sharding import load_optimizer, whole_tensors
 from compress.training.loop.weights_file import load_weights, save_weights
 
 logger = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ class Restored:
 class Checkpoints:
     """The checkpoints of one run in one folder. All ranks must call `save`, `latest` and `restore` together.
 
-    The folder must be visible to all ranks. A model sharded over ranks (FSDP, ZeRO) is not supported; DDP is.
+    The folder must be visible to all ranks. What is saved is whole, also of a model that is sharded over ranks.
 
     Args:
         directory: created at the first save.
@@ -132,7 +133,9 @@ class Checkpoints:
         self._together(target, lambda: _fresh(partial))
         random_file = partial / RANDOM.format(rank=processes.rank())
         self._together(target, lambda: torch.save(random_state(), random_file), all_ranks=True)
-        self._together(target, lambda: self._write(partial, step, states, model, optimizer))
+        weights = whole_tensors(extract_model_from_parallel(model).state_dict())
+        moments = whole_tensors(optimizer.state_dict()) if optimizer is not None else None
+        self._together(target, lambda: self._write(partial, step, states, weights, moments))
         self._together(target, lambda: self._publish(partial, target))
         return target
 
@@ -219,7 +222,7 @@ class Checkpoints:
             raise CheckpointError(f"{path} holds no state {sorted(absent)}; it has {sorted(saved)}.")
         _load_weights(path, extract_model_from_parallel(model))
         if optimizer is not None:
-            optimizer.load_state_dict(_load(path / OPTIMIZER))
+            load_optimizer(optimizer, _load(path / OPTIMIZER))
         for name, state in states.items():
             if isinstance(state, Stateful):
                 state.load_state_dict(saved[name])
@@ -231,12 +234,12 @@ class Checkpoints:
         folder: Path,
         step: int,
         states: Mapping[str, Stateful | Mapping[str, Any]],
-        model: nn.Module,
-        optimizer: Optimizer | None,
+        weights: Mapping[str, Tensor],
+        moments: dict[str, Any] | None,
     ) -> None:
-        save_weights(extract_model_from_parallel(model), folder / MODEL)
-        if optimizer is not None:
-            torch.save(optimizer.state_dict(), folder / OPTIMIZER)
+        save_weights(weights, folder / MODEL)
+        if moments is not None:
+            torch.save(moments, folder / OPTIMIZER)
         torch.save({name: _state_of(state) for name, state in states.items()}, folder / STATES)
         self._sign(folder, step)
         flush_folder(folder)

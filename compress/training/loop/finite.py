@@ -10,11 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import get_total_norm
+from torch.distributed.tensor import DTensor
 
 from compress.data import Batch
+from compress.training.loop import processes
 from compress.training.loop.losses import Losses
 from compress.training.loop.precision import Precision, autocast
+from compress.training.loop.sharding import in_pieces, own_piece, total_norm
 
 logger = logging.getLogger(__name__)
 
@@ -75,8 +77,7 @@ class FiniteGuard:
         Raises:
             NotFiniteError: at the limit, or at once if a weight or gate is not finite itself.
         """
-        gradients = [p.grad for p in self.trained.parameters() if p.grad is not None]
-        norm = get_total_norm(gradients)
+        norm = total_norm(p.grad for p in self.trained.parameters() if p.grad is not None)
         if bool(torch.isfinite(norm)):
             return True
         spoilt = self._spoilt()
@@ -107,10 +108,10 @@ class FiniteGuard:
 
     def _spoilt(self) -> str | None:
         """The first weight, gate or multiplier that is not finite itself."""
-        for name, parameter in self.trained.named_parameters():
-            if not torch.isfinite(parameter).all():
-                return _entry(self.trained, name, parameter)
-        return None
+        named = list(self.trained.named_parameters())
+        own = (number for number, (_, value) in enumerate(named) if not torch.isfinite(own_piece(value)).all())
+        first = min(processes.gather(next(own, len(named))))  # where the model is in pieces, they are not the same
+        return _entry(self.trained, *named[first]) if first < len(named) else None
 
     def _origin(self, losses: Losses, batches: Sequence[Batch]) -> str:
         """Where on this rank the first value that is not finite came from."""
@@ -120,7 +121,7 @@ class FiniteGuard:
             return f"the loss {', '.join(names)}"
         gradients = ((name, p.grad) for name, p in reversed(list(self.trained.named_parameters())))
         for name, gradient in gradients:
-            if gradient is not None and not torch.isfinite(gradient).all():
+            if gradient is not None and not torch.isfinite(own_piece(gradient)).all():
                 return f"the gradient of {_entry(self.trained, name, gradient)}, averaged over all processes"
         return "the sum of the gradient's squares, which is too large a number"
 
@@ -130,6 +131,8 @@ class FiniteGuard:
             if rows := _bad_rows(value, batch.ids):
                 yield f"the input {name} of {rows}"
         for name, model in self.models.items():
+            if in_pieces(model):  # which runs on all ranks at once, or not at all
+                continue
             if place := self._bad_output(name, model, batch):
                 yield place
 
@@ -153,7 +156,9 @@ class FiniteGuard:
 
 
 def _entry(trained: nn.Module, name: str, tensor: Tensor) -> str:
-    """A parameter's name and its first entry that is not finite; gates have names of their own."""
+    """A parameter's name and its first entry that is not finite; gates have names of their own, pieces no places."""
+    if isinstance(tensor, DTensor):
+        return name
     index = int((~torch.isfinite(tensor)).flatten().nonzero()[0])
     owner, _, _ = name.rpartition(".")
     entry_name = getattr(trained.get_submodule(owner), "entry_name", None)

@@ -9,8 +9,10 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from compress.data import Batch
+from compress.training.loop import processes
 from compress.training.loop.counts import Counts
 from compress.training.loop.losses import Losses
+from compress.training.loop.sharding import average_whole_parts, is_sharded
 
 
 def accumulate(
@@ -32,10 +34,14 @@ def accumulate(
     Returns:
         The mean losses, without gradient.
     """
+    if is_sharded(wrapped):
+        processes.share_buffers(wrapped)
     counts, losses = Counts.of_step(model, batches), list[Losses]()
     for batch in batches:
         with accelerator.accumulate(wrapped):
             losses.append(loss_step(batch, counts))
             accelerator.backward(losses[-1].total)
     assert accelerator.sync_gradients, "the batches of a step are as many as the accelerator was told"
+    if is_sharded(wrapped):
+        average_whole_parts(wrapped)
     return Losses.averaged(losses)

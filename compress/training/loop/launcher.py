@@ -8,12 +8,24 @@ from collections.abc import Mapping
 from compress.training.loop.precision import Precision
 
 NOT_OBEYED: Mapping[str, tuple[str, str]] = {
-    "ACCELERATE_USE_FSDP": ("--use_fsdp", "models are not sharded here"),
-    "ACCELERATE_USE_DEEPSPEED": ("--use_deepspeed", "models are not sharded here"),
-    "ACCELERATE_USE_MEGATRON_LM": ("--use_megatron_lm", "models are not sharded here"),
-    "ACCELERATE_USE_PARALLELISM_CONFIG": ("--use_parallelism_config", "models are not sharded here"),
+    "ACCELERATE_USE_DEEPSPEED": ("--use_deepspeed", "models are sharded by FSDP2 alone"),
+    "ACCELERATE_USE_MEGATRON_LM": ("--use_megatron_lm", "models are sharded by FSDP2 alone"),
+    "ACCELERATE_USE_PARALLELISM_CONFIG": ("--use_parallelism_config", "models are sharded by FSDP2 alone"),
 }
 """Variables by which the launcher switches something on, with its option and why it cannot be had."""
+FSDP, FSDP_VERSION, FSDP_POLICY = "ACCELERATE_USE_FSDP", "FSDP_VERSION", "FSDP_AUTO_WRAP_POLICY"
+NOT_SHARDED_BY: Mapping[str, tuple[str, str]] = {
+    "FSDP_OFFLOAD_PARAMS": ("--fsdp_offload_params", "weights stay where they are computed with; give false"),
+    "FSDP_CPU_RAM_EFFICIENT_LOADING": (
+        "--fsdp_cpu_ram_efficient_loading",
+        "every process reads the model itself, statistics of BatchNorm included; give false",
+    ),
+    "FSDP_ACTIVATION_CHECKPOINTING": (
+        "--fsdp_activation_checkpointing",
+        "blocks are computed again by the recipe's own --gradient_checkpointing true; give false",
+    ),
+}
+"""What `accelerate launch` can ask of FSDP2 and is not done, with its option and the remedy."""
 ACCUMULATION, MIXED_PRECISION = "ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "ACCELERATE_MIXED_PRECISION"
 _OFF = ("", "0", "false", "no")
 
@@ -44,6 +56,41 @@ def require_obeyed(precision: Precision, accumulate: int = 1) -> None:
             f"accelerate launch --mixed_precision {mixed}: the run's own precision is {precision}; {remedy} launch "
             "without it (see `accelerate config`)."
         )
+
+
+def wants_sharding() -> bool:
+    """Whether the launcher asks for models that are sharded over processes."""
+    return _asked(FSDP)
+
+
+def require_shardable(*, possible: bool, compiled: bool, optim: str) -> None:
+    """Refuses what the launcher asks for beside sharding, or a recipe beside the launcher's, and cannot be had.
+
+    Args:
+        possible: whether the recipe can train a model in pieces.
+        compiled: whether blocks are to be compiled.
+        optim: the optimizer.
+
+    Raises:
+        ValueError: naming the option, and the remedy.
+    """
+    if not wants_sharding():
+        return
+    if not possible:
+        raise ValueError("accelerate launch --use_fsdp: only recipes/prune.py trains models in pieces; launch without.")
+    if (version := os.environ.get(FSDP_VERSION, "1")) != "2":
+        raise ValueError(f"accelerate launch --fsdp_version {version}: models are sharded by FSDP2; give 2.")
+    for variable, (option, remedy) in NOT_SHARDED_BY.items():
+        if _asked(variable):
+            raise ValueError(f"accelerate launch {option} {os.environ[variable]}: {remedy}.")
+    if os.environ.get(FSDP_POLICY, "").upper() == "SIZE_BASED_WRAP":
+        raise ValueError(
+            "accelerate launch --fsdp_auto_wrap_policy SIZE_BASED_WRAP: models are sharded block by block; give "
+            "TRANSFORMER_BASED_WRAP, which finds the blocks by itself."
+        )
+    if compiled or optim != "adamw":
+        setting = "compile: true" if compiled else f"optim: {optim}"
+        raise ValueError(f"accelerate launch --use_fsdp: a model in pieces has no {setting}; leave one of them out.")
 
 
 def _asked(variable: str) -> bool:

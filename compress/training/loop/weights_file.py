@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from compress.training.loop.sharding import own_piece, shared_out
 
-def save_weights(model: nn.Module, path: Path) -> None:
-    """Writes the parameters and buffers of a model; tied ones once."""
-    save_file({name: _alone(tensor) for name, tensor in _distinct(model).items()}, path)
+
+def save_weights(state: Mapping[str, Tensor], path: Path) -> None:
+    """Writes the parameters and buffers of a model, which its `state_dict` gives; tied ones once."""
+    save_file({name: _alone(tensor) for name, tensor in _distinct(state).items()}, path)
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -20,18 +23,18 @@ def load_weights(model: nn.Module, path: Path) -> None:
     Raises:
         RuntimeError: naming the tensors that are missing, that the model has not, or whose shapes differ.
     """
-    saved, names = load_file(path), _distinct(model).keys()
-    if differing := sorted(saved.keys() ^ names):
+    saved, own = load_file(path), _distinct(model.state_dict())
+    if differing := sorted(saved.keys() ^ own.keys()):
         raise RuntimeError(f"missing or unexpected: {', '.join(differing)}")
-    model.load_state_dict(saved, strict=False)
+    model.load_state_dict({name: shared_out(tensor, own[name]) for name, tensor in saved.items()}, strict=False)
 
 
-def _distinct(model: nn.Module) -> dict[str, Tensor]:
-    """The model's tensors by the first of their names."""
+def _distinct(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A model's tensors by the first of their names."""
     tensors: dict[object, tuple[str, Tensor]] = {}
-    for name, tensor in model.state_dict().items():
-        same = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
-        tensors.setdefault(same if tensor.numel() else name, (name, tensor))
+    for name, tensor in state.items():
+        same = (own_piece(tensor).data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
+        tensors.setdefault(same if own_piece(tensor).numel() else name, (name, tensor))
     return dict(tensors.values())
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from compress.training.loop.launcher import require_obeyed
+from compress.training.loop.launcher import require_obeyed, require_shardable
 
 
 @pytest.mark.parametrize(
@@ -25,8 +27,7 @@ from compress.training.loop.launcher import require_obeyed
             "fp16",
             "--mixed_precision fp16: the run's own precision is auto; there are bf16",
         ),
-        ("ACCELERATE_USE_FSDP", "true", "--use_fsdp: models are not sharded here; launch without it"),
-        ("ACCELERATE_USE_DEEPSPEED", "true", "--use_deepspeed: models are not sharded here"),
+        ("ACCELERATE_USE_DEEPSPEED", "true", "--use_deepspeed: models are sharded by FSDP2 alone; launch without it"),
     ],
 )
 def test_what_is_not_obeyed_is_refused(
@@ -35,6 +36,30 @@ def test_what_is_not_obeyed_is_refused(
     monkeypatch.setenv(variable, value)
     with pytest.raises(ValueError, match=message):
         require_obeyed("auto")
+
+
+@pytest.mark.parametrize(
+    ("asked", "settings", "message"),
+    [
+        ({}, {"possible": False}, "--use_fsdp: only recipes/prune.py trains models in pieces"),
+        ({"FSDP_VERSION": "1"}, {}, "--fsdp_version 1: models are sharded by FSDP2; give 2"),
+        ({"FSDP_OFFLOAD_PARAMS": "true"}, {}, "--fsdp_offload_params true: .*; give false"),
+        ({"FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}, {}, "--fsdp_cpu_ram_efficient_loading true: .*; give false"),
+        ({"FSDP_ACTIVATION_CHECKPOINTING": "True"}, {}, "--gradient_checkpointing true; give false"),
+        ({"FSDP_AUTO_WRAP_POLICY": "SIZE_BASED_WRAP"}, {}, "give TRANSFORMER_BASED_WRAP, which finds the blocks"),
+        ({}, {"compiled": True}, "--use_fsdp: a model in pieces has no compile: true"),
+        ({}, {"optim": "adamw_8bit"}, "--use_fsdp: a model in pieces has no optim: adamw_8bit"),
+    ],
+)
+def test_what_sharding_cannot_do_is_refused(
+    monkeypatch: pytest.MonkeyPatch, asked: dict[str, str], settings: dict[str, Any], message: str
+) -> None:
+    known: dict[str, Any] = {"possible": True, "compiled": False, "optim": "adamw"}
+    require_shardable(**known | settings)  # nothing is asked for
+    for variable, value in ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"} | asked).items():
+        monkeypatch.setenv(variable, value)
+    with pytest.raises(ValueError, match=message):
+        require_shardable(**known | settings)
 
 
 def test_what_agrees_passes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,14 +34,14 @@ def test_what_is_saved_is_what_is_loaded(tmp_path: Path, saved_in_one: bool, rea
     for model, in_one in ((before, saved_in_one), (after, read_in_one)):
         if in_one:
             in_one_block(model["lstm"])
-    save_weights(before, tmp_path / "weights.safetensors")
+    save_weights(before.state_dict(), tmp_path / "weights.safetensors")
     load_weights(after, tmp_path / "weights.safetensors")
     torch.testing.assert_close(dict(after.state_dict()), dict(before.state_dict()), rtol=0, atol=0)
     assert after["two"].weight is after["one"].weight
 
 
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
-    save_weights(nn.Linear(3, 3), tmp_path / "weights.safetensors")
+    save_weights(nn.Linear(3, 3).state_dict(), tmp_path / "weights.safetensors")
     with pytest.raises(RuntimeError, match="bias"):
         load_weights(nn.Linear(3, 3, bias=False), tmp_path / "weights.safetensors")
     with pytest.raises(RuntimeError, match="size mismatch"):
