@@ -2,8 +2,9 @@
 
     python -m tools.kill_and_resume --recipe_config configs/demo/prune.yaml --out runs/kills -- --recover.steps 40 ...
 
-What follows `--` goes to the recipe. Losses, multipliers and gate statistics of every step, error rates on the dev set,
-every model, gates included, and the final numbers must be the same to the last bit (on a CPU); times may differ.
+With `--machines 2` the job runs on two processes that two launchers start, as on two machines. What follows `--` goes
+to the recipe. Losses, multipliers and gate statistics of every step, error rates on the dev set, every model, gates
+included, and the final numbers must be the same to the last bit (on a CPU); times may differ.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from safetensors.torch import load_file
 
@@ -42,6 +44,7 @@ class KillConfig:
         out: Folder for both runs.
         recipe: The job.
         kills: How often; the first by SIGKILL, then by SIGTERM and SIGKILL in turn.
+        machines: Launchers of one process each; 1 starts the recipe itself.
         seed: Of the steps at which it is killed.
     """
 
@@ -49,6 +52,7 @@ class KillConfig:
     out: str
     recipe: str = "recipes/prune.py"
     kills: int = 10
+    machines: int = 1
     seed: int = 0
 
 
@@ -59,7 +63,8 @@ def kill_and_resume(config: KillConfig, options: Sequence[str]) -> None:
         config: the job.
         options: more options of the recipe.
     """
-    command = [sys.executable, config.recipe, "--config", config.recipe_config, "--log_every_steps", "1", *options]
+    words = [config.recipe, "--config", config.recipe_config, "--log_every_steps", "1", *options]
+    command = [sys.executable, *launchers(config.machines), *words]
     whole, pieces = Path(config.out).absolute() / "whole", Path(config.out).absolute() / "pieces"
     _finish([*command, "--output", str(whole)])
     resumed = [*command, "--output", str(pieces)]
@@ -69,6 +74,11 @@ def kill_and_resume(config: KillConfig, options: Sequence[str]) -> None:
     print(
         f"{config.kills} times killed and resumed: losses, multipliers, gates, models and final numbers are the same."
     )
+
+
+def launchers(machines: int) -> list[str]:
+    """The words that start a recipe: nothing more, or a program that starts a launcher for each machine."""
+    return ["-m", "tools.hostility.machines", str(machines)] if machines > 1 else []
 
 
 def in_pieces(command: Sequence[str], output: Path, total: int, kills: int, generator: random.Random) -> None:
@@ -110,8 +120,11 @@ def _kill(command: Sequence[str], output: Path, step: int, delay: float, with_si
             time.sleep(POLL_SECONDS)
         time.sleep(delay)
     finally:  # also where something goes wrong here: no job is left running
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, with_signal)
+        with suppress(psutil.NoSuchProcess):
+            job = psutil.Process(process.pid)
+            for running in [job, *job.children(recursive=True)]:  # launchers give their processes other groups
+                with suppress(psutil.NoSuchProcess):
+                    running.send_signal(with_signal)
         process.wait()
     return _steps_done(output)
 

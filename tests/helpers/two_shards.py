@@ -95,6 +95,9 @@ def main(out: str) -> None:
     checkpoints.save(STEPS, two.student.states(), two.wrapped, two.optimizer)
     after = two.step(own)
 
+    plain = Training()
+    checkpoints.restore(plain.student.states(), plain.wrapped, plain.optimizer)
+
     again = Training(accelerator)
     assert again.sharding is not None
     checkpoints.restore(again.student.states(), again.wrapped, again.optimizer)
@@ -109,6 +112,7 @@ def main(out: str) -> None:
         "resumed_minus_went_on": difference(
             dict(again.sharding.whole().state_dict()), dict(two.sharding.whole().state_dict())
         ),
+        "loaded_whole_minus_saved": difference(dict(plain.student.state_dict()), dict(whole.state_dict())),
         "buffers_differ": difference(*buffers),
     }
     leave_with(accelerator, out, result)

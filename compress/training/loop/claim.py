@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,7 +46,7 @@ def claimed(output: Path, *folders: str) -> Iterator[None]:
         *folders: models in it, which are swapped in whole.
 
     Raises:
-        ValueError: on every rank, if another run holds the folder.
+        ValueError: on every rank, if another run holds the folder, or not every machine of this run sees it.
     """
     output.mkdir(parents=True, exist_ok=True)
     lock, problem = FileLock(output / LOCK), ""
@@ -56,9 +57,26 @@ def claimed(output: Path, *folders: str) -> Iterator[None]:
                 recover_folder(output / name)
         except Timeout:
             problem = f"Another run is writing to {output}: wait until it has ended, or stop its processes."
-    if problem := processes.from_main(problem):
+    if problem := processes.from_main(problem) or _not_shared(output):
         raise ValueError(problem)
     try:
         yield
     finally:
         lock.release()
+
+
+def _not_shared(output: Path) -> str:
+    """What to say where some rank does not find what the first one has just written."""
+    token = output / f"{LOCK}.{processes.from_main(secrets.token_hex(8))}"
+    if processes.rank() == 0:
+        token.touch()
+    processes.gather(None)
+    without = [rank for rank, sees in enumerate(processes.gather(token.exists())) if not sees]
+    if processes.rank() == 0:
+        token.unlink()
+    if not without:
+        return ""
+    return (
+        f"{output} is not the same folder on every machine: process {without[0]} does not see what the first one "
+        "writes there. Give a folder on a file system that all machines share."
+    )

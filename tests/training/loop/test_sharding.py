@@ -40,6 +40,10 @@ def test_what_was_saved_goes_on_to_the_last_bit(found: dict[str, Any]) -> None:
     assert found["buffers_differ"] == 0.0
 
 
+def test_one_process_loads_what_two_have_saved(found: dict[str, Any]) -> None:
+    assert found["loaded_whole_minus_saved"] == 0.0
+
+
 def test_a_norm_that_is_stood_for_has_the_parameters_of_the_day() -> None:
     """Sharding, like loading by assignment, puts other tensors in place of a module's parameters."""
     kept, hidden = KeptNorm(nn.LayerNorm(4)), torch.randn(2, 3, 4)
