@@ -70,8 +70,9 @@ def difference(some_tensors: dict[str, Tensor], others: dict[str, Tensor]) -> fl
     return max(float((some_tensors[name] - others[name]).abs().max()) for name in others if others[name].numel())
 
 
+@torch.no_grad()
 def apart(student: nn.Module, other: nn.Module) -> float:
-    """The distance of all weights: where a gradient is hardly more than rounding, Adam's step has any sign."""
+    """The distance of all weights together."""
     pairs = zip(student.parameters(), other.parameters(), strict=True)
     return float(torch.stack([(one - two).square().sum() for one, two in pairs]).sum().sqrt())
 

@@ -55,6 +55,7 @@ def distilling(student: Student, teacher: PreTrainedModel, config: DistillConfig
     distillation = Distillation(student.model, teacher.eval(), config)
 
     def losses(wrapped: Any, batch: Batch, counts: Counts) -> Losses:
+        teacher.to(student.model.device)
         target, output = distillation.target(batch.inputs), wrapped(**batch.inputs)
         mask = frame_mask(teacher, batch.inputs, output.shape[1])
         labels = batch.labels if config.ctc else None

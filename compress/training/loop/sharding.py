@@ -66,8 +66,12 @@ class Sharding(Generic[Trained]):
         if self._blank is None:
             return self.trained
         twin = copy.deepcopy(self._blank)
-        module = cast(nn.Module, twin)
-        module.load_state_dict(whole_tensors(cast(nn.Module, self.trained).state_dict()), assign=True)
+        state = cast(nn.Module, self.trained).state_dict()
+        own = {
+            name: whole_tensor(tensor) if isinstance(tensor, DTensor) else tensor.clone()
+            for name, tensor in state.items()
+        }
+        cast(nn.Module, twin).load_state_dict(own, assign=True)
         return twin
 
 

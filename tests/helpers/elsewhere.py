@@ -1,0 +1,154 @@
+"""A device that is not the CPU, on which everything is computed by the CPU: what was made in the wrong place is found.
+
+Run as a program (see test_devices.py), since a process has it for good: one step of everything that is trained.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
+from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
+
+from compress.data import Batch
+from compress.training.loop.counts import Counts
+from compress.training.loop.finite import FiniteGuard
+from compress.training.loop.optimizer import WEIGHTS, ParameterGroup, build_optimizer, parameters_of
+from compress.training.loop.schedule import LearnConfig
+from compress.training.loop.sharding import shorten
+from compress.training.student import GatedStudent, Student
+from tests.helpers.two_shares import CASES, draw, ready, some
+
+NAME = "elsewhere"
+MOVES = ("aten._to_copy", "aten.copy_", "aten._copy_from", "aten._local_scalar_dense")
+"""What may have tensors of both devices; numbers (tensors without dimensions) may be anywhere."""
+
+
+class WrongDeviceError(Exception):
+    """An operation on tensors of several devices."""
+
+
+class Elsewhere(Tensor):
+    """A tensor on the other device; what it holds is on the CPU."""
+
+    inside: Tensor
+
+    @staticmethod
+    def __new__(cls, inside: Tensor) -> Elsewhere:
+        made: Elsewhere = Tensor._make_wrapper_subclass(
+            cls, inside.size(), strides=inside.stride(), storage_offset=inside.storage_offset(), dtype=inside.dtype,
+            device=torch.device(NAME, 0), requires_grad=inside.requires_grad,
+        )  # fmt: skip
+        made.inside = inside
+        return made
+
+    def tolist(self) -> Any:
+        """As of any tensor; torch has none for tensors of other classes."""
+        return self.inside.tolist()
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return computed(func, args, kwargs or {})
+
+
+class Backend(_DummyBackendModule):
+    """What torch asks of a device's module."""
+
+    def get_amp_supported_dtype(self) -> list[torch.dtype]:
+        return [torch.bfloat16]
+
+
+class OtherDevice(TorchDispatchMode):
+    """Inside, there is the other device."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return computed(func, args, kwargs or {})
+
+
+class Constants(TorchFunctionMode):
+    """Inside, tensors of numbers come to the other device by way of the CPU, as torch copies them elsewhere itself."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        own = dict(kwargs or {})
+        if func in (torch.tensor, torch.as_tensor) and own.get("device") is not None:
+            device = own.pop("device")
+            return func(*args, **own).to(device)
+        return func(*args, **own)
+
+
+def computed(func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
+    """Computes an operation on the CPU, and puts the result where it belongs.
+
+    Raises:
+        WrongDeviceError: if tensors are on several devices.
+    """
+    tensors = [value for value in tree_flatten((args, kwargs))[0] if isinstance(value, Tensor)]
+    here = [tensor for tensor in tensors if not isinstance(tensor, Elsewhere)]
+    there = len(tensors) > len(here)
+    if there and any(tensor.ndim for tensor in here) and not str(func).startswith(MOVES):
+        raise WrongDeviceError(f"{func} of {', '.join(f'{tensor.device}{list(tensor.shape)}' for tensor in tensors)}")
+    device = kwargs.get("device")
+    stays = there if device is None else torch.device(device).type == NAME
+    if str(func).startswith("aten.copy_"):
+        stays = isinstance(args[0], Elsewhere)
+    own = {
+        key: torch.device("cpu") if key == "device" and value is not None else value for key, value in kwargs.items()
+    }
+    result = func(*tree_map(opened, args), **tree_map(opened, own))
+    if stays:
+        result = tree_map(lambda value: Elsewhere(value) if isinstance(value, Tensor) else value, result)
+    return return_and_correct_aliasing(func, args, kwargs, result) if there else result
+
+
+def opened(value: Any) -> Any:
+    return value.inside if isinstance(value, Elsewhere) else value
+
+
+def step(net: Any, loss_step: Callable[..., Any], batch: Batch) -> float:
+    """One step of a net where it is, and what follows it; gives its loss."""
+    own = [ParameterGroup(WEIGHTS, list(net.parameters()), 0.01)]
+    optimizer = build_optimizer(net.groups(LearnConfig(), 0.0) if isinstance(net, GatedStudent) else own)
+    guard = FiniteGuard(net, {}, 1)
+    guard.remember()
+    draw(net)
+    losses = loss_step(net, batch, Counts.of_step(net.model, [batch]))
+    losses.total.backward()
+    assert guard.accepts(losses, [batch], 0)
+    shorten(parameters_of(optimizer, WEIGHTS), 1.0)
+    optimizer.step()
+    if isinstance(net, Student):
+        net.after_step()
+        net.statistics(1)
+    return float(losses.total.detach())
+
+
+def mixing() -> str:
+    """What is said of a tensor that was made in the wrong place."""
+    try:
+        return str(torch.ones(3, device=NAME) + torch.ones(3))
+    except WrongDeviceError as error:
+        return str(error)
+
+
+def main(out: str) -> None:
+    _setup_privateuseone_for_python_backend(NAME, Backend())
+    batch, losses = some([0, 1, 2]), dict[str, Any]()
+    with OtherDevice(), Constants():
+        for name, make in CASES.items():
+            (here, loss_here), (there, loss_there) = make(), make()
+            there = ready(there).to(NAME)
+            assert {parameter.device.type for parameter in there.parameters()} == {NAME}
+            losses[name] = step(ready(here), loss_here, batch), step(there, loss_there, batch.to(torch.device(NAME)))
+        Path(out).write_text(json.dumps({"losses": losses, "mixing": mixing()}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
