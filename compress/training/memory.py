@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed._tools.mem_tracker import MemTracker
-from torch.nn.utils import clip_grad_norm_
+from torch.optim import Optimizer
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from compress.conformers import family_of, frame_mask
@@ -20,9 +20,10 @@ from compress.deciding.budget import Budget, BudgetConfig, Lagrangian, make_budg
 from compress.deciding.gates import GateConfig
 from compress.reports.page import Condition, Page, Table
 from compress.training.distill import Distillation, DistillConfig
-from compress.training.loop.optimizer import OptimizerName, build_optimizer
+from compress.training.loop.optimizer import WEIGHTS, OptimizerName, build_optimizer, parameters_of
 from compress.training.loop.savings import recomputed
 from compress.training.loop.schedule import LearnConfig
+from compress.training.loop.sharding import shorten
 from compress.training.preparation import prepare_for_training
 from compress.training.student import GatedStudent
 
@@ -82,7 +83,7 @@ class LearningStep:
         self.wrapped: nn.Module = self.student
         bf16 = settings.teacher_dtype == "bfloat16"
         self.distillation = Distillation(model, self.teacher, DistillConfig(ctc=0.0), bf16)
-        self.optimizer = build_optimizer(self.student.groups(LearnConfig(), weight_decay=0.0))
+        self.optimizer: Optimizer = build_optimizer(self.student.groups(LearnConfig(), weight_decay=0.0))
         features = dummy_input(model, settings.seconds, settings.utterances, "cpu")
         mask = torch.ones(features.shape[:2], dtype=torch.long)
         mask[0, -1] = 0  # a batch of which nothing is padding would need no masks
@@ -110,7 +111,7 @@ class LearningStep:
 
     def update(self) -> None:
         """Takes the optimizer's step by the gradients that there are."""
-        clip_grad_norm_(self.student.parameters(), 1.0)
+        shorten(parameters_of(self.optimizer, WEIGHTS), 1.0)
         self.optimizer.step()
         self.student.after_step()
         self.optimizer.zero_grad(set_to_none=True)

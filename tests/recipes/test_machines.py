@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
+from compress.checkpoint import load_model
 from compress.structure import Structure
 from tests.helpers import forked
 from tests.helpers.launching import SHARDED, command, done, metrics
@@ -35,5 +37,8 @@ def test_in_pieces_on_two_machines_killed_and_resumed(
         assert len(mine) == steps
         assert mine == pytest.approx(expected, rel=0.01)
     assert done(output)["expected"] == pytest.approx(done(whole)["expected"], rel=1e-3)
+    removed = [dict(load_model(str(folder / "removed")).named_buffers()) for folder in (output, whole)]
+    assert any("running_var" in name for name in removed[0])
+    torch.testing.assert_close(*removed, rtol=0.01, atol=1e-3)
     structures = [Structure.load(folder / "final/structure.json") for folder in (output, whole)]
     assert structures[0] == structures[1]
