@@ -25,6 +25,7 @@ from compress.training.loop.counts import Counts
 from compress.training.loop.noise import Noise
 from compress.training.loop.optimizer import ParameterGroup, weight_groups
 from compress.training.loop.schedule import LearnConfig, PhaseConfig
+from compress.training.loop.sharding import Shardable
 from compress.training.skipping_objective import SkippingConfig, SkippingObjective, objective_of
 
 GATES, MULTIPLIERS = "gates", "multipliers"
@@ -33,7 +34,7 @@ LATE, FAR_ABOVE = 0.75, 0.02  # share of the phase, and of the full size, beyond
 logger = logging.getLogger(__name__)
 
 
-class Student(nn.Module):
+class Student(Shardable):
     """A model without gates, as it is distilled after removal.
 
     Args:
@@ -50,10 +51,6 @@ class Student(nn.Module):
     def _no_split_modules(self) -> list[str]:
         """The classes of which each module is sharded by itself: those of blocks."""
         return sorted({type(block).__name__ for block in blocks_of(self.model)})
-
-    def kept_whole(self) -> Sequence[nn.Module]:
-        """What stays whole on every process where the student is sharded."""
-        return ()
 
     def draw(self) -> None:
         """Call before every step; what is drawn for it is drawn here, alike for all of its forward passes."""

@@ -16,7 +16,8 @@ def test_each_machine_is_a_launcher_with_a_number_of_its_own(monkeypatch: pytest
 
     def start(words: list[str]) -> Any:
         started.append(words)
-        return SimpleNamespace(wait=lambda code=len(started) - 1: 3 * code)
+        number = len(started)
+        return SimpleNamespace(wait=lambda: 3 * (number - 1))
 
     monkeypatch.setattr(machines.subprocess, "Popen", start)
     assert machines.start_machines(2, ["recipes/prune.py", "--seed", "1"]) == 3

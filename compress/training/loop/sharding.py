@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
@@ -22,11 +22,12 @@ from torch.optim import Optimizer
 from compress.training.loop import processes
 
 
-class Shardable(Protocol):
+class Shardable(nn.Module):
     """What is trained, as a module that can be shared out."""
 
     def kept_whole(self) -> Sequence[nn.Module]:
         """The parts that stay whole on every process."""
+        return ()
 
 
 Trained = TypeVar("Trained", bound=Shardable)
@@ -66,20 +67,17 @@ class Sharding(Generic[Trained]):
         if self._blank is None:
             return self.trained
         twin = copy.deepcopy(self._blank)
-        state = cast(nn.Module, self.trained).state_dict()
-        own = {
-            name: whole_tensor(tensor) if isinstance(tensor, DTensor) else tensor.clone()
-            for name, tensor in state.items()
-        }
-        cast(nn.Module, twin).load_state_dict(own, assign=True)
+        state = self.trained.state_dict().items()
+        own = {name: whole_tensor(t) if isinstance(t, DTensor) else t.clone() for name, t in state}
+        twin.load_state_dict(own, assign=True)
         return twin
 
 
 def _without_weights(trained: Trained) -> Trained:
     """A copy whose parameters take no memory."""
-    weights = list(cast(nn.Module, trained).parameters())
-    empty = {id(p): nn.Parameter(p.detach().to("meta"), requires_grad=p.requires_grad) for p in weights}
-    return copy.deepcopy(trained, cast(dict[int, Any], empty))
+    weights = list(trained.parameters())
+    empty: dict[int, Any] = {id(p): nn.Parameter(p.detach().to("meta"), p.requires_grad) for p in weights}
+    return copy.deepcopy(trained, empty)
 
 
 def is_sharded(wrapped: nn.Module) -> bool:
@@ -118,7 +116,7 @@ def whole_tensors(state: Any) -> Any:
     return whole_tensor(state.detach()) if isinstance(state, Tensor) else state
 
 
-def shared_out(tensor: Tensor, like: Tensor) -> Tensor:
+def piece_like(tensor: Tensor, like: Tensor) -> Tensor:
     """This rank's piece of a whole tensor, where another of its shape is in pieces; otherwise the tensor itself."""
     if not isinstance(like, DTensor) or tensor.shape != like.shape:
         return tensor
@@ -131,7 +129,7 @@ def load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for number, own in state["state"].items():
         state["state"][number] = {
-            name: shared_out(value, parameters[number]) if isinstance(value, Tensor) else value
+            name: piece_like(value, parameters[number]) if isinstance(value, Tensor) else value
             for name, value in own.items()
         }
     optimizer.load_state_dict(state)

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from compress.training.loop.sharding import own_piece, shared_out
+from compress.training.loop.sharding import own_piece, piece_like
 
 
 def save_weights(state: Mapping[str, Tensor], path: Path) -> None:
@@ -26,7 +26,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
     saved, own = load_file(path), _distinct(model.state_dict())
     if differing := sorted(saved.keys() ^ own.keys()):
         raise RuntimeError(f"missing or unexpected: {', '.join(differing)}")
-    model.load_state_dict({name: shared_out(tensor, own[name]) for name, tensor in saved.items()}, strict=False)
+    model.load_state_dict({name: piece_like(tensor, own[name]) for name, tensor in saved.items()}, strict=False)
 
 
 def _distinct(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
