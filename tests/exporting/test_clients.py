@@ -14,9 +14,10 @@ from compress.exporting.clients import slot_for
 from compress.exporting.export import export
 from compress.exporting.settings import ExportConfig
 from compress.training.tokens import TokensConfig, build_processor
-from tests.helpers.exports import by_sherpa, save_talkative, wave_files, written_by_torch
+from tests.helpers.exports import save_talkative, wave_files, written_by_torch
 from tests.helpers.sharing import shared
 from tests.helpers.tiny import MODELS
+from tools.experiments.sherpa import by_sherpa
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def test_sherpa_onnx_runs_what_was_exported_for_it(talkative: str, tones: str, t
     pytest.importorskip("sherpa_onnx", reason="needs the extra: .[export]")
     made = export(ExportConfig(model=talkative, out=str(tmp_path / "export"), client="sherpa-onnx"))
     files = wave_files(tones)[:3]
-    texts = by_sherpa("from_nemo_ctc", made.folder, files, model=made.facts["graphs"][0])
+    texts = by_sherpa("from_nemo_ctc", made.folder, {"model": made.facts["graphs"][0]}, files)
     assert all(len(text) > 10 and set(text) <= set("low mid high") for text in texts)
 
 

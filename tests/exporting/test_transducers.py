@@ -17,8 +17,9 @@ from compress.exporting.clients import slot_for
 from compress.exporting.export import export
 from compress.exporting.settings import ExportConfig
 from compress.runtimes.onnx_model import exported_model
-from tests.helpers.exports import by_sherpa, features_of, talkative_transducer, wave_files, written_by_torch
+from tests.helpers.exports import features_of, talkative_transducer, wave_files, written_by_torch
 from tests.helpers.sharing import shared
+from tools.experiments.sherpa import by_sherpa
 
 KINDS = ("tdt", "rnnt")
 QUICK = (
@@ -59,7 +60,7 @@ def test_sherpa_onnx_runs_three_graphs(kind: str, int8: bool, place: Path, tones
     graphs = dict(zip(("encoder", "decoder", "joiner"), made.facts["graphs"], strict=True))
     assert made.facts["largest_difference"] <= made.facts["tolerance"]
     options = {"feature_dim": 80, "model_type": "nemo_transducer"}
-    texts = by_sherpa("from_transducer", made.folder, files, options, **graphs)
+    texts = by_sherpa("from_transducer", made.folder, graphs, files, options)
     assert all(len(text) > 10 and set(text) <= set("low mid high") for text in texts)
     assert "nemo_transducer" in (made.folder / "README.md").read_text()
 

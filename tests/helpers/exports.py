@@ -1,10 +1,7 @@
-"""Tiny pruned Parakeets that clients can run, and what PyTorch and sherpa-onnx write down with them."""
+"""Tiny pruned Parakeets that clients can run, and what PyTorch writes down with them."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -33,19 +30,6 @@ from tests.helpers.tiny import PARAKEET_ENCODER, random_structure
 
 BINS = 80
 TRANSDUCERS = {"tdt": (ParakeetForTDT, ParakeetTDTConfig), "rnnt": (ParakeetForRNNT, ParakeetRNNTConfig)}
-
-
-SHERPA = """
-import json, sys, sherpa_onnx, soundfile
-method, options, *files = sys.argv[1:]
-recogniser = getattr(sherpa_onnx.OfflineRecognizer, method)(**json.loads(options))
-for file in files:
-    audio, rate = soundfile.read(file, dtype="float32")
-    stream = recogniser.create_stream()
-    stream.accept_waveform(rate, audio)
-    recogniser.decode_stream(stream)
-    print(stream.result.text)
-"""
 
 
 def save_talkative(folder: Path) -> None:
@@ -113,17 +97,4 @@ def written_by_torch(name: str, files: list[str]) -> list[str]:
                 texts += processor.batch_decode(best_tokens(model, inputs))
             else:
                 texts += generate(model, inputs, processor, GenerateConfig())
-    return texts
-
-
-def by_sherpa(
-    method: str, folder: Path, files: list[str], options: dict[str, Any] | None = None, **graphs: str
-) -> list[str]:
-    """What it writes down, in a process of its own, which it ends where metadata are missing."""
-    names = {key: str(folder / name) for key, name in {**graphs, "tokens": "tokens.txt"}.items()}
-    words = [sys.executable, "-c", SHERPA, method, json.dumps(names | (options or {})), *files]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    texts = done.stdout.splitlines()
-    assert len(texts) == len(files)
     return texts
