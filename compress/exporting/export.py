@@ -213,6 +213,7 @@ def _readme(source: SourceModel, slot: Slot, config: ExportConfig, graphs: list[
         graphs=graphs,
         type=ONNX_ASR_TYPES.get(family_of(source.model).name),
         bins=getattr(extractor, "feature_size", ""),
+        half_hop=getattr(extractor, "hop_length", 0) // 2,
         rate=extractor.sampling_rate,
         quantization='"int8"' if config.int8 else None,
         dtype="q8" if config.int8 else "fp32",

@@ -8,8 +8,10 @@ another length is tried, which `compress.exporting.checking` does.
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from compress.checkpoint.errors import reason_of
-from compress.checkpoint.exported import ExportError, weights_file
+from compress.checkpoint.exported import ExportError
+from compress.exporting.beside import array_of, move_weights_beside_
 
 OPSET = 17
 MOST_BYTES_INSIDE = 2_000_000_000
@@ -69,55 +72,61 @@ def write_tidied(path: Path, metadata: Mapping[str, str], target: Path) -> None:
     """
     import onnx
 
-    model = onnx.load(str(path))
+    model = onnx.load(str(path), load_external_data=False)
     for node in model.graph.node:
         node.doc_string = ""
         del node.metadata_props[:]
     model.doc_string = model.graph.doc_string = ""
     del model.metadata_props[:]
-    linear_pointwise_(model.graph)
+    linear_pointwise_(model.graph, path.parent)
     onnx.helper.set_model_props(model, dict(metadata))
     target.parent.mkdir(parents=True, exist_ok=True)
-    large = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > MOST_BYTES_INSIDE
-    beside: dict[str, Any] = {"save_as_external_data": True, "location": weights_file(target).name} if large else {}
-    onnx.save(model, str(target), **beside)
+    if sum(_bytes(tensor) for tensor in model.graph.initializer) > MOST_BYTES_INSIDE:
+        move_weights_beside_(model.graph, path.parent, target)
+    onnx.save(model, str(target))
 
 
-def linear_pointwise_(graph: Any) -> None:
+def _bytes(tensor: Any) -> int:
+    from onnx import helper
+
+    return int(prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+
+
+def linear_pointwise_(graph: Any, folder: Path) -> None:
     """Replaces convolutions of one frame by the linear layers that they are, in place: those can be quantised.
 
     Args:
         graph: an `onnx.GraphProto`.
+        folder: where its weights lie if it does not hold them.
     """
     weights = {tensor.name: tensor for tensor in graph.initializer}
-    nodes = [new for node in graph.node for new in (_linear(node, weights) if _pointwise(node, weights) else [node])]
-    used = {name for node in nodes for name in node.input}
+    uses = Counter(name for node in graph.node for name in node.input)
+    nodes = []
+    for node in graph.node:
+        weight = weights.get(node.input[1]) if node.op_type == "Conv" and uses[node.input[1]] == 1 else None
+        nodes += [node] if weight is None or not _pointwise(node, weight) else _linear(node, weight, folder)
     del graph.node[:]
     graph.node.extend(nodes)
-    del graph.initializer[:]
-    graph.initializer.extend(tensor for name, tensor in weights.items() if name in used)
 
 
-def _pointwise(node: Any, weights: Mapping[str, Any]) -> bool:
-    if node.op_type != "Conv" or node.input[1] not in weights:
-        return False
+def _pointwise(node: Any, weight: Any) -> bool:
     settings = {attribute.name: attribute.i or list(attribute.ints) for attribute in node.attribute}
     plain = settings.get("group", 1) == 1 and settings.get("strides", [1]) == [1]
-    return plain and list(weights[node.input[1]].dims[2:]) == [1] and not any(settings.get("pads", []))
+    return plain and list(weight.dims[2:]) == [1] and not any(settings.get("pads", []))
 
 
-def _linear(node: Any, weights: dict[str, Any]) -> list[Any]:
-    """The nodes for a convolution of one frame, and its weights the other way round, `(inputs, outputs)`."""
+def _linear(node: Any, weight: Any, folder: Path) -> list[Any]:
+    """The nodes for a convolution of one frame, whose weights are turned the other way round, `(inputs, outputs)`."""
     from onnx import helper, numpy_helper
 
     name = node.name
-    weight = numpy_helper.to_array(weights[node.input[1]])[..., 0].T.copy()
-    weights[f"{name}/weight"] = numpy_helper.from_array(weight, f"{name}/weight")
+    turned = array_of(weight, folder)[..., 0].T.copy()
+    weight.CopyFrom(numpy_helper.from_array(turned, weight.name))
     has_bias = len(node.input) > 2
     product = f"{name}/product" if has_bias else f"{name}/frames"
     nodes = [
         helper.make_node("Transpose", [node.input[0]], [f"{name}/input"], f"{name}/Transpose", perm=[0, 2, 1]),
-        helper.make_node("MatMul", [f"{name}/input", f"{name}/weight"], [product], f"{name}/MatMul"),
+        helper.make_node("MatMul", [f"{name}/input", weight.name], [product], f"{name}/MatMul"),
     ]
     if has_bias:
         nodes.append(helper.make_node("Add", [product, node.input[2]], [f"{name}/frames"], f"{name}/Add"))

@@ -14,11 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.checkpoint.exported import weights_file
+from compress.exporting.beside import array_of, stored
 
 _LEVELS = 255
 _LARGEST = 127
-_INSIDE = 1024
-"""Up to so many bytes a tensor stays in the file of the graph."""
 
 
 def quantise_large(graph: Path, target: Path, nodes: Collection[str], *, unsigned: bool) -> None:
@@ -105,37 +104,13 @@ class _Writer:
         """The old tensors that are still used, their numbers in the new file."""
         for name, tensor in self.weights.items():
             if name in used:
-                yield self._stored(self._array(tensor), name)
+                yield stored(array_of(tensor, self.folder), name, self.file)
 
     def _add_layer(self, name: str, *, transposed: bool) -> None:
         if name in self._layers:
             return
         self._layers.add(name)
-        array = self._array(self.weights[name])
+        array = array_of(self.weights[name], self.folder)
         parts = quantised(array.T if transposed else array, unsigned=self.unsigned)
         for part, numbers in zip(("8", "scale", "zero"), parts, strict=True):
-            self.made.append(self._stored(numbers, f"{name}/{part}"))
-
-    def _array(self, tensor: Any) -> NDArray[Any]:
-        from onnx import numpy_helper
-
-        array: NDArray[Any] = numpy_helper.to_array(tensor, base_dir=str(self.folder))
-        return array
-
-    def _stored(self, array: NDArray[Any], name: str) -> Any:
-        """A tensor; the numbers of a large one go into the file."""
-        from onnx import TensorProto, helper, numpy_helper
-
-        if array.nbytes <= _INSIDE:
-            return numpy_helper.from_array(array, name)
-        tensor = TensorProto(
-            name=name,
-            dims=array.shape,
-            data_type=helper.np_dtype_to_tensor_dtype(array.dtype),
-            data_location=TensorProto.EXTERNAL,
-        )
-        where = {"location": Path(self.file.name).name, "offset": self.file.tell(), "length": array.nbytes}
-        for key, value in where.items():
-            tensor.external_data.add(key=key, value=str(value))
-        self.file.write(np.ascontiguousarray(array).tobytes())
-        return tensor
+            self.made.append(stored(numbers, f"{name}/{part}", self.file))

@@ -63,10 +63,10 @@ _SHERPA = """\
 For [sherpa-onnx](https://k2-fsa.github.io/sherpa/onnx/), `pip install sherpa-onnx`:
 
 ```python
-import sherpa_onnx, soundfile
+import numpy, sherpa_onnx, soundfile
 
 audio, rate = soundfile.read("speech.wav", dtype="float32")
-recogniser = sherpa_onnx.OfflineRecognizer.@(@@, tokens="tokens.txt"%)
+#recogniser = sherpa_onnx.OfflineRecognizer.@(@@, tokens="tokens.txt"%)
 stream = recogniser.create_stream()
 stream.accept_waveform(rate, audio)
 recogniser.decode_stream(stream)
@@ -75,17 +75,22 @@ print(stream.result.text)
 """
 
 
-def _sherpa(method: str, graphs: str = 'model="{graph}"', options: str = "") -> str:
-    return _SHERPA.replace("@@", graphs).replace("@", method).replace("%", options)
+_EARLIER = "audio = numpy.pad(audio, ({half_hop}, 0))  # its frames are half a step late, which costs words\n"
 
 
-SHERPA_NEMO = _sherpa("from_nemo_ctc", options=", feature_dim={bins}")
+def _sherpa(method: str, graphs: str = 'model="{graph}"', options: str = "", audio: str = "") -> str:
+    text = _SHERPA.replace("#", audio).replace("@@", graphs).replace("@", method).replace("%", options)
+    return text if audio else text.replace("import numpy, ", "import ")
+
+
+SHERPA_NEMO = _sherpa("from_nemo_ctc", options=", feature_dim={bins}", audio=_EARLIER)
 SHERPA_MEDASR = _sherpa("from_medasr_ctc")
 SHERPA_OMNILINGUAL = _sherpa("from_omnilingual_asr_ctc")
 SHERPA_TRANSDUCER = _sherpa(
     "from_transducer",
     '\n    encoder="{graphs[0]}", decoder="{graphs[1]}", joiner="{graphs[2]}"',
     ',\n    feature_dim={bins}, model_type="nemo_transducer",\n',
+    _EARLIER,
 )
 
 TRANSFORMERS_JS = """\

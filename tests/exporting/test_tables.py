@@ -63,7 +63,7 @@ def test_clients_beside_pytorch(model: str, tones: str, tmp_path: Path) -> None:
     text = results.read_text()
     rows = [line.strip("| ").split(" | ") for line in text.splitlines() if re.match(r"\| model \| (?!run)", line)]
     assert [row[1:3] for row in rows[1:]] == [
-        [client, precision] for client in ("onnx-asr", "sherpa-onnx") for precision in ("float32", "int8")
+        [client, precision] for client in clients.CLIENTS for precision in ("float32", "int8")
     ]
     assert rows[1][-1] == "0 of 2"
     assert rows[1][-2].startswith("+0.00")
