@@ -14,7 +14,7 @@ from compress.exporting.clients import slot_for
 from compress.exporting.export import export
 from compress.exporting.settings import ExportConfig
 from compress.training.tokens import TokensConfig, build_processor
-from tests.helpers.exports import save_talkative, wave_files, written_by_torch
+from tests.helpers.exports import save_talkative, save_talkative_of, wave_files, written_by_torch
 from tests.helpers.sharing import shared
 from tests.helpers.tiny import MODELS
 from tools.experiments.sherpa import by_sherpa
@@ -56,6 +56,24 @@ def test_sherpa_onnx_runs_what_was_exported_for_it(talkative: str, tones: str, t
     files = wave_files(tones)[:3]
     texts = by_sherpa("from_nemo_ctc", made.folder, {"model": made.facts["graphs"][0]}, files)
     assert all(len(text) > 10 and set(text) <= set("low mid high") for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("family", "method"), [("lasr", "from_medasr_ctc"), ("wav2vec2_conformer", "from_omnilingual_asr_ctc")]
+)
+def test_sherpa_onnx_has_slots_for_lasr_and_raw_audio(family: str, method: str, tones: str, tmp_path: Path) -> None:
+    """It writes what PyTorch writes of raw audio; features for LASR it computes in a way of its own."""
+    pytest.importorskip("sherpa_onnx", reason="needs the extra: .[export]")
+    model, files = str(tmp_path / "model"), wave_files(tones)[:2]
+    save_talkative_of(family, tmp_path / "model")
+    made = export(ExportConfig(model=model, out=str(tmp_path / "export"), client="sherpa-onnx"))
+    texts = [text.strip() for text in by_sherpa(method, made.folder, {"model": made.facts["graphs"][0]}, files)]
+    expected = written_by_torch(model, files)
+    if family == "lasr":
+        assert [set(text) for text in texts] == [set(text) for text in expected]
+    else:
+        assert texts == expected
+    assert all(expected)
 
 
 def test_transformers_js_is_told_to_group_what_repeats(talkative: str, tmp_path: Path) -> None:

@@ -25,8 +25,9 @@ from compress.data import extract_features, feature_extractor_of
 from compress.evaluation.generate import GenerateConfig, generate
 from compress.evaluation.transcribe import best_tokens
 from compress.model.removal import remove
+from compress.training.new_models import ModelConfig, build_model
 from compress.training.tokens import TokensConfig, build_processor
-from tests.helpers.tiny import PARAKEET_ENCODER, random_structure
+from tests.helpers.tiny import PARAKEET_ENCODER, SETTINGS, random_structure
 
 BINS = 80
 TRANSDUCERS = {"tdt": (ParakeetForTDT, ParakeetTDTConfig), "rnnt": (ParakeetForRNNT, ParakeetRNNTConfig)}
@@ -47,6 +48,21 @@ def save_talkative(folder: Path) -> None:
         model.ctc_head.weight.mul_(20)
         model.ctc_head.bias[blank] -= 10
         model.ctc_head.bias[processor.tokenizer.unk_token_id] -= 1000
+    save(remove(model, random_structure(model, 3)), processor, folder)
+
+
+def save_talkative_of(family: str, folder: Path) -> None:
+    """Saves a pruned model of a family with one kind of features only, which says something all the time."""
+    processor = build_processor(family, ["low mid high"], TokensConfig(), mel_bins=128)
+    tokenizer = processor.tokenizer
+    torch.manual_seed(0)
+    config = ModelConfig(family=family, settings=SETTINGS[family] | {"num_hidden_layers": 3})
+    model = build_model(config, vocabulary_size=len(tokenizer), blank=tokenizer.pad_token_id).eval()
+    _, head = list(model.named_modules())[-1]
+    with torch.no_grad():
+        head.weight.mul_(20)
+        head.bias[tokenizer.pad_token_id] -= 10
+        head.bias[tokenizer.unk_token_id] -= 1000
     save(remove(model, random_structure(model, 3)), processor, folder)
 
 
