@@ -68,7 +68,7 @@ def test_sherpa_onnx_runs_three_graphs(kind: str, int8: bool, place: Path, tones
 def test_three_graphs_are_evaluated_like_their_model(place: Path, tones: str, tmp_path: Path) -> None:
     model = str(place / "tdt")
     words = ["evaluate", model, "--runtime", "onnx", "--data", tones, "--baseline", model, "--out", str(tmp_path)]
-    assert main([*words, *QUICK]) == 0
+    assert main([*words, "--data.limit", "3", *QUICK]) == 0
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["model"]["runtime"]["name"] == "ONNX Runtime"
     assert report["model"]["wer"] == report["baseline"]["wer"]
@@ -82,7 +82,7 @@ def test_auto_keeps_layers_of_all_three_graphs_and_the_readme_runs_them(
 ) -> None:
     monkeypatch.setattr(quantising._Search, "_wer", lambda search, kept: 0.0 if len(kept) >= 2 else 9.0)
     words = ["export", str(place / "rnnt"), "--out", str(tmp_path / "export"), "--int8", "--keep_fp32", "auto"]
-    limits = ["--max_wer_increase", "0", "--calibration_utterances", "1", "--batch.workers", "0"]
+    limits = ["--max_wer_increase", "0", "--calibration_utterances", "1", "--batch.workers", "0", "--data.limit", "2"]
     assert main([*words, "--data", tones, *limits]) == 0
     facts = json.loads((tmp_path / "export" / "export.json").read_text())
     assert len(facts["int8"]["kept_float32"]) == 2
