@@ -62,7 +62,7 @@ def check_decision(name: str, budget: BudgetConfig | None) -> None:
     """
     ways = (LEARNED, *BY_SPEECH, *DECISIONS)
     require_known(name, ways)
-    check_uniform(name, budget is not None and budget.front)
+    check_uniform(name, budget is not None and bool(budget.front))
     if (budget is None) == (name in ways):
         raise ValueError(
             f"structure is {name!r}, budget is {budget}: {', '.join(ways)} need a budget; a structure.json is a "
@@ -85,7 +85,7 @@ def reachable_budget(
     Raises:
         BudgetError: with the range that can be reached.
     """
-    budget = make_budget(config, model_config)
+    budget = make_budget(config.decided_by(decision), model_config)
     if start is not None:
         model_config = AutoConfig.from_pretrained(start, trust_remote_code=False)
         budget = replace(budget, table=budget.table.of_model(model_config))

@@ -69,7 +69,8 @@ def shrink(
         BudgetError: if the budget cannot be reached.
         ValueError: if the speech is unusable.
     """
-    target = make_budget(BudgetConfig(params=budget) if isinstance(budget, str) else budget, model.config)
+    config = BudgetConfig(params=budget) if isinstance(budget, str) else budget
+    target = make_budget(config.decided_by(structure), model.config)
     check_reachable(target, proportional(model, front=target.front))
     speech, training = None, model.training
     model.eval()
@@ -112,7 +113,7 @@ def timed(config: ShrinkConfig, folder: Path) -> ShrinkConfig:
 
 
 def _shrink_checkpoint(config: ShrinkConfig) -> dict[str, Any]:
-    budget = reachable_target(config.budget, config.model) if config.budget else None
+    budget = reachable_target(config.budget, config.model, config.structure) if config.budget else None
     if budget:
         limits_of_rounds(budget, config.rounds, config.structure, config.uniform)
     model, processor, speech = opened(config)
@@ -143,14 +144,14 @@ def calibration_of(
     return read_calibration(model, processor, dataset, utterances, batch, seed=seed)
 
 
-def reachable_target(config: BudgetConfig, model: str) -> Budget:
+def reachable_target(config: BudgetConfig, model: str, decision: str) -> Budget:
     """A budget for a checkpoint, from its config alone.
 
     Raises:
         BudgetError: with the range that can be reached.
     """
     known = load_config(model)
-    budget = make_budget(config, known)
+    budget = make_budget(config.decided_by(decision), known)
     check_reachable(budget, proportional(skeleton(known, original=False), front=budget.front))
     return budget
 

@@ -23,7 +23,7 @@ from compress.config import to_dict
 from compress.conformers import family_of, skeleton
 from compress.cost import size_of
 from compress.deciding.baselines import proportional
-from compress.deciding.budget import Budget, BudgetError, check_reachable
+from compress.deciding.budget import Budget, BudgetError, check_reachable, takes_front
 from compress.elastic.supernet.limits import SizesConfig
 from compress.files.reading import ReadError, read_object
 from compress.files.writing import recover_folder, write_json, write_text
@@ -69,14 +69,14 @@ def measure_curve(config: ShrinkConfig) -> dict[str, Any]:
     """
     assert config.sizes is not None
     if config.sizes.latency is None or config.sizes.profile is not None:
-        budgets_of(config.sizes, config.model)  # refused before the folder is made
+        budgets_of(config.sizes, config.model, config.structure)  # refused before the folder is made
     claim_curve(config)
     timely = timed(config, Path(config.out))
     assert timely.sizes is not None
-    return Curve(timely, budgets_of(timely.sizes, config.model)).run()
+    return Curve(timely, budgets_of(timely.sizes, config.model, config.structure)).run()
 
 
-def budgets_of(sizes: SizesConfig, model: str) -> dict[str, Budget]:
+def budgets_of(sizes: SizesConfig, model: str, decision: str) -> dict[str, Budget]:
     """A budget for every size below the whole model's, from its config alone, largest first.
 
     Raises:
@@ -85,16 +85,17 @@ def budgets_of(sizes: SizesConfig, model: str) -> dict[str, Budget]:
     known = load_config(model)
     table = sizes.table(known)
     assert table is not None
+    front = takes_front(decision, timed=sizes.latency is not None, denominator=sizes.denominator)
     limits = {name: limit for name in sizes.names if (limit := sizes.amount(name, table.full)) < table.full}
     budgets = {
-        name: Budget(table, limit, f"{table.metric} {name} of {table.denominator}", sizes.round_to)
+        name: Budget(table, limit, f"{table.metric} {name} of {table.denominator}", sizes.round_to, front)
         for name, limit in limits.items()
     }
     if not limits or any(high <= low for high, low in pairwise(limits.values())):
         raise BudgetError(
             f"{sizes.key} must decrease, largest first, and hold a size below 100%; got {', '.join(sizes.names)}."
         )
-    scores = proportional(skeleton(known, original=False))
+    scores = proportional(skeleton(known, original=False), front=front)
     for budget in budgets.values():
         check_reachable(budget, scores)
     return budgets

@@ -123,7 +123,7 @@ class ShrinkConfig:
         check_choice("normalise", self.normalise, IGNORED)
         check_at_least("dev_utterances", self.dev_utterances, 1)
         require_known(self.structure, WITHOUT_TRAINING)
-        check_uniform(self.structure, self.budget is not None and self.budget.front)
+        check_uniform(self.structure, self.budget is not None and bool(self.budget.front))
         self._check_target()
         if self.rounds is not None and (self.sizes or self.from_file):
             raise ValueError("rounds go with a budget: sizes are rounds themselves, and a file is one.")

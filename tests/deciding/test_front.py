@@ -144,3 +144,20 @@ def test_a_model_without_channels_in_front_becomes_elastic_and_skips_and_is_comp
     assert structure_of(again).front == {"conv0": (0, 5), "conv1": FRONT["conv1"]}
     with pytest.raises(StructureError, match="Size 1 runs a part of conv0 in front of the blocks"):
         make_elastic(parakeet(), {"1": Structure("parakeet", (Block(), None, None), {"conv0": (0, 2)})})
+
+
+@pytest.mark.parametrize(
+    ("decision", "settings", "expected"),
+    [
+        ("obs", {"params": "50%"}, True),
+        ("obs", {"macs": "50%"}, True),
+        ("obs", {"params": "50%", "front": False}, False),
+        ("obs", {"params": "50%", "denominator": "encoder"}, False),
+        ("obs", {"latency": "50%"}, False),
+        ("learned", {"params": "50%"}, False),
+        ("learned", {"params": "50%", "front": True}, True),
+        ("magnitude", {"params": "50%"}, False),
+    ],
+)
+def test_who_takes_the_front_unless_told_otherwise(decision: str, settings: dict[str, Any], expected: bool) -> None:
+    assert BudgetConfig(**settings).decided_by(decision).front is expected

@@ -80,6 +80,7 @@ class Row:
 
 ALONE = ("--distill.layers", "0", "--distill.output", "0", "--distill.ctc", "1")
 NO_REFIT = ("--refit", "null")
+OBS = ("--structure", "obs", "--budget.front", "false")
 GATES = (
     "--structure", "learned", "--learn.learning_rate", "2e-3", "--learn.warmup_steps", "20",
     "--learn.final_fraction", "0.3", "--learn.gate_learning_rate", "0.1",
@@ -108,11 +109,10 @@ ROWS = (
     Row("gates-from-fisher", "learned gates that start from Fisher", (*GATES, "--gates.start", "fisher")),
     Row("gates-refit", "learned gates, then the refit", (*GATES, "--refit.after_gates", "true")),
     Row("gates-stages", "learned gates, by way of 50 %", (*GATES, "--budget.stages", "[50%]"), sizes=BELOW_HALF),
-    Row("obs", "OBS in rounds, refit", ("--structure", "obs"), False),
-    Row("obs-front", "OBS in rounds, refit, channels in front of the blocks too",
-        ("--structure", "obs", "--budget.front", "true"), False),
-    Row("obs-bare", "OBS in rounds, no refit", ("--structure", "obs", *NO_REFIT), False),
-    Row("obs-stages", "OBS in rounds, refit, by way of 50 %", ("--structure", "obs", "--budget.stages", "[50%]"),
+    Row("obs-front", "OBS in rounds, refit (the default)", ("--structure", "obs"), False),
+    Row("obs", "OBS in rounds, refit, the front whole", OBS, False),
+    Row("obs-bare", "OBS in rounds, no refit, the front whole", (*OBS, *NO_REFIT), False),
+    Row("obs-stages", "OBS in rounds, refit, by way of 50 %, the front whole", (*OBS, "--budget.stages", "[50%]"),
         False, sizes=BELOW_HALF),
     Row("fisher", "Fisher in rounds, refit", ("--structure", "fisher"), False),
     Row("fisher-bare", "Fisher in rounds, no refit", ("--structure", "fisher", *NO_REFIT), False),
