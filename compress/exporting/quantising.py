@@ -211,11 +211,13 @@ class _Search:
 
     @contextmanager
     def _quantised(self, in_float32: Collection[Layer]) -> Iterator[PreTrainedModel]:
-        """The model as graphs run it in which all other layers are quantised."""
+        """The model as graphs run it in which all other layers are quantised; a graph without any is taken as it is."""
+        changed = {part for part, _ in set(self.all_layers).difference(in_float32)}
         with tempfile.TemporaryDirectory() as place:
-            paths = {part: Path(place, f"{number}.onnx") for number, part in enumerate(self.graphs)}
-            write_all_quantised(self.graphs, paths, in_float32, self.unsigned)
-            yield self._running(paths)
+            graphs = {part: self.graphs[part] for part in self.graphs if part in changed}
+            paths = {part: Path(place, f"{number}.onnx") for number, part in enumerate(graphs)}
+            write_all_quantised(graphs, paths, in_float32, self.unsigned)
+            yield self._running({**self.graphs, **paths})
 
     def _running(self, paths: Mapping[str, Path]) -> PreTrainedModel:
         model = self.source.model

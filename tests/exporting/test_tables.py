@@ -44,6 +44,7 @@ def test_models_and_their_exports_in_one_table(
 def test_an_export_of_other_weights_is_not_taken(model: str, tmp_path: Path) -> None:
     place = tmp_path / model.strip("./").replace("/", "-") / "plain" / "float32"
     place.mkdir(parents=True)
+    (place / "source").symlink_to(model)
     (place / "export.json").write_text(
         '{"format": 1, "model": {"name": "m", "weights_sha256": "0"}, "client": "plain", "precision": "float32", '
         '"signature": "transformers", "graphs": ["export.json"]}'

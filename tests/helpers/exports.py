@@ -78,7 +78,7 @@ def talkative_transducer(kind: str) -> tuple[PreTrainedModel, ParakeetProcessor]
         blank_token_id=blank,
         decoder_hidden_size=16,
         num_decoder_layers=2,
-        encoder_config=PARAKEET_ENCODER | {"num_mel_bins": BINS},
+        encoder_config=PARAKEET_ENCODER | {"num_mel_bins": BINS, "num_hidden_layers": 2},
     )
     torch.manual_seed(0)
     model = model_class(config).eval()
