@@ -138,16 +138,21 @@ def mixing() -> str:
         return str(error)
 
 
+def on(name: str, device: str = "cpu") -> tuple[Any, Callable[..., Any]]:
+    """A net, ready for training on a device, and its losses."""
+    net, loss_step = CASES[name]()
+    net = ready(net).to(device)
+    assert {parameter.device.type for parameter in net.parameters()} == {device}
+    return net, loss_step
+
+
 def main(out: str) -> None:
     _setup_privateuseone_for_python_backend(NAME, Backend())
-    batch, losses = some([0, 1, 2]), dict[str, Any]()
+    batch = some([0, 1, 2])
+    here = {name: step(*on(name), batch) for name in CASES}
     with OtherDevice(), Constants():
-        for name, make in CASES.items():
-            (here, loss_here), (there, loss_there) = make(), make()
-            there = ready(there).to(NAME)
-            assert {parameter.device.type for parameter in there.parameters()} == {NAME}
-            losses[name] = step(ready(here), loss_here, batch), step(there, loss_there, batch.to(torch.device(NAME)))
-        Path(out).write_text(json.dumps({"losses": losses, "mixing": mixing()}))
+        there = {name: step(*on(name, NAME), batch.to(torch.device(NAME))) for name in CASES}
+        Path(out).write_text(json.dumps({"here": here, "there": there, "mixing": mixing()}))
 
 
 if __name__ == "__main__":

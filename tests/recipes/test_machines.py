@@ -21,7 +21,8 @@ def test_in_pieces_on_two_machines_killed_and_resumed(
 ) -> None:
     """Against two processes of one machine that are left alone and hold whole models."""
     whole, output = runs_on_two("prune"), tmp_path / "run"
-    words = command(RECIPE, (), pruning / "prune.yaml", output, "--checkpoint_every_steps", "4", "--trackers", "[]")
+    words = command(RECIPE, (), pruning / "prune.yaml", output, "--checkpoint_every_steps", "4",
+                    "--evaluate_every_steps", "4", "--trackers", "[]")  # fmt: skip
     programs = forked.TwoPrograms(words, machines=2, **SHARDED)
     while not (output / "checkpoints/learn/step-00000004").exists():
         assert all(rank.is_running for rank in programs.ranks), programs.ended().stderr
