@@ -53,7 +53,7 @@ VARIANTS = {
 }
 SHARDED = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP"}
 FROM_SHARDS = "data from shards"
-SHARDS = 4
+SHARDS, STEPS_FROM_SHARDS = 4, 20
 HANDED_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 MEBIBYTE = 1 << 20
 RATE = 16_000
@@ -86,7 +86,7 @@ def measure_memory(config: MemoryConfig) -> None:
         return
     rows = [row(config, name) for name in VARIANTS]
     waited = started(FROM_SHARDS, {})
-    lines = [*grid(HEAD, rows), "", said_of_waiting(waited)]
+    lines = [*grid(HEAD, rows), said_of_waiting(waited)]
     print("\n".join(lines))
     add(config, [*facts(typed(), "noise: neither time nor memory depend on it", config.note), *lines])
 
@@ -192,9 +192,9 @@ def said_of_waiting(found: dict[str, float]) -> str:
 
 
 def write_shards(folder: Path, config: MemoryConfig) -> None:
-    """Noise for so many steps as are timed, as FLAC in tars."""
+    """Noise for some steps, as FLAC in tars."""
     folder.mkdir()
-    random, utterances = np.random.default_rng(0), config.step.utterances * config.repetitions
+    random, utterances = np.random.default_rng(0), STEPS_FROM_SHARDS * config.step.utterances
     for shard in range(SHARDS):
         with tarfile.open(folder / f"train-{shard}.tar", "w") as tar:
             for number in range(shard, utterances, SHARDS):
