@@ -111,13 +111,24 @@ def compare(config: ExportsConfig) -> None:
     for names, written in ((config.models, True), (config.timed, False)):
         if names:
             contenders = {(name, way): loaded for name in names for way, loaded in ways_of(name, config)}
-            lines += [*table(config, contenders, rates(config, contenders) if written else {})]
+            lines += [
+                caption(contenders, written=written),
+                "",
+                *table(config, contenders, rates(config, contenders) if written else {}),
+            ]
     print("\n".join(lines))
     threads = " and ".join(map(str, config.threads))
     where = (
         f"{device_name(torch.device('cpu'))}; one utterance of {config.seconds:g} s, {threads} threads. {config.note}"
     )
     add(config, [*facts(typed(), config.data, where.strip()), *lines])
+
+
+def caption(contenders: Ways, *, written: bool) -> str:
+    """What stands above a table."""
+    first = next(iter(contenders.values()))
+    millions = sum(parameter.numel() for parameter in first.model.parameters()) / 1e6
+    return f"A teacher of {millions:.1f} million parameters{'' if written else ', size and time only'}:"
 
 
 def ways_of(name: str, config: ExportsConfig) -> Iterator[tuple[str, Contender]]:
