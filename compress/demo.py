@@ -29,7 +29,7 @@ from compress.data.formats.recognise import METADATA_NAMES, TABLE_SUFFIXES, reco
 from compress.data.formats.splits import splits_of
 from compress.deciding.budget import BudgetConfig
 from compress.files import shipped
-from compress.files.reading import read_object
+from compress.files.reading import ReadError, read_object
 from compress.files.writing import require_writable, write_json
 from compress.reports import formats
 from compress.training.loop.ending import DONE_FILE
@@ -337,10 +337,13 @@ def _times(out: Path, identity: dict[str, Any]) -> dict[str, float]:
         ValueError: If that run had other settings, or a config was edited since.
     """
     file = out / STATE_FILE
-    if not file.exists():
-        return {}
+    if not file.exists() or not any((out / name).exists() for name in (TEACHER, STUDENT, *SHOWN_FILES)):
+        return {}  # a stage that was refused at once leaves nothing that would bind
     remedy = "give another folder with --out, or delete that one"
-    state = read_object(file, {"settings": dict, "configs": dict, "seconds": dict})
+    try:
+        state = read_object(file, {"settings": dict, "configs": dict, "seconds": dict})
+    except ReadError as error:
+        raise ReadError(f"{error} It says what the demo there is made of: {remedy}.") from error
     if state["settings"] != identity["settings"]:
         raise ValueError(
             f"{out} holds a demo with other settings ({state['settings']}, not {identity['settings']}): {remedy}"

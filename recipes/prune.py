@@ -273,7 +273,7 @@ class Pruning:
         before = skipping_config(load_config(config.teacher), config.skipping)
         config.distill.require_head(before, config.teacher)
         # A budget that cannot be reached is refused before anything is loaded.
-        deciding = (config.structure, config.gates, config.start)
+        deciding = (config.structure, config.gates, load_config(config.start) if config.start else None)
         self.budget = reachable_budget(config.budget, before, *deciding) if config.budget else None
         loaded, self.processor = load_recogniser(config.teacher, device=accelerator.device)
         self.start = self.teacher = skipping_model(loaded, config.skipping).requires_grad_(False)
@@ -366,7 +366,7 @@ class Pruning:
             phases = (LEARN, RECOVER) if self.config.structure == LEARNED else (RECOVER,)
             numbers = self.results.numbers() | numbers_of(self.output, *phases) | numbers_of_stages(self.output)
             report = report_stages(self.output, self.config.teacher, self.teacher, self.dev, numbers)
-            end(self.output, numbers | report, PROGRAM)
+            end(self.output, numbers | report, PROGRAM, FINAL)
 
 
 def main(config: Config) -> None:

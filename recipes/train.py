@@ -231,7 +231,7 @@ class Training:
             **self.rates_by_depth(model),
         }
         if self.accelerator.is_main_process:
-            end(self.output, done, PROGRAM)
+            end(self.output, done, PROGRAM, BEST, LAST)
 
 
 def main(config: Config) -> None:

@@ -272,7 +272,7 @@ class Supernet:
         if self.accelerator.is_main_process:
             done = {"best_dev_wer": best.value, "best_step": best.step} | self.results.numbers()
             done["last_dev_wer"] = {size: of_size["wer"] for size, of_size in last.items()}
-            end(self.output, done | numbers_of(self.output, SELECT, JOINT), PROGRAM)
+            end(self.output, done | numbers_of(self.output, SELECT, JOINT), PROGRAM, BEST, LAST)
 
 
 def main(config: Config) -> None:

@@ -160,7 +160,10 @@ class SpeechConfig:
         check(self.cache_max_gib >= 0, "data.cache_max_gib", self.cache_max_gib, "give 0 (no cache) or more")
 
     def _check_sources(self) -> None:
-        remedy = "give a folder, a file, a Hub name or 'synthetic', or several as data.mix"
+        remedy = (
+            "give a folder, a file, a Hub name or 'synthetic', or several as data.mix; a dev set of its own needs "
+            "dev.source"
+        )
         check(bool(self.source or self.mix), "data.source", self.source, remedy)
         check(not (self.source and self.mix), "data.source", self.source, "leave it empty where data.mix is given")
         alone = not (self.mix and self.streaming)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from compress.conformers import skeleton
 from compress.deciding.baselines import magnitude, proportional
@@ -71,7 +71,11 @@ def check_decision(name: str, budget: BudgetConfig | None) -> None:
 
 
 def reachable_budget(
-    config: BudgetConfig, model_config: PreTrainedConfig, decision: str, gates: GateConfig, start: str | None = None
+    config: BudgetConfig,
+    model_config: PreTrainedConfig,
+    decision: str,
+    gates: GateConfig,
+    start: PreTrainedConfig | None = None,
 ) -> Budget:
     """A budget for a model, from its config alone.
 
@@ -80,14 +84,14 @@ def reachable_budget(
         model_config: of the model.
         decision: who decides; `uniform` checks by itself what it can reach.
         gates: what is gated, where gates decide.
-        start: folder of a smaller form of the model from which it is reached; the costs are then those of that.
+        start: of a smaller form of the model from which it is reached; the costs are then those of that.
 
     Raises:
         BudgetError: with the range that can be reached.
     """
     budget = make_budget(config.decided_by(decision), model_config)
     if start is not None:
-        model_config = AutoConfig.from_pretrained(start, trust_remote_code=False)
+        model_config = start
         budget = replace(budget, table=budget.table.of_model(model_config))
     if decision != "uniform":
         all_or_gated = gates if decision == LEARNED else GateConfig()

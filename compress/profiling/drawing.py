@@ -25,12 +25,14 @@ def draw_structure(
         width: FFN and convolution widths are odd multiples of this, where they are not whole.
     """
     size = generator.uniform(SMALLEST, 1)
-    blocks = [
-        None
-        if block not in fixed and generator.random() < DROPPED
-        else Block(**{name: _kept(name, counts[name], size, width, generator) for name in MODULES})
-        for block, counts in enumerate(units)
-    ]
+    blocks: list[Block | None] = []
+    while not any(blocks):  # of a few blocks all can go, which no model can be
+        blocks = [
+            None
+            if block not in fixed and generator.random() < DROPPED
+            else Block(**{name: _kept(name, counts[name], size, width, generator) for name in MODULES})
+            for block, counts in enumerate(units)
+        ]
     return Structure(family, tuple(blocks))
 
 

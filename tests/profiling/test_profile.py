@@ -19,7 +19,7 @@ from compress.latency import LatencyProfile, Line, ProfileError
 from compress.profiling import ProfileConfig, measuring, with_profile
 from compress.profiling.drawing import draw_structure
 from compress.profiling.fit import Fit, features_of
-from compress.structure import Structure
+from compress.structure import MODULES, Structure
 from tests.helpers import tiny
 from tests.helpers.launching import make_split
 from tests.helpers.shrinking import spelling_checkpoint
@@ -82,6 +82,11 @@ def test_what_is_drawn_can_be_removed(name: str) -> None:
         draw_structure(measuring.family_of(model).name, units, fixed, generator, width).check(
             measuring.family_of(model).name, units
         )
+
+
+def test_something_is_left_of_a_model_of_one_block() -> None:
+    units = [dict.fromkeys(MODULES, 8)]
+    assert all(draw_structure("parakeet", units, set(), random.Random(seed), 8).blocks != (None,) for seed in range(50))
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from compress.files.writing import recover_folder
+from compress.files.writing import explained, recover_folder, require_writable
 from compress.training.loop import processes
 
 LOCK = ".lock"
@@ -46,9 +46,12 @@ def claimed(output: Path, *folders: str) -> Iterator[None]:
         *folders: models in it, which are swapped in whole.
 
     Raises:
+        WriteError: if nothing can be written there.
         ValueError: on every rank, if another run holds the folder, or not every machine of this run sees it.
     """
-    output.mkdir(parents=True, exist_ok=True)
+    require_writable(output)
+    with explained(output):
+        output.mkdir(parents=True, exist_ok=True)
     lock, problem = FileLock(output / LOCK), ""
     if processes.rank() == 0:
         try:

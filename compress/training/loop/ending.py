@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
+from safetensors import SafetensorError, safe_open
+
 from compress.checkpoint import CheckpointError
 from compress.files.reading import ReadError, read_object
 from compress.files.writing import write_json
@@ -48,18 +50,40 @@ def has_ended(output: Path, program: str) -> bool:
     return True
 
 
-def end(output: Path, numbers: Mapping[str, Any], program: str) -> None:
+def end(output: Path, numbers: Mapping[str, Any], program: str, *models: str) -> None:
     """Writes the final numbers of a run, as the last thing that it does; for one process only.
 
     Args:
         output: folder of the run.
         numbers: JSON-able.
         program: that has run.
+        *models: folders of the models that the run leaves.
+
+    Raises:
+        CheckpointError: if one of them is not there in full, which deleting it behind the last checkpoint leads to.
     """
+    for name in models:
+        if not _is_whole(output / name):
+            raise CheckpointError(
+                f"{output / name} is not there in full, though the run has made all of its steps: delete "
+                f"{output / 'checkpoints'} and run the same command again to make it anew."
+            )
     write_json(output / DONE_FILE, {**numbers, PROGRAM_KEY: program})
     plain = {name: value for name, value in numbers.items() if isinstance(value, str | int | float)}
     shown = "  ".join(f"{name} {_shown(name, value)}" for name, value in plain.items())
     logger.info("Done: %s  (all numbers: %s)", shown, output / DONE_FILE)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a folder holds a model whose files are not cut off."""
+    files = list(folder.glob("*.safetensors"))
+    try:
+        for file in files:
+            with safe_open(file, "pt"):
+                pass
+    except (SafetensorError, OSError):
+        return False
+    return has_model(folder) and bool(files)
 
 
 def _shown(name: str, value: str | float) -> str:

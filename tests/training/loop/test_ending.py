@@ -6,8 +6,10 @@ import logging
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
-from compress.training.loop.claim import require_apart
+from compress.training.loop.claim import claimed, require_apart
 from compress.training.loop.ending import end, has_ended, interrupted
 
 
@@ -17,6 +19,30 @@ def test_a_run_has_ended_once_its_numbers_are_there(tmp_path: Path, caplog: pyte
     end(tmp_path, {"best_dev_wer": 0.1, "steps": 4, "expected": 40312.5}, "train.py")
     assert "Done: best_dev_wer 10.0 %  steps 4  expected 40,312  (all numbers: " in caplog.text
     assert has_ended(tmp_path, "train.py")
+
+
+def test_a_run_whose_model_is_gone_has_not_ended(tmp_path: Path) -> None:
+    (tmp_path / "final").mkdir()
+    (tmp_path / "final/config.json").write_text("{}")
+    for content in (None, b"half of a file"):
+        if content is not None:
+            (tmp_path / "final/model.safetensors").write_bytes(content)
+        with pytest.raises(ValueError, match=r"final is not there in full, .*: delete .*checkpoints and run the same"):
+            end(tmp_path, {}, "train.py", "final")
+    assert not has_ended(tmp_path, "train.py")
+    save_file({"a": torch.ones(2)}, tmp_path / "final/model.safetensors")
+    end(tmp_path, {}, "train.py", "final")
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", tmp_path / "link", Path("/proc/out")):
+        with (
+            pytest.raises(ValueError, match=rf"Could not write {place} .*(Something else has that|Choose a place)"),
+            claimed(place),
+        ):
+            pass
 
 
 def test_a_finished_run_of_another_program_is_not_this_one(tmp_path: Path) -> None:
