@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -98,7 +97,6 @@ def _make_card(folder: Path) -> None:
     facts["model"]["weights_sha256"] = weights_digest(str(folder))
     rates = {"split": "test", "model": {"wer": 0.1}, "export": {"wer": 0.1}}
     write_json(export / EXPORT_FILE, facts | {"error_rates": rates})
-    shutil.rmtree(export / SOURCE_FOLDER)
 
 
 def _read_card(folder: Path) -> Any:
