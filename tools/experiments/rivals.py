@@ -14,9 +14,9 @@ the seeds agree on it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
@@ -40,8 +40,11 @@ from tools.results import grid
 
 NAME = "rivals"
 FRESH = ("--fresh_weights", "true", "--recover.learning_rate", "3e-3", "--recover.warmup_steps", "50")
-"""New weights want a higher learning rate: the best of 1e-3, 2e-3 and 3e-3 at 25 % (digits, dev set, one seed). That of
-the other rows, in configs/demo/prune.yaml, was the best of 5e-4, 1e-3 and 2e-3 for magnitude as well as for ours."""
+"""New weights want a higher learning rate: the best of 1e-3, 2e-3 and 3e-3 at 25 % (digits, dev set, one seed)."""
+RATE = "2e-3"
+"""Of recovery, the best of 5e-4, 1e-3 and 2e-3 at 25 % for magnitude as well as for learned gates without a refit."""
+RATES = {"50%": "5e-4", "25%": "1e-3"}
+"""Of rows that know how little a refit leaves to recover at larger sizes."""
 SIZES = ("50%", "25%", "10%")
 BELOW_HALF = ("25%", "10%", "5%")
 GATED = 0.6
@@ -64,6 +67,7 @@ class Row:
         launch: How the recipe is started.
         seeds: How many of the seeds; None: all.
         sizes: The only sizes that it can have or that it is run at; None: all.
+        rates: The learning rate of recovery at some sizes.
     """
 
     name: str
@@ -76,6 +80,7 @@ class Row:
     launch: tuple[str, ...] = LAUNCH
     seeds: int | None = None
     sizes: tuple[str, ...] | None = None
+    rates: Mapping[str, str] = field(default_factory=dict)
 
 
 ALONE = ("--distill.layers", "0", "--distill.output", "0", "--distill.ctc", "1")
@@ -109,7 +114,9 @@ ROWS = (
     Row("gates-from-fisher", "learned gates that start from Fisher", (*GATES, "--gates.start", "fisher")),
     Row("gates-refit", "learned gates, then the refit", (*GATES, "--refit.after_gates", "true")),
     Row("gates-stages", "learned gates, by way of 50 %", (*GATES, "--budget.stages", "[50%]"), sizes=BELOW_HALF),
-    Row("obs-front", "OBS in rounds, refit (the default)", ("--structure", "obs"), False),
+    Row("obs-rates", "OBS in rounds, refit, a rate by size (the default)", ("--structure", "obs"), False, rates=RATES),
+    Row("magnitude-rates", "magnitude, refit, a rate by size", ("--structure", "magnitude"), False, rates=RATES),
+    Row("obs-front", "OBS in rounds, refit", ("--structure", "obs"), False),
     Row("obs", "OBS in rounds, refit, the front whole", OBS, False),
     Row("obs-bare", "OBS in rounds, no refit, the front whole", (*OBS, *NO_REFIT), False),
     Row("obs-stages", "OBS in rounds, refit, by way of 50 %, the front whole", (*OBS, "--budget.stages", "[50%]"),
@@ -224,6 +231,7 @@ def _compress(trial: Trial, folder: Path, teacher: str, config: RunConfig) -> No
     output = trial.output(folder)
     shared = ("--config", config.prune, "--teacher", teacher, "--data.source", config.data)
     own = ("--seed", str(trial.seed), "--threads", str(config.threads))
+    own += ("--recover.learning_rate", trial.row.rates.get(trial.size, RATE))
     decided = _budget(trial, config) if trial.row.control is None else _control(trial, output, teacher, config)
     options = (*shared, *own, *decided, *trial.row.options, *_length(trial.row, config))
     run_recipe("prune", output, *options, launch=trial.row.launch)
