@@ -265,6 +265,7 @@ def test_times_add_up_over_runs(launcher: Launcher, tmp_path: Path, monkeypatch:
     launcher.failing = "train.py"
     with pytest.raises(StageFailedError):
         run_demo(config)
+    (tmp_path / "demo" / "teacher").mkdir()  # what a training leaves that had begun
     launcher.failing = None
     run(config)
     state = json.loads((tmp_path / "demo" / "demo.json").read_text())

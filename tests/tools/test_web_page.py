@@ -89,6 +89,8 @@ def test_a_page_holds_the_model_and_what_it_is(place: Path, tmp_path: Path, monk
 def test_an_export_for_another_client_is_refused(place: Path, tmp_path: Path) -> None:
     facts = json.loads((place / "int8" / "export.json").read_text()) | {"client": "onnx-asr", "graphs": ["export.json"]}
     (tmp_path / "export.json").write_text(json.dumps(facts))
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "config.json").write_text("{}")
     with pytest.raises(
         ExportError, match=r"exported for onnx-asr, and the page runs transformers\.js: compress export"
     ):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+from argparse import REMAINDER, ArgumentParser
 from collections.abc import Sequence
 
 
@@ -34,4 +35,8 @@ def free_port() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(start_machines(int(sys.argv[1]), sys.argv[2:]))
+    parser = ArgumentParser("python -m tools.hostility.machines", description=__doc__)
+    parser.add_argument("count", type=int, help="how many machines")
+    parser.add_argument("words", nargs=REMAINDER, help="the recipe and its options")
+    given = parser.parse_args()
+    sys.exit(start_machines(given.count, given.words))
