@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from compress.checkpoint.errors import CheckpointError
+from compress.checkpoint.errors import CheckpointError, reason_of
 from compress.checkpoint.loading import load_model, read_compression
-from compress.checkpoint.processors import load_processor
+from compress.checkpoint.processors import EXTRACTOR_FILES, load_processor
 from compress.conformers import family_of, part
 from compress.data.loader import extract_features, feature_extractor_of
 
@@ -80,8 +80,7 @@ def _require_blank(config: PreTrainedConfig, tokenizer: Any, name: str) -> None:
 
 def _require_features(config: PreTrainedConfig, processor: Any, name: str) -> None:
     family, extractor = family_of(config), feature_extractor_of(processor)
-    rate = int(extractor.sampling_rate)
-    features = extract_features(extractor, [np.zeros(rate, np.float32)], rate)
+    features = _features_of_silence(extractor, name)
     if family.features not in features:
         raise CheckpointError(
             f"{name}: the model takes {family.features}, and the feature extractor ({type(extractor).__name__}) gives "
@@ -94,6 +93,18 @@ def _require_features(config: PreTrainedConfig, processor: Any, name: str) -> No
             f"{name}: the model takes {wanted} features a frame by {family.input_features} in config.json, and the "
             f"feature extractor gives {given}; take the processor that the model was trained with."
         )
+
+
+def _features_of_silence(extractor: Any, name: str) -> Any:
+    """What a feature extractor makes of a second of silence, or why it makes nothing."""
+    rate = int(extractor.sampling_rate)
+    try:
+        return extract_features(extractor, [np.zeros(rate, np.float32)], rate)
+    except Exception as error:  # whatever a class of transformers makes of settings that do not fit
+        raise CheckpointError(
+            f"{name}: the feature extractor ({type(extractor).__name__}) makes no features by its settings in "
+            f"{' or '.join(EXTRACTOR_FILES)}: {reason_of(error)}."
+        ) from error
 
 
 def _require_outputs(config: PreTrainedConfig, tokenizer: Any, name: str) -> None:

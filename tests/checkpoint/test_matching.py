@@ -140,6 +140,14 @@ def test_features_are_not_samples(tmp_path: Path) -> None:
         require_match(config, wav2vec2_processor(tmp_path), "model")
 
 
+def test_settings_by_which_no_feature_is_made_are_named(tmp_path: Path) -> None:
+    config = build_model(ModelConfig("parakeet", SETTINGS["parakeet"]), vocabulary_size=30, blank=29).config
+    processor = parakeet_processor()
+    processor.feature_extractor.preemphasis = [None]
+    with pytest.raises(CheckpointError, match=r"model: .* makes no features by its settings in processor_config\.json"):
+        require_match(config, processor, "model")
+
+
 def test_models_without_a_ctc_head_write_in_their_own_way() -> None:
     model = OTHER_MODELS["parakeet_tdt"]()
     processor = processor_of(model)
