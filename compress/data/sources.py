@@ -91,7 +91,7 @@ class Row(NamedTuple):
 def audio_payload(cell: object, roots: Sequence[Path]) -> Payload:
     """Returns the bytes of an audio cell if it has them, else its path (a relative one under one of the folders)."""
     if isinstance(cell, dict):
-        return cell["bytes"] if cell.get("bytes") else audio_payload(cell.get("path"), roots)
+        return cell["bytes"] if cell.get("bytes") is not None else audio_payload(cell.get("path"), roots)
     if isinstance(cell, bytes):
         return cell
     return below(roots, cell) if isinstance(cell, str) else None

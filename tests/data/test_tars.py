@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from compress.data import SpeechConfig, SpeechDataset
+from compress.data.audio import UnusableAudio, decode
 from compress.data.dataset import SpeechStream
 from compress.data.formats.tar_streams import files_in
 from compress.data.formats.tars import index_tar
@@ -99,9 +100,31 @@ def test_packed_tars_are_streams(tmp_path: Path, opened: Open, caplog: pytest.Lo
     caplog.clear()
     assert [name for name, _ in files_in(tmp_path / "c.tar")] == ["a.wav"]
     assert "begins no file; the files before it are used" in caplog.text
+    damaged = bytearray(gzip.compress(whole))
+    damaged[-8] ^= 1  # of the checksum
+    cases = {
+        "the end of a tar, and more behind it": 2 * gzip.compress(whole),
+        "CRC check failed": bytes(damaged),
+        "its end is missing": whole[: whole.index(b"a.txt")],
+    }
+    for message, content in cases.items():
+        (tmp_path / "d.tar").write_bytes(content)
+        caplog.clear()
+        assert [name for name, _ in files_in(tmp_path / "d.tar")][:1] == ["a.wav"]
+        assert message in caplog.text
     write_tar(tmp_path / "b.tar", {"a.wav": audio_bytes(), "a.cls": b"1"})
     with pytest.raises(ValueError, match=r"no transcripts; looked for .*, it has cls"):
         opened(tmp_path / "b.tar", streaming=True)
+
+
+def test_an_empty_file_is_one_utterance_that_cannot_be_used(tmp_path: Path, opened: Open) -> None:
+    write_tar(tmp_path / "a.tar", {"a.wav": b"", "a.txt": b"stop", "b.wav": audio_bytes(), "b.txt": b"go"})
+    stream = opened(tmp_path / "a.tar", streaming=True)
+    assert isinstance(stream, SpeechStream)
+    (block,) = stream.source.read(10, 1, shuffle=False, seed=0, epoch=0)
+    assert [row.payload for row in block.rows] == [b"", audio_bytes()]
+    with pytest.raises(UnusableAudio, match="empty: 0 bytes"):
+        decode(b"", stream.limits)
 
 
 def test_what_a_tar_hides_is_told(tmp_path: Path, opened: Open) -> None:

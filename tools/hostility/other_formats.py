@@ -81,13 +81,20 @@ def _with_wavs(folder: Path) -> Path:
 
 def _write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     text = "".join(json.dumps(row) + "\n" for row in rows).encode()
-    path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
+    path.write_bytes(gzip.compress(text, mtime=0) if path.suffix == ".gz" else text)
+
+
+def _made_by_nobody(header: tarfile.TarInfo) -> tarfile.TarInfo:
+    """The same bytes in every run, so that equal seeds break equal things."""
+    header.mtime = header.uid = header.gid = 0
+    header.uname = header.gname = ""
+    return header
 
 
 def _write_tar(path: Path, files: Sequence[Path]) -> None:
     with tarfile.open(path, "w") as tar:
         for file in files:
-            tar.add(file, file.name)
+            tar.add(file, file.name, filter=_made_by_nobody)
             file.unlink()
 
 
@@ -149,7 +156,7 @@ def _make_tar(folder: Path) -> None:
 def _make_packed(folder: Path) -> None:
     _make_tar(folder)
     shard = folder / "train" / SHARD
-    shard.with_name(PACKED).write_bytes(gzip.compress(shard.read_bytes()))
+    shard.with_name(PACKED).write_bytes(gzip.compress(shard.read_bytes(), mtime=0))
 
 
 OTHER_FORMATS: Mapping[str, Kind] = {

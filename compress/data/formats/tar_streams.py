@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 import lzma
@@ -11,11 +12,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from tarfile import InvalidHeaderError, ReadError, TarFile, TruncatedHeaderError  # type: ignore[attr-defined]
-from typing import Any
+from tarfile import (  # type: ignore[attr-defined]
+    EmptyHeaderError,
+    InvalidHeaderError,
+    ReadError,
+    TarFile,
+    TruncatedHeaderError,
+)
+from typing import IO, Any, cast
 
 from compress.data.formats.entries import Wanted, text_key
 from compress.data.formats.tars import LOOKED_BEHIND, is_audio_name, is_hidden
+from compress.data.formats.text_files import GZIP, first_bytes
 from compress.data.formats.webdataset import JSON, TEXT_FIELDS
 
 logger = logging.getLogger(__name__)
@@ -93,14 +101,17 @@ def tar_shards(tars: Sequence[Path], audio: str, wanted: Wanted) -> list[TarShar
 def files_in(path: Path) -> Iterator[tuple[str, bytes]]:
     """Yields the files in a tar, hidden ones left out; one that is cut off or damaged ends early, with a warning."""
     try:
-        with tarfile.open(path, "r|*", tarinfo=_StrictHeader) as tar:
+        with (
+            _unpacked(path) as file,
+            tarfile.open(fileobj=file, mode="r|*", bufsize=tarfile.BLOCKSIZE, tarinfo=_StrictHeader) as tar,
+        ):
             for member in tar:
                 if member.isreg() and not is_hidden(member.name):
                     if member.size > MOST_FILE_BYTES:
                         raise tarfile.ReadError(f"{member.name} is said to have {member.size:,} bytes")
-                    file = tar.extractfile(member)
-                    assert file is not None
-                    yield member.name, file.read()
+                    content = tar.extractfile(member)
+                    assert content is not None
+                    yield member.name, content.read()
             assert tar.fileobj is not None
             if tar.offset == 0 or any(tar.fileobj.read(LOOKED_BEHIND)):
                 raise tarfile.ReadError("the end of a tar, and more behind it" if tar.offset else "no file begins it")
@@ -112,6 +123,11 @@ def files_in(path: Path) -> Iterator[tuple[str, bytes]]:
         logger.warning("%s: damaged tar, or none: %s; the files before it are used", path, error)
 
 
+def _unpacked(path: Path) -> IO[bytes]:
+    """A file, or what gzip has packed in it: `tarfile` compares no checksum, and reads the first of joined parts."""
+    return cast("IO[bytes]", gzip.open(path)) if first_bytes(path, len(GZIP)) == GZIP else path.open("rb")
+
+
 class _StrictHeader(tarfile.TarInfo):
     """A header that is an error where it is none: `tarfile` takes such a place for the end, and says nothing."""
 
@@ -121,6 +137,8 @@ class _StrictHeader(tarfile.TarInfo):
             return super().fromtarfile(tarfile)
         except (InvalidHeaderError, TruncatedHeaderError) as error:
             raise ReadError(f"byte {tarfile.offset:,} begins no file") from error
+        except EmptyHeaderError as error:
+            raise ReadError("its end is missing") from error
 
 
 def _key_of_texts(tar: Path, wanted: Wanted) -> str:
