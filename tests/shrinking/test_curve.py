@@ -10,8 +10,11 @@ import pytest
 
 import compress
 from compress.cli import main
+from compress.deciding.budget import BudgetConfig
+from compress.elastic.supernet import SizesConfig
 from compress.files.reading import ReadError
 from compress.shrinking import curve
+from compress.shrinking.checkpoints import reachable_target
 from compress.structure import Structure
 from tests.helpers.shrinking import words
 
@@ -106,3 +109,21 @@ def test_a_damaged_size_is_named(tmp_path: Path, entry: dict[str, object], messa
     (tmp_path / "50.json").write_text(json.dumps(entry and whole | entry))
     with pytest.raises(ReadError, match=rf"50\.json.* {message}.* Delete it, and run the same command again"):
         curve.read_entry(tmp_path / "50.json")
+
+
+@pytest.mark.parametrize(
+    ("decision", "sizes", "front"),
+    [
+        ("obs", SizesConfig(params=("60%",)), True),
+        ("fisher", SizesConfig(params=("60%",)), False),
+        ("obs", SizesConfig(params=("60%",), denominator="encoder"), False),
+    ],
+)
+def test_sizes_take_the_front_where_a_budget_does(
+    parakeet: str, decision: str, sizes: SizesConfig, front: bool
+) -> None:
+    (budget,) = curve.budgets_of(sizes, parakeet, decision).values()
+    assert budget.front is front
+    assert (
+        reachable_target(BudgetConfig(params="60%", denominator=sizes.denominator), parakeet, decision).front is front
+    )
