@@ -78,7 +78,7 @@ def kill_and_resume(config: KillConfig, options: Sequence[str]) -> None:
 
 def launchers(machines: int) -> list[str]:
     """The words that start a recipe: nothing more, or a program that starts a launcher for each machine."""
-    return ["-m", "tools.hostility.machines", str(machines)] if machines > 1 else []
+    return ["-m", "tools.machines", str(machines)] if machines > 1 else []
 
 
 def in_pieces(command: Sequence[str], output: Path, total: int, kills: int, generator: random.Random) -> None:

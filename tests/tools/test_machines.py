@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tools.hostility import machines
+from tools import machines
 from tools.kill_and_resume import launchers
 
 
@@ -23,4 +23,4 @@ def test_each_machine_is_a_launcher_with_a_number_of_its_own(monkeypatch: pytest
     assert machines.start_machines(2, ["recipes/prune.py", "--seed", "1"]) == 3
     assert [words[-4:] for words in started] == [[rank, "recipes/prune.py", "--seed", "1"] for rank in "01"]
     assert started[0][:-4] == started[1][:-4]  # the same place to meet
-    assert (launchers(1), launchers(2)) == ([], ["-m", "tools.hostility.machines", "2"])
+    assert (launchers(1), launchers(2)) == ([], ["-m", "tools.machines", "2"])

@@ -1,6 +1,6 @@
 """Several machines on this one: a launcher for each, which meet on the loopback and start one process each.
 
-python -m tools.hostility.machines 2 recipes/prune.py --config ...
+python -m tools.machines 2 recipes/prune.py --config ...
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def free_port() -> int:
 
 
 if __name__ == "__main__":
-    parser = ArgumentParser("python -m tools.hostility.machines", description=__doc__)
+    parser = ArgumentParser("python -m tools.machines", description=__doc__)
     parser.add_argument("count", type=int, help="how many machines")
     parser.add_argument("words", nargs=REMAINDER, help="the recipe and its options")
     given = parser.parse_args()
