@@ -168,8 +168,8 @@ class CostTable:
         Returns:
             A float64 scalar. It is the exact expectation: costs are linear in units, gates are independent.
         """
-        fixed = torch.tensor(self.fixed, dtype=torch.float64, device=module_open.device)
-        unit = torch.tensor(self.unit, dtype=torch.float64, device=module_open.device)
+        both = torch.tensor((self.fixed, self.unit), dtype=torch.float64)
+        fixed, unit = both.to(module_open.device, non_blocking=True).unbind()  # a GPU that is busy does not wait for it
         modules = module_open.double() * (fixed * any_open.double() + unit * units_open.double())
         if channels_open is None or not self.front.channels:  # times know no front
             return modules.sum() + self.always

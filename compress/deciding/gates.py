@@ -150,6 +150,10 @@ class Gates(nn.Module):
         ValueError: on construction, if `config` selects nothing that this model has.
     """
 
+    _whole: Tensor
+    _never: Tensor
+    _rows: Tensor
+
     def __init__(self, model: PreTrainedModel, config: GateConfig | None = None) -> None:
         super().__init__()
         self.config = config or GateConfig()
@@ -168,6 +172,7 @@ class Gates(nn.Module):
         self._scales: list[tuple[Place, Scale, Scale | None]] = []
         self._norms: dict[Place, dict[str, KeptNorm]] = {}
         self._classes: dict[Any, type[nn.Module]] = {}
+        self._add_rows()
         sites = {place: self._site(model, place) for place in {group.place for group in self.groups}}
         self._shapes: dict[Place, ColumnShape] = {place: site.shape for place, site in sites.items()}
         of_units = {group.place for group in self.groups if group.kind != "module"}
@@ -190,6 +195,22 @@ class Gates(nn.Module):
             if self.config.wants(group.name):
                 yield group
                 start += group.size
+
+    def _add_rows(self) -> None:
+        """Tells where each gate is summed: rows of modules, then of their units, then of groups of channels."""
+        units = torch.tensor(self.counts, dtype=torch.float32).flatten()
+        whole = [(units > 0).float(), units, torch.tensor([float(group.channels) for group in self.front])]
+        never = [torch.zeros_like(units), torch.where(units > 0, NEVER, 0.0), torch.zeros(len(self.front))]
+        rows, sizes = torch.tensor([self._row(g) for g in self.groups]), torch.tensor([g.size for g in self.groups])
+        for name, without in (("_whole", whole), ("_never", never)):
+            self.register_buffer(name, torch.cat(without).index_fill(0, rows, 0.0), persistent=False)
+        self.register_buffer("_rows", rows.repeat_interleave(sizes), persistent=False)
+
+    def _row(self, group: GateGroup) -> int:
+        places = len(self.counts) * len(MODULES)
+        if group.front:
+            return 2 * places + group.module
+        return group.block * len(MODULES) + group.module + (0 if group.kind == "module" else places)
 
     def _site(self, model: PreTrainedModel, place: Place) -> Site:
         return Site.of(model, place, self.front[place.module] if place.in_front else None)
@@ -306,9 +327,8 @@ class Gates(nn.Module):
     def _by_place(self, values: Tensor) -> dict[Place, tuple[Tensor | None, Tensor | None]]:
         """Gate values of each module: its own, and those of its units."""
         places: dict[Place, tuple[Tensor | None, Tensor | None]] = {}
-        for group in self.groups:
+        for group, of_group in zip(self.groups, values.split([group.size for group in self.groups]), strict=True):
             whole, units = places.get(group.place, (None, None))
-            of_group = values[group.span]
             places[group.place] = (of_group, units) if group.kind == "module" else (whole, of_group)
         return places
 
@@ -322,29 +342,15 @@ class Gates(nn.Module):
         """
         probability = self.distribution.probability_open(self.log_alpha)
         closed = self.distribution.log_probability_closed(self.log_alpha)
-        units = torch.tensor(self.counts, dtype=torch.float32, device=probability.device)
-        there = (units > 0).float()
-        modules = self._summed(probability, there, of_modules=True)
-        none_open = self._summed(closed, torch.where(units > 0, NEVER, 0.0), of_modules=False)
-        channels = torch.tensor([group.channels for group in self.front], dtype=torch.float32, device=units.device)
-        for group in self._of_channels:
-            channels = channels.index_put((torch.tensor([group.module]),), probability[group.span].sum())
-        return modules, self._summed(probability, units, of_modules=False), -none_open.expm1(), channels
+        places = len(self.counts) * len(MODULES)
+        modules, units, channels = self._summed(self._whole, probability).tensor_split((places, 2 * places))
+        _, none_open, _ = self._summed(self._never, closed).tensor_split((places, 2 * places))
+        shape = len(self.counts), len(MODULES)
+        return modules.view(shape), units.view(shape), -none_open.view(shape).expm1(), channels
 
-    @property
-    def _of_channels(self) -> list[GateGroup]:
-        return [group for group in self.groups if group.front]
-
-    def _summed(self, values: Tensor, without_gates: Tensor, *, of_modules: bool) -> Tensor:
-        """`(blocks, 4)`: sums over the gates of one kind in each module; the others where there are none."""
-        groups = [g for g in self.groups if (g.kind == "module") == of_modules and not g.front]
-        if not groups:
-            return without_gates
-        device = values.device
-        entries = torch.cat([torch.arange(g.start, g.start + g.size, device=device) for g in groups])
-        places = torch.cat([torch.full((g.size,), g.block * len(MODULES) + g.module, device=device) for g in groups])
-        flat = without_gates.flatten().index_fill(0, places.unique(), 0.0)
-        return flat.index_add(0, places, values[entries]).view(without_gates.shape)
+    def _summed(self, without: Tensor, values: Tensor) -> Tensor:
+        """`(rows,)`: sums over the gates of each, on whatever stands where there are none."""
+        return without.index_add(0, self._rows, values)
 
     def entry_name(self, index: int) -> str:
         """The name of one entry of `log_alpha`, e.g. `blocks.3.conv.conv_channel[17]`."""

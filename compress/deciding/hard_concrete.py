@@ -53,7 +53,7 @@ class HardConcrete:
     def noise(self, log_alpha: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Draws the uniform noise of gates, in (0, 1), of the shape of `log_alpha` and on its device."""
         device = generator.device if generator is not None else log_alpha.device
-        noise = torch.rand(log_alpha.shape, generator=generator, device=device).to(log_alpha.device)
+        noise = torch.rand(log_alpha.shape, generator=generator, device=device).to(log_alpha.device, non_blocking=True)
         return noise.clamp(_EPSILON, 1 - _EPSILON)
 
     def with_noise(self, log_alpha: Tensor, noise: Tensor) -> Tensor:
