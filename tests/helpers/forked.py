@@ -61,7 +61,7 @@ class Program:
             Path(self._texts.name, name).touch()
         self._process = _FORKS.Process(target=_become, args=(self.words, self._texts.name, environment))
         with pytest.MonkeyPatch.context() as patch:  # the first start also starts the process that is forked
-            patch.setenv("PYTHONPATH", str(REPOSITORY))
+            patch.setenv("PYTHONPATH", str(REPOSITORY), prepend=os.pathsep)
             if stranger:
                 patch.setattr(forkserver, "connect_to_new_process", _STRANGERS.connect_to_new_process)
             self._process.start()
@@ -105,6 +105,7 @@ class TwoPrograms:
         self._store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(self._store.port)}
         group = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": str(2 // machines), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+        group |= {"CUDA_VISIBLE_DEVICES": ""}  # where there is one GPU, both would take it
         local = ("0", "1") if machines == 1 else ("0", "0")
         self.ranks = [
             Program(words, **group | meeting | environment, RANK=str(rank), LOCAL_RANK=number)
