@@ -33,11 +33,11 @@ logger = logging.getLogger(__name__)
 
 Part = Callable[[Workload], list[list[str]]]
 PARTS: dict[str, tuple[Part, tuple[str, ...]]] = {
-    "tests": (suite_rows, ("tests that ran on the device", "passed", "failed", "skipped", "seconds")),
     "steps": (step_rows, ("training step", "ms", "ratio to plain", "TFLOP/s", "share of the peak", "peak memory, GiB")),
     "passes": (pass_rows, ("forward pass", "batch", "ms", "times as fast", "MACs predict", "real over predicted")),
     "in-part": (part_rows, ("running in part", "batch", "real-time factor", "times as fast", "MACs predict")),
     "job": (job_rows, ("job on speech", "parameters", "WER %", "CER %", "steps", "ms per step", "waiting for data")),
+    "tests": (suite_rows, ("tests that ran on the device", "passed", "failed", "skipped", "seconds")),
 }
 
 
@@ -50,7 +50,7 @@ class CheckConfig(EntryConfig):
         data: An audiofolder with train, dev and test for the last part; null leaves that part out.
         parts: Which parts run, in this order.
         minutes: Time for everything.
-        steps: Update steps of the job's teacher; each phase of a compression has a third of them.
+        steps: Update steps of the job's teacher; recovery has half of them.
         tiny: Whether everything is small enough for a CPU.
     """
 
@@ -58,7 +58,7 @@ class CheckConfig(EntryConfig):
     data: str | None = None
     parts: tuple[str, ...] = tuple(PARTS)
     minutes: float = 9.0
-    steps: int = 900
+    steps: int = 600
     tiny: bool = False
     title: str = "On a GPU: gate learning, speed of pruned models, a job"
 

@@ -202,9 +202,10 @@ class Gates(nn.Module):
         whole = [(units > 0).float(), units, torch.tensor([float(group.channels) for group in self.front])]
         never = [torch.zeros_like(units), torch.where(units > 0, NEVER, 0.0), torch.zeros(len(self.front))]
         rows, sizes = torch.tensor([self._row(g) for g in self.groups]), torch.tensor([g.size for g in self.groups])
+        total = sum(group.size for group in self.groups)
         for name, without in (("_whole", whole), ("_never", never)):
             self.register_buffer(name, torch.cat(without).index_fill(0, rows, 0.0), persistent=False)
-        self.register_buffer("_rows", rows.repeat_interleave(sizes), persistent=False)
+        self.register_buffer("_rows", rows.repeat_interleave(sizes, output_size=total), persistent=False)
 
     def _row(self, group: GateGroup) -> int:
         places = len(self.counts) * len(MODULES)

@@ -54,7 +54,9 @@ def test_rounds_lead_to_the_budget_and_the_structure_is_that_of_the_whole_model(
 
 
 def test_from_python_it_is_the_same_and_leaves_the_model_alone(parakeet: str, speech: Path, tmp_path: Path) -> None:
-    assert main(["shrink", parakeet, *words(speech, tmp_path / "small", "--budget.params", "60%")]) == 0
+    assert (
+        main(["shrink", parakeet, *words(speech, tmp_path / "small", "--budget.params", "60%"), "--device", "cpu"]) == 0
+    )
     model, processor = compress.load_model(parakeet), compress.load_processor(parakeet)
     before = [parameter.clone() for parameter in model.parameters()]
     data = SpeechConfig(source=str(speech), cache_dir=str(speech / "cache"))

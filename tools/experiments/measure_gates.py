@@ -99,10 +99,13 @@ class Step:
         kind: `plain` or `gated`.
         batch: utterances of a step.
         seconds: of each.
+        start: what the student is a copy of; None: the teacher.
     """
 
-    def __init__(self, teacher: PreTrainedModel, kind: str, batch: int, seconds: float) -> None:
-        model = copy.deepcopy(teacher).requires_grad_(True)
+    def __init__(
+        self, teacher: PreTrainedModel, kind: str, batch: int, seconds: float, start: PreTrainedModel | None = None
+    ) -> None:
+        model = copy.deepcopy(start or teacher).requires_grad_(True)
         prepare_for_training(model, dropout=0.0)
         self.teacher, self.gated = teacher, kind == GATED
         self.student: Student = self._with_gates(model) if self.gated else Student(model)

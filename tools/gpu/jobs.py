@@ -21,12 +21,12 @@ TINY = (
 
 
 def job_rows(work: Workload) -> list[list[str]]:
-    """The teacher, and half and a quarter of it, with learned gates; what there is no time for is left out."""
+    """The teacher, and half and a quarter of it, distilled; what there is no time for is left out."""
     if work.data is None:
         return [["no speech was given", "", "", "", "", "", ""]]
     data = ("--data.source", str(Path(work.data).absolute()))
     config = "configs/{}/parakeet-small_digits.yaml"
-    teacher, steps = work.folder.absolute() / TEACHER, str(max(2, work.steps // 3))
+    teacher, steps = work.folder.absolute() / TEACHER, str(max(2, work.steps // 2))
     tiny = TINY if work.tiny else ()
     _run("train", teacher, "--config", config.format("train"), *data, "--max_steps", str(work.steps), *tiny)
     rows = [_row(work, TEACHER, teacher, teacher / "best")]
@@ -34,9 +34,8 @@ def job_rows(work: Workload) -> list[list[str]]:
         if work.seconds_left < LEAST_SECONDS:
             break
         output = teacher.with_name(size)
-        counts = ("--recover.steps", str(2 * int(steps)))
         short = ("--recover.warmup_steps", "1", "--threads", "1") if work.tiny else ()
-        options = ("--teacher", str(teacher / "best"), "--budget.params", f"{size}%", *counts, *short)
+        options = ("--teacher", str(teacher / "best"), "--budget.params", f"{size}%", "--recover.steps", steps, *short)
         _run("prune", output, "--config", config.format("prune"), *data, *options)
         rows.append(_row(work, f"{size} %", output, output / "final"))
     return rows

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 import compress
@@ -19,6 +22,7 @@ from compress.model.able_to_skip import able_to_skip
 from compress.running.skipper import required_skipper, set_skipping
 from compress.running.skipping import Skipping
 from compress.running.subnets import activate
+from compress.training.loop.savings import compile_blocks
 from tools.gpu.workload import Workload
 
 SECONDS = 10.0
@@ -28,19 +32,26 @@ SKIPPED = 0.5
 
 
 def pass_rows(work: Workload) -> list[list[str]]:
-    """The model, a half and a quarter of it (the same share of every module), in bf16."""
+    """The model, a half and a quarter of it (the same share of every module), in bf16, each way to start kernels."""
     full = work.model()
     models = {"all": full, "50 %": _share(full, "50%"), "25 %": _share(full, "25%")}
     models = {name: model.to(torch.bfloat16) for name, model in models.items()}
+    rows = _passes_of(work, models, "", graph=False) + _passes_of(work, models, ", one CUDA graph", graph=True)
+    for model in models.values():
+        compile_blocks(True, model, backend="eager" if work.tiny else "inductor")
+    return rows + _passes_of(work, models, ", compiled, one CUDA graph", graph=True)
+
+
+def _passes_of(work: Workload, models: Mapping[str, PreTrainedModel], way: str, *, graph: bool) -> list[list[str]]:
     macs = {name: size_of(model, SECONDS).macs for name, model in models.items()}
     rows = []
     for batch in TINY if work.tiny else BATCHES:
-        times = _times(work, models, batch)
+        times = _times(work, models, batch, graph=graph)
         for name in models:
             real, predicted = times["all"] / times[name], macs["all"] / macs[name]
             rows.append(
-                [f"{name} of the parameters", f"{batch} x {SECONDS:.0f} s", f"{1e3 * times[name]:.2f}", f"{real:.2f}",
-                 f"{predicted:.2f}", f"{real / predicted:.2f}"]
+                [f"{name} of the parameters{way}", f"{batch} x {SECONDS:.0f} s", f"{1e3 * times[name]:.2f}",
+                 f"{real:.2f}", f"{predicted:.2f}", f"{real / predicted:.2f}"]
             )  # fmt: skip
     return rows
 
@@ -115,11 +126,40 @@ def _times(
     models: Mapping[str, PreTrainedModel],
     batch: int,
     prepare: Mapping[str, Callable[[], None]] | None = None,
+    *,
+    graph: bool = False,
 ) -> dict[str, float]:
     """Median seconds of each model's forward pass; they take turns."""
     model = next(iter(models.values()))
     features = dummy_input(model, SECONDS, batch, str(work.device))
     inputs = {model.main_input_name: features}
     config = SpeedConfig(seconds=SECONDS, batch=batch, warmup=work.sized(2, 0), repetitions=work.sized(30, 1))
-    speeds = measure(models, dict.fromkeys(models, inputs), config, prepare)
+    with ExitStack() as stack:
+        for each in models.values() if graph and work.device.type == "cuda" else ():
+            stack.enter_context(_as_graph(each, features.to(torch.bfloat16)))
+        speeds = measure(models, dict.fromkeys(models, inputs), config, prepare)
     return {name: speed.median_seconds for name, speed in speeds.items()}
+
+
+@contextmanager
+@torch.no_grad()
+def _as_graph(model: PreTrainedModel, features: Tensor) -> Iterator[None]:
+    """Inside, a call of the model replays the kernels that it starts for a batch like this one."""
+    inputs, beside, graph = {model.main_input_name: features}, torch.cuda.Stream(), torch.cuda.CUDAGraph()
+    beside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(beside):
+        for _ in range(3):
+            model(**inputs)
+    torch.cuda.current_stream().wait_stream(beside)
+    with torch.cuda.graph(graph):
+        output = model(**inputs)
+
+    def replay(**_: Tensor) -> Any:
+        graph.replay()
+        return output
+
+    model.forward = replay
+    try:
+        yield
+    finally:
+        del model.forward

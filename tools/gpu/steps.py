@@ -1,68 +1,109 @@
-"""Steps of gate learning against steps of plain distillation, as they are and compiled."""
+"""Steps of gate learning against steps of plain distillation: as they are, and as fast as settings make them."""
 
 from __future__ import annotations
 
+import copy
 import gc
 import time
+from dataclasses import dataclass
 from statistics import median
 
-import torch
+from transformers import PreTrainedModel
 
-from compress.conformers import blocks_of
 from compress.cost import size_of
 from compress.evaluation.memory import peak_growth_bytes
+from compress.training.loop.savings import compile_blocks, hold_in_bf16, make_fusible
 from tools.experiments.measure_gates import GATED, PLAIN, Step
 from tools.gpu.workload import Workload
 
-SECONDS = 20.0
 PASSES_OF_A_STEP = 4  # forward of the teacher and of the student, and twice as much backward
 WARMUP = 3
 GIBIBYTE = 1 << 30
 
 
+LARGE_GIBIBYTES = 100
+
+
+@dataclass(frozen=True)
+class Way:
+    """How steps are taken.
+
+    Attributes:
+        name: what is said of it.
+        batch: utterances.
+        seconds: of each.
+        fast: whether blocks are compiled and the teacher is held in bf16 (`compile: true`, `teacher_dtype: bfloat16`).
+    """
+
+    name: str
+    batch: int
+    seconds: float
+    fast: bool
+
+
 def step_rows(work: Workload) -> list[list[str]]:
-    """Time, achieved rate and memory of both kinds of step, without and with compilation of the blocks."""
-    teacher, peak = work.model().requires_grad_(False), work.peak_flops()
-    batch = work.sized(32, 1)
-    operations = 2 * PASSES_OF_A_STEP * size_of(teacher, SECONDS).macs * batch
+    """Time, achieved rate and memory of both kinds of step, each way."""
+    model, peak = work.model().requires_grad_(False), work.peak_flops()
     rows = [[f"the peak: a bf16 matrix product of {work.sized(8192, 256)}", "", "", f"{peak / 1e12:.0f}", "100 %", ""]]
-    for compiled in (False, True):
-        times, memory = _measured(work, teacher, batch, compiled)
+    for way in _ways(work):
+        operations = 2 * PASSES_OF_A_STEP * size_of(model, way.seconds).macs * way.batch
+        times, memory = _measured(work, model, way)
         for kind in (PLAIN, GATED):
-            name = f"{kind}, {batch} x {SECONDS:.0f} s" + (", compiled" if compiled else "")
-            rate = operations / times[kind]
-            ratio = times[kind] / times[PLAIN]
+            rate, ratio = operations / times[kind], times[kind] / times[PLAIN]
             rows.append(
-                [name, f"{1e3 * times[kind]:.1f}", f"{ratio:.3f}", f"{rate / 1e12:.0f}", f"{100 * rate / peak:.0f} %",
-                 f"{memory[kind] / GIBIBYTE:.1f}"]
+                [f"{kind}, {way.batch} x {way.seconds} s{way.name}", f"{1e3 * times[kind]:.1f}", f"{ratio:.3f}",
+                 f"{rate / 1e12:.0f}", f"{100 * rate / peak:.0f} %", f"{memory[kind] / GIBIBYTE:.1f}"]
             )  # fmt: skip
     return rows
 
 
-def _measured(work: Workload, teacher: torch.nn.Module, batch: int, compiled: bool) -> tuple[dict, dict]:
+def _ways(work: Workload) -> list[Way]:
+    """Every other has a number of frames that fast kernels like, a multiple of 8; the last fills the device."""
+    if work.tiny:
+        return [Way("", 1, 2.0, False), Way(", compiled", 1, 2.0, True)]
+    large = 96 if work.memory_bytes > LARGE_GIBIBYTES * GIBIBYTE else 48
+    fast = ", compiled, a teacher in bf16"
+    return [
+        Way("", 32, 20.0, False),
+        Way("", 32, 20.48, False),
+        Way(fast, 32, 20.48, True),
+        Way(fast, large, 20.48, True),
+    ]
+
+
+def _measured(work: Workload, model: PreTrainedModel, way: Way) -> tuple[dict[str, float], dict[str, int]]:
     """Median seconds and peak bytes (the teacher's weights do not count) of each kind of step, which take turns."""
     steps, memory = dict[str, Step](), dict[str, int]()
+    backend = "eager" if work.tiny else "inductor"
+    start = copy.deepcopy(model)
+    make_fusible(start, way.fast)
+    teacher = copy.deepcopy(start)
+    if way.fast:
+        hold_in_bf16(teacher)
+    compile_blocks(way.fast, teacher, backend=backend)
     for kind in (PLAIN, GATED):
 
         def prepare(kind: str = kind) -> None:
-            steps[kind] = Step(teacher, kind, batch, SECONDS)
-            if compiled:
-                for model in (teacher, steps[kind].student.model):
-                    for block in blocks_of(model):
-                        block.compile(backend="eager" if work.tiny else "inductor")
+            steps[kind] = Step(teacher, kind, way.batch, way.seconds, start)
+            compile_blocks(way.fast, steps[kind].student.model, backend=backend)
             for _ in range(work.sized(WARMUP, 1)):
                 steps[kind].run()
 
         memory[kind] = peak_growth_bytes(prepare, work.device)
-    times: dict[str, list[float]] = {kind: [] for kind in steps}
-    for repetition in range(work.sized(10, 1)):
-        for kind in list(steps)[:: 1 if repetition % 2 else -1]:
-            start = time.perf_counter()
-            steps[kind].run()
-            times[kind].append(time.perf_counter() - start)
+    times = _alternated(steps, work.sized(10, 1))
     for step in steps.values():
         step.layers.close()
     steps.clear()
     gc.collect()
     work.forget()
-    return {kind: median(values) for kind, values in times.items()}, memory
+    return times, memory
+
+
+def _alternated(steps: dict[str, Step], repetitions: int) -> dict[str, float]:
+    times: dict[str, list[float]] = {kind: [] for kind in steps}
+    for repetition in range(repetitions):
+        for kind in list(steps)[:: 1 if repetition % 2 else -1]:
+            start = time.perf_counter()
+            steps[kind].run()
+            times[kind].append(time.perf_counter() - start)
+    return {kind: median(values) for kind, values in times.items()}

@@ -46,6 +46,11 @@ class Workload:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     @property
+    def memory_bytes(self) -> int:
+        """Of the device; of a CPU, none."""
+        return torch.cuda.get_device_properties(self.device).total_memory if self.device.type == "cuda" else 0
+
+    @property
     def seconds_left(self) -> float:
         """How much time there is."""
         return self.ends - time.monotonic()
