@@ -21,20 +21,20 @@ from compress.checkpoint import load_model
 from compress.conformers import frame_outputs
 from tests.helpers.routes import EVERY_CHECK, build_cases, check_cases
 from tests.helpers.sharing import shared
-from tests.helpers.tiny import MODELS
+from tests.helpers.tiny import CTC_MODELS, MODELS, OTHER_MODELS
 
 Cases = list[dict[str, Any]]
 Found = Callable[[str, bool], "tuple[Cases, dict[str, dict[str, str]]]"]
 EVERY = pytest.mark.parametrize("name", MODELS)
-GROUPS = 4
-"""As many processes check the models: a process that does something for the first time takes longer than the checks."""
+GROUPS = (tuple(CTC_MODELS), tuple(OTHER_MODELS))
+"""Models that one process checks: one that does something for the first time takes longer than the checks."""
 REGISTERED = {"loads", "saved_again", "pipeline"}
 """What depends on the classes that the package registers, and not on what they compute."""
 IN_FULL = ("parakeet", "canary")
-"""With and without a CTC head: of these every check is repeated with the package, and where the class is not ours."""
+"""With and without a CTC head: of these all checks are repeated with the package, and where the class is not ours."""
 COMPILED_ELSEWHERE = (
     "wav2vec2_conformer-rotary", "wav2vec2_conformer-none", "wav2vec2_bert-relative", "wav2vec2_bert-rotary",
-    "torchaudio_conformer-batch", "parakeet_tdt", "parakeet_rnnt", "cohere_asr", "seamless_m4t-rotary",
+    "torchaudio_conformer-batch", "parakeet_tdt", "parakeet_rnnt", "canary", "cohere_asr", "seamless_m4t-rotary",
 )  # fmt: skip
 """Their blocks are compiled as those of another model here: of the class that Parakeet has, or with other positions."""
 
@@ -59,15 +59,14 @@ def found(tmp_path_factory: pytest.TempPathFactory, cases_of: Callable[[str], Ca
     """The cases of a model and their outcomes in a process with or without the package, one for a group of models."""
 
     def fill(folder: Path, group: int, with_package: bool) -> None:
-        names = list(MODELS)[group::GROUPS]
-        cases = [case | {"again": str(folder / case["name"])} for name in names for case in cases_of(name)]
+        cases = [case | {"again": str(folder / case["name"])} for name in GROUPS[group] for case in cases_of(name)]
         cases = [case for case in cases if case["route"] == "code" or is_checked_in_full(case) or not with_package]
         chosen = [case | {"checks": checks_of(case, with_package)} for case in cases]
         by_package = [] if with_package else [saved_by_the_package(case) for case in cases if case["route"] == "code"]
         check_cases(chosen + by_package, folder, with_package=with_package)
 
     def outcomes(name: str, with_package: bool) -> tuple[Cases, dict[str, dict[str, str]]]:
-        group = list(MODELS).index(name) % GROUPS
+        group = next(number for number, names in enumerate(GROUPS) if name in names)
         make = partial(fill, group=group, with_package=with_package)
         folder = shared(tmp_path_factory, f"routes-{'with' if with_package else 'without'}-{group}", make)
         cases, results = (json.loads((folder / file).read_text()) for file in ("cases.json", "results.json"))
@@ -93,7 +92,7 @@ def checks_of(case: dict[str, Any], with_package: bool) -> list[str]:
 
 def saved_by_the_package(case: dict[str, Any]) -> dict[str, Any]:
     """The same checkpoint, loaded with the package and saved by transformers' own method."""
-    folder = f"{case['again']}-by-package"
+    folder = f"{case['again']}-by-package/{Path(case['folder']).name}"
     load_model(case["folder"]).save_pretrained(folder)
     return case | {"name": f"{case['name']}-by-package", "folder": folder, "checks": ["loads"]}
 
@@ -115,7 +114,7 @@ def test_without_the_package(name: str, found: Found) -> None:
     for case in cases:  # what was saved without the package loads with it
         if "saved_again" in case["checks"]:
             tensors = load_file(case["tensors"])
-            model = load_model(case["again"] + "/twice")
+            model = load_model(str(Path(case["again"], "twice", case["route"])))
             assert torch.allclose(tensors.pop("outputs"), frame_outputs(model, tensors), atol=1e-6)
 
 
