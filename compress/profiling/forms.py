@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cache, partial
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,22 +22,20 @@ from compress.structure import Structure
 
 TimedPass = Callable[[], object]
 """One forward pass."""
-HELD_BYTES = 1 << 30
-"""Of all smaller forms together: below it they are made once, above it anew in every round."""
 
 
 class Forms(Protocol):
     """The smaller forms of one model."""
 
-    def prepare(self, structures: Sequence[Structure]) -> None:
-        """Does beforehand what takes long, and is no part of a pass."""
+    def prepare(self, structure: Structure) -> None:
+        """Does beforehand what takes long, and need not be done in every round."""
 
     def ready(self, structure: Structure) -> TimedPass:
         """A smaller form that can be timed."""
 
 
 class TorchForms:
-    """Smaller forms in torch; where they are large, only one of them is held at a time.
+    """Smaller forms in torch, made when they are asked for.
 
     Args:
         model: all of it, in eval mode.
@@ -46,14 +44,12 @@ class TorchForms:
 
     def __init__(self, model: PreTrainedModel, inputs: dict[str, Tensor]) -> None:
         self.model, self.inputs = model, inputs
-        self.ready: Callable[[Structure], TimedPass] = self._made
 
-    def prepare(self, structures: Sequence[Structure]) -> None:
-        """Holds them all if they are small."""
-        if _are_small(self.model, structures):
-            self.ready = cache(self._made)
+    def prepare(self, structure: Structure) -> None:
+        """Does nothing."""
 
-    def _made(self, structure: Structure) -> TimedPass:
+    def ready(self, structure: Structure) -> TimedPass:
+        """Removes what the Structure does not keep."""
         return partial(frame_outputs, remove(self.model, structure), self.inputs)
 
 
@@ -73,28 +69,21 @@ class GraphForms:
         self.signature = SIGNATURES[self.slot.signature]
         self.names, self.tensors = self.signature.input_names(model), self.signature.tensors(model, inputs)
         self.paths: dict[Structure, Path] = {}
-        self.ready: Callable[[Structure], TimedPass] = self._opened
 
-    def prepare(self, structures: Sequence[Structure]) -> None:
-        """Writes all graphs.
+    def prepare(self, structure: Structure) -> None:
+        """Writes its graph.
 
         Raises:
             ExportError: if the model cannot be exported, or its graph computes something else.
         """
-        for number, structure in enumerate(structures):
-            source = SourceModel(str(self.model.name_or_path), remove(self.model, structure), self.processor, None, ())
-            path = self.folder / f"{number}.onnx"
-            if number:
-                write_followed(source, self.slot, path)
-            else:
-                write_checked(source, self.slot, path, LARGEST_DIFFERENCE)
-            self.paths[structure] = path
-        if _are_small(self.model, structures):
-            self.ready = cache(self._opened)
+        source = SourceModel(str(self.model.name_or_path), remove(self.model, structure), self.processor, None, ())
+        path = self.folder / f"{len(self.paths)}.onnx"
+        if self.paths:
+            write_followed(source, self.slot, path)
+        else:
+            write_checked(source, self.slot, path, LARGEST_DIFFERENCE)
+        self.paths[structure] = path
 
-    def _opened(self, structure: Structure) -> TimedPass:
+    def ready(self, structure: Structure) -> TimedPass:
+        """Opens its graph."""
         return partial(OnnxGraph(self.paths[structure], self.names).run, self.tensors)
-
-
-def _are_small(model: PreTrainedModel, structures: Sequence[Structure]) -> bool:
-    return bool(len(structures) * model.get_memory_footprint() < HELD_BYTES)

@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -53,6 +53,8 @@ WIDTHS = (8, 16, 32)
 """What widths can be multiples of."""
 TOLERATED = 0.01  # how much longer models of narrower multiples may take than those of the widest
 PER_SECOND = 1e9
+HELD_BYTES = 1 << 30
+"""Of all smaller forms together: below it they are made once, above it anew in every round."""
 _TIMED = (
     "forward pass from prepared features, as in an evaluation; random smaller forms take turns, and the shortest pass "
     "of each counts, of a single CPU thread by its own time"
@@ -188,19 +190,24 @@ class Stopwatch:
     def time(self, structures: Sequence[Structure]) -> list[float]:
         """The shortest time of each, in seconds, over as many rounds as there is time for."""
         shortest = [float("inf")] * len(structures)
-        self.forms.prepare(structures)
-        columns = (TextColumn("Timing random Structures"), BarColumn(), TimeRemainingColumn())
+        ready = cache(self.forms.ready) if self._are_small(structures) else self.forms.ready
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
         with Progress(*columns, console=self.console, disable=self.console is None) as progress:
-            task = progress.add_task("", total=self.config.speed.repetitions * len(structures))
+            for structure in progress.track(structures, description="Preparing random Structures"):
+                self.forms.prepare(structure)
+            task = progress.add_task("Timing them", total=self.config.speed.repetitions * len(structures))
             started = time.monotonic()
             for completed in range(1, self.config.speed.repetitions + 1):
                 for number, structure in enumerate(structures):
-                    shortest[number] = min(shortest[number], self._shortest(self.forms.ready(structure)))
+                    shortest[number] = min(shortest[number], self._shortest(ready(structure)))
                     progress.advance(task)
                 took = time.monotonic() - started
                 if took * (completed + 1) / completed > 60 * self.config.max_minutes:
                     break
         return shortest
+
+    def _are_small(self, structures: Sequence[Structure]) -> bool:
+        return bool(len(structures) * self.model.get_memory_footprint() < HELD_BYTES)
 
     def _shortest(self, form: TimedPass) -> float:
         return min(self._passed(form) for _ in range(self.config.speed.warmup + 1))
