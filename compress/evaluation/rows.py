@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
+from compress.cost import PER_MILLISECOND
 from compress.evaluation.report import ROLES, Report
 from compress.model.lineage import earlier_compressions
 from compress.reports import formats
 
 TORCH = "PyTorch"
+LATENCY = "latency"
 _SIZES = ("requested", "expected", "achieved")
 
 
@@ -157,21 +159,26 @@ def condition_line(report: Report) -> str:
 def compression_line(model: dict[str, Any]) -> str | None:
     """Requested, expected and achieved size, the teacher, and how that was compressed, as `compression.json` says."""
     carried = model.get("compression") or {}
-    sizes = [
-        f"{name} {_amount(carried[name], carried.get('full'))}" for name in _SIZES if carried.get(name) is not None
-    ]
-    if sizes and carried.get("full"):
-        sizes.append(f"before {_amount(carried['full'], None)} {carried.get('metric', '')}".strip())
+    full, metric = carried.get("full"), carried.get("metric", "")
+    sizes = [f"{name} {_amount(carried[name], full, metric)}" for name in _SIZES if carried.get(name) is not None]
+    if sizes and full:
+        sizes.append(f"before {_cost(full, metric)}" + (f" {metric}" if metric and metric != LATENCY else ""))
     teacher = [f"teacher {carried['teacher']}"] if carried.get("teacher") else []
     earlier = [line.removesuffix(".") for line in earlier_compressions(carried)]
     return "; ".join([*([", ".join(sizes)] if sizes else []), *teacher, *earlier]) or None
 
 
-def _amount(value: Any, full: float | None) -> str:
-    """A size in the user's words ("params 50% of total") as it is; a count with its share of the full size."""
+def _amount(value: Any, full: float | None, metric: str) -> str:
+    """A size in the user's words ("params 50% of total") as it is; a cost with its share of the full one."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
-    return f"{formats.count(value)} ({formats.percent(value / full, 2)})" if full else formats.count(value)
+    share = f" ({formats.percent(value / full, 2)})" if full else ""
+    return _cost(value, metric) + share
+
+
+def _cost(value: float, metric: str) -> str:
+    """Parameters and MACs are counts, times are nanoseconds."""
+    return f"{value / PER_MILLISECOND:,.2f} ms" if metric == LATENCY else formats.count(value)
 
 
 def _row(report: Report, label: str, show: Callable[[dict[str, Any]], str], change: str = "") -> ComparisonRow:

@@ -117,6 +117,10 @@ def test_headline_and_verdict_follow_the_interval(make_report: MakeReport):
             {"requested": "params 50% of total", "expected": 1.9e6, "achieved": 2_000_000, "full": 4_000_000},
             "requested params 50% of total, expected 1.90 M (47.50 %), achieved 2.00 M (50.00 %), before 4.00 M",
         ),
+        (
+            {"requested": "latency 50%", "achieved": 11_168_233, "full": 22_348_878, "metric": "latency"},
+            "requested latency 50%, achieved 11.17 ms (49.97 %), before 22.35 ms",
+        ),
     ],
 )
 def test_compression_is_shown_if_the_checkpoint_carries_it(carried: dict[str, object] | None, expected: str | None):

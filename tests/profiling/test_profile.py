@@ -120,6 +120,8 @@ def test_from_the_model_to_a_checkpoint_within_its_time(
     facts = json.loads((tmp_path / "small" / "compression.json").read_text())
     assert facts["metric"] == "latency"
     assert facts["achieved"] <= facts["limit"]
+    card = (tmp_path / "small" / "README.md").read_text()
+    assert f"| achieved | {facts['achieved'] / 1e6:,.2f} ms (" in card
     small = compress.load_model(str(tmp_path / "small"))
     assert made.table(small.config).full == facts["achieved"]
 
