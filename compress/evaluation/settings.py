@@ -37,7 +37,8 @@ class EvaluateConfig:
             "whisper-basic" or "whisper" (English), the normalisers of public leaderboards; the map of spellings of the
             latter is the model's own normalizer.json, if it has one.
         runtime: what runs the model, "torch" or "onnx"; the latter exports it to a temporary folder first. What was
-            exported already is known by its export.json, and runs as it is.
+            exported already is known by its export.json, and runs as it is. The baseline runs in torch, unless it was
+            exported.
         metrics: beside wer and cer, which are always there: any metric of `evaluate` that takes texts, such as
             `[wer,cer,exact_match]`; those that are not ours are downloaded from the Hub, and their code is run.
         by: a column of the data's metadata, such as `speaker`, for each of whose values the error rate is given too.

@@ -7,17 +7,35 @@ import itertools
 import json
 import random
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from compress.config import parse
 from compress.conformers import family_of, skeleton
 from compress.conformers.originals import set_dimension
+from compress.evaluation import EvaluateConfig
+from compress.exporting.settings import ExportConfig
+from compress.files.writing import write_json
+from compress.latency import LatencyProfile, Line
+from compress.profiling import ProfileConfig
+from compress.shrinking import ShrinkConfig
 from tests.helpers import forked
-from tools.experiments import depths, equal_time, inspect_public, public_configs, searches, shrunk, skipping, supernets
+from tools.experiments import (
+    depths,
+    equal_time,
+    experiment,
+    inspect_public,
+    public_configs,
+    searches,
+    shrunk,
+    skipping,
+    supernets,
+)
 from tools.experiments.comparing import ONE_SEED, Contender, over_seeds, verdict
-from tools.experiments.experiment import TableConfig
+from tools.experiments.experiment import COMPRESS, TableConfig
 from tools.experiments.measure_screening import rank_correlation
 from tools.kill_and_resume import in_pieces
 
@@ -315,18 +333,66 @@ def test_what_is_free_is_tabled_by_who_decides(tmp_path: Path) -> None:
     assert "| seconds, on top of the size before | 0 | 7 |" in text
 
 
+TIMED = {"device_name": "processor", "seconds": 10.0, "batch": 1, "repetitions": 20}
+CURVES = {
+    "latency": [("50%", 0.5, 0.03)],
+    "macs": [("50%", 0.75, 0.03), ("10%", 0.25, 0.07)],
+    "params": [("50%", 0.75, 0.03)],
+}
+
+
+def timed_report(share: float, wer: float) -> dict[str, object]:
+    """What the comparison reads of a model that takes a share of its teacher's 50 ms, and shall take 49 %."""
+    facts = {"runtime": {"name": "ONNX Runtime", "version": "1.2", "precision": "float32"}, "bytes": 1 << 20}
+    model = {"wer": wer, "rtf": 0.005 * share, "compression": {"achieved": 49, "full": 100}}
+    return {"model": facts | model, "baseline": facts | {"wer": 0.02, "rtf": 0.005}, "conditions": TIMED}
+
+
 def test_error_rates_are_compared_at_the_same_measured_time(tmp_path: Path) -> None:
-    curves = {
-        "latency-0": [("whole", 1.0, 0.02), ("50%", 2.0, 0.03)],
-        "macs-0": [("whole", 1.0, 0.02), ("50%", 1 / 0.75, 0.03), ("10%", 4.0, 0.07)],
-        "params-0": [("whole", 1.0, 0.02), ("50%", 1.5, 0.03)],
-    }
-    for folder, points in curves.items():
-        (tmp_path / folder).mkdir()
-        entries = [{"name": name, "times_as_fast": speed, "wer": wer} for name, speed, wer in points]
-        (tmp_path / folder / "report.json").write_text(json.dumps({"entries": entries}))
-    (tmp_path / "equal_time.json").write_text(json.dumps({"commands": {"run": "X"}, "teachers": 1}))
-    results = tmp_path / "RESULTS.md"
-    equal_time.table(TableConfig(out=str(tmp_path), data="D", title="T", results=str(results)))
+    for metric, points in CURVES.items():
+        for size, share, wer in points:
+            write_json(tmp_path / "reports" / f"{metric}-0-{size[:-1]}" / "report.json", timed_report(share, wer))
+    budgets = {metric: [point[0] for point in points] for metric, points in CURVES.items()}
+    write_json(tmp_path / "equal_time.json", {"commands": {"run": "X"}, "teachers": 1, "budgets": budgets})
+    conditions = {"seconds": 10.0, "batch": 1, "threads": 1, "runtime": "onnx"}
+    error = {"mean": 0.01, "worst": 0.027, "structures": 10}
+    lines = {kind: Line(1, 1) for kind in ("ffn", "attention", "conv")}
+    LatencyProfile({}, conditions, 1, 1, lines, 8, error).save(tmp_path / "latency.json")
+    equal_time.table(entry(tmp_path, "T"))
+    text = (tmp_path / "R.md").read_text()
     macs, params = "**5.00**; 5.00 | -2.00, one seed", " | "  # the fastest of params is slower than that
-    assert f"| 50% | 50 | **3.00**; 3.00 | {macs} | {params} |" in results.read_text()
+    assert f"| 50% | 49 | 50 | 0.98 | 1.00 | **3.00**; 3.00 | {macs} | {params} |" in text
+    assert "ONNX Runtime, float32 (version 1.2), 10 s, batch 1, 1 thread of onnx, on processor; medians of 20" in text
+    assert "|  | whole | 100 | 50.00 | 1.00 | **2.00**; 2.00 |" in text
+    assert "| macs | 10% | 25 | 12.50 | 1.00 | **7.00**; 7.00 |" in text
+
+
+VERBS = {"profile": ProfileConfig, "shrink": ShrinkConfig, "export": ExportConfig, "evaluate": EvaluateConfig}
+
+
+@pytest.mark.parametrize(("runtime", "exports"), [("torch", 0), ("onnx", 4)])
+def test_every_size_is_deployed_and_timed_as_the_profile_was(
+    runtime: str, exports: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every command is one that its verb would take; what a command has left is not made again."""
+    asked: list[tuple[str, Any]] = []
+
+    def execute(command: Sequence[str], log: Path, *, stop: bool = True) -> None:
+        verb, model, *words = command[len(COMPRESS) :]
+        asked.append((verb, parse(VERBS[verb], [f"--model={model}", *words], prog=verb)))
+        out = Path(asked[-1][1].out)
+        write_json(out if verb == "profile" else out / "report.json", {})
+
+    monkeypatch.setattr(experiment, "execute", execute)
+    asking = {"runtime": runtime, "times": ("50%",), "sizes": ("40%",), "batch": 16}
+    for _ in range(2):
+        equal_time.run(equal_time.RunConfig(teachers=("T",), data="D", out=str(tmp_path), **asking))
+    verbs = [verb for verb, _ in asked]
+    assert [verbs.count(verb) for verb in VERBS] == [1, 3, exports, 3]
+    timings = [config.speed for verb, config in asked if verb in ("profile", "evaluate")]
+    assert {(speed.threads, speed.batch, speed.seconds, speed.repetitions) for speed in timings} == {(1, 16, 10.0, 20)}
+    assert [config.runtime for verb, config in asked if verb == "profile"] == [runtime]
+    models = {config.model for verb, config in asked if verb == ("export" if exports else "evaluate")}
+    assert models >= {str(tmp_path / "latency-0" / "sizes" / "50"), str(tmp_path / "params-0" / "sizes" / "40")}
+    wholes = {config.baseline for verb, config in asked if verb == "evaluate"}
+    assert wholes == ({str(tmp_path / "onnx" / "whole-0")} if exports else {"T"})

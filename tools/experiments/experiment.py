@@ -117,9 +117,17 @@ def run_recipe(recipe: str, output: Path, *options: str, launch: Sequence[str] =
         execute((*launch, f"recipes/{recipe}.py", *options, "--output", str(output)), log_of(output))
 
 
-def run_verb(verb: str, out: Path, *words: str, stop: bool = True) -> None:
-    """Runs a verb of `compress` that writes a folder, unless the folder is there."""
-    if not out.exists():
+def run_verb(verb: str, out: Path, *words: str, stop: bool = True, last: str = "") -> None:
+    """Runs a verb of `compress` that writes a file or folder, unless that is there.
+
+    Args:
+        verb: the verb.
+        out: what it writes.
+        words: its other options.
+        stop: whether a failure ends everything.
+        last: the file of the folder that is written last, for verbs that go on where they were interrupted.
+    """
+    if not (out / last).exists():
         execute((*COMPRESS, verb, *words, "--out", str(out)), log_of(out), stop=stop)
 
 

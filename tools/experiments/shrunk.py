@@ -15,7 +15,7 @@ from typing import Any
 from compress.config import check_choice
 from compress.reports import formats
 from tools.commands import main
-from tools.experiments.experiment import Experiment, TableConfig, listed, read, run_verb
+from tools.experiments.experiment import REPORT, Experiment, TableConfig, listed, read, run_verb
 from tools.results import grid
 
 NAME = "shrunk"
@@ -66,7 +66,8 @@ def run(config: RunConfig) -> None:
         options = ("--data", config.data, "--sizes.params", listed(config.sizes), "--dev_split", config.split)
         decision = ("--structure", way.partition(",")[0], *WAYS[way])
         speed = ("--speed.repetitions", str(config.repetitions))
-        run_verb("shrink", experiment.folder / _folder(way), config.teacher, *options, *decision, *speed)
+        out = experiment.folder / _folder(way)
+        run_verb("shrink", out, config.teacher, *options, *decision, *speed, last=REPORT)
 
 
 def table(config: TableConfig) -> None:
