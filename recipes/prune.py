@@ -62,7 +62,7 @@ from compress.training.loop.position import Position, taken
 from compress.training.loop.precision import autocast
 from compress.training.loop.progress import Progress, start_logging
 from compress.training.loop.publish import check_before, push_result
-from compress.training.loop.savings import compile_blocks, make_fusible, recomputed
+from compress.training.loop.savings import compile_blocks, recomputed
 from compress.training.loop.schedule import LearnConfig, PhaseConfig, set_learning_rates
 from compress.training.loop.sharding import Sharding, shorten
 from compress.training.loop.unalignable import Unalignable
@@ -179,7 +179,8 @@ class Phase:
         self.loader = open_loader(config, job.train_set, job.processor, accelerator, seed)
         optimizer = build_optimizer(student.groups(settings, config.weight_decay), config.optim)
         self.wrapped, self.optimizer = self.sharding.prepare(optimizer)
-        compile_blocks(config.compile, job.teacher, student.model)
+        for model in (job.teacher, student.model):
+            compile_blocks(model, config.compile)
         set_seed(seed, device_specific=True)  # dropout noise of each rank's own
         self.step, self.position, self.best, self.unalignable = 0, Position(), Best(), Unalignable()
         models = {"teacher": job.teacher, "student": student.model}
@@ -276,7 +277,6 @@ class Pruning:
         self.budget = reachable_budget(config.budget, before, *deciding) if config.budget else None
         loaded, self.processor = load_recogniser(config.teacher, device=accelerator.device)
         self.start = self.teacher = skipping_model(loaded, config.skipping).requires_grad_(False)
-        make_fusible(self.teacher, config.compile)
         if config.start is not None:
             with read_back(Path(config.start)):
                 self.start = load_model(config.start, device=accelerator.device)

@@ -120,7 +120,7 @@ class Training:
         )
         groups = weight_groups(self.recogniser, config.optimizer.learning_rate, config.optimizer.weight_decay)
         self.wrapped, self.optimizer = accelerator.prepare(self.recogniser, build_optimizer(groups, config.optim))
-        compile_blocks(config.compile, self.model)
+        compile_blocks(self.model, config.compile)
         set_seed(config.seed, device_specific=True)
 
         self.total_steps = config.max_steps or total_steps(self.loader, config.epochs, config.accumulate)

@@ -122,7 +122,7 @@ class Stage:
         config, (self.before, self.steps) = self.config, job.spans[name]
         optimizer = build_optimizer(net.groups(config.optimizer), config.optim)
         self.wrapped, self.optimizer = self.accelerator.prepare(net, optimizer)
-        compile_blocks(config.compile, net.model)
+        compile_blocks(net.model, config.compile)
         set_seed(seed, device_specific=True)  # dropout noise of each rank's own
         self.step, self.position, self.best, self.unalignable = 0, Position(), Best(), Unalignable()
         self.guard = FiniteGuard(net, {"supernet": net}, config.max_skipped_steps, config.precision)

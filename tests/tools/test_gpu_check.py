@@ -33,6 +33,12 @@ def test_every_part_runs_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     text = Path(results).read_text()
     for head in ("tests that ran", "training step", "forward pass", "running in part", "job on speech"):
         assert f"| {head}" in text
-    for row in ("gated, 1 x 2.0 s, compiled", "25 % of the parameters", "1 of 3 blocks", "| 50 % |", "| teacher |"):
+    for row in (
+        "gated, 1 x 2.0 s, a teacher in bf16, compiled for one shape",
+        "25 % of the parameters",
+        "1 of 3 blocks",
+        "| 50 % |",
+        "| teacher |",
+    ):
         assert row in text
     assert "went wrong" not in text

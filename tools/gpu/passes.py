@@ -22,7 +22,6 @@ from compress.model.able_to_skip import able_to_skip
 from compress.running.skipper import required_skipper, set_skipping
 from compress.running.skipping import Skipping
 from compress.running.subnets import activate
-from compress.training.loop.savings import compile_blocks
 from tools.gpu.workload import Workload
 
 SECONDS = 10.0
@@ -37,8 +36,8 @@ def pass_rows(work: Workload) -> list[list[str]]:
     models = {"all": full, "50 %": _share(full, "50%"), "25 %": _share(full, "25%")}
     models = {name: model.to(torch.bfloat16) for name, model in models.items()}
     rows = _passes_of(work, models, "", graph=False) + _passes_of(work, models, ", one CUDA graph", graph=True)
-    for model in models.values():
-        compile_blocks(True, model, backend="eager" if work.tiny else "inductor")
+    for block in (block for model in models.values() for block in blocks_of(model)):
+        block.compile(backend="eager" if work.tiny else "inductor")
     return rows + _passes_of(work, models, ", compiled, one CUDA graph", graph=True)
 
 

@@ -10,9 +10,10 @@ from statistics import median
 
 from transformers import PreTrainedModel
 
+from compress.conformers import blocks_of
 from compress.cost import size_of
 from compress.evaluation.memory import peak_growth_bytes
-from compress.training.loop.savings import compile_blocks, hold_in_bf16, make_fusible
+from compress.training.loop.savings import hold_in_bf16
 from tools.experiments.measure_gates import GATED, PLAIN, Step
 from tools.gpu.workload import Workload
 
@@ -29,16 +30,22 @@ class Way:
     """How steps are taken.
 
     Attributes:
-        name: what is said of it.
         batch: utterances.
         seconds: of each.
-        fast: whether blocks are compiled and the teacher is held in bf16 (`compile: true`, `teacher_dtype: bfloat16`).
+        bf16: whether the teacher is held in bf16 (`teacher_dtype: bfloat16`).
+        compiled: whether blocks are compiled, for batches of this one shape.
     """
 
-    name: str
     batch: int
     seconds: float
-    fast: bool
+    bf16: bool = False
+    compiled: bool = False
+
+    @property
+    def name(self) -> str:
+        """What is said of it."""
+        named = {"a teacher in bf16": self.bf16, "compiled for one shape": self.compiled}
+        return ", ".join((f"{self.batch} x {self.seconds} s", *(name for name, true in named.items() if true)))
 
 
 def step_rows(work: Workload) -> list[list[str]]:
@@ -51,41 +58,33 @@ def step_rows(work: Workload) -> list[list[str]]:
         for kind in (PLAIN, GATED):
             rate, ratio = operations / times[kind], times[kind] / times[PLAIN]
             rows.append(
-                [f"{kind}, {way.batch} x {way.seconds} s{way.name}", f"{1e3 * times[kind]:.1f}", f"{ratio:.3f}",
+                [f"{kind}, {way.name}", f"{1e3 * times[kind]:.1f}", f"{ratio:.3f}",
                  f"{rate / 1e12:.0f}", f"{100 * rate / peak:.0f} %", f"{memory[kind] / GIBIBYTE:.1f}"]
             )  # fmt: skip
     return rows
 
 
 def _ways(work: Workload) -> list[Way]:
-    """Every other has a number of frames that fast kernels like, a multiple of 8; the last fills the device."""
+    """Of 20.48 seconds the number of frames is one that fast kernels like, a multiple of 8; 96 fill a large device."""
     if work.tiny:
-        return [Way("", 1, 2.0, False), Way(", compiled", 1, 2.0, True)]
+        return [Way(1, 2.0), Way(1, 2.0, bf16=True, compiled=True)]
     large = 96 if work.memory_bytes > LARGE_GIBIBYTES * GIBIBYTE else 48
-    fast = ", compiled, a teacher in bf16"
-    return [
-        Way("", 32, 20.0, False),
-        Way("", 32, 20.48, False),
-        Way(fast, 32, 20.48, True),
-        Way(fast, large, 20.48, True),
-    ]
+    ways = [Way(32, 20.0), Way(32, 20.48), Way(32, 20.48, bf16=True, compiled=True)]
+    return [*ways, Way(large, 20.48, bf16=True)]
 
 
 def _measured(work: Workload, model: PreTrainedModel, way: Way) -> tuple[dict[str, float], dict[str, int]]:
     """Median seconds and peak bytes (the teacher's weights do not count) of each kind of step, which take turns."""
     steps, memory = dict[str, Step](), dict[str, int]()
-    backend = "eager" if work.tiny else "inductor"
-    start = copy.deepcopy(model)
-    make_fusible(start, way.fast)
-    teacher = copy.deepcopy(start)
-    if way.fast:
+    teacher = copy.deepcopy(model)
+    if way.bf16:
         hold_in_bf16(teacher)
-    compile_blocks(way.fast, teacher, backend=backend)
+    _compile(work, teacher, way)
     for kind in (PLAIN, GATED):
 
         def prepare(kind: str = kind) -> None:
-            steps[kind] = Step(teacher, kind, way.batch, way.seconds, start)
-            compile_blocks(way.fast, steps[kind].student.model, backend=backend)
+            steps[kind] = Step(teacher, kind, way.batch, way.seconds, model)
+            _compile(work, steps[kind].student.model, way)
             for _ in range(work.sized(WARMUP, 1)):
                 steps[kind].run()
 
@@ -97,6 +96,11 @@ def _measured(work: Workload, model: PreTrainedModel, way: Way) -> tuple[dict[st
     gc.collect()
     work.forget()
     return times, memory
+
+
+def _compile(work: Workload, model: PreTrainedModel, way: Way) -> None:
+    for block in blocks_of(model) if way.compiled else ():
+        block.compile(backend="eager" if work.tiny else "inductor")
 
 
 def _alternated(steps: dict[str, Step], repetitions: int) -> dict[str, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import sys
 from types import ModuleType
 from typing import Any
@@ -14,14 +13,14 @@ from torch._dynamo.testing import CompileCounter
 from torch.autograd.graph import saved_tensors_hooks
 from torch.optim import AdamW
 
-from compress.conformers import blocks_of, frame_mask, frame_outputs
+from compress.conformers import frame_mask
 from compress.deciding.budget import BudgetConfig, Lagrangian, make_budget
 from compress.deciding.gates import GateConfig
 from compress.evaluation.memory import weights_in_memory
 from compress.structure import Place
 from compress.training.distill import Distillation, DistillConfig
 from compress.training.loop.optimizer import ParameterGroup, build_optimizer, require_optimizer
-from compress.training.loop.savings import Depthwise, Pointwise, compile_blocks, make_fusible, recomputed
+from compress.training.loop.savings import compile_blocks, recomputed
 from compress.training.loop.schedule import set_learning_rates
 from compress.training.preparation import prepare_for_training
 from compress.training.stochastic_depth import StochasticDepth
@@ -74,38 +73,13 @@ def test_compiled_once_for_batches_of_any_size() -> None:
     inputs = [{"input_features": torch.randn(rows, frames, 16)} for rows, frames in ((2, 40), (3, 56), (5, 80))]
     with torch.no_grad():
         expected = [model(**features).logits for features in inputs]
-        compile_blocks(True, model, backend=counter)
+        compile_blocks(model, True, backend=counter)
         found, graphs = [model(**inputs[0]).logits], counter.frame_count
         found += [model(**features).logits for features in inputs[1:]]
     assert graphs > 0
     assert counter.frame_count <= 2 * graphs
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other)
-
-
-@pytest.mark.parametrize("name", {name.partition("-")[0]: name for name in CTC_MODELS}.values())
-def test_convolutions_that_a_compiler_fuses_compute_the_same(name: str) -> None:
-    plain, fusible = CTC_MODELS[name]().train(), CTC_MODELS[name]().train()
-    make_fusible(fusible, True)
-    inputs = batch(plain)
-    for model in (plain, fusible):
-        prepare_for_training(model, dropout=0.0)
-        frame_outputs(model, inputs).square().sum().backward()
-    torch.testing.assert_close(frame_outputs(fusible, inputs), frame_outputs(plain, inputs))
-    for mine, other in zip(fusible.parameters(), plain.parameters(), strict=True):
-        torch.testing.assert_close(mine.grad, other.grad, rtol=1e-3, atol=1e-3)
-
-
-def test_copies_with_gates_are_fusible_and_come_off_as_they_were() -> None:
-    teacher = parakeet()
-    make_fusible(teacher, True)
-    student = gated(copy.deepcopy(teacher))
-    kinds = [type(layer) for layer in blocks_of(student.model)[0].modules() if isinstance(layer, nn.Conv1d)]
-    assert [issubclass(kind, Pointwise | Depthwise) for kind in kinds] == [True] * 3
-    student.draw()
-    student(**batch(teacher)).sum().backward()
-    kinds = [type(layer) for layer in blocks_of(student.detach())[0].modules() if isinstance(layer, nn.Conv1d)]
-    assert kinds == [Pointwise, Depthwise, Pointwise]
 
 
 def test_a_teacher_in_bf16_takes_half_and_teaches_nearly_the_same() -> None:
