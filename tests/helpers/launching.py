@@ -20,8 +20,9 @@ from tests.helpers import forked
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RATE = 16000
-LAUNCH_SECONDS = 240
-TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+FORKING = ("--start-method", "fork", "--run-path")
+"""By which torchrun forks, and does not import torch anew in every process."""
 SHARDED = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP"}
 """What `accelerate launch` sets for models in pieces."""
 TINY = """
@@ -82,24 +83,14 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
 
 
-def launch(
-    recipe: str, launcher: Sequence[str], config: Path, output: Path, *overrides: str
-) -> subprocess.CompletedProcess[str]:
-    """Runs a recipe by a launcher, as a user does."""
-    return subprocess.run(
-        command(recipe, launcher, config, output, *overrides),
-        cwd=REPOSITORY,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=LAUNCH_SECONDS,
-        check=False,
-    )
-
-
 def run_alone(recipe: str, config: Path, output: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
     """Runs a recipe in a process of its own."""
     return forked.run(command(recipe, (), config, output, *overrides))
+
+
+def run_by_torchrun(recipe: str, config: Path, output: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    """Runs a recipe on two processes that torchrun starts."""
+    return forked.run(command(recipe, (*TORCHRUN, *FORKING), config, output, *overrides))
 
 
 def run_on_two(recipe: str, config: Path, output: Path, *overrides: str) -> subprocess.CompletedProcess[str]:

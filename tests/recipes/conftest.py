@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.jobs import JOBS, LOG
-from tests.helpers.launching import TORCHRUN, launch, run_alone, run_on_two, speech_and_config
+from tests.helpers.launching import run_alone, run_by_torchrun, run_on_two, speech_and_config
 from tests.helpers.pruning import make_teacher
 from tests.helpers.sharing import shared
 
@@ -47,7 +47,8 @@ def runs_on_two(tmp_path_factory: pytest.TempPathFactory, configs: ByName) -> By
 
     def fill(output: Path, name: str) -> None:
         recipe, config = JOBS[name].recipe, configs(name)
-        ended = launch(recipe, TORCHRUN, config, output) if name == "train" else run_on_two(recipe, config, output)
+        run = run_by_torchrun if name == "train" else run_on_two
+        ended = run(recipe, config, output)
         assert ended.returncode == 0, ended.stderr
         (output / LOG).write_text(ended.stderr)
 
