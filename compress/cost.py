@@ -171,7 +171,7 @@ class CostTable:
         both = torch.tensor((self.fixed, self.unit), dtype=torch.float64)
         fixed, unit = both.to(module_open.device, non_blocking=True).unbind()  # a GPU that is busy does not wait for it
         modules = module_open.double() * (fixed * any_open.double() + unit * units_open.double())
-        if channels_open is None or not self.front.channels:  # times know no front
+        if channels_open is None or not self.front.channels:  # none, or none whose cost is known
             return modules.sum() + self.always
         return modules.sum() + self.always - self.front.saved(channels_open.double().unbind())
 

@@ -6,7 +6,7 @@ whole models (see `compress.profiling`), since modules that are timed alone miss
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, reduce
 from operator import getitem
 from pathlib import Path
@@ -15,13 +15,14 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from compress.config import check, check_at_least
-from compress.conformers import block_units, family_of, original_config, skeleton, structure_of
+from compress.conformers import block_units, family_of, front_channels, original_config, skeleton, structure_of
 from compress.conformers.originals import original_units
 from compress.cost import CostTable, size_of
 from compress.files.reading import ReadError, read_object
 from compress.files.writing import write_json
 from compress.running.aspects import without_what_removal_drops
 from compress.structure import MODULES
+from compress.surgery.front_costs import NO_FRONT, FrontCosts
 
 LATENCY_FILE = "latency.json"
 LINE_KINDS = ("ffn", "attention", "conv")
@@ -39,6 +40,7 @@ _FORM = {
     "round_to": int,
     "error": dict,
 }
+_FRONT_FORM = {f"nanoseconds.front.{part}": list for part in ("names", "single", "pair")}
 
 
 class ProfileError(ValueError):
@@ -65,12 +67,13 @@ class LatencyProfile:
     Attributes:
         model: which model it holds for: family, blocks, units of a block, and parameters, before any compression.
         conditions: of the measurement: runtime, device, threads, batch, seconds of speech and more.
-        base: nanoseconds of what always stays.
+        base: nanoseconds of what always stays; where `front` tells what channels there cost, without them.
         block: nanoseconds of a block beside its modules.
         lines: by kind of module.
         round_to: multiples of this are what the machine likes as widths.
         error: how far predictions are off for Structures that were not fitted: `mean`, `worst`, shares, and how many
             `structures`.
+        front: what channels in front of the blocks cost, in nanoseconds; of no groups in profiles that do not tell.
     """
 
     model: dict[str, Any]
@@ -80,6 +83,7 @@ class LatencyProfile:
     lines: dict[str, Line]
     round_to: int
     error: dict[str, float]
+    front: FrontCosts = NO_FRONT
 
     @classmethod
     def load(cls, path: str | Path) -> LatencyProfile:
@@ -91,6 +95,8 @@ class LatencyProfile:
         """
         try:
             content = read_object(path, _FORM)
+            if "front" in content["nanoseconds"]:
+                read_object(path, _FRONT_FORM)
         except ReadError as error:
             raise ReadError(f"{error} A latency profile is the file that `compress profile MODEL` writes.") from error
         costs = content["nanoseconds"]
@@ -106,11 +112,14 @@ class LatencyProfile:
             lines={kind: Line(costs[kind]["fixed"], costs[kind]["unit"]) for kind in LINE_KINDS},
             round_to=content["round_to"],
             error=content["error"],
+            front=FrontCosts(**{name: tuple(values) for name, values in costs.get("front", {}).items()}),
         )
 
     def save(self, path: str | Path) -> None:
         """Writes the profile, which `compress profile --help` describes."""
         costs = {"base": self.base, "block": self.block, **{kind: asdict(line) for kind, line in self.lines.items()}}
+        if self.front.names:
+            costs["front"] = {name: getattr(self.front, name) for name in ("names", "single", "pair")}
         facts = {"model": self.model, "conditions": self.conditions, "nanoseconds": costs}
         write_json(path, {**facts, "round_to": self.round_to, "error": self.error})
 
@@ -121,23 +130,28 @@ class LatencyProfile:
             config: of the model that was profiled, or of a smaller form of it.
 
         Raises:
-            ProfileError: if the profile is of another model, or the model lacks channels in front of its blocks.
+            ProfileError: if the profile is of another model, or the model lacks channels in front of its blocks and the
+                profile does not tell what they cost.
         """
-        require_whole_front(config)
         self._require(config)
-        counts = block_units(skeleton(without_what_removal_drops(config), original=False))
+        model = skeleton(without_what_removal_drops(config), original=False)
+        counts, front = block_units(model), self.front
+        if front.names:
+            front = replace(front, channels=tuple(front_channels(model)[name] for name in front.names))
+        base = self.base + front.whole
         lines = [[(self.lines[KIND_OF[name]], units[name]) for name in MODULES] for units in counts]
         whole = sum(line.fixed + line.unit * units for block in lines for line, units in block if units)
         return CostTable(
             metric="latency",
             denominator="total",
             seconds=float(self.conditions["seconds"]),
-            full=self.base + self.block * len(counts) + whole,
-            base=self.base,
+            full=base + self.block * len(counts) + whole,
+            base=base,
             block=(self.block,) * len(counts),
             fixed=tuple(tuple(line.fixed if units else 0 for line, units in block) for block in lines),
             unit=tuple(tuple(line.unit for line, _ in block) for block in lines),
             units=tuple(tuple(units for _, units in block) for block in lines),
+            front=front,
             again=self.table,
         )
 
@@ -154,19 +168,11 @@ class LatencyProfile:
             remedy = "make one of this model with `compress profile`"
             what = f"the latency profile is of another model: its {name}"
             check(expected == value, what, expected, f"this model has {value!r}; {remedy}", ProfileError)
-
-
-def require_whole_front(config: PreTrainedConfig) -> None:
-    """Refuses a model that lacks channels in front of its blocks: profiles do not tell what those cost.
-
-    Raises:
-        ProfileError: naming them.
-    """
-    if front := structure_of(config).front:
-        raise ProfileError(
-            f"The model lacks channels of {', '.join(front)} in front of its blocks, and latency profiles time models "
-            "whose front is whole. Give a budget in parameters or MACs."
-        )
+        if (lacking := structure_of(config).front) and not self.front.names:
+            raise ProfileError(
+                f"The model lacks channels of {', '.join(lacking)} in front of its blocks, and this latency profile "
+                "does not tell what those cost. Make one anew with `compress profile`."
+            )
 
 
 def described_model(config: PreTrainedConfig) -> dict[str, Any]:

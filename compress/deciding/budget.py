@@ -54,9 +54,8 @@ class BudgetConfig:
         denominator: what the share is of and the amount counts: the `total` model or its `encoder`.
         seconds: length of the utterance that MACs and times refer to.
         round_to: FFN and convolution widths become multiples of this; null: of 8, or of what the profile says.
-        front: whether channels in front of the blocks (of subsampling convolutions or a feature extractor) may go, too;
-            not with `latency`. null: where `obs` decides within `params` or `macs` of the total model, which pays at
-            small sizes.
+        front: whether channels in front of the blocks (of subsampling convolutions or a feature extractor) may go, too.
+            null: where `obs` decides within `params` or `macs` of the total model, which pays at small sizes.
         stages: larger budgets on the way, in the same metric, such as [50%,25%], each of which leaves a final model;
             of `recipes/prune.py` alone.
     """
@@ -80,8 +79,6 @@ class BudgetConfig:
                 f"got {', '.join(f'{metric}={amount!r}' for metric, amount in self._given.items()) or 'none'}."
             )
         check_time(self.latency is not None, self.profile, self.denominator, "budget")
-        timed = self.front and self.latency is not None
-        check(not timed, "budget.front", True, "what channels there cost in time is not measured", BudgetError)
         check_at_least("budget.round_to", self.round_to, 1, error=BudgetError)
         check_positive("budget.seconds", self.seconds, "the length of an utterance", error=BudgetError)
         for text in (self.amount, *(self.stages or ())):
@@ -200,7 +197,9 @@ def _budget_in_time(config: BudgetConfig, model_config: PreTrainedConfig) -> Bud
     table = profile.table(model_config)
     requested = f"latency {config.amount} at {profile.summary}"
     limit = read_amount(config.amount, table.full, TIMES)
-    return Budget(table, limit, requested, config.round_to or profile.round_to)
+    remedy = f"{config.profile} does not tell what channels there cost: make it anew with `compress profile`"
+    check(bool(profile.front.names) or not config.front, "budget.front", True, remedy, BudgetError)
+    return Budget(table, limit, requested, config.round_to or profile.round_to, bool(config.front))
 
 
 def profile_named(path: str | None, key: str) -> LatencyProfile:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 
-from compress.structure import MODULES, Block, Kept, Structure
+from compress.structure import FEWEST_CHANNELS, MODULES, Block, Kept, Structure
 
 ABSENT, DROPPED = 0.15, 0.1  # probabilities that a module or a block is gone
 SMALLEST = 0.1  # share of the units of a model of which the smallest Structures keep about so much
@@ -13,9 +13,14 @@ SHARE_SPREAD = 0.2  # how far the shares of modules lie from that of their model
 
 
 def draw_structure(
-    family: str, units: Sequence[Mapping[str, int]], fixed: set[int], generator: random.Random, width: int
+    family: str,
+    units: Sequence[Mapping[str, int]],
+    fixed: set[int],
+    generator: random.Random,
+    width: int,
+    front: Mapping[str, int] | None = None,
 ) -> Structure:
-    """Draws how many units each module keeps; which ones does not matter to time.
+    """Draws how many units each module keeps, and how many channels in front; which ones does not matter to time.
 
     Args:
         family: of the model.
@@ -23,6 +28,7 @@ def draw_structure(
         fixed: blocks that cannot go.
         generator: of the choice.
         width: FFN and convolution widths are odd multiples of this, where they are not whole.
+        front: the number of channels of each group in front of the blocks, by name.
     """
     size = generator.uniform(SMALLEST, 1)
     blocks: list[Block | None] = []
@@ -33,15 +39,21 @@ def draw_structure(
             else Block(**{name: _kept(name, counts[name], size, width, generator) for name in MODULES})
             for block, counts in enumerate(units)
         ]
-    return Structure(family, tuple(blocks))
+    channels = {name: _share(count, size, FEWEST_CHANNELS, generator) for name, count in (front or {}).items()}
+    return Structure(family, tuple(blocks), {name: tuple(range(kept)) for name, kept in channels.items()})
 
 
 def _kept(name: str, units: int, size: float, width: int, generator: random.Random) -> Kept:
     if not units or generator.random() < ABSENT:
         return None
-    share = min(1.0, max(0.0, size + generator.uniform(-SHARE_SPREAD, SHARE_SPREAD)))
     step = 1 if name == "attention" else width
-    steps = max(1, round(share * units / step))
+    steps = _share(units, size, 1, generator, step)
     if name != "attention" and steps % 2 == 0:
         steps -= 1
     return tuple(range(min(units, steps * step)))
+
+
+def _share(count: int, size: float, least: int, generator: random.Random, step: int = 1) -> int:
+    """How many steps there are in about a share of so many, at least so many."""
+    share = min(1.0, max(0.0, size + generator.uniform(-SHARE_SPREAD, SHARE_SPREAD)))
+    return max(least, round(share * count / step))

@@ -10,12 +10,19 @@ from numpy.typing import NDArray
 
 from compress.latency import KIND_OF, LINE_KINDS
 from compress.structure import MODULES, Structure, count_kept
+from compress.surgery.front_costs import NO_FRONT, FrontCosts
 
 Units = Sequence[dict[str, int]]
 
 
-def features_of(structure: Structure, units: Units) -> list[int]:
-    """What a time is linear in: 1, the number of blocks, and by kind the number of modules and of their units."""
+def features_of(structure: Structure, units: Units, front: FrontCosts = NO_FRONT) -> list[int]:
+    """What a time is linear in: 1, the number of blocks, by kind the number of modules and of their units, and MACs.
+
+    Args:
+        structure: of a model.
+        units: of each block of the model, by module.
+        front: what its channels in front of the blocks cost in MACs: for themselves, and in pairs.
+    """
     modules, kept = dict.fromkeys(LINE_KINDS, 0), dict.fromkeys(LINE_KINDS, 0)
     for block, counts in zip(structure.blocks, units, strict=True):
         for name in MODULES if block is not None else ():
@@ -23,7 +30,8 @@ def features_of(structure: Structure, units: Units) -> list[int]:
             modules[KIND_OF[name]] += count > 0
             kept[KIND_OF[name]] += count
     blocks = sum(block is not None for block in structure.blocks)
-    return [1, blocks, *(number for kind in LINE_KINDS for number in (modules[kind], kept[kind]))]
+    lines = (number for kind in LINE_KINDS for number in (modules[kind], kept[kind]))
+    return [1, blocks, *lines, *front.parts(front.kept(structure))]
 
 
 @dataclass(frozen=True)

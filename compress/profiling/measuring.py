@@ -25,6 +25,7 @@ from transformers import PreTrainedModel
 from compress.checkpoint import load_recogniser
 from compress.config import check, check_at_least, check_choice
 from compress.conformers import block_units, family_of, fixed_blocks
+from compress.cost import cost_table
 from compress.data import feature_extractor_of
 from compress.deciding.budget import BudgetConfig
 from compress.elastic.supernet.limits import SizesConfig
@@ -37,7 +38,6 @@ from compress.latency import (
     Line,
     ProfileError,
     described_model,
-    require_whole_front,
 )
 from compress.machine import DTYPES, find_device
 from compress.profiling.drawing import draw_structure
@@ -121,7 +121,6 @@ def profile(config: ProfileConfig, console: Console | None = None) -> LatencyPro
     """
     device = torch.device("cpu") if config.runtime == EXPORTED else find_device(config.device)
     model, processor = load_recogniser(config.model, dtype=DTYPES[config.dtype], device=device)
-    require_whole_front(model.config)
     inputs = to_model(model, speed_inputs(processor, feature_extractor_of(processor).sampling_rate, config.speed))
     facts = conditions(device, DTYPES[config.dtype], config.speed) | {"runtime": config.runtime, "timed": _TIMED}
     with with_threads(config.speed.threads), torch.no_grad(), tempfile.TemporaryDirectory() as folder:
@@ -135,20 +134,24 @@ def profile(config: ProfileConfig, console: Console | None = None) -> LatencyPro
 def fitted(stopwatch: Stopwatch, config: ProfileConfig) -> LatencyProfile:
     """The costs that explain the times of random Structures, checked on others; model and conditions are left open."""
     generator, units = random.Random(config.seed), stopwatch.units
-    draw = partial(draw_structure, stopwatch.family, units, fixed_blocks(stopwatch.model), generator)
+    front = stopwatch.front
+    channels = dict(zip(front.names, front.channels, strict=True))
+    draw = partial(draw_structure, stopwatch.family, units, fixed_blocks(stopwatch.model), generator, front=channels)
     widths = [WIDTHS[number % len(WIDTHS)] for number in range(config.fitted)]
     structures = [Structure.full(stopwatch.family, len(units)), *map(draw, widths)]
     fresh = [draw(WIDTHS[-1]) for _ in range(config.held_out)]
     seconds = stopwatch.time([*structures, *fresh])
-    features = [features_of(structure, units) for structure in (*structures, *fresh)]
+    features = [features_of(structure, units, front) for structure in (*structures, *fresh)]
     count = len(structures)
     width, fit = _liked_width([0, *widths], features[:count], seconds[:count])
     error = abs(fit.off(features[count:], seconds[count:]))
     _require_close(error, config)
-    base, block, *lines = (round(value * PER_SECOND) for value in fit.coefficients)
+    *in_blocks, alone, pairs_of_channels = fit.coefficients * PER_SECOND
+    base, block, *lines = map(round, in_blocks)
     pairs = dict(zip(LINE_KINDS, zip(lines[::2], lines[1::2], strict=True), strict=True))
     said = {"mean": float(error.mean()), "worst": float(error.max()), "structures": config.held_out}
-    return LatencyProfile({}, {}, base, block, {kind: Line(*pair) for kind, pair in pairs.items()}, width, said)
+    costs = front.scaled(alone, pairs_of_channels)
+    return LatencyProfile({}, {}, base, block, {kind: Line(*pair) for kind, pair in pairs.items()}, width, said, costs)
 
 
 def _liked_width(widths: Sequence[int], features: Sequence[Sequence[int]], seconds: Sequence[float]) -> tuple[int, Fit]:
@@ -186,6 +189,7 @@ class Stopwatch:
     def __init__(self, model: PreTrainedModel, forms: Forms, config: ProfileConfig, console: Console | None) -> None:
         self.model, self.forms, self.config, self.console = model, forms, config, console
         self.family, self.units = family_of(model).name, block_units(model)
+        self.front = cost_table(model.config, "macs", seconds=config.speed.seconds).front
 
     def time(self, structures: Sequence[Structure]) -> list[float]:
         """The shortest time of each, in seconds, over as many rounds as there is time for."""

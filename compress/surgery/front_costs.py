@@ -7,7 +7,7 @@ channels, as it is in blocks, but one over channels and over pairs of groups tha
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TypeVar
 
@@ -66,8 +66,22 @@ class FrontCosts:
         return self._cost(self.channels) - self._cost(kept)
 
     def _cost(self, kept: Sequence[Amount]) -> Amount | int:
+        return sum(self.parts(kept))
+
+    def parts(self, kept: Sequence[Amount]) -> tuple[Amount | int, Amount | int]:
+        """What so many channels of each group cost: each for itself, and in pairs."""
         alone = sum(each * count for each, count in zip(self.single, kept, strict=True))
-        return alone + sum(each * a * b for each, (a, b) in zip(self.pair, pairwise(kept), strict=True))
+        return alone, sum(each * a * b for each, (a, b) in zip(self.pair, pairwise(kept), strict=True))
+
+    @property
+    def whole(self) -> int:
+        """What all channels cost."""
+        return int(self._cost(self.channels))
+
+    def scaled(self, alone: float, pairs: float) -> FrontCosts:
+        """The same groups where one unit of cost is worth so much, in layers of each kind."""
+        single, pair = (round(alone * each) for each in self.single), (round(pairs * each) for each in self.pair)
+        return replace(self, single=tuple(single), pair=tuple(pair))
 
     def kept(self, structure: Structure) -> tuple[int, ...]:
         """How many channels of each group a Structure keeps.
@@ -88,8 +102,8 @@ class FrontCosts:
         """
         if not known:
             raise StructureError(
-                "What channels in front of the blocks cost is not known here: latency profiles time models whose front "
-                "is whole. Give a budget in parameters or MACs, or leave the front whole."
+                "What channels in front of the blocks cost is not known here: the latency profile does not tell. Make "
+                "one anew with `compress profile`, give a budget in parameters or MACs, or leave the front whole."
             )
 
     def of_channel(self, number: int) -> int:

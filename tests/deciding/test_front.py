@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from compress.deciding.budget import BudgetConfig, BudgetError, check_reachable,
 from compress.deciding.decisions import DECISIONS, LEARNED, reachable_budget
 from compress.deciding.gates import FRONT_KIND, GATE_KINDS, GateConfig, Gates
 from compress.elastic import make_elastic
-from compress.latency import ProfileError, require_whole_front
+from compress.latency import LatencyProfile, Line, ProfileError, described_model
 from compress.model.able_to_skip import able_to_skip
 from compress.running.skipping import Skipping
 from compress.structure import IN_FRONT, Block, Place, Structure, StructureError
@@ -109,19 +110,42 @@ def test_gates_start_where_there_are_scores_and_the_budget_counts_them() -> None
     assert not GateConfig().with_front(False).wants("front.conv0.front_channel")
 
 
-def test_time_does_not_count_channels_and_says_so() -> None:
-    with pytest.raises(BudgetError, match=r"budget\.front is True; what channels there cost in time is not measured"):
-        BudgetConfig(latency="50%", front=True)
-    model = parakeet()
-    table = replace(cost_table(model.config), front=NO_FRONT)
-    structure = Structure("parakeet", (Block(),) * BLOCKS, FRONT)
-    with pytest.raises(StructureError, match="latency profiles time models whose front is whole"):
-        table.of(structure)
-    budget = replace(make_budget(BudgetConfig(params="50%"), model.config), table=table)
+def profile_of(model: Any) -> LatencyProfile:
+    """By which a MAC in front costs as much as a microsecond of anything else."""
+    lines = {"ffn": Line(1000, 100), "attention": Line(5000, 2000), "conv": Line(9000, 0)}
+    said = {"seconds": 1.0, "batch": 1, "threads": 1, "runtime": "torch"}
+    front = cost_table(model.config, "macs", seconds=1.0).front.scaled(0.5, 2.0)
+    error = {"mean": 0.0, "worst": 0.0}
+    return LatencyProfile(described_model(model.config), said, 50_000, 300, lines, 2, error, front)
+
+
+def test_a_budget_in_time_takes_channels_whose_time_is_known(tmp_path: Path) -> None:
+    model, path = parakeet(), tmp_path / "latency.json"
+    profile_of(model).save(path)
+    profile = LatencyProfile.load(path)
+    table, structure = profile.table(model.config), Structure("parakeet", (Block(),) * BLOCKS, FRONT)
+    smaller = profile.table(lacking().config)
+    assert table.of(structure) == smaller.full == smaller.of(Structure.full("parakeet", BLOCKS)) < table.full
+    budget = make_budget(BudgetConfig(latency="70%", profile=str(path), front=True), model.config)
+    decided = decide(budget, magnitude(model, front=True))
+    assert decided.front.keys() == FRONT.keys()
+    assert budget.table.of(decided) <= budget.limit
+    gates = Gates(model, GateConfig().with_front(True))
+    assert float(budget.table.expected(*gates.expected()).detach()) == pytest.approx(budget.table.full, rel=0.1)
+
+
+def test_a_profile_that_does_not_tell_what_channels_cost_says_so(tmp_path: Path) -> None:
+    model, path = parakeet(), tmp_path / "latency.json"
+    replace(profile_of(model), front=NO_FRONT).save(path)
+    with pytest.raises(BudgetError, match=r"budget\.front is True; .*latency\.json does not tell what channels there"):
+        make_budget(BudgetConfig(latency="50%", profile=str(path), front=True), model.config)
+    budget = make_budget(BudgetConfig(latency="50%", profile=str(path)), model.config)
+    with pytest.raises(StructureError, match="not known here: the latency profile does not tell"):
+        budget.table.of(Structure("parakeet", (Block(),) * BLOCKS, FRONT))
     with pytest.raises(StructureError, match="leave the front whole"):
         decide(budget, magnitude(model, front=True))
-    with pytest.raises(ProfileError, match="lacks channels of conv0, conv1 in front"):
-        require_whole_front(lacking().config)
+    with pytest.raises(ProfileError, match=r"lacks channels of conv0, conv1 in front .* Make one anew"):
+        LatencyProfile.load(path).table(lacking().config)
 
 
 def test_uniform_structures_keep_the_front_whole_and_say_so() -> None:

@@ -13,18 +13,19 @@ import pytest
 
 import compress
 from compress.cli import main
-from compress.conformers import block_units
+from compress.conformers import block_units, front_channels
 from compress.deciding.budget import BudgetConfig, make_budget
 from compress.latency import LatencyProfile, Line, ProfileError
 from compress.profiling import ProfileConfig, measuring, with_profile
 from compress.profiling.drawing import draw_structure
 from compress.profiling.fit import Fit, features_of
 from compress.structure import MODULES, Structure
+from compress.surgery.front_costs import FrontCosts
 from tests.helpers import tiny
 from tests.helpers.launching import make_split
 from tests.helpers.shrinking import spelling_checkpoint
 
-TRUTH = np.array([5e-3, 1e-5, 2e-4, 3e-7, 5e-4, 2e-4, 6e-4, 0.0])
+TRUTH = np.array([5e-3, 1e-5, 2e-4, 3e-7, 5e-4, 2e-4, 6e-4, 0.0, 4e-9, 1e-9])
 CONFIG = ProfileConfig(model="m", fitted=48)
 
 
@@ -33,12 +34,13 @@ class Made:
 
     model, family = tiny.parakeet(), "parakeet"
     units: ClassVar = [{"ffn1": 256, "attention": 4, "conv": 64, "ffn2": 256}] * tiny.BLOCKS
+    front = FrontCosts(("conv0", "conv1"), (32, 32), (1000, 3000), (200,))
 
     def __init__(self, extra: Callable[[Structure], float]) -> None:
         self.extra = extra
 
     def time(self, structures: Sequence[Structure]) -> list[float]:
-        return [float(TRUTH @ features_of(s, self.units)) * (1 + self.extra(s)) for s in structures]
+        return [float(TRUTH @ features_of(s, self.units, self.front)) * (1 + self.extra(s)) for s in structures]
 
 
 def widths(structure: Structure) -> list[int]:
@@ -50,6 +52,7 @@ def test_the_costs_behind_the_times_are_found() -> None:
     made = measuring.fitted(Made(lambda structure: 0.0), CONFIG)  # type: ignore[arg-type]
     assert made.lines == {"ffn": Line(200_000, 300), "attention": Line(500_000, 200_000), "conv": Line(600_000, 0)}
     assert (made.base, made.block, made.round_to) == (5_000_000, 10_000, 8)
+    assert (made.front.single, made.front.pair) == ((4000, 12_000), (200,))
     assert made.error["worst"] < 1e-6
 
 
@@ -79,9 +82,10 @@ def test_what_is_drawn_can_be_removed(name: str) -> None:
     units, fixed = block_units(model), measuring.fixed_blocks(model)
     generator = random.Random(0)
     for width in measuring.WIDTHS:
-        draw_structure(measuring.family_of(model).name, units, fixed, generator, width).check(
-            measuring.family_of(model).name, units
-        )
+        family, front = measuring.family_of(model).name, front_channels(model)
+        drawn = draw_structure(family, units, fixed, generator, width, front)
+        drawn.check(family, units, front)
+        assert drawn.front.keys() == front.keys()
 
 
 def test_something_is_left_of_a_model_of_one_block() -> None:
