@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import zip_longest
+
 from compress.cost import PER_MILLISECOND
 from compress.latency import LatencyProfile
 from compress.reports.page import Condition, Page, Section, Table
@@ -24,7 +27,9 @@ def profile_page(profile: LatencyProfile, model: str) -> Page:
         for kind, line in profile.lines.items()
     ]  # fmt: skip
     rows.append(("block, beside its modules", f"{profile.block / PER_MILLISECOND:,.3f}", "", "", ""))
-    rows.append(("outside of the blocks", f"{profile.base / PER_MILLISECOND:,.3f}", "", "", ""))
+    rows += [(f"{name}, in front of the blocks", "", each, "", "") for name, each in _channels(profile)]
+    rest = "all else outside of the blocks" if profile.front.names else "outside of the blocks"
+    rows.append((rest, f"{profile.base / PER_MILLISECOND:,.3f}", "", "", ""))
     error = profile.error
     return Page(
         title=model,
@@ -39,3 +44,10 @@ def profile_page(profile: LatencyProfile, model: str) -> Page:
         ],
         maker="compress profile",
     )
+
+
+def _channels(profile: LatencyProfile) -> Iterator[tuple[str, str]]:
+    """What each channel of a group costs for itself, and together with each of the next group."""
+    for name, single, pair in zip_longest(profile.front.names, profile.front.single, profile.front.pair):
+        together = f" + {pair / MICROSECONDS:,.2f} for each of the next" if pair else ""
+        yield name, f"{single / MICROSECONDS:,.2f}{together}"
