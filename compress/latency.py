@@ -6,8 +6,10 @@ whole models (see `compress.profiling`), since modules that are timed alone miss
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, reduce
+from itertools import zip_longest
 from operator import getitem
 from pathlib import Path
 from typing import Any
@@ -40,7 +42,7 @@ _FORM = {
     "round_to": int,
     "error": dict,
 }
-_FRONT_FORM = {f"nanoseconds.front.{part}": list for part in ("names", "single", "pair")}
+_COSTS, _FRONT = "nanoseconds", "front"
 
 
 class ProfileError(ValueError):
@@ -95,12 +97,12 @@ class LatencyProfile:
         """
         try:
             content = read_object(path, _FORM)
-            if "front" in content["nanoseconds"]:
-                read_object(path, _FRONT_FORM)
+            form = _FORM | _form_of_front(content[_COSTS].get(_FRONT) or {})
+            read_object(path, form)
         except ReadError as error:
             raise ReadError(f"{error} A latency profile is the file that `compress profile MODEL` writes.") from error
-        costs = content["nanoseconds"]
-        for name in (name for name in _FORM if name.startswith("nanoseconds.")):
+        costs = content[_COSTS]
+        for name in (name for name, kind in form.items() if name.startswith(f"{_COSTS}.") and kind is int):
             value: Any = reduce(getitem, name.split("."), content)
             check_at_least(f"{path}: {name}", value, 0, error=ProfileError)
         check_at_least(f"{path}: round_to", content["round_to"], 1, error=ProfileError)
@@ -112,15 +114,16 @@ class LatencyProfile:
             lines={kind: Line(costs[kind]["fixed"], costs[kind]["unit"]) for kind in LINE_KINDS},
             round_to=content["round_to"],
             error=content["error"],
-            front=FrontCosts(**{name: tuple(values) for name, values in costs.get("front", {}).items()}),
+            front=_read_front(costs.get(_FRONT) or {}),
         )
 
     def save(self, path: str | Path) -> None:
         """Writes the profile, which `compress profile --help` describes."""
-        costs = {"base": self.base, "block": self.block, **{kind: asdict(line) for kind, line in self.lines.items()}}
-        if self.front.names:
-            costs["front"] = {name: getattr(self.front, name) for name in ("names", "single", "pair")}
-        facts = {"model": self.model, "conditions": self.conditions, "nanoseconds": costs}
+        groups = zip_longest(self.front.names, self.front.single, self.front.pair, fillvalue=0)
+        front = {_FRONT: {name: {"single": single, "pair": pair} for name, single, pair in groups}}
+        lines = {kind: asdict(line) for kind, line in self.lines.items()}
+        costs = {"base": self.base, "block": self.block, **lines, **front}
+        facts = {"model": self.model, "conditions": self.conditions, _COSTS: costs}
         write_json(path, {**facts, "round_to": self.round_to, "error": self.error})
 
     def table(self, config: PreTrainedConfig) -> CostTable:
@@ -135,9 +138,9 @@ class LatencyProfile:
         """
         self._require(config)
         model = skeleton(without_what_removal_drops(config), original=False)
-        counts, front = block_units(model), self.front
-        if front.names:
-            front = replace(front, channels=tuple(front_channels(model)[name] for name in front.names))
+        counts, channels = block_units(model), front_channels(model)
+        self._require_front(channels, config)
+        front = replace(self.front, channels=tuple(channels[name] for name in self.front.names))
         base = self.base + front.whole
         lines = [[(self.lines[KIND_OF[name]], units[name]) for name in MODULES] for units in counts]
         whole = sum(line.fixed + line.unit * units for block in lines for line, units in block if units)
@@ -168,11 +171,30 @@ class LatencyProfile:
             remedy = "make one of this model with `compress profile`"
             what = f"the latency profile is of another model: its {name}"
             check(expected == value, what, expected, f"this model has {value!r}; {remedy}", ProfileError)
+
+    def _require_front(self, channels: Mapping[str, int], config: PreTrainedConfig) -> None:
+        if self.front.names and self.front.names != tuple(channels):
+            raise ProfileError(
+                "the latency profile is of another model: its groups of channels in front are "
+                f"{', '.join(self.front.names)}; this model has {', '.join(channels) or 'none'}."
+            )
         if (lacking := structure_of(config).front) and not self.front.names:
             raise ProfileError(
                 f"The model lacks channels of {', '.join(lacking)} in front of its blocks, and this latency profile "
                 "does not tell what those cost. Make one anew with `compress profile`."
             )
+
+
+def _form_of_front(groups: Any) -> dict[str, type]:
+    """What must be in a file beside `_FORM` where it tells what channels in front cost, by group in running order."""
+    form: dict[str, type] = {f"{_COSTS}.{_FRONT}": dict} if groups else {}
+    named = groups if isinstance(groups, dict) else {}
+    return form | {f"{_COSTS}.{_FRONT}.{name}.{part}": int for name in named for part in ("single", "pair")}
+
+
+def _read_front(groups: dict[str, dict[str, int]]) -> FrontCosts:
+    single, pair = (tuple(group[part] for group in groups.values()) for part in ("single", "pair"))
+    return FrontCosts(tuple(groups), (), single, pair[:-1])
 
 
 def described_model(config: PreTrainedConfig) -> dict[str, Any]:

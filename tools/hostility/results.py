@@ -16,7 +16,7 @@ from compress.checkpoint.exported import EXPORT_FILE, SOURCE_FOLDER, read_export
 from compress.checkpoint.push import PushConfig, staged
 from compress.checkpoint.weights import weights_digest
 from compress.conformers import skeleton
-from compress.cost import size_of
+from compress.cost import cost_table, size_of
 from compress.deciding.baselines import proportional
 from compress.deciding.budget import BudgetConfig, decide, make_budget
 from compress.evaluation.contenders import Contender
@@ -42,14 +42,14 @@ def _make_profile(folder: Path) -> None:
     conditions = {"batch": 1, "threads": 1, "seconds": 10.0, "runtime": "torch", "device_name": "a machine"}
     lines = {kind: Line(2000, 30) for kind in ("ffn", "attention", "conv")}
     error = {"mean": 0.01, "worst": 0.04, "structures": 10}
-    model = described_model(_config())
-    LatencyProfile(model, conditions, 5_000, 100, lines, 8, error).save(folder / LATENCY_FILE)
+    model, front = described_model(_config()), cost_table(_config(), "macs").front.scaled(0.01, 0.01)
+    LatencyProfile(model, conditions, 5_000, 100, lines, 8, error, front).save(folder / LATENCY_FILE)
 
 
 def _read_profile(folder: Path) -> Any:
     config = _config()
-    budget = make_budget(BudgetConfig(latency="70%", profile=str(folder / LATENCY_FILE)), config)
-    return decide(budget, proportional(skeleton(config))), budget.requested
+    budget = make_budget(BudgetConfig(latency="70%", profile=str(folder / LATENCY_FILE), front=True), config)
+    return decide(budget, proportional(skeleton(config), front=True)), budget.requested
 
 
 def _make_export(folder: Path) -> None:
