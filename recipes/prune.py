@@ -18,7 +18,7 @@ report.html with the curve of error rates against what each size saves.
 With structure: learned, gates decide, which are learned first and leave gated/: the full-size student with its gates
 folded into its weights. `compress apply gated gated/structure.json --out DIR` makes the next one from it.
 Without transcripts set distill.ctc to 0 and dev_split to null. A model without a CTC head (a transducer, an attention
-decoder) has its encoder compressed, without transcripts. The student is sharded (FSDP2) if the launcher says so.
+decoder) has its encoder compressed, without transcripts. The student is in pieces (FSDP2) if the launcher says so.
 """
 
 from __future__ import annotations
@@ -371,7 +371,7 @@ class Pruning:
 
 def main(config: Config) -> None:
     """Compresses one model as configured; of a run that has already ended only a push that failed is tried again."""
-    accelerator, output = make_accelerator(config, shardable=True), Path(config.output)
+    accelerator, output = make_accelerator(config), Path(config.output)
     start_logging()
     config = with_measured_budget(config, accelerator)
     stages = stages_of(config, load_config(config.teacher))

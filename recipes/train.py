@@ -12,6 +12,8 @@ It leaves in the output folder
     checkpoints/      what a resumed run needs
     metrics.jsonl     every number over time (the files of TensorBoard lie beside it)
     done.json         the final numbers, once the run has ended
+
+The model is in pieces while it is trained (FSDP2), if the launcher says so.
 """
 
 from __future__ import annotations
@@ -38,12 +40,13 @@ from compress.training.loop.finite import FiniteGuard
 from compress.training.loop.gradients import accumulate
 from compress.training.loop.losses import Losses
 from compress.training.loop.numbers import what_it_took
-from compress.training.loop.optimizer import WEIGHTS, build_optimizer, weight_groups
+from compress.training.loop.optimizer import WEIGHTS, build_optimizer, parameters_of, weight_groups
 from compress.training.loop.position import Position, taken, total_steps
 from compress.training.loop.precision import autocast
 from compress.training.loop.progress import Progress, start_logging
 from compress.training.loop.savings import compile_blocks, recomputed
 from compress.training.loop.schedule import set_learning_rates
+from compress.training.loop.sharding import Sharding, shorten
 from compress.training.loop.unalignable import Unalignable
 from compress.training.new_models import build_model, note_length
 from compress.training.recogniser import Recogniser
@@ -119,7 +122,8 @@ class Training:
             seed=config.seed,
         )
         groups = weight_groups(self.recogniser, config.optimizer.learning_rate, config.optimizer.weight_decay)
-        self.wrapped, self.optimizer = accelerator.prepare(self.recogniser, build_optimizer(groups, config.optim))
+        self.sharding = Sharding(accelerator, self.recogniser)
+        self.wrapped, self.optimizer = self.sharding.prepare(build_optimizer(groups, config.optim))
         compile_blocks(self.model, config.compile)
         set_seed(config.seed, device_specific=True)
 
@@ -163,7 +167,7 @@ class Training:
 
     def train(self) -> None:
         """The loop: some batches, one step."""
-        config, rates = self.config, self.config.optimizer
+        config, rates, weights = self.config, self.config.optimizer, parameters_of(self.optimizer, WEIGHTS)
         with self.position.reading(self.loader) as batches, self.progress.running(self.step):
             while self.step < self.total_steps:
                 rate = rates.learning_rate * rates.factor(self.step, self.total_steps)
@@ -174,15 +178,14 @@ class Training:
                 self.recogniser.draw()
                 losses = accumulate(self.accelerator, self.wrapped, self.model, of_step, self.loss_step)
                 if accepted := self.guard.accepts(losses, of_step, self.step):
-                    norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), rates.max_gradient_norm)
-                    losses = losses.with_metrics(gradient_norm=norm)
+                    losses = losses.with_metrics(gradient_norm=shorten(weights, rates.max_gradient_norm))
                     self.optimizer.step()
                 self.optimizer.zero_grad(set_to_none=True)
 
                 self.step += 1
                 self.progress.advance(self.step, losses if accepted else None, partial(self.measured, rate))
                 if self.step % config.evaluate_every_steps == 0 and self.step < self.total_steps:
-                    self.evaluate()
+                    self.evaluate(self.sharding.whole())
                 if self.step % config.checkpoint_every_steps == 0 or self.step == self.total_steps:
                     self.guard.confirm(self.step)
                     with self.progress.pause():
@@ -192,23 +195,22 @@ class Training:
         """What is worth following beside the losses."""
         return {"learning_rate": learning_rate, "skipped_steps": self.guard.skipped}
 
-    def evaluate(self) -> dict[str, float]:
-        """Error rates on the dev set; the best model so far is saved."""
+    def evaluate(self, whole: Recogniser) -> dict[str, float]:
+        """Error rates of the model in one piece on the dev set; the best one so far is saved."""
         assert self.dev is not None
         self.guard.confirm(self.step)
         with self.progress.pause():
-            rates = self.dev.error_rates(self.model)
+            rates = self.dev.error_rates(whole.model)
             numbers = {"dev/wer": rates.wer, "dev/cer": rates.cer}
             self.progress.report(self.step, numbers)
             if self.best.improved(rates.wer, self.step):
-                save_model(self.elastic_model(), self.processor, self.output / BEST, self.dtype)
+                save_model(self.elastic_model(whole), self.processor, self.output / BEST, self.dtype)
         return numbers
 
-    def elastic_model(self) -> PreTrainedModel:
+    def elastic_model(self, whole: Recogniser) -> PreTrainedModel:
         """The model as it is saved: with its depths, if it is to have several."""
-        tapped = self.recogniser.inter_ctc
-        heads = tapped.heads_of(self.depths) if tapped else {}
-        return make_elastic(self.model, self.depths, heads=heads) if self.depths else self.model
+        heads = whole.inter_ctc.heads_of(self.depths) if whole.inter_ctc else {}
+        return make_elastic(whole.model, self.depths, heads=heads) if self.depths else whole.model
 
     def rates_by_depth(self, model: PreTrainedModel) -> dict[str, dict[str, float]]:
         """The dev WER of a model at each depth, if it has several."""
@@ -220,14 +222,15 @@ class Training:
 
     def finish(self) -> None:
         """The last model and the final numbers."""
-        numbers, model = self.evaluate(), self.elastic_model()
+        whole = self.sharding.whole()
+        numbers, model = self.evaluate(whole), self.elastic_model(whole)
         save_model(model, self.processor, self.output / LAST, self.dtype)
         done = what_it_took(self.step, self.progress, self.guard, self.unalignable) | {
             "best_dev_wer": self.best.value,
             "best_step": self.best.step,
             "last_dev_wer": numbers["dev/wer"],
             "last_dev_cer": numbers["dev/cer"],
-            "parameters": self.model.num_parameters(),
+            "parameters": whole.model.num_parameters(),
             **self.rates_by_depth(model),
         }
         if self.accelerator.is_main_process:

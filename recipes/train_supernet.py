@@ -23,6 +23,7 @@ It leaves in the output folder
     done.json        the final numbers, once the run has ended
 
 compress evaluate best shows all sizes; compress extract best --size 33% --out DIR writes one as a model of its own.
+The model is in pieces while it is trained (FSDP2), if the launcher says so.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ from compress.training.loop.precision import autocast
 from compress.training.loop.progress import Progress, start_logging
 from compress.training.loop.savings import compile_blocks, recomputed
 from compress.training.loop.schedule import set_learning_rates
+from compress.training.loop.sharding import Sharding, shorten
 from compress.training.loop.unalignable import Unalignable
 from compress.training.new_models import note_length
 from compress.training.preparation import prepare_for_training
@@ -120,8 +122,10 @@ class Stage:
         self.job, self.config, self.accelerator = job, job.config, job.accelerator
         self.name, self.net, self.loader, self.folder = name, net, loader, job.output / name
         config, (self.before, self.steps) = self.config, job.spans[name]
-        optimizer = build_optimizer(net.groups(config.optimizer), config.optim)
-        self.wrapped, self.optimizer = self.accelerator.prepare(net, optimizer)
+        self.sharding = Sharding(self.accelerator, net)
+        self.wrapped, self.optimizer = self.sharding.prepare(
+            build_optimizer(net.groups(config.optimizer), config.optim)
+        )
         compile_blocks(net.model, config.compile)
         set_seed(seed, device_specific=True)  # dropout noise of each rank's own
         self.step, self.position, self.best, self.unalignable = 0, Position(), Best(), Unalignable()
@@ -153,8 +157,8 @@ class Stage:
         self.unalignable.note(unalignable, batch.ids)
         return losses
 
-    def run(self) -> None:
-        """The loop: some batches, one step."""
+    def run(self) -> StageNet:
+        """The loop: some batches, one step. Returns the net in one piece."""
         config, weights = self.config, parameters_of(self.optimizer, WEIGHTS)
         with self.position.reading(self.loader) as batches, self.progress.running(self.step):
             while self.step < self.steps:
@@ -167,8 +171,7 @@ class Stage:
                 self.guard.remember()
                 losses = accumulate(self.accelerator, self.wrapped, self.net.model, of_step, self.loss_step)
                 if accepted := self.guard.accepts(losses, of_step, self.step):
-                    norm = self.accelerator.clip_grad_norm_(weights, config.optimizer.max_gradient_norm)
-                    losses = losses.with_metrics(gradient_norm=norm)
+                    losses = losses.with_metrics(gradient_norm=shorten(weights, config.optimizer.max_gradient_norm))
                     self.optimizer.step()
                 self.net.after_step()
                 self.optimizer.zero_grad(set_to_none=True)
@@ -176,27 +179,32 @@ class Stage:
                 self.step += 1
                 self.progress.advance(self.step, losses if accepted else None, partial(self.measured, rates[WEIGHTS]))
                 if self.step % config.evaluate_every_steps == 0 and self.step < self.steps:
-                    self.evaluate()
+                    self.evaluate(self.sharding.whole())
                 if self.step % config.checkpoint_every_steps == 0 or self.step == self.steps:
                     self.guard.confirm(self.step)
                     with self.progress.pause():
                         self.checkpoints.save(self.step, self.states, self.wrapped, self.optimizer)
                         self.job.results.record(self.net.record())
         leave_numbers(self.folder, what_it_took(self.step, self.progress, self.guard, self.unalignable))
+        return self.sharding.whole()
 
     def measured(self, learning_rate: float) -> dict[str, float]:
         """What is worth following beside the losses."""
         return {**self.net.statistics(), "learning_rate": learning_rate, "skipped_steps": self.guard.skipped}
 
-    def evaluate(self) -> Rates:
-        """Error rates on the dev set at every size that the model has by now; the best model of all sizes is saved."""
+    def evaluate(self, whole: StageNet) -> Rates:
+        """Error rates on the dev set at every size that the model has by now; the best model of all sizes is saved.
+
+        Args:
+            whole: the net in one piece.
+        """
         assert self.job.dev is not None
         self.guard.confirm(self.step)
         with self.progress.pause():
-            rates = rates_by_size(self.job.dev, self.net.model)
+            rates = rates_by_size(self.job.dev, whole.model)
             self.progress.report(self.step, rates_as_metrics(rates))
             if self.best.improved(mean_wer(rates), self.step, rates) and self.name == JOINT:
-                save_model(self.net.model, self.job.processor, self.job.output / BEST, self.job.dtype)
+                save_model(whole.model, self.job.processor, self.job.output / BEST, self.job.dtype)
                 self.job.results.note(rates)
         return rates
 
@@ -228,7 +236,7 @@ class Supernet:
         start_trackers(self.accelerator, "supernet", to_dict(self.config), self.output)
         if not self.has_decided:
             self.select()
-        self.finish(self.join())
+        self.finish(*self.join())
 
     def select(self) -> None:
         """Stage 1: what each size keeps."""
@@ -238,10 +246,10 @@ class Supernet:
         note_length(model, self.train_set.seconds)
         sizes = make_subnets(config.sizes, parts_of(model, config.parts, config.sizes.table(model.config)))
         _, steps = self.spans[SELECT]
-        selection = make_selection(config.selection, sizes, steps, config.seed)
-        net = SelectionNet(model, selection, config.selection)
-        Stage(self, SELECT, net, self.loader, config.seed).run()
-        ranking, model = processes.from_main(selection.ranking()), net.detach()
+        net = SelectionNet(model, make_selection(config.selection, sizes, steps, config.seed), config.selection)
+        selected = Stage(self, SELECT, net, self.loader, config.seed).run()
+        assert isinstance(selected, SelectionNet)
+        ranking, model = processes.from_main(selected.selection.ranking()), selected.detach()
         self.results.decide(
             decided(sizes, ranking, net.history, model.config, config.selection.method, steps), self.dev
         )
@@ -249,7 +257,7 @@ class Supernet:
         self.accelerator.wait_for_everyone()
         self.accelerator.free_memory()
 
-    def join(self) -> Stage:
+    def join(self) -> tuple[Stage, StageNet]:
         """Stage 2: the sizes together, from what is read back from disk as a resumed run would."""
         config, seed, selected = self.config, self.config.seed + 1, self.output / SELECTED
         with read_back(selected):
@@ -259,16 +267,20 @@ class Supernet:
         set_seed(seed)
         loader = open_loader(config, self.train_set, self.processor, self.accelerator, seed)
         stage = Stage(self, JOINT, JointNet(model, config.joint, seed), loader, seed)
-        stage.run()
-        return stage
+        return stage, stage.run()
 
-    def finish(self, stage: Stage) -> None:
-        """The last model, and the final numbers: parameters, MACs and error rate of each size."""
-        last, best = stage.evaluate(), stage.best
+    def finish(self, stage: Stage, whole: StageNet) -> None:
+        """The last model, and the final numbers: parameters, MACs and error rate of each size.
+
+        Args:
+            stage: the second one.
+            whole: its net in one piece.
+        """
+        last, best = stage.evaluate(whole), stage.best
         if self.dev is not None:
             self.dev.close()
         self.results.note(best.details)
-        save_model(stage.net.model, self.processor, self.output / LAST, self.dtype)
+        save_model(whole.model, self.processor, self.output / LAST, self.dtype)
         if self.accelerator.is_main_process:
             done = {"best_dev_wer": best.value, "best_step": best.step} | self.results.numbers()
             done["last_dev_wer"] = {size: of_size["wer"] for size, of_size in last.items()}

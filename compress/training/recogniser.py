@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from compress.training.ctc import ctc_loss
 from compress.training.inter_ctc import InterCtc, InterCtcConfig, mean_loss
 from compress.training.loop.counts import Counts
 from compress.training.loop.losses import Losses
+from compress.training.loop.sharding import Shardable
 from compress.training.skipping_objective import SkippingConfig, last_skipped_share, objective_of
 from compress.training.stochastic_depth import StochasticDepth
 
 
-class Recogniser(nn.Module):
+class Recogniser(Shardable):
     """All that is trained, as one module, so that distributed training averages the gradients of all of it.
 
     Args:

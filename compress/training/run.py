@@ -165,20 +165,19 @@ def open_calibration(
     )  # fmt: skip
 
 
-def make_accelerator(config: RunConfig, *, some_unused: bool = False, shardable: bool = False) -> Accelerator:
+def make_accelerator(config: RunConfig, *, some_unused: bool = False) -> Accelerator:
     """An accelerator for one or many processes on whatever devices there are; autocast stays the recipe's.
 
     Args:
         config: of the run; trackers write to its output folder, and it says how many CPU threads to use.
         some_unused: whether there are steps in which some trained parameters get no gradient, which distributed
             training must know.
-        shardable: whether the recipe can train a model that is sharded over processes.
 
     Raises:
         ValueError: if the launcher asks for something that is not obeyed here.
     """
     require_obeyed(config.precision, config.accumulate)
-    require_shardable(possible=shardable, compiled=config.compile, optim=config.optim)
+    require_shardable(compiled=config.compile, optim=config.optim)
     accelerator = Accelerator(
         cpu=not torch.accelerator.is_available(),
         mixed_precision="no",  # autocast is ours, around the forward pass only

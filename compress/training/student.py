@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from compress.conformers import blocks_of, frame_outputs
+from compress.conformers import frame_outputs
 from compress.deciding.budget import Budget, Lagrangian, expected_cost
 from compress.deciding.gates import GateConfig, Gates
 from compress.deciding.selection import Scores
@@ -46,11 +46,6 @@ class Student(Shardable):
         super().__init__()
         self.model = model
         self.skipping = skipping
-
-    @property
-    def _no_split_modules(self) -> list[str]:
-        """The classes of which each module is sharded by itself: those of blocks."""
-        return sorted({type(block).__name__ for block in blocks_of(self.model)})
 
     def draw(self) -> None:
         """Call before every step; what is drawn for it is drawn here, alike for all of its forward passes."""

@@ -7,6 +7,7 @@ selected; in the second one the sizes that this has decided are trained together
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,6 +25,7 @@ from compress.training.loop.counts import Counts
 from compress.training.loop.losses import Losses
 from compress.training.loop.noise import Noise
 from compress.training.loop.optimizer import WEIGHTS, ParameterGroup, weight_groups
+from compress.training.loop.sharding import Shardable
 from compress.training.new_models import ModelConfig, build_model
 from compress.training.posteriors import output_divergence
 from compress.training.preparation import prepare_for_training
@@ -115,7 +117,7 @@ def divided(total_steps: int, share: float) -> tuple[int, int]:
     return select, total_steps - select
 
 
-class StageNet(nn.Module):
+class StageNet(Shardable):
     """What the nets of both stages have for the loop that trains them.
 
     Args:
@@ -199,6 +201,10 @@ class SelectionNet(StageNet):
         self.selection, self.config, self.history = selection, config, History(len(selection.parts))
         self._masks = PartMasks(model, selection.parts)
         self._gates: list[Tensor] = []
+
+    def kept_whole(self) -> Sequence[nn.Module]:
+        """The scores of the selection, which are read between forward passes."""
+        return (self.selection,)
 
     def forward(self, **inputs: Tensor) -> list[Tensor]:
         """The logits, `(batch, frames, vocabulary)`, of the whole model and of the sub-net."""

@@ -31,6 +31,7 @@ class Job:
         phases: steps of each phase, by the name of its folder; one phase has none.
         loss: a loss of the first phase.
         shortly: options by which it has as few steps as it can.
+        in_pieces: whether two processes share its model out (FSDP2) instead of having one each.
     """
 
     recipe: str
@@ -38,6 +39,7 @@ class Job:
     phases: dict[str, int]
     loss: str
     shortly: Sequence[str]
+    in_pieces: bool = False
 
     def due(self, phase: str) -> range:
         """The steps of a phase after which there is a checkpoint, but for the last."""
@@ -45,9 +47,9 @@ class Job:
         return range(every, self.phases[phase], every)
 
 
-def _training(blocks: int, text: str) -> Job:
+def _training(blocks: int, text: str, *, in_pieces: bool = False) -> Job:
     text = TINY.replace("BLOCKS", str(blocks)) + text + f"max_steps: {TRAIN_STEPS}" + ENDING
-    return Job("recipes/train.py", text, {"": TRAIN_STEPS}, "loss/ctc", ("--max_steps", "2"))
+    return Job("recipes/train.py", text, {"": TRAIN_STEPS}, "loss/ctc", ("--max_steps", "2"), in_pieces)
 
 
 PLAIN = """
@@ -90,7 +92,7 @@ max_steps: {SELECT_STEPS + JOINT_STEPS}
 """
 JOBS = {
     "train": _training(1, PLAIN),
-    "depths": _training(4, DEPTHS),
+    "depths": _training(4, DEPTHS, in_pieces=True),
     "skipping": _training(4, SKIPPING),
     "supernet": Job(
         "recipes/train_supernet.py",
@@ -98,6 +100,7 @@ JOBS = {
         {"select": SELECT_STEPS, "joint": JOINT_STEPS},
         "loss/ctc/sub",
         ("--max_steps", "4"),
+        in_pieces=True,
     ),
     "prune": Job(
         pruning.RECIPE,

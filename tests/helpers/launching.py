@@ -93,9 +93,11 @@ def run_by_torchrun(recipe: str, config: Path, output: Path, *overrides: str) ->
     return forked.run(command(recipe, (*TORCHRUN, *FORKING), config, output, *overrides))
 
 
-def run_on_two(recipe: str, config: Path, output: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+def run_on_two(
+    recipe: str, config: Path, output: Path, *overrides: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Runs a recipe on two processes that train together."""
-    return forked.run_two(command(recipe, (), config, output, *overrides))
+    return forked.run_two(command(recipe, (), config, output, *overrides), **environment)
 
 
 def metrics(output: Path, name: str) -> list[float]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.jobs import JOBS, LOG
-from tests.helpers.launching import run_alone, run_by_torchrun, run_on_two, speech_and_config
+from tests.helpers.launching import SHARDED, run_alone, run_by_torchrun, run_on_two, speech_and_config
 from tests.helpers.pruning import make_teacher
 from tests.helpers.sharing import shared
 
@@ -46,9 +46,10 @@ def runs_on_two(tmp_path_factory: pytest.TempPathFactory, configs: ByName) -> By
     """The output of a whole run of a job on two processes; that of the first as `torchrun` leaves it."""
 
     def fill(output: Path, name: str) -> None:
-        recipe, config = JOBS[name].recipe, configs(name)
-        run = run_by_torchrun if name == "train" else run_on_two
-        ended = run(recipe, config, output)
+        job, config = JOBS[name], configs(name)
+        environment = SHARDED if job.in_pieces else {}
+        run = run_by_torchrun if name == "train" else partial(run_on_two, **environment)
+        ended = run(job.recipe, config, output)
         assert ended.returncode == 0, ended.stderr
         (output / LOG).write_text(ended.stderr)
 

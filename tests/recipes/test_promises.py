@@ -14,7 +14,7 @@ import pytest
 from filelock import FileLock
 
 from tests.helpers import forked
-from tests.helpers.jobs import JOBS, models_of
+from tests.helpers.jobs import JOBS, LOG, models_of
 from tests.helpers.launching import command, done, metrics, run_alone, run_here
 from tools.kill_and_resume import differences
 
@@ -63,6 +63,7 @@ def test_two_processes_leave_what_one_leaves(name: str, runs: ByName, runs_on_tw
     one, two = runs(name), runs_on_two(name)
     assert set(done(two)) == set(done(one))
     assert models_of(two) == models_of(one)
+    assert JOBS[name].in_pieces == ("are shared out over 2 processes" in (two / LOG).read_text())
     for phase, steps in JOBS[name].phases.items():
         assert len(metrics(two / phase, "learning_rate")) == steps
         newest = max(path for path in (two / "checkpoints" / phase).glob("step-*"))

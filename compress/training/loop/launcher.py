@@ -46,8 +46,8 @@ def require_obeyed(precision: Precision, accumulate: int = 1) -> None:
     steps = os.environ.get(ACCUMULATION, "1")
     if steps not in ("1", str(accumulate)):
         raise ValueError(
-            f"accelerate launch --gradient_accumulation_steps {steps}: the run itself accumulates {accumulate}; give "
-            f"--accumulate {steps}, too, or launch without it (see `accelerate config`)."
+            f"{ACCUMULATION}={steps}: the run itself accumulates {accumulate}; give --accumulate {steps}, too, or unset"
+            " the variable."
         )
     mixed = os.environ.get(MIXED_PRECISION, "no")
     if _asked(MIXED_PRECISION) and mixed != precision:
@@ -63,11 +63,10 @@ def wants_sharding() -> bool:
     return _asked(FSDP)
 
 
-def require_shardable(*, possible: bool, compiled: bool, optim: str) -> None:
+def require_shardable(*, compiled: bool, optim: str) -> None:
     """Refuses what the launcher asks for beside sharding, or a recipe beside the launcher's, and cannot be had.
 
     Args:
-        possible: whether the recipe can train a model in pieces.
         compiled: whether blocks are to be compiled.
         optim: the optimizer.
 
@@ -76,8 +75,6 @@ def require_shardable(*, possible: bool, compiled: bool, optim: str) -> None:
     """
     if not wants_sharding():
         return
-    if not possible:
-        raise ValueError("accelerate launch --use_fsdp: only recipes/prune.py trains models in pieces; launch without.")
     if (version := os.environ.get(FSDP_VERSION, "1")) != "2":
         raise ValueError(f"accelerate launch --fsdp_version {version}: models are sharded by FSDP2; give 2.")
     for variable, (option, remedy) in NOT_SHARDED_BY.items():

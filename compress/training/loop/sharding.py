@@ -8,6 +8,7 @@ a step (evaluation, removal, what is written) sees the whole model.
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -18,12 +19,28 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.utils import clip_grad_norm_, get_total_norm
 from torch.optim import Optimizer
+from transformers import PreTrainedModel
 
+from compress.conformers import blocks_of
+from compress.running.slimmable import SkippableBlock, make_skippable
 from compress.training.loop import processes
+
+logger = logging.getLogger(__name__)
 
 
 class Shardable(nn.Module):
-    """What is trained, as a module that can be shared out."""
+    """What is trained, as a module that can be shared out.
+
+    Attributes:
+        model: the model in it.
+    """
+
+    model: PreTrainedModel
+
+    @property
+    def _no_split_modules(self) -> list[str]:
+        """The classes of which each module is sharded by itself, for `accelerate`: those of blocks."""
+        return sorted({type(block).__name__ for block in blocks_of(self.model)})
 
     def kept_whole(self) -> Sequence[nn.Module]:
         """The parts that stay whole on every process."""
@@ -58,6 +75,8 @@ class Sharding(Generic[Trained]):
         """The module and its optimizer as several processes train them."""
         if self.is_on:
             self.accelerator.state.fsdp_plugin.ignored_modules = list(self.trained.kept_whole())
+            _give_blocks_one_class(self.trained.model)
+            logger.info("weights, gradients and moments are shared out over %d processes", processes.world_size())
         wrapped, prepared = self.accelerator.prepare(self.trained, optimizer)
         assert is_sharded(wrapped) == self.is_on
         return wrapped, prepared
@@ -71,6 +90,12 @@ class Sharding(Generic[Trained]):
         own = {name: whole_tensor(t) if isinstance(t, DTensor) else t.clone() for name, t in state}
         twin.load_state_dict(own, assign=True)
         return twin
+
+
+def _give_blocks_one_class(model: PreTrainedModel) -> None:
+    """Lets all blocks be skippable if some are, in place: by a name `accelerate` finds one class alone."""
+    if any(isinstance(block, SkippableBlock) for block in blocks_of(model)):
+        make_skippable(model)
 
 
 def _without_weights(trained: Trained) -> Trained:

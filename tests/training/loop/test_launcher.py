@@ -15,7 +15,7 @@ from compress.training.loop.launcher import require_obeyed, require_shardable
         (
             "ACCELERATE_GRADIENT_ACCUMULATION_STEPS",
             "4",
-            "--gradient_accumulation_steps 4: the run itself accumulates 1; give --accumulate 4",
+            "ACCELERATE_GRADIENT_ACCUMULATION_STEPS=4: the run itself accumulates 1; give --accumulate 4",
         ),
         (
             "ACCELERATE_MIXED_PRECISION",
@@ -41,7 +41,6 @@ def test_what_is_not_obeyed_is_refused(
 @pytest.mark.parametrize(
     ("asked", "settings", "message"),
     [
-        ({}, {"possible": False}, "--use_fsdp: only recipes/prune.py trains models in pieces"),
         ({"FSDP_VERSION": "1"}, {}, "--fsdp_version 1: models are sharded by FSDP2; give 2"),
         ({"FSDP_OFFLOAD_PARAMS": "true"}, {}, "--fsdp_offload_params true: .*; give false"),
         ({"FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}, {}, "--fsdp_cpu_ram_efficient_loading true: .*; give false"),
@@ -54,7 +53,7 @@ def test_what_is_not_obeyed_is_refused(
 def test_what_sharding_cannot_do_is_refused(
     monkeypatch: pytest.MonkeyPatch, asked: dict[str, str], settings: dict[str, Any], message: str
 ) -> None:
-    known: dict[str, Any] = {"possible": True, "compiled": False, "optim": "adamw"}
+    known: dict[str, Any] = {"compiled": False, "optim": "adamw"}
     require_shardable(**known | settings)  # nothing is asked for
     for variable, value in ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"} | asked).items():
         monkeypatch.setenv(variable, value)
