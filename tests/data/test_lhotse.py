@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -142,6 +143,16 @@ def write_shar(folder: Path, names: list[str], there: list[str]) -> None:
         members |= {f"{name}.flac": audio_bytes(0.5, kind="FLAC"), f"{name}.json": json.dumps({"id": name}).encode()}
     write_tar(folder / "recording.000000.tar", {**members, "skipped.nodata": b"", "skipped.nometa": b""})
     write_lines(folder / "cuts.000000.jsonl.gz", [cut(name, "", kind="shar") for name in names], packed=True)
+
+
+def test_a_packed_shar_is_named(tmp_path: Path, opened: Open) -> None:
+    write_shar(tmp_path, ["a"], ["a"])
+    tar = tmp_path / "recording.000000.tar"
+    tar.with_suffix(".tar.gz").write_bytes(gzip.compress(tar.read_bytes()))
+    assert len(opened(tmp_path)) == 1
+    tar.unlink()
+    with pytest.raises(ValueError, match=r"recording\.000000\.tar\.gz: a packed tar .*; unpack it first \(gunzip\)"):
+        opened(tmp_path)
 
 
 def test_case_22_shar(tmp_path: Path, opened: Open) -> None:

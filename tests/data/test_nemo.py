@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -150,6 +151,19 @@ def test_tarred_numbers_must_agree(tmp_path: Path, opened: Open) -> None:
     tarred(tmp_path, 1, [{"audio_filepath": "a.wav", "shard_id": 0}], ["a.wav"])
     with pytest.raises(ValueError, match=r"rows name shards 0, 2, tars are numbered 1, 2; 0 are missing"):
         opened(tmp_path)
+
+
+def test_packed_tars_of_a_manifest_are_named(tmp_path: Path, opened: Open) -> None:
+    tarred(tmp_path, 0, [{"audio_filepath": "a.wav"}], ["a.wav"])
+    refusal = r"a packed tar cannot be read at any place; unpack it first \(gunzip\)"
+    for number in (1, 0):  # one of them, then both
+        tar = tmp_path / f"audio_{number}.tar"
+        tar.with_suffix(".tar.gz").write_bytes(gzip.compress(tar.read_bytes()))
+        if number:
+            assert len(opened(tmp_path)) == 2  # it is not packed alone
+        tar.unlink()
+        with pytest.raises(ValueError, match=rf"audio_{number}\.tar\.gz: {refusal}"):
+            opened(tmp_path, streaming=not number)
 
 
 def test_buckets_are_one_data_set(tmp_path: Path, opened: Open) -> None:

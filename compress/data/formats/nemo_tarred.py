@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from compress.data.formats.entries import Listed, Region, Remark, Stored, Wanted
 from compress.data.formats.metadata import MetadataRow, read_metadata
 from compress.data.formats.nemo import FindAudio, add_row, key_of_texts
-from compress.data.formats.tars import TarIndex, index_tar, shard_number
+from compress.data.formats.tars import TarIndex, index_tar, refuse_packed, shard_number
 
 WHOLE_MANIFEST = "tarred_audio_manifest*.json*"
 SHARDED = "sharded_manifests"
@@ -50,7 +50,7 @@ def read_tarred(folders: Sequence[Path], wanted: Wanted) -> Listed:
         wanted: what is asked for.
 
     Raises:
-        ValueError: if rows and tars do not have the same numbers, or something cannot be read.
+        ValueError: if rows and tars do not have the same numbers, tars are packed, or something cannot be read.
     """
     listing = Listed()
     for folder in folders:
@@ -94,7 +94,10 @@ def _shard_of(path: Path, row: MetadataRow) -> int | None:
 
 def _require_same_numbers(folder: Path, named: set[int | None], there: set[int]) -> None:
     said = {number for number in named if number is not None}
-    if missing := sorted(said - there):
+    missing = sorted(said - there)
+    if missing or not there:
+        refuse_packed(folder)
+    if missing:
         raise ValueError(
             f"{folder}: rows name shards {_listed(said)}, tars are numbered {_listed(there)}; "
             f"{_listed(set(missing))} are missing"

@@ -148,7 +148,7 @@ def _kinds_in(folder: Path) -> dict[str, list[Path]]:
 def _shards_in(folder: Path, files: Sequence[Path]) -> dict[str, list[Path]]:
     """Tars, and what stands beside them that says what they are."""
     tars = [file for file in files if file.name.endswith(TAR_ENDINGS)]
-    if any(file.match(CUTS) for file in files) and any(tar.match(RECORDINGS) for tar in tars):
+    if any(file.match(CUTS) for file in files) and any(tar.name.startswith(RECORDINGS) for tar in tars):
         return {"shar": [folder]}
     if tars and manifests_of(folder):
         return {"nemo_tarred": [folder]}

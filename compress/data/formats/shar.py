@@ -8,16 +8,17 @@ from pathlib import Path, PurePosixPath
 from compress.data.formats.cuts import TEXT_FROM, Cut, FindCut, add_cut
 from compress.data.formats.entries import Listed, Region, Stored, Wanted
 from compress.data.formats.metadata import MetadataRow, read_metadata
-from compress.data.formats.tars import index_tar, shard_number
+from compress.data.formats.tars import index_tar, refuse_packed, shard_number
 
-CUTS, RECORDINGS = "cuts*.jsonl*", "recording*.tar"
+CUTS, RECORDINGS = "cuts*.jsonl*", "recording"
+"""What manifests are called, and how the names of tars begin."""
 
 
 def shards_of(folder: Path) -> tuple[dict[int, Path], dict[int, Path]]:
     """Finds manifests and tars of a folder by their numbers; other files do not matter."""
     cuts, tars = (
         {shard_number(path.name.split(".jsonl")[0]) or 0: path for path in sorted(folder.glob(pattern))}
-        for pattern in (CUTS, RECORDINGS)
+        for pattern in (CUTS, f"{RECORDINGS}*.tar")
     )
     return cuts, tars
 
@@ -30,10 +31,11 @@ def read_shar(folder: Path, wanted: Wanted) -> Listed:
         wanted: what is asked for.
 
     Raises:
-        ValueError: if a manifest has no tar, or a tar no manifest.
+        ValueError: if a manifest has no tar, or a tar no manifest, or tars are packed.
     """
     cuts, tars = shards_of(folder)
     if alone := sorted(set(cuts) ^ set(tars)):
+        refuse_packed(folder, RECORDINGS)
         path = cuts.get(alone[0]) or tars[alone[0]]
         raise ValueError(
             f"{folder}: {len(cuts)} files of cuts and {len(tars)} of recordings; {path.name} has no partner"

@@ -13,6 +13,10 @@ from compress.data.formats.text_files import GZIP, first_bytes
 
 MAGIC, MAGIC_PLACE = b"ustar", 257
 TAR_ENDINGS = (".tar", ".tar.gz", ".tgz")
+PACKED = (
+    "a packed tar cannot be read at any place; unpack it first (gunzip), or, if it holds samples (WebDataset), set "
+    "data.streaming to true"
+)
 _IGNORED = (".", "__")
 LOOKED_BEHIND = 1 << 16
 """So many bytes behind the end of a tar are looked at; programs fill up to 10,240."""
@@ -60,10 +64,7 @@ def index_tar(path: Path) -> TarIndex:
         ValueError: if it is packed, or no tar at all.
     """
     if first_bytes(path, len(GZIP)) == GZIP:
-        raise ValueError(
-            f"{path}: a packed tar cannot be read at any place; unpack it first (gunzip), or, if it holds samples, set "
-            "data.streaming to true"
-        )
+        raise ValueError(f"{path}: {PACKED}")
     index = TarIndex(path)
     with _Bounded(path) as file:
         problem = _read_headers(file, index)
@@ -72,6 +73,21 @@ def index_tar(path: Path) -> TarIndex:
     if problem:
         index.remarks.append(Remark(path.name, f"{problem}; {len(index.members):,} files before it are used"))
     return index
+
+
+def refuse_packed(folder: Path, begin: str = "") -> None:
+    """Refuses a folder in which a tar is packed; call it where tars are missing.
+
+    Args:
+        folder: to look in.
+        begin: how the names of the tars begin.
+
+    Raises:
+        ValueError: naming the tar, and the remedy.
+    """
+    packed = (path for path in sorted(folder.glob(f"{begin}*gz")) if path.name.endswith(TAR_ENDINGS))
+    if path := next(packed, None):
+        raise ValueError(f"{path}: {PACKED}")
 
 
 class _Bounded(io.FileIO):
