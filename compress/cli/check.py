@@ -1,7 +1,8 @@
 """Check speech before training: what would be used, what not, and why.
 
 Nothing is trained. The exit code is 1 where training would stop: where more entries cannot be used than
-data.max_bad_fraction allows.
+data.max_bad_fraction allows, or none can. Where the source cannot be opened, or nothing of one source of a mix can be
+used, the exit code is 2, and --json prints nothing.
 
 Examples:
   compress check my-speech
@@ -23,7 +24,7 @@ def run(arguments: Sequence[str]) -> None:
 
     Raises:
         SystemExit: with 1, where training would stop.
-        ValueError: If the source cannot be opened, or nothing of it can be used.
+        ValueError: If the source cannot be opened, or nothing of one source of a mix can be used.
         OSError: If the model cannot be found.
     """
     import json

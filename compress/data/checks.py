@@ -45,7 +45,7 @@ class Problem:
 
 
 class BadDataError(ValueError):
-    """More of a data set is unusable than `max_bad_fraction` allows.
+    """More of a data set is unusable than `max_bad_fraction` allows, or all of it.
 
     Attributes:
         problems: all of them.

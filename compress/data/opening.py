@@ -9,7 +9,7 @@ from pathlib import Path
 
 from compress.data.audio import AudioLimits
 from compress.data.cache import cache_root, scan
-from compress.data.checks import Problem, as_spelt, clean_transcript, report, transcript_problem
+from compress.data.checks import BadDataError, Problem, as_spelt, clean_transcript, report, transcript_problem
 from compress.data.dataset import SpeechDataset, SpeechStream, warn_of_shared
 from compress.data.folders import open_folder, read_folder
 from compress.data.formats.recognise import recognise
@@ -37,8 +37,8 @@ def open_speech(
         labels: whether transcripts are needed.
 
     Raises:
-        BadDataError: if more entries than `config.max_bad_fraction` cannot be used.
-        ValueError: if the source cannot be opened, or nothing of it can be used.
+        BadDataError: if more entries than `config.max_bad_fraction` cannot be used, or all of them.
+        ValueError: if the source cannot be opened.
     """
     if config.mix:
         return _open_mix(config, sampling_rate=sampling_rate, vocabulary=vocabulary, labels=labels)
@@ -141,7 +141,8 @@ def _checked(
             good.append(entry)
     report(source.name, problems, len(source.ids), config.max_bad_fraction)
     if not good:
-        raise ValueError(f"{source.name}: none of {len(source.ids)} entries can be used; the first: {problems[0]}")
+        message = f"{source.name}: none of {len(source.ids)} entries can be used; the first: {problems[0]}"
+        raise BadDataError(message, problems)
     kept = [texts[entry] for entry in good]
     dataset = SpeechDataset(source, limits.sampling_rate, store, good, kept, problems, config.split)
     dataset.remarks = remarks_on(source, good, store)

@@ -9,7 +9,15 @@ from statistics import median
 from typing import Any
 
 from compress.checkpoint import load_processor
-from compress.data import Problem, SpeechConfig, SpeechDataset, feature_extractor_of, open_speech, vocabulary_of
+from compress.data import (
+    BadDataError,
+    Problem,
+    SpeechConfig,
+    SpeechDataset,
+    feature_extractor_of,
+    open_speech,
+    vocabulary_of,
+)
 from compress.data.remarks import kind_of
 from compress.reports import formats
 from compress.reports.page import Listing, Page, Section, Table
@@ -21,6 +29,11 @@ SPEAKER_COLUMNS = (
     "speaker", "speaker_id", "speaker_name", "spk", "spk_id", "spkid", "client_id", "reader", "reader_id", "voice",
 )  # fmt: skip
 """What columns that say who speaks are called; the first one that is there counts."""
+NOTHING: dict[str, Any] = {
+    "seconds": 0.0, "lengths": None, "speakers": None, "sources": [],
+    "words": 0, "different_words": 0, "characters": "",
+}  # fmt: skip
+"""What there is to say of speech where no entry can be used."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,20 +63,25 @@ def check_data(config: DataCheckConfig) -> dict[str, Any]:
         JSON-able: entries, what is used of them, lengths in seconds, characters, every problem, and every remark.
 
     Raises:
-        ValueError: if the source cannot be opened, or nothing of it can be used.
+        ValueError: if the source cannot be opened, or nothing of a source of a mix can be used.
     """
     processor = load_processor(config.model) if config.model else None
     rate = int(feature_extractor_of(processor).sampling_rate) if processor else RATE
     vocabulary = vocabulary_of(processor) if processor else None
     every = replace(config.data, max_bad_fraction=1.0, streaming=False)
-    speech = open_speech(every, sampling_rate=rate, vocabulary=vocabulary, labels=config.transcripts)
-    return _facts(config, speech, rate)
+    try:
+        speech = open_speech(every, sampling_rate=rate, vocabulary=vocabulary, labels=config.transcripts)
+    except BadDataError as error:  # every fraction is allowed, so there is nothing left
+        if config.data.mix:
+            raise
+        return _facts(config, rate, config.data.split, 0, error.problems, []) | NOTHING
+    return _facts(config, rate, speech.split, len(speech), speech.problems, speech.remarks) | _measured(speech)
 
 
 def too_many_problems(facts: dict[str, Any]) -> bool:
-    """Whether training would stop: more cannot be used than `data.max_bad_fraction` allows."""
+    """Whether training would stop: more cannot be used than `data.max_bad_fraction` allows, or nothing can."""
     unusable = facts["entries"] - facts["used"]
-    return bool(unusable > facts["max_bad_fraction"] * facts["entries"])
+    return not facts["used"] or bool(unusable > facts["max_bad_fraction"] * facts["entries"])
 
 
 def data_page(facts: dict[str, Any]) -> Page:
@@ -88,6 +106,8 @@ def data_page(facts: dict[str, Any]) -> Page:
 def _headline(facts: dict[str, Any]) -> str:
     if not (unusable := facts["entries"] - facts["used"]):
         return f"All {facts['entries']:,} entries can be used."
+    if not facts["used"]:
+        return f"None of {facts['entries']:,} entries can be used. Training would stop."
     verdict = "Training would stop" if too_many_problems(facts) else "Training would go on without them"
     allowed = f"data.max_bad_fraction allows {formats.percent(facts['max_bad_fraction'])}"
     return f"{unusable:,} of {facts['entries']:,} entries cannot be used. {verdict} ({allowed})."
@@ -100,22 +120,35 @@ def _words(speech: SpeechDataset) -> dict[str, Any]:
     return {"words": len(words), "different_words": len(set(words)), "characters": characters}
 
 
-def _facts(config: DataCheckConfig, speech: SpeechDataset, rate: int) -> dict[str, Any]:
+def _facts(
+    config: DataCheckConfig,
+    rate: int,
+    split: str | None,
+    used: int,
+    problems: Sequence[Problem],
+    remarks: Sequence[Problem],
+) -> dict[str, Any]:
     return {
         "source": config.data.named(),
-        "split": speech.split,
+        "split": split,
         "model": config.model,
         "sampling_rate": rate,
-        "entries": len(speech) + len(speech.problems),
-        "used": len(speech),
+        "entries": used + len(problems),
+        "used": used,
+        "max_bad_fraction": config.data.max_bad_fraction,
+        "problems": [problem.facts() for problem in problems],
+        "remarks": [remark.facts() for remark in remarks],
+    }
+
+
+def _measured(speech: SpeechDataset) -> dict[str, Any]:
+    """What can be used, with the keys of `NOTHING`."""
+    return {
         "seconds": sum(speech.seconds),
         "lengths": {"shortest": min(speech.seconds), "median": median(speech.seconds), "longest": max(speech.seconds)},
         "speakers": _speakers(speech),
         "sources": speech.by_source(),
         **_words(speech),
-        "max_bad_fraction": config.data.max_bad_fraction,
-        "problems": [problem.facts() for problem in speech.problems],
-        "remarks": [remark.facts() for remark in speech.remarks],
     }
 
 
@@ -135,17 +168,18 @@ def _speakers(speech: SpeechDataset) -> dict[str, Any] | None:
 
 
 def _numbers(facts: dict[str, Any]) -> Table:
-    lengths = facts["lengths"]
-    rows = [
-        ("entries", f"{facts['entries']:,}"),
-        ("can be used", f"{facts['used']:,}"),
+    rows = [("entries", f"{facts['entries']:,}"), ("can be used", f"{facts['used']:,}")]
+    return Table(header=("", "of this data set"), rows=rows + (_speech_rows(facts) if facts["used"] else []), left=2)
+
+
+def _speech_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    return [
         ("speech", formats.duration(facts["seconds"])),
-        ("shortest, median, longest", ", ".join(f"{seconds:.1f} s" for seconds in lengths.values())),
+        ("shortest, median, longest", ", ".join(f"{seconds:.1f} s" for seconds in facts["lengths"].values())),
         *_speaker_rows(facts["speakers"]),
         ("words", f"{facts['words']:,}, {facts['different_words']:,} different ones"),
         ("characters", facts["characters"].replace(" ", "␣") or "none"),
     ]
-    return Table(header=("", "of this data set"), rows=rows, left=2)
 
 
 def _speaker_rows(speakers: dict[str, Any] | None) -> list[tuple[str, str]]:

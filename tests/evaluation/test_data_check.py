@@ -86,6 +86,27 @@ def test_rows_that_share_a_fault_are_told_together(
     assert "the transcript holds halves of characters: 1" in text
 
 
+def test_a_source_of_which_nothing_can_be_used_is_told_in_full(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where any share may be unusable; of a mix the source is named."""
+    write_metadata(tmp_path / "speech" / "train", [{"file_name": f"{n}.wav", "transcription": "low"} for n in range(3)])
+    words = (str(tmp_path / "speech"), "--data.cache_dir", str(tmp_path / "cache"), "--data.max_bad_fraction", "1")
+    code, text = checked(capsys, *words, "--json")
+    facts = json.loads(text)
+    assert code == 1
+    assert (facts["entries"], facts["used"], facts["seconds"], facts["lengths"]) == (3, 0, 0.0, None)
+    assert [problem["file"] for problem in facts["problems"]] == ["0.wav", "1.wav", "2.wav"]
+    code, text = checked(capsys, *words)
+    assert code == 1
+    assert "None of 3 entries can be used. Training would stop." in text
+    assert "file not found: 3" in text
+    with pytest.raises(SystemExit) as stop:
+        main(["check", "--data.mix", f"[{{source: {tmp_path / 'speech'}}}]", "--json", *words[1:]])
+    assert stop.value.code == 2
+    assert f"{tmp_path / 'speech'}" in "".join(capsys.readouterr().err.split())
+
+
 def test_a_split_that_is_not_there_is_named(speech: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["check", str(speech), "--data.split", "test"])
