@@ -7,9 +7,7 @@ from pathlib import Path
 from compress.checkpoint.errors import CheckpointError
 from compress.checkpoint.exported import EXPORT_FILE
 from compress.files.paths import is_local
-from compress.files.writing import require_writable
-
-CONFIG_FILE = "config.json"
+from compress.files.writing import CONFIG_FILE, WEIGHTS, require_place_for_models
 
 
 def require_folder(model: str) -> None:
@@ -34,11 +32,11 @@ def require_new(out: str) -> None:
 
     Raises:
         CheckpointError: if `out` exists already.
-        WriteError: naming the reason why nothing can be written there.
+        WriteError: naming the model that `out` lies in, or the reason why nothing can be written there.
     """
     if Path(out).exists():
         raise CheckpointError(f"{out} exists already; choose another folder or delete it.")
-    require_writable(out)
+    require_place_for_models(out)
 
 
 def _refuse_a_run(folder: Path) -> None:
@@ -49,7 +47,7 @@ def _refuse_a_run(folder: Path) -> None:
             "the model that it was made from."
         )
     models = sorted(child.name for child in folder.iterdir() if (child / CONFIG_FILE).is_file())
-    if models and not any(path.suffix in (".safetensors", ".bin") for path in folder.iterdir()):
+    if models and not any(path.suffix in WEIGHTS for path in folder.iterdir()):
         raise CheckpointError(
             f"{str(folder)!r} is no checkpoint, but the folder of a run; give a model in it: "
             f"{', '.join(str(folder / name) for name in models)}."

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from compress.checkpoint.errors import CheckpointError, reason_of
-from compress.checkpoint.folders import CONFIG_FILE, nowhere, require_folder
+from compress.checkpoint.folders import nowhere, require_folder
 from compress.checkpoint.limits import check_model_config
 from compress.checkpoint.weights import FLOATING, checkpoint_folder
 from compress.conformers import (
@@ -33,6 +33,7 @@ from compress.conformers import (
 from compress.conformers.originals import ByContent
 from compress.files.pages import read_in_turn
 from compress.files.reading import ReadError, read_object, require_regular
+from compress.files.writing import CONFIG_FILE
 from compress.structure import StructureError
 from compress.surgery.stock import check_stock, route_of
 

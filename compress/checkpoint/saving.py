@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from compress.checkpoint.errors import CheckpointError
-from compress.checkpoint.folders import CONFIG_FILE, require_new
+from compress.checkpoint.folders import require_new
 from compress.checkpoint.loading import COMPRESSION_FILE, load_model, read_compression
 from compress.checkpoint.processors import load_processor
 from compress.conformers import structure_of
@@ -19,7 +19,7 @@ from compress.cost import Size, size_of
 from compress.deciding.budget import Budget
 from compress.files.reading import read_object
 from compress.files.shipped import __version__
-from compress.files.writing import replaced_folder
+from compress.files.writing import CONFIG_FILE, replaced_folder
 from compress.model.card import CARD_FILE, model_card
 from compress.model.removal import remove
 from compress.structure import STRUCTURE_FILE, Structure

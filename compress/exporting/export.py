@@ -13,7 +13,6 @@ from transformers import PreTrainedConfig
 
 from compress.checkpoint import COMPRESSION_FILE, read_compression
 from compress.checkpoint.exported import EXPORT_FILE, EXPORT_FORMAT, SOURCE_FOLDER, Export, ExportError
-from compress.checkpoint.folders import CONFIG_FILE
 from compress.checkpoint.weights import WEIGHTS_DIGEST, weights_digest
 from compress.conformers import family_of
 from compress.data import feature_extractor_of
@@ -35,7 +34,7 @@ from compress.exporting.speech import DevSpeech
 from compress.exporting.transducers import write_transducer
 from compress.files.paths import last_part
 from compress.files.shipped import __version__
-from compress.files.writing import replaced_folder, require_writable, write_json
+from compress.files.writing import CONFIG_FILE, replaced_folder, require_writable, write_json
 from compress.model.card import CARD_FILE
 from compress.running.aspects import ASPECTS, in_full
 from compress.runtimes.onnx_graph import OnnxGraph

@@ -16,6 +16,8 @@ from typing import Any
 from safetensors import SafetensorError
 
 NEW, OLD = ".new", ".old"
+CONFIG_FILE, WEIGHTS = "config.json", (".safetensors", ".bin")
+"""What a folder with a model has: this file, and files of weights with such an ending."""
 MEBIBYTE = 1 << 20
 NO_SPACE = "Free some space and run the same command again: it goes on from what is there."
 NO_RIGHT = "Choose a place that you may write to, or change its permissions."
@@ -139,6 +141,25 @@ def require_writable(folder: str | Path) -> None:
                 pass
         except FileNotFoundError as error:  # what systems of files that are no disks answer, such as /proc
             raise PermissionError(errno.EACCES, "nothing can be made there", str(nearest)) from error
+
+
+def require_place_for_models(folder: str | Path) -> None:
+    """Tries whether models can be written below a folder: it is writable, and no part of a model itself.
+
+    Raises:
+        WriteError: naming the model that the folder lies in, or the reason why nothing can be written.
+    """
+    resolved = Path(folder).expanduser().resolve()
+    if model := next((place for place in (resolved, *resolved.parents) if _is_model(place)), None):
+        raise WriteError(
+            f"{folder} lies in the folder of the model {model}: who replaces or deletes that model would take what is "
+            "written there along. Choose a folder beside it."
+        )
+    require_writable(folder)
+
+
+def _is_model(folder: Path) -> bool:
+    return (folder / CONFIG_FILE).is_file() and any(path.suffix in WEIGHTS for path in folder.iterdir())
 
 
 def require_replaceable(path: str | Path) -> None:

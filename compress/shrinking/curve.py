@@ -26,7 +26,7 @@ from compress.deciding.baselines import proportional
 from compress.deciding.budget import Budget, BudgetError, check_reachable, takes_front
 from compress.elastic.supernet.limits import SizesConfig
 from compress.files.reading import ReadError, read_object
-from compress.files.writing import recover_folder, write_json, write_text
+from compress.files.writing import recover_folder, require_place_for_models, write_json, write_text
 from compress.reports.making import made
 from compress.reports.saving import save_page
 from compress.shrinking.checkpoints import opened, saved_dtype, timed
@@ -110,6 +110,7 @@ def claim_curve(config: ShrinkConfig) -> None:
     path = out / SHRINK_SETTINGS
     if out.is_file():
         raise ValueError(f"{out} is a file; choose a folder.")
+    require_place_for_models(out)
     others = {child.name for child in out.iterdir()} - {SHRINK_SETTINGS} if out.exists() else set()
     if path.exists() and others:
         require_same(read_object(path), settings, harmless=CURVE_HARMLESS, where=str(out))

@@ -105,8 +105,9 @@ def test_apply_is_removal_from_the_command_line(tmp_path):
     assert facts["parameters"] == cost_table(model.config).of(structure)
     small, inputs = load_model(str(tmp_path / "small")), batch(model)
     assert torch.allclose(small(**inputs).logits, compress.remove(model, structure)(**inputs).logits, atol=1e-6)
-    with pytest.raises(CheckpointError, match="exists already"):
-        apply_structure(str(tmp_path / "full"), str(tmp_path / "wanted.json"), str(tmp_path / "small"))
+    for taken, problem in (("small", "exists already"), ("full/small", "lies in the folder of the model")):
+        with pytest.raises(ValueError, match=problem):
+            apply_structure(str(tmp_path / "full"), str(tmp_path / "wanted.json"), str(tmp_path / taken))
 
 
 def test_a_compressed_checkpoint_can_be_compressed_again(tmp_path):

@@ -10,6 +10,7 @@ from compress.files.writing import (
     explained,
     recover_folder,
     replaced_folder,
+    require_place_for_models,
     require_writable,
     write_text,
 )
@@ -52,6 +53,22 @@ def test_a_folder_is_tried_before_it_is_needed(tmp_path: Path) -> None:
     for taken in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(WriteError, match="Something else has that name"):
             require_writable(taken)
+
+
+def test_no_model_is_written_into_the_folder_of_another(tmp_path: Path) -> None:
+    """Neither through a link; the folder of a run, which holds models and no weights of its own, is none."""
+    model = tmp_path / "run" / "best"
+    model.mkdir(parents=True)
+    (model / "config.json").write_text("{}")
+    require_place_for_models(model / "new")
+    (model / "model.safetensors").write_text("")
+    (tmp_path / "link").symlink_to(model)
+    for within in (model, model / "new", model / "new" / "folder", tmp_path / "link" / "new", model / ".." / "best"):
+        with pytest.raises(WriteError, match=r"lies in the folder of the model .*run/best: .* Choose a folder beside"):
+            require_place_for_models(within)
+    require_place_for_models(tmp_path / "run" / "final")
+    require_place_for_models(model / ".." / "final")
+    assert [path.name for path in model.iterdir() if path.is_dir()] == []
 
 
 def test_a_link_to_a_folder_stays_a_link(tmp_path: Path) -> None:

@@ -77,6 +77,10 @@ def test_a_folder_with_other_settings_is_refused(
     with pytest.raises(SystemExit):
         main(["shrink", parakeet, *words(speech, tmp_path / "out", *SIZES)])
     assert "holds something else" in " ".join(capsys.readouterr().err.split())
+    with pytest.raises(SystemExit):
+        main(["shrink", parakeet, *words(speech, Path(parakeet, "out"), *SIZES)])
+    assert "lies in the folder of the model" in " ".join(capsys.readouterr().err.split())
+    assert not Path(parakeet, "out").exists()
 
 
 def test_a_start_that_was_refused_and_a_size_that_got_lost_are_no_end(

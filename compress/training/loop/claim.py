@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from compress.files.writing import explained, recover_folder, require_writable
+from compress.files.writing import explained, recover_folder, require_place_for_models
 from compress.training.loop import processes
 
 LOCK = ".lock"
@@ -46,10 +46,10 @@ def claimed(output: Path, *folders: str) -> Iterator[None]:
         *folders: models in it, which are swapped in whole.
 
     Raises:
-        WriteError: if nothing can be written there.
+        WriteError: if nothing can be written there, or it is part of a model.
         ValueError: on every rank, if another run holds the folder, or not every machine of this run sees it.
     """
-    require_writable(output)
+    require_place_for_models(output)
     with explained(output):
         output.mkdir(parents=True, exist_ok=True)
     lock, problem = FileLock(output / LOCK), ""
