@@ -70,6 +70,19 @@ class StreamReport:
             report(stream.name, stream.problems, self.seen, stream.config.max_bad_fraction)
 
 
+@dataclass(frozen=True)
+class Unheard:
+    """An utterance whose length is known from before, and whose audio has not been decoded.
+
+    Attributes:
+        row: of the stream.
+        seconds: its length.
+    """
+
+    row: Row
+    seconds: float
+
+
 @dataclass
 class StreamBatches(IterableDataset[Any]):
     """The batches of one rank, mixed with `StreamReport`s, in the order in which they are to be used.
@@ -85,7 +98,7 @@ class StreamBatches(IterableDataset[Any]):
         seed: of the run.
         epoch: number of the epoch.
         start: batches to skip.
-        place: where the block begins of which the next batch is; None: at the beginning of the epoch.
+        place: of the block of which the next batch is, and of its rows; None: at the beginning of the epoch.
         rank: this process's number.
         world_size: number of processes.
     """
@@ -104,31 +117,48 @@ class StreamBatches(IterableDataset[Any]):
 
     def __iter__(self) -> Iterator[Any]:
         place = self.place or StreamPlace()
-        number, state = place.batches, StreamReport()
+        number, state = place.batches, StreamReport(seen=place.seen, bad=place.bad)
         rows = BUFFERS_MIXED * self.batching.buffer_utterances
         read = self.stream.source.read
         for block in read(rows, self.world_size, shuffle=self.shuffle, seed=self.seed, epoch=self.epoch, place=place):
-            number = yield from self._block(block, number, state)
+            number = yield from self._block(block, place, number, state)
+            place = StreamPlace()
         yield self._flush(replace(state, ended=True))
 
-    def _block(self, block: RowBlock, number: int, state: StreamReport) -> Generator[Any, None, int]:
-        """Yields this rank's share of a block's batches, counted from `number`, and returns the next number."""
-        place = asdict(replace(block.place, batches=number))
-        buffer: list[Utterance] = []
-        for left, row in zip(range(len(block.rows))[::-1], block.rows, strict=True):
-            buffer += self._usable(row, state)
+    def _block(
+        self, block: RowBlock, begun: StreamPlace, number: int, state: StreamReport
+    ) -> Generator[Any, None, int]:
+        """Yields this rank's share of a block's batches, counted from `number`, and returns the next number.
+
+        Args:
+            block: some rows.
+            begun: how far they have been used before.
+            number: of the next batch.
+            state: what is found is added to it.
+        """
+        rows, known = block.rows[begun.used :], iter(begun.lengths)
+        buffer: list[Utterance | Unheard] = []
+        place = replace(block.place, batches=number, used=begun.used, seen=state.seen, bad=state.bad)
+        lengths: list[float | None] = []
+        for left, row in zip(range(len(rows))[::-1], rows, strict=True):
+            usable = self._usable(row, state, next(known, None))
+            lengths.append(usable[0].seconds if usable else None)
+            buffer += usable
             full = len(buffer) >= self.batching.buffer_utterances and (left >= self.world_size or not left)
             if full or state.seen % REPORT_ENTRIES == 0 or not left:
                 yield self._flush(state)
             if buffer and (full or not left):
-                number = yield from self._batches(buffer, number, place)
-                buffer = []
+                number = yield from self._batches(buffer, number, asdict(replace(place, lengths=tuple(lengths))))
+                used = place.used + len(lengths)
+                place = replace(place, batches=number, used=used, seen=state.seen, bad=state.bad)
+                buffer, lengths = [], []
         return number
 
-    def _usable(self, row: Row, state: StreamReport) -> list[Utterance]:
+    def _usable(self, row: Row, state: StreamReport, seconds: float | None) -> Sequence[Utterance | Unheard]:
+        """The utterance of a row, not decoded if its length is known; none if it cannot be used."""
         state.seen += 1
         try:
-            return [self._utterance(row)]
+            return [self._utterance(row) if seconds is None else Unheard(row, seconds)]
         except UnusableAudio as error:
             state.bad += 1
             state.problems.append(Problem(row.file, str(error)))
@@ -142,16 +172,30 @@ class StreamBatches(IterableDataset[Any]):
         samples = to_float(decode(row.payload, self.stream.limits))
         return Utterance(row.id, samples, transcript, len(samples) / self.stream.sampling_rate)
 
-    def _batches(self, buffer: list[Utterance], number: int, place: dict[str, Any]) -> Generator[Any, None, int]:
+    def _heard(self, item: Utterance | Unheard) -> Utterance:
+        """The utterance itself, which is decoded now if it has not been before."""
+        if isinstance(item, Utterance):
+            return item
+        try:
+            return self._utterance(item.row)
+        except UnusableAudio as error:
+            changed = f"{self.stream.name}: {item.row.file} changed since the run began: {error}"
+            raise ValueError(changed) from None
+
+    def _batches(
+        self, buffer: Sequence[Utterance | Unheard], number: int, place: dict[str, Any]
+    ) -> Generator[Any, None, int]:
         """Yields this rank's share of a buffer's batches, counted from `number`, and returns the next number."""
         for step in self._steps(buffer, number):
             if number // self.world_size >= self.start:
                 plan, members = step[self.rank]
-                yield replace(self.build(members, plan), place=place)
+                yield replace(self.build([self._heard(member) for member in members], plan), place=place)
             number += len(step)
         return number
 
-    def _steps(self, buffer: list[Utterance], number: int) -> Iterator[list[tuple[BatchPlan, list[Utterance]]]]:
+    def _steps(
+        self, buffer: Sequence[Utterance | Unheard], number: int
+    ) -> Iterator[list[tuple[BatchPlan, list[Utterance | Unheard]]]]:
         if len(buffer) < self.world_size:
             logger.warning(
                 "%s: the last %d utterances are too few for %d processes",
@@ -171,8 +215,8 @@ class StreamBatches(IterableDataset[Any]):
             number += len(step)
 
     def _planned(
-        self, batch: list[int], number: int, buffer: list[Utterance], speeds: NDArray[np.float64]
-    ) -> tuple[BatchPlan, list[Utterance]]:
+        self, batch: list[int], number: int, buffer: Sequence[Utterance | Unheard], speeds: NDArray[np.float64]
+    ) -> tuple[BatchPlan, list[Utterance | Unheard]]:
         plan = BatchPlan(self.epoch, number, tuple(batch), tuple(float(speeds[index]) for index in batch))
         return plan, [buffer[index] for index in batch]
 

@@ -76,14 +76,18 @@ class RemoteShard:
 
 @dataclass(frozen=True)
 class StreamPlace:
-    """Where in an epoch's rows a block begins.
+    """Where in an epoch's rows a block begins, and which rows of it come next.
 
     Attributes:
         block: its number.
-        batches: those before it, over all ranks.
-        rows: those before it.
+        batches: those before the rows that come next, over all ranks.
+        rows: those before the block.
         following: how many shards have been opened.
         open: those that are being read, in turn: the place of each in the epoch's order, and its next row.
+        used: rows of the block that have been used.
+        lengths: of the rows that come next, in seconds, as far as they are known; None where one cannot be used.
+        seen: entries before the rows that come next.
+        bad: unusable ones among them.
     """
 
     block: int = 0
@@ -91,11 +95,16 @@ class StreamPlace:
     rows: int = 0
     following: int = 0
     open: tuple[tuple[int, int], ...] = ()
+    used: int = 0
+    lengths: tuple[float | None, ...] = ()
+    seen: int = 0
+    bad: int = 0
 
     @classmethod
     def of(cls, state: Any) -> StreamPlace:
         """Makes a place of what `asdict` gave, also by way of JSON."""
-        return cls(**{**state, "open": tuple((int(shard), int(row)) for shard, row in state["open"])})
+        reading = tuple((int(shard), int(row)) for shard, row in state["open"])
+        return cls(**{**state, "open": reading, "lengths": tuple(state.get("lengths", ()))})
 
 
 class RowBlock(NamedTuple):

@@ -5,13 +5,15 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pytest
 
-from compress.data import Batch, BatchConfig, SpeechDataset, SpeechLoader
+from compress.data import Batch, BatchConfig, SpeechDataset, SpeechLoader, stream
+from compress.data.audio import decode
 from compress.data.formats.entries import Region
 from compress.data.formats.tar_streams import TarShard
 from compress.data.streams import ParquetShard, TableShard
@@ -109,6 +111,24 @@ def test_case_25_the_last_batch_costs_no_more_than_the_first(
     last = list(loader_of().epoch(0, len(batches) - 1, **({"place": batches[-2].place} if batches[-2].place else {})))
     assert [names(batch) for batch in last] == [names(batches[-1])]
     assert len(read) <= 2 * 6 + 6 < sum(SIZES) / 2
+
+
+def test_case_25_going_on_decodes_what_comes_next_and_no_more(
+    loader_of: Loaders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches, heard = list(loader_of().epoch(0)), list[object]()
+    monkeypatch.setattr(stream, "decode", lambda *given: heard.append(given) or decode(*given))
+    within_a_buffer = 0
+    for number, (before, expected) in enumerate(pairwise(batches), start=1):
+        heard.clear()
+        batch = next(loader_of().epoch(0, number, before.place))
+        assert names(batch) == names(expected)
+        if before.place and expected.place and before.place["batches"] == expected.place["batches"]:
+            assert len(heard) == len(batch.ids)
+            within_a_buffer += 1
+    if last := batches[-1].place:
+        assert last["seen"] + len(last["lengths"]) == sum(SIZES)
+        assert within_a_buffer > len(batches) / 4
 
 
 @pytest.mark.parametrize("world_size", [2, 3])

@@ -37,6 +37,8 @@ RATE, SECONDS, LOUDNESS = 16_000, (5.0, 15.0), 0.01
 DIFFERENT, GROUP = 64, 100
 """So many utterances differ, and so many rows are a group in parquet."""
 SHARDS_PER_HOUR, FEWEST_SHARDS = 2, 4
+NO_AUDIO_GIB = 1e-9
+"""What is found out of a data set is kept for the next start, without any audio."""
 
 Utterance = tuple[str, bytes]
 
@@ -144,9 +146,12 @@ KINDS: Mapping[str, Callable[[Path, Sequence[Utterance]], None]] = {
 
 
 def opened(folder: str, kind: str, config: ResumeConfig) -> SpeechLoader:
-    """A loader of the shards, as a run makes it when it starts; nothing decoded is kept."""
+    """A loader of the shards, as a run makes it when it starts; audio is decoded whenever it is needed."""
     speech = SpeechConfig(
-        str(Path(folder, "data")), streaming=kind != TARS, cache_dir=str(Path(folder, "cache")), cache_max_gib=0
+        str(Path(folder, "data")),
+        streaming=kind != TARS,
+        cache_dir=str(Path(folder, "cache")),
+        cache_max_gib=NO_AUDIO_GIB,
     )
     processor = build_processor("parakeet", ["noise"], TokensConfig(), mel_bins=80)
     return SpeechLoader(open_speech(speech, sampling_rate=RATE, labels=False), processor, config.batch)
