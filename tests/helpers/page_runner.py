@@ -60,7 +60,7 @@ def ask(path: str, request: dict[str, Any], output: int, timeout: float) -> int:
 def serve(path: str) -> None:
     """Answers requests, each in a process of its own."""
     ours = (module.name for module in pkgutil.walk_packages(compress.__path__, "compress."))
-    for name in (*ours, "accelerate.commands.launch", "evaluate", "jiwer", "transformers.models.parakeet"):
+    for name in (*ours, "accelerate.commands.launch", "evaluate", "jiwer", "tests.helpers.warm"):
         if not name.endswith("__main__"):
             importlib.import_module(name)
     gc.freeze()  # what has been imported is not looked through again in every fork
