@@ -16,7 +16,7 @@ from compress.conformers import family_of
 from compress.cost import cost_table
 from compress.curvature.repair import RefitConfig
 from compress.deciding.baselines import magnitude
-from compress.deciding.budget import Budget, BudgetError, decide, read_amount
+from compress.deciding.budget import Budget, BudgetError, amounts_of, decide, read_amount
 from compress.deciding.by_speech import BY_SPEECH, scores_by_speech
 from compress.deciding.decisions import DECISIONS, scores_behind
 from compress.deciding.selection import Scores
@@ -78,12 +78,13 @@ def limits_of_rounds(
     Raises:
         BudgetError: if they do not decrease towards the budget from below the full size.
     """
-    full = budget.table.full
+    full, said = budget.table.full, budget.table.said
     if rounds is None:
         by_speech = scores_behind(decision, alike) in BY_SPEECH
         return limits_between(full, budget.limit) if by_speech else [budget.limit]
-    limits = [limit for text in rounds if (limit := read_amount(text, full)) != budget.limit] + [budget.limit]
-    remedy = f"name sizes that decrease from below {full:,} to above the budget of {budget.limit:,}"
+    amounts = (read_amount(text, full, amounts_of(budget.table.metric)) for text in rounds)
+    limits = [*(amount for amount in amounts if amount != budget.limit), budget.limit]
+    remedy = f"name sizes that decrease from below {said(full)} to above the budget of {said(budget.limit)}"
     check(all(high > low for high, low in pairwise([full, *limits])), "rounds", list(rounds), remedy, BudgetError)
     return limits
 

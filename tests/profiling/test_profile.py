@@ -115,15 +115,16 @@ def test_from_the_model_to_a_checkpoint_within_its_time(
     *_, reachable = json.loads(capsys.readouterr().out)["reachable"]
     assert reachable["metric"] == "latency"
     full, smallest = reachable["full"], reachable["smallest"]
-    limit = f"{(smallest + full) / 2e6:.6f}ms"
+    limit, before = (f"{(smallest + share * (full - smallest)) / 1e6:.6f}ms" for share in (0.5, 0.8))
     make_split(tmp_path / "speech" / "train", 6, seed=1)
     budget = ["--budget.latency", limit, "--budget.profile", str(path), "--refit", "null"]
     data = ["--data", str(tmp_path / "speech"), "--data.cache_dir", str(tmp_path / "cache"), "--batch.workers", "0"]
     smaller = ["shrink", checkpoint, "--out", str(tmp_path / "small"), "--structure", "magnitude"]
-    assert main([*smaller, *budget, *data]) == 0
+    assert main([*smaller, *budget, *data, "--rounds", f"[{before}]"]) == 0
     facts = json.loads((tmp_path / "small" / "compression.json").read_text())
     assert facts["metric"] == "latency"
     assert facts["achieved"] <= facts["limit"]
+    assert [entry["limit"] for entry in facts["rounds"]] == [int(float(before[:-2]) * 1e6), facts["limit"]]
     card = (tmp_path / "small" / "README.md").read_text()
     assert f"| achieved | {facts['achieved'] / 1e6:,.2f} ms (" in card
     small = compress.load_model(str(tmp_path / "small"))
