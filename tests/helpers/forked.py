@@ -41,6 +41,8 @@ IMPORTED_BY_STRANGERS = (
     "transformers.models.wav2vec2_conformer.modeling_wav2vec2_conformer",
 )
 STREAMS = ("stdout", "stderr")
+ON_CPU = {"CUDA_VISIBLE_DEVICES": ""}
+"""Where several processes train together: where there is one GPU, all would take it."""
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(list(IMPORTED))
 _STRANGERS = forkserver.ForkServer()
@@ -107,10 +109,9 @@ class TwoPrograms:
         self._store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(self._store.port)}
         group = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": str(2 // machines), "TORCHELASTIC_USE_AGENT_STORE": "True"}
-        group |= {"CUDA_VISIBLE_DEVICES": ""}  # where there is one GPU, both would take it
         local = ("0", "1") if machines == 1 else ("0", "0")
         self.ranks = [
-            Program(words, **group | meeting | environment, RANK=str(rank), LOCAL_RANK=number)
+            Program(words, **ON_CPU | group | meeting | environment, RANK=str(rank), LOCAL_RANK=number)
             for rank, number in enumerate(local)
         ]
 

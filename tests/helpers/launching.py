@@ -90,7 +90,7 @@ def run_alone(recipe: str, config: Path, output: Path, *overrides: str) -> subpr
 
 def run_by_torchrun(recipe: str, config: Path, output: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
     """Runs a recipe on two processes that torchrun starts."""
-    return forked.run(command(recipe, (*TORCHRUN, *FORKING), config, output, *overrides))
+    return forked.run(command(recipe, (*TORCHRUN, *FORKING), config, output, *overrides), **forked.ON_CPU)
 
 
 def run_on_two(
