@@ -164,6 +164,7 @@ def transducer(
         blank_token_id=VOCABULARY - 1,
         decoder_hidden_size=16,
         num_decoder_layers=1,
+        max_symbols_per_step=2,
         encoder_config=PARAKEET_ENCODER,
         **more,
     )
