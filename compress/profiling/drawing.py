@@ -10,6 +10,8 @@ from compress.structure import FEWEST_CHANNELS, MODULES, Block, Kept, Structure
 ABSENT, DROPPED = 0.15, 0.1  # probabilities that a module or a block is gone
 SMALLEST = 0.1  # share of the units of a model of which the smallest Structures keep about so much
 SHARE_SPREAD = 0.2  # how far the shares of modules lie from that of their model
+WHOLE_FRONT = 0.5  # probability that no channels in front of the blocks are gone, as in most models that are made
+FRONT_STEP = 8  # multiples of which they are otherwise; machines have steps there that no line follows
 
 
 def draw_structure(
@@ -39,8 +41,14 @@ def draw_structure(
             else Block(**{name: _kept(name, counts[name], size, width, generator) for name in MODULES})
             for block, counts in enumerate(units)
         ]
-    channels = {name: _share(count, size, FEWEST_CHANNELS, generator) for name, count in (front or {}).items()}
-    return Structure(family, tuple(blocks), {name: tuple(range(kept)) for name, kept in channels.items()})
+    return Structure(family, tuple(blocks), _front(front or {}, size, generator))
+
+
+def _front(channels: Mapping[str, int], size: float, generator: random.Random) -> dict[str, tuple[int, ...]]:
+    if generator.random() < WHOLE_FRONT:
+        return {}
+    kept = {name: FRONT_STEP * _share(count, size, 1, generator, FRONT_STEP) for name, count in channels.items()}
+    return {name: tuple(range(min(channels[name], max(count, FEWEST_CHANNELS)))) for name, count in kept.items()}
 
 
 def _kept(name: str, units: int, size: float, width: int, generator: random.Random) -> Kept:
