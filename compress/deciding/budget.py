@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -55,7 +55,7 @@ class BudgetConfig:
         seconds: length of the utterance that MACs and times refer to.
         round_to: FFN and convolution widths become multiples of this; null: of 8, or of what the profile says.
         front: whether channels in front of the blocks (of subsampling convolutions or a feature extractor) may go, too.
-            null: where `obs` decides within `params` or `macs` of the total model, which pays at small sizes.
+            null: where `obs` decides within a budget of the total model, which pays at small sizes.
         stages: larger budgets on the way, in the same metric, such as [50%,25%], each of which leaves a final model;
             of `recipes/prune.py` alone.
     """
@@ -99,15 +99,10 @@ class BudgetConfig:
         """How much of it, as it was written."""
         return self._given[self.metric]
 
-    def decided_by(self, decision: str) -> BudgetConfig:
-        """The same, which says of the front what is usual with a way to decide, unless it says something."""
-        usual = takes_front(decision, timed=self.latency is not None, denominator=self.denominator)
-        return self if self.front is not None else replace(self, front=usual)
 
-
-def takes_front(decision: str, *, timed: bool, denominator: Denominator) -> bool:
+def takes_front(decision: str | None, table: CostTable) -> bool:
     """Whether a way to decide takes channels in front of the blocks, too, unless it is told otherwise."""
-    return decision == TAKES_FRONT and not timed and denominator == "total"
+    return decision == TAKES_FRONT and table.denominator == "total" and bool(table.front.names)
 
 
 WHOLE_PERCENT = 100
@@ -181,25 +176,36 @@ def read_amount(text: str, full: int, units: Mapping[str, int] = AMOUNTS) -> int
     return int(number / 100 * full) if match[3] else int(number * units[match[2].upper()])
 
 
-def make_budget(config: BudgetConfig, model_config: PreTrainedConfig) -> Budget:
-    """Turns a user's target into a limit for one model."""
+def make_budget(config: BudgetConfig, model_config: PreTrainedConfig, decision: str | None = None) -> Budget:
+    """Turns a user's target into a limit for one model.
+
+    Args:
+        config: the target.
+        model_config: of the model.
+        decision: who decides, which says of the front what `budget.front` does not; None: it stays whole.
+
+    Raises:
+        BudgetError: if the target cannot be read, or needs a profile that is not there or does not tell enough.
+    """
     if config.metric == "latency":
-        return _budget_in_time(config, model_config)
+        return _budget_in_time(config, model_config, decision)
     table = cost_table(model_config, config.metric, config.denominator, config.seconds)
     where = f" at {config.seconds:g} s" if config.metric == "macs" else ""
     requested = f"{config.metric} {config.amount} of {config.denominator}{where}"
     limit, round_to = read_amount(config.amount, table.full), config.round_to or DEFAULT_ROUNDING
-    return Budget(table, limit, requested, round_to, bool(config.front))
+    front = takes_front(decision, table) if config.front is None else config.front
+    return Budget(table, limit, requested, round_to, front)
 
 
-def _budget_in_time(config: BudgetConfig, model_config: PreTrainedConfig) -> Budget:
+def _budget_in_time(config: BudgetConfig, model_config: PreTrainedConfig, decision: str | None) -> Budget:
     profile = profile_named(config.profile, "budget")
     table = profile.table(model_config)
     requested = f"latency {config.amount} at {profile.summary}"
     limit = read_amount(config.amount, table.full, TIMES)
     remedy = f"{config.profile} does not tell what channels there cost: make it anew with `compress profile`"
     check(bool(profile.front.names) or not config.front, "budget.front", True, remedy, BudgetError)
-    return Budget(table, limit, requested, config.round_to or profile.round_to, bool(config.front))
+    front = takes_front(decision, table) if config.front is None else config.front
+    return Budget(table, limit, requested, config.round_to or profile.round_to, front)
 
 
 def profile_named(path: str | None, key: str) -> LatencyProfile:

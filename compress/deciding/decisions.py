@@ -89,7 +89,7 @@ def reachable_budget(
     Raises:
         BudgetError: with the range that can be reached.
     """
-    budget = make_budget(config.decided_by(decision), model_config)
+    budget = make_budget(config, model_config, decision)
     if start is not None:
         model_config = start
         budget = replace(budget, table=budget.table.of_model(model_config))

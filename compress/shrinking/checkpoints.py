@@ -70,7 +70,7 @@ def shrink(
         ValueError: if the speech is unusable.
     """
     config = BudgetConfig(params=budget) if isinstance(budget, str) else budget
-    target = make_budget(config.decided_by(structure), model.config)
+    target = make_budget(config, model.config, structure)
     check_reachable(target, proportional(model, front=target.front))
     speech, training = None, model.training
     model.eval()
@@ -151,7 +151,7 @@ def reachable_target(config: BudgetConfig, model: str, decision: str) -> Budget:
         BudgetError: with the range that can be reached.
     """
     known = load_config(model)
-    budget = make_budget(config.decided_by(decision), known)
+    budget = make_budget(config, known, decision)
     check_reachable(budget, proportional(skeleton(known, original=False), front=budget.front))
     return budget
 

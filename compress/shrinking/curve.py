@@ -85,7 +85,7 @@ def budgets_of(sizes: SizesConfig, model: str, decision: str) -> dict[str, Budge
     known = load_config(model)
     table = sizes.table(known)
     assert table is not None
-    front = takes_front(decision, timed=sizes.latency is not None, denominator=sizes.denominator)
+    front = takes_front(decision, table)
     limits = {name: limit for name in sizes.names if (limit := sizes.amount(name, table.full)) < table.full}
     budgets = {
         name: Budget(table, limit, f"{table.metric} {name} of {table.denominator}", sizes.round_to, front)

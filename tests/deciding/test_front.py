@@ -139,7 +139,8 @@ def test_a_profile_that_does_not_tell_what_channels_cost_says_so(tmp_path: Path)
     replace(profile_of(model), front=NO_FRONT).save(path)
     with pytest.raises(BudgetError, match=r"budget\.front is True; .*latency\.json does not tell what channels there"):
         make_budget(BudgetConfig(latency="50%", profile=str(path), front=True), model.config)
-    budget = make_budget(BudgetConfig(latency="50%", profile=str(path)), model.config)
+    budget = make_budget(BudgetConfig(latency="50%", profile=str(path)), model.config, "obs")
+    assert not budget.front
     with pytest.raises(StructureError, match="not known here: the latency profile does not tell"):
         budget.table.of(Structure("parakeet", (Block(),) * BLOCKS, FRONT))
     with pytest.raises(StructureError, match="leave the front whole"):
@@ -177,11 +178,17 @@ def test_a_model_without_channels_in_front_becomes_elastic_and_skips_and_is_comp
         ("obs", {"macs": "50%"}, True),
         ("obs", {"params": "50%", "front": False}, False),
         ("obs", {"params": "50%", "denominator": "encoder"}, False),
-        ("obs", {"latency": "50%"}, False),
+        ("obs", {"latency": "50%"}, True),
+        ("obs", {"latency": "50%", "front": False}, False),
         ("learned", {"params": "50%"}, False),
         ("learned", {"params": "50%", "front": True}, True),
         ("magnitude", {"params": "50%"}, False),
     ],
 )
-def test_who_takes_the_front_unless_told_otherwise(decision: str, settings: dict[str, Any], expected: bool) -> None:
-    assert BudgetConfig(**settings).decided_by(decision).front is expected
+def test_who_takes_the_front_unless_told_otherwise(
+    decision: str, settings: dict[str, Any], expected: bool, tmp_path: Path
+) -> None:
+    model, path = parakeet(), tmp_path / "latency.json"
+    profile_of(model).save(path)
+    named = {"profile": str(path)} if "latency" in settings else {}
+    assert make_budget(BudgetConfig(**settings, **named), model.config, decision).front is expected
