@@ -193,8 +193,7 @@ def make_budget(config: BudgetConfig, model_config: PreTrainedConfig, decision: 
     where = f" at {config.seconds:g} s" if config.metric == "macs" else ""
     requested = f"{config.metric} {config.amount} of {config.denominator}{where}"
     limit, round_to = read_amount(config.amount, table.full), config.round_to or DEFAULT_ROUNDING
-    front = takes_front(decision, table) if config.front is None else config.front
-    return Budget(table, limit, requested, round_to, front)
+    return Budget(table, limit, requested, round_to, _front(config, table, decision))
 
 
 def _budget_in_time(config: BudgetConfig, model_config: PreTrainedConfig, decision: str | None) -> Budget:
@@ -204,8 +203,12 @@ def _budget_in_time(config: BudgetConfig, model_config: PreTrainedConfig, decisi
     limit = read_amount(config.amount, table.full, TIMES)
     remedy = f"{config.profile} does not tell what channels there cost: make it anew with `compress profile`"
     check(bool(profile.front.names) or not config.front, "budget.front", True, remedy, BudgetError)
-    front = takes_front(decision, table) if config.front is None else config.front
-    return Budget(table, limit, requested, config.round_to or profile.round_to, front)
+    round_to = config.round_to or profile.round_to
+    return Budget(table, limit, requested, round_to, _front(config, table, decision))
+
+
+def _front(config: BudgetConfig, table: CostTable, decision: str | None) -> bool:
+    return takes_front(decision, table) if config.front is None else config.front
 
 
 def profile_named(path: str | None, key: str) -> LatencyProfile:

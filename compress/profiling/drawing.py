@@ -47,7 +47,7 @@ def draw_structure(
 def _front(channels: Mapping[str, int], size: float, generator: random.Random) -> dict[str, tuple[int, ...]]:
     if generator.random() < WHOLE_FRONT:
         return {}
-    kept = {name: FRONT_STEP * _share(count, size, 1, generator, FRONT_STEP) for name, count in channels.items()}
+    kept = {name: FRONT_STEP * _steps(count, size, generator, FRONT_STEP) for name, count in channels.items()}
     return {name: tuple(range(min(channels[name], max(count, FEWEST_CHANNELS)))) for name, count in kept.items()}
 
 
@@ -55,13 +55,13 @@ def _kept(name: str, units: int, size: float, width: int, generator: random.Rand
     if not units or generator.random() < ABSENT:
         return None
     step = 1 if name == "attention" else width
-    steps = _share(units, size, 1, generator, step)
+    steps = _steps(units, size, generator, step)
     if name != "attention" and steps % 2 == 0:
         steps -= 1
     return tuple(range(min(units, steps * step)))
 
 
-def _share(count: int, size: float, least: int, generator: random.Random, step: int = 1) -> int:
-    """How many steps there are in about a share of so many, at least so many."""
+def _steps(count: int, size: float, generator: random.Random, step: int) -> int:
+    """How many steps there are in about a share of so many, at least one."""
     share = min(1.0, max(0.0, size + generator.uniform(-SHARE_SPREAD, SHARE_SPREAD)))
-    return max(least, round(share * count / step))
+    return max(1, round(share * count / step))

@@ -71,11 +71,13 @@ class GraphForms:
         self.paths: dict[Structure, Path] = {}
 
     def prepare(self, structure: Structure) -> None:
-        """Writes its graph.
+        """Writes its graph, once for equal Structures.
 
         Raises:
             ExportError: if the model cannot be exported, or its graph computes something else.
         """
+        if structure in self.paths:
+            return
         source = SourceModel(str(self.model.name_or_path), remove(self.model, structure), self.processor, None, ())
         path = self.folder / f"{len(self.paths)}.onnx"
         if self.paths:

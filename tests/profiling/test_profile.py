@@ -19,6 +19,7 @@ from compress.latency import LatencyProfile, Line, ProfileError
 from compress.profiling import ProfileConfig, measuring, with_profile
 from compress.profiling.drawing import draw_structure
 from compress.profiling.fit import Fit, features_of
+from compress.profiling.forms import GraphForms
 from compress.structure import MODULES, Structure
 from compress.surgery.front_costs import FrontCosts
 from tests.helpers import tiny
@@ -164,7 +165,9 @@ def test_exports_are_timed_for_a_budget_of_the_export(
     def two_forms(stopwatch: measuring.Stopwatch, config: ProfileConfig) -> LatencyProfile:
         whole = Structure.full(stopwatch.family, len(stopwatch.units))
         small = draw_structure(stopwatch.family, stopwatch.units, {0, 1, 2}, random.Random(1), 8)
-        times.extend(stopwatch.time([whole, small]))
+        times.extend(stopwatch.time([whole, small, small]))
+        assert isinstance(stopwatch.forms, GraphForms)
+        assert len(list(stopwatch.forms.folder.glob("*.onnx"))) == 2
         return fitted(Made(lambda structure: 0.0), CONFIG)  # type: ignore[arg-type]
 
     monkeypatch.setattr(measuring, "fitted", two_forms)
