@@ -14,12 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from compress.files.reading import read_json
 from compress.files.writing import write_json
 from tools.commands import typed
 from tools.results import REPOSITORY, RESULTS, EntryConfig, add, facts, head_commit
 
-ACCELERATE = (sys.executable, "-m", "accelerate.commands.launch", "--cpu")
+ON_A_CPU = () if torch.cuda.is_available() else ("--cpu",)
+ACCELERATE = (sys.executable, "-m", "accelerate.commands.launch", *ON_A_CPU)
 LAUNCH = (*ACCELERATE, "--num_processes", "1", "--num_machines", "1")
 LAUNCH_TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 COMPRESS = (sys.executable, "-m", "compress")

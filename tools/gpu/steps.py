@@ -69,8 +69,8 @@ def _ways(work: Workload) -> list[Way]:
     if work.tiny:
         return [Way(1, 2.0), Way(1, 2.0, bf16=True, compiled=True)]
     large = 96 if work.memory_bytes > LARGE_GIBIBYTES * GIBIBYTE else 48
-    ways = [Way(32, 20.0), Way(32, 20.48), Way(32, 20.48, bf16=True, compiled=True)]
-    return [*ways, Way(large, 20.48, bf16=True)]
+    ways = [Way(32, 20.0), Way(32, 20.48), Way(large, 20.48, bf16=True)]
+    return [*ways, Way(large, 20.48, bf16=True, compiled=True)]
 
 
 def _measured(work: Workload, model: PreTrainedModel, way: Way) -> tuple[dict[str, float], dict[str, int]]:
