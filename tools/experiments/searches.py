@@ -5,10 +5,11 @@
     python -m tools.experiments.searches table --out runs/search --title "..." --data "..." --note "..."
 
 `run` trains a teacher of so many blocks (or takes --teacher), searches on the dev split with every method, lets each
-choice recover by `recipes/prune.py` under the same settings, and evaluates it on the test split before and after. Equal
-choices of several methods are trained once. `depth` counts word error rates and seconds of both searches on new models
-of growing depth; their error rates mean nothing. `table` appends an entry to RESULTS.md. What is there already is not
-made again, so each can be started anew at any time. A small trial:
+choice recover by `recipes/prune.py` under the same settings, and evaluates it on the test split before and after. With
+--refit, every proposal is repaired in closed form before it is measured, and so is what was chosen; --recover_steps 0
+leaves it at that. Equal choices of several methods are made once. `depth` counts word error rates and seconds of both
+searches on new models of growing depth; their error rates mean nothing. `table` appends an entry to RESULTS.md. What is
+there already is not made again, so each can be started anew at any time. A small trial:
 
     python -m tools.experiments.searches run --data data/digits --out runs/search-trial --blocks 4 \\
         --removes [2] --teacher_steps 120 --recover_steps 20 --utterances 40 --top_k 3
@@ -38,12 +39,14 @@ from tools.experiments.experiment import (
     listed,
     read,
     run_recipe,
+    run_verb,
     search,
 )
 from tools.results import grid
 
 NAME = "searches"
-PHASES = ("removed", "final")
+REMOVED, REPAIRED, FINAL = "removed", "repaired", "final"
+PHASES = {REMOVED: "test WER % before", REPAIRED: "repaired", FINAL: "after recovery"}
 RIVAL = "greedy"
 LETTERS = ("abcdefghijklmnopqrstuvwxyz '",)
 SMALL = {"hidden_size": 64, "num_attention_heads": 2, "intermediate_size": 128, "subsampling_conv_channels": 16}
@@ -63,12 +66,13 @@ class RunConfig:
         train: Config of the teacher.
         teacher_steps: Of its training; null: the epochs of the config.
         prune: Config of the recovery.
-        recover_steps: Of the recovery, the same for every method.
+        recover_steps: Of the recovery, the same for every method; 0: none.
         recover_options: More of its options, e.g. "--recover.learning_rate 5e-4".
         seeds: Of the recovery: 0 to this number, exclusive.
         measure: Of the correlation.
         top_k: Proposals that CoMFLP measures.
         utterances: Of the dev set in the searches.
+        refit: Utterances of the repair of proposals and choices; null: neither is repaired.
         threads: Of each recovery.
     """
 
@@ -86,6 +90,7 @@ class RunConfig:
     measure: str = "distance_correlation"
     top_k: int = 10
     utterances: int = 320
+    refit: int | None = None
     threads: int = 1
 
 
@@ -113,16 +118,17 @@ class DepthConfig:
 def run(config: RunConfig) -> None:
     """Makes every search, model and report that is not there yet."""
     experiment = Experiment(config.out, NAME)
-    experiment.note("run", recover_steps=config.recover_steps, seeds=list(range(config.seeds)))
+    experiment.note("run", recover_steps=config.recover_steps, refit=config.refit, seeds=list(range(config.seeds)))
     teacher = config.teacher or _train_teacher(experiment.folder, config)
-    options = ("--measure", config.measure, "--top_k", str(config.top_k), "--utterances", str(config.utterances))
+    settings = {"measure": config.measure, "top_k": config.top_k, "utterances": config.utterances}
+    options = (*(word for name, value in settings.items() for word in (f"--{name}", str(value))), *_refit(config))
     for remove in config.removes:
         place = experiment.folder / f"search-{remove}"
         searched = search(teacher, config.data, place, "--remove", str(remove), "--methods", "[all]", *options)
         methods = {tuple(entry["removed"]): entry["method"] for entry in searched["methods"]}
         for removed, seed in itertools.product(sorted(methods), range(config.seeds)):
             structure = place / "structures" / f"{methods[removed]}.json"
-            _recover(_place(experiment.folder, removed, seed), teacher, structure, seed, config)
+            _make(_place(experiment.folder, removed, seed), teacher, structure, seed, config)
 
 
 def _train_teacher(folder: Path, config: RunConfig) -> str:
@@ -132,15 +138,27 @@ def _train_teacher(folder: Path, config: RunConfig) -> str:
     return str(folder / "teacher" / "best")
 
 
+def _refit(config: RunConfig) -> tuple[str, ...]:
+    return () if config.refit is None else ("--refit.utterances", str(config.refit))
+
+
+def _make(output: Path, teacher: str, structure: Path, seed: int, config: RunConfig) -> None:
+    """Removes what a method chose, repairs and trains what stays, and evaluates each of these."""
+    if config.recover_steps:
+        _recover(output, teacher, structure, seed, config)
+    run_verb("apply", output / REMOVED, teacher, str(structure))
+    if config.refit:
+        run_verb("apply", output / REPAIRED, teacher, str(structure), "--data", config.data, *_refit(config))
+    for phase in [phase for phase in PHASES if (output / phase).exists()]:
+        report = evaluate(output / phase, config.data, _report(output, phase))
+        print(f"{output.parent.name}, seed {seed}: WER {report['model']['wer']:.2%} {phase}", flush=True)
+
+
 def _recover(output: Path, teacher: str, structure: Path, seed: int, config: RunConfig) -> None:
-    """Removes what a method chose, trains what stays, and evaluates it before and after."""
     shared = ("--config", config.prune, "--teacher", teacher, "--data.source", config.data, "--budget", "null")
     length = ("--recover.steps", str(config.recover_steps), "--threads", str(config.threads))
     own = ("--structure", str(structure), "--refit", "null", "--seed", str(seed), *shlex.split(config.recover_options))
     run_recipe("prune", output, *shared, *length, *own)
-    reports = [evaluate(output / phase, config.data, _report(output, phase)) for phase in PHASES]
-    before, after = (f"{report['model']['wer']:.2%}" for report in reports)
-    print(f"{output.parent.name}, seed {seed}: WER {before} before, {after} after", flush=True)
 
 
 def depth(config: DepthConfig) -> None:
@@ -189,20 +207,21 @@ def _searches(folder: Path, kind: str) -> list[dict[str, Any]]:
 
 
 def _comparison(folder: Path) -> list[str]:
-    names = ("removed", "method", "which", "dev WER %", "test WER % before", "after recovery", f"minus {RIVAL}")
+    phases = [phase for phase in PHASES if any(folder.glob(f"without-*/seed-*/report-{phase}"))]
+    names = ("removed", "method", "which", "dev WER %", *(PHASES[phase] for phase in phases), f"minus {RIVAL}")
     rows = []
     for searched in _searches(folder, "search"):
         size = f"{searched['remove']} of {searched['blocks']}"
         rival = next((entry["removed"] for entry in searched["methods"] if entry["method"] == RIVAL), None)
-        rows += [[size, *_method(folder, entry, rival)] for entry in searched["methods"]]
+        rows += [[size, *_method(folder, entry, rival, phases)] for entry in searched["methods"]]
     return grid((*names, "evaluations", "seconds"), rows)
 
 
-def _method(folder: Path, entry: Mapping[str, Any], rival: Sequence[int] | None) -> list[str]:
-    """What a method chose, what it costs before and after recovery, and what finding it took."""
+def _method(folder: Path, entry: Mapping[str, Any], rival: Sequence[int] | None, phases: Sequence[str]) -> list[str]:
+    """What a method chose, what it costs in every phase, and what finding it took."""
     removed = entry["removed"]
-    tested = [_shown(folder, removed, phase) for phase in PHASES]
-    apart = _minus(folder, removed, rival) if entry["method"] != RIVAL else ""
+    tested = [_shown(folder, removed, phase) for phase in phases]
+    apart = _minus(folder, removed, rival, phases[-1]) if entry["method"] != RIVAL else ""
     which, seen = ", ".join(map(str, removed)), f"{PERCENT * entry['wer']:.2f}"
     return [entry["method"], which, seen, *tested, apart, str(entry["evaluations"]), f"{entry['seconds']:.1f}"]
 
@@ -212,10 +231,10 @@ def _reports(folder: Path, removed: Sequence[int], phase: str) -> list[Path]:
     return sorted(_place(folder, removed, 0).parent.glob(f"seed-*/report-{phase}/{REPORT}"))
 
 
-def _minus(folder: Path, mine: Sequence[int], rival: Sequence[int] | None) -> str:
-    """The paired difference of the error rates after recovery, means over the seeds."""
+def _minus(folder: Path, mine: Sequence[int], rival: Sequence[int] | None, phase: str) -> str:
+    """The paired difference of the error rates in a phase, means over the seeds."""
     contenders = [
-        Contender.read(_reports(folder, removed, PHASES[-1]), baseline=None) if removed is not None else None
+        Contender.read(_reports(folder, removed, phase), baseline=None) if removed is not None else None
         for removed in (mine, rival)
     ]
     return contenders[0].against(contenders[1].errors) if contenders[0] and contenders[1] else ""
@@ -242,11 +261,12 @@ def _depths(folder: Path) -> list[str]:
 
 
 def _remarks(settings: dict[str, Any]) -> list[str]:
-    steps = f" of {settings['recover_steps']} steps" if settings.get("recover_steps") else ""
+    steps = f", and after a recovery of {settings['recover_steps']} steps" if settings.get("recover_steps") else ""
+    refit = f", with a refit on {settings['refit']} utterances wherever repaired" if settings.get("refit") else ""
     return [
-        "Blocks are counted from 0. Dev WER is what a search saw; test WER is of the model without the blocks, before "
-        f"and after a recovery{steps}, with 95 % bootstrap intervals over utterances, or every seed; the difference to "
-        f"{RIVAL} is paired, in points. The seconds of a search include the matrix, and not the reading of the model. "
+        f"Blocks are counted from 0. Dev WER is what a search saw{refit}; test WER is of the model without the "
+        f"blocks{steps}, with 95 % bootstrap intervals over utterances, or every seed; the difference to {RIVAL} is "
+        "paired, in points. The seconds of a search include the matrix, and not the reading of the model. "
         "Models of the table by depth are new: only its counts and seconds mean anything."
     ]
 
