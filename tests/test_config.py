@@ -15,7 +15,7 @@ from compress.config import check, check_at_least, check_choice, check_positive,
 from tests.helpers.launching import load_recipe
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-COMMITTED_CONFIGS = 17  # update when a YAML is added to configs
+COMMITTED_CONFIGS = 18  # update when a YAML is added to configs
 LAUNCH_LINE = 3  # of every config: the exact command that runs it
 LAUNCH = re.compile(r"# (accelerate launch (?:--\S+ )*(recipes/\w+\.py) --config (configs/\S+\.yaml)( .*)?)")
 
