@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import json
 import random
 import sys
@@ -23,8 +22,8 @@ from compress.latency import LatencyProfile, Line
 from compress.profiling import ProfileConfig
 from compress.shrinking import ShrinkConfig
 from tests.helpers import forked
+from tests.helpers.left import REFERENCES, TEACHER, WRONG, entry, leave
 from tools.experiments import (
-    depths,
     equal_time,
     experiment,
     inspect_public,
@@ -33,35 +32,11 @@ from tools.experiments import (
     shrunk,
     skipping,
     supernets,
-    unheard,
 )
 from tools.experiments.comparing import ONE_SEED, Contender, over_seeds, verdict
 from tools.experiments.experiment import COMPRESS, TableConfig
 from tools.experiments.measure_screening import rank_correlation
 from tools.kill_and_resume import in_pieces
-
-
-def entry(out: Path, title: str) -> TableConfig:
-    return TableConfig(out=str(out), title=title, data="digits", results=str(out / "R.md"))
-
-
-REFERENCES = ["one two three four", "five six seven eight", "nine"]
-TEACHER = ["one two three four", "five six seven eight", "ten"]
-WRONG = ["one two", "five six seven eight", "ten"]
-CONDITIONS = {"device": "cpu", "threads": 1, "repetitions": 10}
-
-
-def leave(folder: Path, hypotheses: list[str], wer: float) -> None:
-    """The part of a report that the comparison reads."""
-    folder.mkdir(parents=True)
-    model = {"wer": wer, "wer_ci95": [0.0, 0.5], "cer": wer / 2, "parameters": {"total": 50}}
-    baseline = {"wer": 1 / 9, "wer_ci95": [0.0, 0.3], "cer": 0.05, "parameters": {"total": 100}}
-    report = {"model": model, "baseline": baseline, "ratio": {"macs": 0.6, "speed": 1.5}, "conditions": CONDITIONS}
-    (folder / "report.json").write_text(json.dumps(report))
-    rows = zip("abc", REFERENCES, hypotheses, TEACHER, strict=True)
-    keys = ("id", "reference", "model", "baseline")
-    lines = [json.dumps(dict(zip(keys, row, strict=True))) for row in rows]
-    (folder / "transcripts.jsonl").write_text("\n".join(reversed(lines)))
 
 
 @pytest.fixture
@@ -147,67 +122,6 @@ def test_searches_are_compared_before_and_after_recovery(tmp_path: Path) -> None
     assert f"| 2 of 6 | greedy | {row}  | 10 | 1.2 |" in text
     assert "| 48 | 24 | greedy | 10 | 30 | 60 | 1.2 |" in text
     assert "- data: digits; one seed (0)\n" in text
-
-
-def test_depths_are_compared_with_models_trained_there(tmp_path: Path) -> None:
-    """Who stands for the elastic models is chosen on dev; what is said of them is measured on test."""
-    rates = {(training.name, choice): 0.3 for training in depths.ELASTIC for choice in depths.CHOICES}
-    rates |= {("both", "svcca"): 0.1, ("inter_ctc", "last_first"): 0.2}
-    digits = tmp_path / "digits"
-
-    def write(folder: Path, report: dict[str, Any]) -> None:
-        folder.mkdir(parents=True)
-        (folder / "report.json").write_text(json.dumps(report))
-
-    for ((name, choice), dev), seed in itertools.product(rates.items(), (0, 1)):
-        for split, wer in (("dev", dev), ("test", 0.5 - dev + seed * 0.1)):
-            sizes = [{"size": str(depth), "wer": wer, "wer_ci95": [0, 1]} for depth in (4, 6, 9, 12)]
-            write(digits / "elastic" / f"{name}-{choice}" / f"seed-{seed}" / f"report-{split}", {"sizes": sizes})
-    for name, depth in itertools.product([training.name for training in depths.ELASTIC], depths.BELOW):
-        search = digits / "search" / f"{name}-{depth}" / "seed-0"
-        search.mkdir(parents=True)
-        (search / "search.json").write_text(json.dumps({"best": {"removed": list(range(1, 13 - depth))}}))
-    for depth, training in depths.INDIVIDUAL.items():
-        write(digits / training.name / "seed-0" / "report", {"model": {"wer": 0.01 * depth, "wer_ci95": [0, 1]}})
-        leave(digits / "extracted" / f"both-svcca-{depth}" / "seed-0" / "report", WRONG, 3 / 9)
-        leave(digits / "extracted" / f"both-svcca-{depth}" / "seed-1" / "report", REFERENCES, 0.0)
-    state = {"commands": {"run": "python -m tools.experiments.depths run"}, "commit": "abc1234", "steps": 1600}
-    (digits / "depths.json").write_text(json.dumps(state))
-    results = str(tmp_path / "R.md")
-    depths.table(depths.DepthTableConfig(corpus="digits", out=str(tmp_path), title="T", data="digits", results=results))
-    text = (tmp_path / "R.md").read_text()
-    assert "| trained at that depth | all | **12.00** (0.00 to 100.00) | **9.00**" in text
-    assert "| both | SVCCA search |  | 45.00; 40.00, 50.00 |" in text
-    (row,) = (line for line in text.splitlines() if line.startswith("| 4 | both, SVCCA search |"))
-    assert row.startswith("| 4 | both, SVCCA search | 16.67; 33.33, 0.00 | 11.11; 11.11, 11.11 | +5.56 (")
-    assert row.count("+5.56 (") == 2  # over the utterances, and over the seeds
-    assert "| both | 1 2 3 | 1 2 3 4 5 6 | 1 2 3 4 5 6 7 8 |" in text
-    assert "- data: digits; seeds 0, 1\n" in text
-
-
-def test_speakers_that_were_not_heard_are_compared_with_those_that_were(tmp_path: Path) -> None:
-    """Each utterance counts once as unheard, by the models made without its speaker."""
-    speakers = {"a": "ann", "b": "ben", "c": "ben"}
-    unheard_json = {"commands": {"run": "U"}, "commit": "abc1234", "sizes": ["50%", "10%"], "speakers": speakers}
-    (tmp_path / "unheard.json").write_text(json.dumps(unheard_json))
-    for speaker in ("ann", "ben"):
-        leave(tmp_path / speaker / "50" / "report", TEACHER, 1 / 9)
-    leave(
-        tmp_path / "ann" / "10" / "report", WRONG, 3 / 9
-    )  # two words of ann's, whom it did not hear, and one of ben's
-    leave(tmp_path / "ben" / "10" / "report", TEACHER, 1 / 9)
-    unheard.table(entry(tmp_path, "U"))
-    text = (tmp_path / "R.md").read_text()
-    teacher, half, tenth = (
-        next(line for line in text.splitlines() if line.startswith(f"| {name} | 11.11 ("))
-        for name in ("teacher", "50%", "10%")
-    )
-    assert teacher.split(" | ")[3].startswith("11.11 (")
-    assert half.count("+0.00 (+0.00 to +0.00)") == 3
-    assert tenth.split(" | ")[3].startswith("33.33 (")
-    assert [cell[:6] for cell in tenth.split(" | ")[2::2]] == ["+0.00 ", "+22.22"]
-    assert tenth.split(" | ")[5].startswith("+22.22 (")
-    assert "| 10% | 50.00 | 20.00 |" in text
 
 
 def test_ranks_are_correlated() -> None:

@@ -1,0 +1,72 @@
+"""Experiments that train: depths against models trained there, speakers that training heard against others."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.helpers.left import REFERENCES, TEACHER, WRONG, entry, leave
+from tools.experiments import depths, unheard
+
+
+def test_depths_are_compared_with_models_trained_there(tmp_path: Path) -> None:
+    """Who stands for the elastic models is chosen on dev; what is said of them is measured on test."""
+    rates = {(training.name, choice): 0.3 for training in depths.ELASTIC for choice in depths.CHOICES}
+    rates |= {("both", "svcca"): 0.1, ("inter_ctc", "last_first"): 0.2}
+    digits = tmp_path / "digits"
+
+    def write(folder: Path, report: dict[str, Any]) -> None:
+        folder.mkdir(parents=True)
+        (folder / "report.json").write_text(json.dumps(report))
+
+    for ((name, choice), dev), seed in itertools.product(rates.items(), (0, 1)):
+        for split, wer in (("dev", dev), ("test", 0.5 - dev + seed * 0.1)):
+            sizes = [{"size": str(depth), "wer": wer, "wer_ci95": [0, 1]} for depth in (4, 6, 9, 12)]
+            write(digits / "elastic" / f"{name}-{choice}" / f"seed-{seed}" / f"report-{split}", {"sizes": sizes})
+    for name, depth in itertools.product([training.name for training in depths.ELASTIC], depths.BELOW):
+        search = digits / "search" / f"{name}-{depth}" / "seed-0"
+        search.mkdir(parents=True)
+        (search / "search.json").write_text(json.dumps({"best": {"removed": list(range(1, 13 - depth))}}))
+    for depth, training in depths.INDIVIDUAL.items():
+        write(digits / training.name / "seed-0" / "report", {"model": {"wer": 0.01 * depth, "wer_ci95": [0, 1]}})
+        leave(digits / "extracted" / f"both-svcca-{depth}" / "seed-0" / "report", WRONG, 3 / 9)
+        leave(digits / "extracted" / f"both-svcca-{depth}" / "seed-1" / "report", REFERENCES, 0.0)
+    state = {"commands": {"run": "python -m tools.experiments.depths run"}, "commit": "abc1234", "steps": 1600}
+    (digits / "depths.json").write_text(json.dumps(state))
+    results = str(tmp_path / "R.md")
+    depths.table(depths.DepthTableConfig(corpus="digits", out=str(tmp_path), title="T", data="digits", results=results))
+    text = (tmp_path / "R.md").read_text()
+    assert "| trained at that depth | all | **12.00** (0.00 to 100.00) | **9.00**" in text
+    assert "| both | SVCCA search |  | 45.00; 40.00, 50.00 |" in text
+    (row,) = (line for line in text.splitlines() if line.startswith("| 4 | both, SVCCA search |"))
+    assert row.startswith("| 4 | both, SVCCA search | 16.67; 33.33, 0.00 | 11.11; 11.11, 11.11 | +5.56 (")
+    assert row.count("+5.56 (") == 2  # over the utterances, and over the seeds
+    assert "| both | 1 2 3 | 1 2 3 4 5 6 | 1 2 3 4 5 6 7 8 |" in text
+    assert "- data: digits; seeds 0, 1\n" in text
+
+
+def test_speakers_that_were_not_heard_are_compared_with_those_that_were(tmp_path: Path) -> None:
+    """Each utterance counts once as unheard, by the models made without its speaker."""
+    speakers = {"a": "ann", "b": "ben", "c": "ben"}
+    unheard_json = {"commands": {"run": "U"}, "commit": "abc1234", "sizes": ["50%", "10%"], "speakers": speakers}
+    (tmp_path / "unheard.json").write_text(json.dumps(unheard_json))
+    for speaker in ("ann", "ben"):
+        leave(tmp_path / speaker / "50" / "report", TEACHER, 1 / 9)
+    leave(
+        tmp_path / "ann" / "10" / "report", WRONG, 3 / 9
+    )  # two words of ann's, whom it did not hear, and one of ben's
+    leave(tmp_path / "ben" / "10" / "report", TEACHER, 1 / 9)
+    unheard.table(entry(tmp_path, "U"))
+    text = (tmp_path / "R.md").read_text()
+    teacher, half, tenth = (
+        next(line for line in text.splitlines() if line.startswith(f"| {name} | 11.11 ("))
+        for name in ("teacher", "50%", "10%")
+    )
+    assert teacher.split(" | ")[3].startswith("11.11 (")
+    assert half.count("+0.00 (+0.00 to +0.00)") == 3
+    assert tenth.split(" | ")[3].startswith("33.33 (")
+    assert [cell[:6] for cell in tenth.split(" | ")[2::2]] == ["+0.00 ", "+22.22"]
+    assert tenth.split(" | ")[5].startswith("+22.22 (")
+    assert "| 10% | 50.00 | 20.00 |" in text
