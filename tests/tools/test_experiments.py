@@ -22,7 +22,7 @@ from compress.latency import LatencyProfile, Line
 from compress.profiling import ProfileConfig
 from compress.shrinking import ShrinkConfig
 from tests.helpers import forked
-from tests.helpers.left import REFERENCES, TEACHER, WRONG, entry, leave
+from tests.helpers.evaluation_reports import REFERENCES, TEACHER, WRONG, entry, leave
 from tools.experiments import (
     equal_time,
     experiment,

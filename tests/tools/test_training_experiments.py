@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.helpers.left import REFERENCES, TEACHER, WRONG, entry, leave
+from tests.helpers.evaluation_reports import REFERENCES, TEACHER, WRONG, entry, leave
 from tools.experiments import depths, unheard
 
 
