@@ -259,8 +259,8 @@ def _remarks() -> Sequence[str]:
         "All of a seed had the same number of updates, batches of the same speech, and the same schedule; an update of "
         "a supernet has two or three forward passes. WER of the test split: **mean over the seeds** (95 % bootstrap "
         "interval over utterances, errors pooled over the seeds); the WER of each seed. Differences are paired, in "
-        "points of WER: below 0 the supernet is better; where nothing was trained alone as a supernet chose, it is held "
-        "against what the first of those chose for which there is. MACs are of those of the whole model.",
+        "points of WER: below 0 the supernet is better. Sizes for which nothing was trained alone as a supernet chose "
+        "are held against those that the first did for which there is. MACs are of those of the whole model.",
     )
 
 
