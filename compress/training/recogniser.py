@@ -12,7 +12,7 @@ from compress.training.inter_ctc import InterCtc, InterCtcConfig, mean_loss
 from compress.training.loop.counts import Counts
 from compress.training.loop.losses import Losses
 from compress.training.loop.sharding import Shardable
-from compress.training.skipping_objective import SkippingConfig, last_skipped_share, objective_of
+from compress.training.skipping_objective import SkippingConfig, objective_of
 from compress.training.stochastic_depth import StochasticDepth
 
 
@@ -63,9 +63,10 @@ class Recogniser(Shardable):
 
         Those of a model that can skip are its intermediate outputs, which it gives in training mode only.
         """
-        logits: Tensor = self.model(**inputs).logits
         if self.skipping:
-            return [logits, *self.skipping.skipper(self.model).take_logits().values()]
+            last = self.skipping.passes(self.model, lambda: self.model(**inputs).logits)
+            return [last, *self.skipping.skipper(self.model).take_logits().values()]
+        logits: Tensor = self.model(**inputs).logits
         return [logits, *(self.inter_ctc(self.model) if self.inter_ctc else ())]
 
     def losses(
@@ -89,7 +90,7 @@ class Recogniser(Shardable):
         last, unalignable = ctc_loss(logits[0], frames, labels, blank, counts.utterances)
         if self.skipping and self.training:
             inner = self.skipping.losses(logits[1:], logits[0], frames, labels, blank, counts)
-            share = last_skipped_share(self.model)
+            share = self.skipping.share
             metrics = {} if share is None else {"skipped_frames": share}
             return Losses(self.skipping.combined(last, inner), {"ctc": last, **inner}, metrics), unalignable
         if self.inter_ctc is None:

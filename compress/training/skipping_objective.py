@@ -6,11 +6,13 @@ blocks behind the intermediate output learn from sequences gathered as they will
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from compress.config import check, check_at_least
@@ -42,7 +44,9 @@ class SkippingConfig:
         weight: share w of the intermediate losses, (1 - w) last + w (intermediate CTC + distillation * divergence).
         distillation: weight of the divergence of the intermediate output from the last one.
         simulated: share of the training batches in which frames are skipped; 0: never; 1: in each, from which the model
-            unlearns to run on every frame.
+            unlearns to run on every frame, unless it runs both ways (`consistency`).
+        consistency: weight of the divergence of the output with skipping from the output without; such batches then
+            run both ways, and take longer. 0: they run with skipping alone.
     """
 
     first_blocks: tuple[int, ...] | None = None
@@ -53,10 +57,12 @@ class SkippingConfig:
     weight: float = 0.3
     distillation: float = 1.0
     simulated: float = 0.5
+    consistency: float = 0.0
 
     def __post_init__(self) -> None:
         check(0 < self.weight < 1, "skipping.weight", self.weight, "give a number above 0 and below 1")
-        check_at_least("skipping.distillation", self.distillation, 0, "as the weight of a loss")
+        for name in ("distillation", "consistency"):
+            check_at_least(f"skipping.{name}", getattr(self, name), 0, "as the weight of a loss")
         share = "give a share of batches from 0 to 1"
         check(0 <= self.simulated <= 1, "skipping.simulated", self.simulated, share)
         named = self.first_blocks is None or bool(self.first_blocks)
@@ -115,6 +121,9 @@ class SkippingObjective:
         model: one that can skip.
         config: weights and share of batches.
         seed: of the noise.
+
+    Attributes:
+        share: of the frames of the last step, those that skipped; None if none could.
     """
 
     def __init__(self, model: PreTrainedModel, config: SkippingConfig, seed: int) -> None:
@@ -123,6 +132,8 @@ class SkippingObjective:
         assert settings is not None
         self.settings = settings
         self.skipper(model).use(model, settings)
+        self._skipped: Tensor | None = None
+        self.share: Tensor | None = None
 
     @staticmethod
     def skipper(model: PreTrainedModel) -> Skipper:
@@ -137,6 +148,28 @@ class SkippingObjective:
         heads = self.settings.heads
         skips = share < self.config.simulated
         self.skipper(model).in_training = heads[int(place * len(heads))] if skips else None
+
+    def passes(self, model: PreTrainedModel, run: Callable[[], Tensor]) -> Tensor:
+        """The output of a step, `(batch, frames, vocabulary)`: of one pass, or of the one without skipping of two.
+
+        The pass with skipping normalises by the running statistics, as it will in use, and leaves them as they are.
+
+        Args:
+            model: the model of the step.
+            run: gives its output.
+        """
+        skipper = self.skipper(model)
+        behind, self._skipped = skipper.in_training, None
+        if not (self.config.consistency and model.training and behind):
+            output = run()
+            self.share = last_skipped_share(model)
+            return output
+        with running_statistics(model):
+            self._skipped = run()
+        self.share, skipper.in_training = last_skipped_share(model), None
+        output = run()
+        skipper.in_training = behind
+        return output
 
     def losses(
         self,
@@ -158,7 +191,8 @@ class SkippingObjective:
             counts: what sums are divided by.
 
         Returns:
-            `skipping_ctc` and `skipping_divergence` (KL(last || intermediate) per frame), unweighted scalars.
+            `skipping_ctc` and `skipping_divergence` (KL(last || intermediate) per frame), unweighted scalars; of a
+            step of two passes also `skipped_ctc` and `skipped_divergence` (KL(without || with skipping) per frame).
         """
         target = last.detach()
         divergences = [output_divergence(output, target, frames, frames=counts.frames) for output in inner]
@@ -166,11 +200,19 @@ class SkippingObjective:
         if labels is not None:
             ctc = [ctc_loss(output, frames, labels, blank, counts.utterances)[0] for output in inner]
             losses["skipping_ctc"] = mean_loss(ctc)
+        if self._skipped is not None:
+            losses["skipped_divergence"] = output_divergence(self._skipped, target, frames, frames=counts.frames)
+            if labels is not None:
+                losses["skipped_ctc"] = ctc_loss(self._skipped, frames, labels, blank, counts.utterances)[0]
         return losses
 
     def combined(self, last: Tensor, losses: Mapping[str, Tensor]) -> Tensor:
         """The loss of the last output and what `losses` gave, weighted."""
         inner = losses.get("skipping_ctc", 0.0) + self.config.distillation * losses["skipping_divergence"]
+        if "skipped_ctc" in losses:
+            last = (last + losses["skipped_ctc"]) / 2
+        if "skipped_divergence" in losses:
+            last = last + self.config.consistency * losses["skipped_divergence"]
         return (1 - self.config.weight) * last + self.config.weight * inner
 
     def added(
@@ -186,6 +228,19 @@ class SkippingObjective:
         inner = list(self.skipper(model).take_logits().values())
         losses = self.losses(inner, last, frames, labels, blank, counts)
         return self.combined(torch.zeros_like(last[0, 0, 0]), losses)
+
+
+@contextmanager
+def running_statistics(model: PreTrainedModel) -> Iterator[None]:
+    """Inside, batch norms use their running statistics, and leave them as they are."""
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.training]
+    for norm in norms:
+        norm.training = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.training = True
 
 
 def objective_of(model: PreTrainedModel, config: SkippingConfig | None, seed: int) -> SkippingObjective | None:

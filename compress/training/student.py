@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -54,7 +55,8 @@ class Student(Shardable):
 
     def forward(self, **inputs: Tensor) -> Tensor:
         """The model's logits, `(batch, frames, vocabulary)`, or its encoder's output (see `frame_outputs`)."""
-        return frame_outputs(self.model, inputs)
+        run = partial(frame_outputs, self.model, inputs)
+        return self.skipping.passes(self.model, run) if self.skipping else run()
 
     def losses(
         self, logits: Tensor, frames: Tensor, labels: Tensor | None, step: int, counts: Counts | None = None

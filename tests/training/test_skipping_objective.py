@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor
+from torch.testing import assert_close
 from transformers import PreTrainedModel
 
 from compress.conformers import blocks_of, frame_mask, structure_of
@@ -21,7 +24,16 @@ from compress.training.loop.losses import Losses
 from compress.training.posteriors import output_divergence
 from compress.training.preparation import prepare_for_training
 from compress.training.recogniser import Recogniser
-from compress.training.skipping_objective import SkippingConfig, SkippingObjective, skipping_config, skipping_model
+from compress.training.skipping_objective import (
+    SkippingConfig,
+    SkippingObjective,
+    last_skipped_share,
+    objective_of,
+    running_statistics,
+    skipping_config,
+    skipping_model,
+)
+from compress.training.student import Student
 from tests.helpers.tiny import CTC_MODELS, batch, parakeet, random_structure
 
 LABELS = torch.tensor([[3, 4, 5], [6, 7, -100]])
@@ -79,11 +91,60 @@ def test_the_loss_is_weighted_and_the_last_output_gets_nothing_of_the_divergence
     ctc = [ctc_loss(x, mask, LABELS, 19)[0] for x in logits]
     divergence = sum(output_divergence(x, logits[0].detach(), mask) for x in logits[1:]) / 2
     expected = 0.6 * ctc[0] + 0.4 * ((ctc[1] + ctc[2]) / 2 + 0.5 * divergence)
-    torch.testing.assert_close(losses.total, expected)
+    assert_close(losses.total, expected)
     assert set(losses.parts) == {"ctc", "skipping_ctc", "skipping_divergence"}
     assert not losses.metrics
     (gradient,) = torch.autograd.grad(losses.parts["skipping_divergence"], prepared.ctc_head.weight, allow_unused=True)
     assert gradient is None
+
+
+def test_a_step_that_runs_both_ways_teaches_the_output_with_skipping_by_the_one_without() -> None:
+    config = SkippingConfig(extension=0, weight=0.4, distillation=0.5, simulated=1.0, consistency=2.0)
+    one = recogniser(parakeet(), config)
+    model, inputs = one.model, batch(one.model)
+    prepare_for_training(model, dropout=0.0)
+    model.set_skipping(threshold=threshold_between(model, inputs))
+    before = copy.deepcopy(model.state_dict())
+    with running_statistics(model):  # as in use
+        model.skipper.in_training = 1
+        with_skipping = model(**inputs).logits
+    share = last_skipped_share(model)
+    assert_close(model.state_dict(), before)
+    model.skipper.in_training = None
+    without = model(**inputs).logits
+    once = copy.deepcopy(model.state_dict())
+    model.load_state_dict(before)
+
+    losses, (last, inner) = loss_of(one, inputs)
+    mask = frame_mask(model, inputs, last.shape[1])
+    assert_close(model.state_dict(), once)
+    assert any("running" in name and not torch.equal(once[name], before[name]) for name in once)
+    assert_close(last, without)
+    assert not torch.allclose(last, with_skipping)
+    assert losses.metrics["skipped_frames"] == share
+    ctc = [ctc_loss(x, mask, LABELS, 19)[0] for x in (without, with_skipping, inner)]
+    from_last, apart = (output_divergence(x, without, mask) for x in (inner, with_skipping))
+    expected = 0.6 * ((ctc[0] + ctc[1]) / 2 + 2 * apart) + 0.4 * (ctc[2] + 0.5 * from_last)
+    assert_close(losses.total, expected)
+    assert set(losses.parts) == {"ctc", "skipping_ctc", "skipping_divergence", "skipped_ctc", "skipped_divergence"}
+    losses.total.backward()
+
+
+def test_a_student_that_runs_both_ways_is_compared_with_its_teacher_without_skipping() -> None:
+    found = []
+    for consistency in (0.0, 1.0):
+        config = SkippingConfig(extension=0, simulated=1.0, consistency=consistency)
+        model = skipping_model(parakeet(), config)
+        prepare_for_training(model, dropout=0.0)
+        student, inputs = Student(model.train(), objective_of(model, config, 0)), batch(model)
+        model.set_skipping(threshold=threshold_between(model, inputs))
+        student.draw()
+        logits = student(**inputs)
+        assert (skipper_of(model).last.slots is None) == bool(consistency)
+        mask = frame_mask(model, inputs, logits.shape[1])
+        found.append(student.losses(logits, mask, None, 0)["skipping"])
+        found[-1].backward()
+    assert found[1] > found[0]
 
 
 def test_the_gradient_is_that_of_the_gathered_sequences() -> None:
@@ -194,7 +255,7 @@ def test_gradient_checkpointing_gives_the_same_gradients() -> None:
         found.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
     assert found[0].keys() == found[1].keys()
     for name in found[0]:
-        torch.testing.assert_close(found[0][name], found[1][name], rtol=1e-4, atol=1e-6)
+        assert_close(found[0][name], found[1][name], rtol=1e-4, atol=1e-6)
 
 
 def test_what_is_refused() -> None:
@@ -206,6 +267,7 @@ def test_what_is_refused() -> None:
     for wrong, message in (
         ({"weight": 1.0}, "above 0 and below 1"),
         ({"distillation": -1.0}, "skipping.distillation is -1.0; give at least 0"),
+        ({"consistency": -1.0}, "skipping.consistency is -1.0; give at least 0"),
         ({"simulated": 1.5}, "share of batches"),
         ({"first_blocks": ()}, "name a number of blocks"),
     ):
