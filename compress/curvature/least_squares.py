@@ -29,7 +29,9 @@ def refitted(weight: Tensor, moments: Moments, ridge: float) -> Tensor:
     Returns:
         `(targets, inputs)`, float64; `weight` itself where the inputs are all zero.
     """
-    factor, failed = torch.linalg.cholesky_ex(moments.second + _pull(moments, ridge).diag())
+    pulled = moments.second.clone()
+    pulled.diagonal().add_(_pull(moments, ridge))
+    factor, failed = torch.linalg.cholesky_ex(pulled)
     return weight.double() if failed else weight.double() + torch.cholesky_solve(moments.cross.T, factor).T
 
 
@@ -72,10 +74,7 @@ def removal_errors(weight: Tensor, moments: Moments, size: int, step: int, ridge
     Returns:
         `(units,)`, float64: the rise per frame when the unit went, never less than that of one that went before it.
     """
-    frames = moments.frames
-    second = moments.second / frames
-    second.diagonal()[: moments.width] += ridge * max(moments.mean_square, _TINY)
-    inverse = torch.linalg.inv(second)
+    inverse = _inverse(moments, ridge)
     weights, units = weight.double().clone(), moments.width // size
     left = torch.arange(units, device=weight.device)
     there = torch.ones(units, dtype=torch.bool, device=weight.device)
@@ -92,6 +91,14 @@ def removal_errors(weight: Tensor, moments: Moments, size: int, step: int, ridge
             weights, inverse = _those_left(weights, inverse, there, size)
             left, there = left[there], there[there]
     return rises
+
+
+def _inverse(moments: Moments, ridge: float) -> Tensor:
+    """`(inputs, inputs)`: the inverse of the mean products of inputs, with a ridge."""
+    second = moments.second / moments.frames
+    second.diagonal()[: moments.width] += ridge * max(moments.mean_square, _TINY)
+    inverse: Tensor = torch.linalg.inv(second)
+    return inverse
 
 
 def _rises(weights: Tensor, inverse: Tensor, units: int, size: int) -> Tensor:
