@@ -1,6 +1,6 @@
 """The word error rate of models that skip against their real-time factor, and the speed of new ones that skip.
 
-Stands behind tools/experiments/skipping.py.
+Stands behind tools/experiments/skipping.py and skipping_ways.py.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from compress.checkpoint import load_model, load_processor
 from compress.cost import dummy_input
 from compress.data import Batch, BatchConfig, SpeechConfig, SpeechLoader, open_speech
 from compress.evaluation import SpeedConfig, error_rates, transcribe
+from compress.evaluation.errors import count_errors
 from compress.evaluation.measured_skipping import FrameCounter, speech_batches
 from compress.evaluation.speed import measure
 from compress.evaluation.transcribe import batching_for
@@ -82,14 +83,15 @@ class Sweep:
         loader = SpeechLoader(self.dataset, self.processor, batching_for(model, BatchConfig()), shuffle=False)
         _, references, written = transcribe(model, loader, self.processor, on_batch=counter)
         loader.close()
-        rates = error_rates(references, written)
+        rates, counts = error_rates(references, written), count_errors(references, written)
         frames = counter.frames or [Frames(1, 1)]
         where = {"first_blocks": skipping.first_blocks, "threshold": skipping.threshold} if skipping else {}
         share = SkippingMacs(model).share(frames, skipping) if skipping and skipping.threshold < OFF else 1.0
         print(f"{name} {where}: WER {rates.wer:.2%}, {skipped_share(frames):.1%} of the frames skip", flush=True)
         return {"model": name, "parameters": model.num_parameters(), "wer": rates.wer, "cer": rates.cer,
                 "extension": skipping.extension if skipping else None, "skipped": skipped_share(frames),
-                "macs_share": share, **where}  # fmt: skip
+                "macs_share": share, "errors": counts.errors.tolist(), "words": counts.words.tolist(),
+                **where}  # fmt: skip
 
 
 def new_models(plain: PreTrainedModel, first_blocks: int) -> list[PreTrainedModel]:
