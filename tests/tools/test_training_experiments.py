@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.helpers.evaluation_reports import REFERENCES, TEACHER, WRONG, entry, leave
-from tools.experiments import depths, unheard
+from tools.experiments import depths, skipping_ways, unheard
 
 
 def test_depths_are_compared_with_models_trained_there(tmp_path: Path) -> None:
@@ -70,3 +70,23 @@ def test_speakers_that_were_not_heard_are_compared_with_those_that_were(tmp_path
     assert [cell[:6] for cell in tenth.split(" | ")[2::2]] == ["+0.00 ", "+22.22"]
     assert tenth.split(" | ")[5].startswith("+22.22 (")
     assert "| 10% | 50.00 | 20.00 |" in text
+
+
+def test_models_that_skip_are_held_against_themselves_without_it(tmp_path: Path) -> None:
+    """The utterances of a setting are paired with those of the same model at threshold 1, over the seeds."""
+    (tmp_path / "skipping_ways.json").write_text(json.dumps({"commands": {"run": "S"}, "commit": "abc1234"}))
+    common = {"words": [5, 5], "skipped": 0.0, "macs_share": 1.0, "rtf_1": 0.2, "first_blocks": 2, "extension": 1}
+    (tmp_path / "sweep").mkdir()
+    for seed, errors in enumerate(([1, 0], [2, 1])):
+        rows = [
+            {"model": "teacher", "wer": 0.05 * (seed + 1), "errors": [0, 0], **common},
+            {"model": "both", "threshold": 1.0, "wer": 0.1, "errors": [1, 0], **common},
+            {"model": "both", "threshold": 0.9, "wer": sum(errors) / 10, "errors": errors, **common}
+            | {"skipped": 0.5, "macs_share": 0.75, "rtf_1": 0.1},
+        ]
+        (tmp_path / "sweep" / f"seed-{seed}.json").write_text(json.dumps(rows))
+    skipping_ways.table(entry(tmp_path, "Ways"))
+    text = (tmp_path / "R.md").read_text()
+    assert "| both | 2 | 0.9 | 1 | 20.00 | 10.00 | +10.00 (+10.00 to +10.00) | +100.0 | 50 | 75 | 50 |" in text
+    assert "The teachers err 5.00, 10.00 %." in text
+    assert "- data: digits; seeds 0, 1\n" in text
