@@ -97,7 +97,8 @@ def _inverse(moments: Moments, ridge: float) -> Tensor:
     """`(inputs, inputs)`: the inverse of the mean products of inputs, with a ridge."""
     second = moments.second / moments.frames
     second.diagonal()[: moments.width] += ridge * max(moments.mean_square, _TINY)
-    inverse: Tensor = torch.linalg.inv(second)
+    factor, failed = torch.linalg.cholesky_ex(second)  # half the work; rounding may leave it a little indefinite
+    inverse: Tensor = torch.linalg.inv(second) if failed else torch.cholesky_inverse(factor)
     return inverse
 
 
