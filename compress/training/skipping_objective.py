@@ -6,18 +6,17 @@ blocks behind the intermediate output learn from sequences gathered as they will
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from compress.config import check, check_at_least
 from compress.conformers import skeleton
 from compress.model.able_to_skip import able_to_skip, config_able_to_skip
+from compress.running.batch_norms import running_statistics
 from compress.running.skipper import Skipper, skipper_of
 from compress.running.skipping import Skipping, SkippingError, check_skipping, possible_first_blocks, read_skipping
 from compress.training.ctc import ctc_loss
@@ -228,19 +227,6 @@ class SkippingObjective:
         inner = list(self.skipper(model).take_logits().values())
         losses = self.losses(inner, last, frames, labels, blank, counts)
         return self.combined(torch.zeros_like(last[0, 0, 0]), losses)
-
-
-@contextmanager
-def running_statistics(model: PreTrainedModel) -> Iterator[None]:
-    """Inside, batch norms use their running statistics, and leave them as they are."""
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.training]
-    for norm in norms:
-        norm.training = False
-    try:
-        yield
-    finally:
-        for norm in norms:
-            norm.training = True
 
 
 def objective_of(model: PreTrainedModel, config: SkippingConfig | None, seed: int) -> SkippingObjective | None:

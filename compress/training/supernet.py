@@ -17,7 +17,8 @@ from transformers import PreTrainedModel
 
 from compress.config import check, check_at_least
 from compress.elastic import standalone
-from compress.elastic.supernet import History, PartMasks, PartSelection, SelectionConfig, unchanged_statistics
+from compress.elastic.supernet import History, PartMasks, PartSelection, SelectionConfig
+from compress.running.batch_norms import unchanged_statistics
 from compress.running.subnets import activate, subnet_names, subnets_of
 from compress.training.ctc import ctc_loss
 from compress.training.loop import processes

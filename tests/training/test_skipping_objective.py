@@ -15,12 +15,14 @@ from compress.elastic import make_elastic, rule_structures
 from compress.elastic.rules import ElasticConfig
 from compress.model.able_to_skip import able_to_skip
 from compress.model.removal import remove
+from compress.running.batch_norms import running_statistics
 from compress.running.skipper import skipper_of
 from compress.running.skipping import Skipping, SkippingError, read_skipping
 from compress.running.skipping_pass import HEADS
 from compress.training.ctc import ctc_loss
 from compress.training.inter_ctc import InterCtcConfig
 from compress.training.loop.losses import Losses
+from compress.training.loop.savings import recomputed
 from compress.training.posteriors import output_divergence
 from compress.training.preparation import prepare_for_training
 from compress.training.recogniser import Recogniser
@@ -29,7 +31,6 @@ from compress.training.skipping_objective import (
     SkippingObjective,
     last_skipped_share,
     objective_of,
-    running_statistics,
     skipping_config,
     skipping_model,
 )
@@ -242,17 +243,19 @@ def test_pruned_and_elastic_models_learn_to_skip() -> None:
         assert skipper_of(found) is not None
 
 
-def test_gradient_checkpointing_gives_the_same_gradients() -> None:
+@pytest.mark.parametrize("consistency", [0.0, 1.0])
+def test_blocks_that_are_computed_again_give_the_same_gradients(consistency: float) -> None:
     found = []
-    for checkpointing in (False, True):
-        one = recogniser(parakeet(), SkippingConfig(extension=0))
+    for again in (False, True):
+        one = recogniser(parakeet(), SkippingConfig(extension=0, simulated=1.0, consistency=consistency))
         model, inputs = one.model, batch(one.model)
         prepare_for_training(model, dropout=0.0)
         model.set_skipping(threshold=threshold_between(model, inputs))
-        if checkpointing:
-            model.gradient_checkpointing_enable()
-        loss_of(one, inputs)[0].total.backward()
-        found.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+        with recomputed(model, again):
+            losses, _ = loss_of(one, inputs)
+        losses.total.backward()
+        gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+        found.append(gradients | dict(model.named_buffers()))
     assert found[0].keys() == found[1].keys()
     for name in found[0]:
         assert_close(found[0][name], found[1][name], rtol=1e-4, atol=1e-6)

@@ -5,7 +5,7 @@ Xu et al. 2024 (arXiv 2407.18930). Decided is a ranking of the parts, and every 
 
 from compress.elastic.supernet.history import History
 from compress.elastic.supernet.limits import SizesConfig, Subnets, make_subnets
-from compress.elastic.supernet.masks import PartMasks, unchanged_statistics
+from compress.elastic.supernet.masks import PartMasks
 from compress.elastic.supernet.methods import SelectionConfig, make_selection
 from compress.elastic.supernet.parts import Part, Parts, PartsConfig, parts_of
 from compress.elastic.supernet.selection import PartSelection
@@ -23,5 +23,4 @@ __all__ = [
     "make_selection",
     "make_subnets",
     "parts_of",
-    "unchanged_statistics",
 ]

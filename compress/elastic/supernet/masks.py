@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import groupby
 
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from compress.deciding.gates import GateConfig, Gates
@@ -62,17 +59,3 @@ class PartMasks:
     def detach(self, model: PreTrainedModel) -> None:
         """Takes the gates off the model, in place; its tensors are as trained."""
         self.gates.detach(model)
-
-
-@contextmanager
-def unchanged_statistics(model: nn.Module) -> Iterator[None]:
-    """Keeps the running statistics of a model from following the forward passes inside."""
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-    settings = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm in norms:
-        norm.momentum, norm.num_batches_tracked = 0.0, None
-    try:
-        yield
-    finally:
-        for norm, momentum, tracked in settings:
-            norm.momentum, norm.num_batches_tracked = momentum, tracked

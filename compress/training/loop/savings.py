@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from compress.conformers import blocks_of
+from compress.running.batch_norms import computed_again
 
 FORMS = 8
 """Compiled forms of a block at most: of student and teacher, with and without gradients, in both modes."""
@@ -23,7 +24,7 @@ def recomputed(model: PreTrainedModel, wanted: bool) -> Iterator[None]:
     """Inside, of a forward pass only what goes into blocks is kept; the backward pass computes blocks again.
 
     A block's own forward is wrapped for the time being. Hooks on blocks, which record outputs and gather frames, run
-    once; what is inside a block runs twice, with the same dropout.
+    once; what is inside a block runs twice, with the same dropout, and batch norms see it once.
 
     Args:
         model: in training; without gradients nothing changes.
@@ -31,7 +32,8 @@ def recomputed(model: PreTrainedModel, wanted: bool) -> Iterator[None]:
     """
     blocks: list[Any] = list(blocks_of(model)) if wanted and torch.is_grad_enabled() else []
     for block in blocks:
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+        contexts = partial(computed_again, block)
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False, context_fn=contexts)
     try:
         yield
     finally:

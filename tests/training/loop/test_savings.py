@@ -39,7 +39,7 @@ def gated(model: Any) -> GatedStudent:
 
 
 def step(name: str, again: bool) -> tuple[dict[str, Tensor], int]:
-    """The gradients of a step held to a teacher, and the bytes that its forward pass keeps."""
+    """The gradients of a step held to a teacher, with what it leaves in buffers, and the bytes that its pass keeps."""
     student, teacher, kept = gated(CTC_MODELS[name]()), CTC_MODELS[name](), dict[int, int]()
     distillation, inputs = Distillation(student.model, teacher, DistillConfig(ctc=0.0)), batch(teacher)
 
@@ -57,7 +57,8 @@ def step(name: str, again: bool) -> tuple[dict[str, Tensor], int]:
     torch.stack(list(losses.values())).sum().backward()
     assert "forward" not in vars(student.model.base_model)
     distillation.close()
-    return {n: p.grad for n, p in student.named_parameters() if p.grad is not None}, sum(kept.values())
+    found = {n: p.grad for n, p in student.named_parameters() if p.grad is not None}
+    return found | dict(student.named_buffers()), sum(kept.values())
 
 
 @pytest.mark.parametrize("name", {name.partition("-")[0]: name for name in CTC_MODELS}.values())
