@@ -71,8 +71,8 @@ class RunConfig:
     first_blocks: tuple[int, ...] = (4, 6, 8)
     steps: int = 400
     seeds: int = 3
-    thresholds: tuple[float, ...] = (0.9, 0.95, 0.99)
-    extensions: tuple[int, ...] = (0, 1)
+    thresholds: tuple[float, ...] = (0.95, 0.99, 0.999)
+    extensions: tuple[int, ...] = (1, 2)
     batches: tuple[int, ...] = (1, 16)
     utterances: int = 600
     repetitions: int = 3
