@@ -75,6 +75,7 @@ skipping:
   first_blocks: [1, 2]
   threshold: 0.07
   simulated: 0.8
+  consistency: 0.5
 stochastic_depth: 0.3
 elastic: {depths: [3]}
 evaluate_every_steps: 3

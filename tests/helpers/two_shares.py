@@ -37,7 +37,7 @@ SPLITS = {"ranks": (((0, 1, 2),), ((3,),)), "micro-batches": (((0, 3), (1,)), ((
 """The utterances of each batch of each rank."""
 FRAMES = (40, 56, 48, 64, 36, 44, 52)
 TOKENS = (3, 5, 2, 1, 4, 2, 3)
-SKIPPING = SkippingConfig(first_blocks=(1, 2), threshold=0.06, simulated=1.0)
+SKIPPING = SkippingConfig(first_blocks=(1, 2), threshold=0.06, simulated=1.0, consistency=1.0)
 LossStep = Callable[[Any, Batch, Counts], Losses]
 
 
