@@ -34,7 +34,7 @@ from tools.results import grid
 
 NAME, SWEEP, TEACHER = "skipping_ways", "sweep", "teacher"
 WAYS = {
-    "alternating": ("--skipping.simulated", "0.5"),
+    "alternating": ("--skipping.simulated", "0.5", "--skipping.consistency", "0.0"),
     "both": ("--skipping.simulated", "1.0", "--skipping.consistency", "1.0"),
 }
 """Every other batch skips; or every step runs both ways, and learns the output with skipping from that without."""
