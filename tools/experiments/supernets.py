@@ -59,8 +59,8 @@ class Way:
     plainly: float = 0.0
 
 
-LIGHT = ("--selection.sub", "0.3", "--joint.smallest", "0.3", "--joint.middle", "0.3")
-"""The published weights of the smaller sizes."""
+EQUAL = ("--selection.sub", "1.0", "--joint.smallest", "1.0", "--joint.middle", "1.0")
+"""Weights of the smaller sizes as of the full one, instead of the published 0.3."""
 WAYS = {
     "top_k": Way("Simple-Top-k", "top_k"),
     # In runs as short as these (see `SelectionConfig`). Tried with and without on a trained model, 180 steps, one seed:
@@ -68,9 +68,8 @@ WAYS = {
     "zero_out": Way("Iterative-Zero-Out", "zero_out", ("--selection.learning_rate", "0.1")),
     "ortho_softmax": Way("OrthoSoftmax", "ortho_softmax"),
     "fisher": Way("Fisher information", "fisher"),
-    "fisher_light": Way("Fisher information, smaller sizes at the published 0.3", "fisher", LIGHT),
+    "fisher_equal": Way("Fisher information, equal weights", "fisher", EQUAL),
     "fisher_warm": Way("Fisher information, from a model trained plainly", "fisher", plainly=0.4),
-    "fisher_warm_light": Way("Fisher information, from a trained model, smaller sizes at 0.3", "fisher", LIGHT, 0.4),
     "random": Way("random order", "random"),
     "every_other_block": Way("every other block", "every_other_block"),
 }
