@@ -83,7 +83,7 @@ class Recogniser(Shardable):
 
         Returns:
             Losses without their weights: `ctc`; with intermediate CTC also `inter_ctc` (their mean); of a model that
-            can skip also `skipping_ctc` and `skipping_divergence`, and as a metric `skipped_frames`, the share of the
+            can skip also what `SkippingObjective.losses` names, and as a metric `skipped_frames`, the share of the
             frames that did. And `(batch,)` booleans: which utterances could not be aligned.
         """
         counts = counts or Counts()
