@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import sys
 
 import torch
 
@@ -17,16 +15,6 @@ def usable_cores() -> int:
 def own_cores() -> int:
     """Says how many CPU cores this process may use by itself, when those that were launched with it share them."""
     return max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-
-
-def give_back_memory() -> None:
-    """Returns to the system what has been freed, also where it lies between what has not, which glibc keeps otherwise.
-
-    Where large tensors come and go beside small ones that stay, that is as much as a gigabyte.
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:
-        trim(0)
 
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

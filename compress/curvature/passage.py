@@ -19,7 +19,6 @@ from compress.conformers import (
     part,
     submodule,
 )
-from compress.machine import give_back_memory
 from compress.running.front import Front, entered_with, leaving_out, replaced_by
 
 Inputs = Mapping[str, Tensor]
@@ -59,7 +58,6 @@ class Passage:
             for layer, look in in_front:
                 stack.enter_context(self.seen("", layer, look))
             self._states = [self._first(batch, front) for batch, front in zip(batches, self._fronts, strict=True)]
-        give_back_memory()
 
     @torch.no_grad()
     def _first(self, batch: Inputs, front: Front) -> Tensor:
@@ -109,7 +107,6 @@ class Passage:
             self._states = self._following or self._ran(self.blocks[self.block], after[0])
         self._following = None
         self.block += 1
-        give_back_memory()
 
     def _ran(self, block: nn.Module, after: nn.Module | None = None) -> list[Tensor]:
         """Runs a block on all speech; with what the one behind it is called with, if there is one."""

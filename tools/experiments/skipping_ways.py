@@ -8,7 +8,8 @@ split without skipping and at every setting, and all of a seed take turns while 
 speech. `table` appends an entry to RESULTS.md. What is there already is not made again. A small trial:
 
     python -m tools.experiments.skipping_ways run --data data/digits --out runs/skipping-ways-trial --seeds 1 \\
-        --teacher_options "--max_steps 40 --dev_limit 20" --steps 20 --utterances 20
+        --teacher_options="--max_steps 40 --optimizer.warmup_steps 5 --dev_limit 20" --steps 20 --utterances 20 \\
+        --skip_options="--optimizer.warmup_steps 5 --dev_limit 20" --repetitions 1
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ def table(config: TableConfig) -> None:
         f"The teachers err {teachers} %."
     )
     numbers = [path.stem.removeprefix("seed-") for path in files]
-    experiment.enter(config, [*grid(names, rows), "", remark], numbers)
+    experiment.enter(config, [*grid(names, rows), remark], numbers)
 
 
 def _skipping(seeds: Sequence[Sequence[dict[str, Any]]]) -> Iterator[tuple[int, list[dict[str, Any]]]]:

@@ -9,7 +9,7 @@ selections in --alone have chosen. Each size and each model is evaluated on the 
 RESULTS.md. What is there already is not made again, so each can be started anew at any time. A small trial:
 
     python -m tools.experiments.supernets run --data data/digits --out runs/supernet-trial --seeds 1 \\
-        --methods [top_k,random] --steps 20 --options "--dev_limit 20 --batch.seconds 20"
+        --methods [top_k,random] --steps 20 --options="--dev_limit 20 --batch.seconds 20"
 """
 
 from __future__ import annotations
@@ -213,7 +213,7 @@ def _of_size(folder: Path, settings: dict[str, Any], size: str, full: bool) -> I
     plain, by_chance = _contender(folder / PLAIN, "seed-*"), _contender(folder / "random", f"seed-*/sizes/{size}")
     for method in settings["methods"]:
         contender = _contender(folder / method, f"seed-*/sizes/{size}")
-        chooser = method if method in settings["alone"] else settings["alone"][0]
+        chooser = next((known for known in (method, *settings["alone"]) if known in settings["alone"]), method)
         alone = plain if full else _contender(folder / ALONE / chooser / size, "seed-*")
         rival = by_chance if method != "random" else None
         yield _row(size, f"supernet, {WAYS[method].title}", contender, alone, rival)
