@@ -50,7 +50,7 @@ class InspectConfig:
     gradient_checkpointing: bool = False
     teacher_dtype: Literal["float32", "bfloat16"] = "float32"
     precision: Literal["bf16", "fp32"] = "bf16"
-    optim: Literal["adamw", "adamw_8bit"] = "adamw"
+    optim: Literal["adamw", "adamw_8bit", "muon"] = "adamw"
 
 
 def run(arguments: Sequence[str]) -> None:

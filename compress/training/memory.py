@@ -83,7 +83,9 @@ class LearningStep:
         self.wrapped: nn.Module = self.student
         bf16 = settings.teacher_dtype == "bfloat16"
         self.distillation = Distillation(model, self.teacher, DistillConfig(ctc=0.0), bf16)
-        self.optimizer: Optimizer = build_optimizer(self.student.groups(LearnConfig(), weight_decay=0.0))
+        of_its_own = settings.optim == "muon"  # eight bits are counted as a share of AdamW's, which needs no package
+        groups = self.student.groups(LearnConfig(), weight_decay=0.0)
+        self.optimizer: Optimizer = build_optimizer(groups, "muon" if of_its_own else "adamw")
         features = dummy_input(model, settings.seconds, settings.utterances, "cpu")
         mask = torch.ones(features.shape[:2], dtype=torch.long)
         mask[0, -1] = 0  # a batch of which nothing is padding would need no masks

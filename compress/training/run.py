@@ -67,7 +67,8 @@ class RunConfig:
         dev_limit: evaluate on the first so many dev utterances; null takes all.
         batch: how utterances are put together.
         augment: augmentation of the training batches.
-        optim: `adamw`, or `adamw_8bit`, which keeps its moments in a quarter of the memory (torchao).
+        optim: `adamw`; `adamw_8bit`, which keeps its moments in a quarter of the memory (torchao); or `muon`, which
+            needs far fewer steps for the matrices and kernels of one frame (AdamW has the rest).
         gradient_checkpointing: keep of a forward pass what goes into blocks alone, and compute blocks again in the
             backward pass: the same gradients in much less memory, and about a third more time.
         compile: run blocks compiled by `torch.compile`, for batches of any size.

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from compress.cli import main
+from compress.data import BatchConfig
+from compress.training.memory import StepConfig, predicted_memory
 from tests.helpers.launching import REPOSITORY, environment
 from tools.experiments.measure_memory import HANDED_BACK, MemoryConfig, model_config
 
@@ -30,3 +32,12 @@ def test_the_prediction_is_what_a_process_grows_by(tmp_path: Path, capsys: pytes
     measured = json.loads(ended.stdout.splitlines()[-1])["bytes"]
     assert predicted["total"] == pytest.approx(measured, rel=0.2)
     assert predicted["total"] == sum(predicted[kind] for kind in ("weights", "gradients", "optimizer", "activations"))
+
+
+def test_matrices_have_one_moment_with_muon() -> None:
+    config = model_config(MemoryConfig(hidden_size=32, blocks=1))
+    both, one = (
+        predicted_memory(config, StepConfig(seconds=2.0, batch=BatchConfig(seconds=4.0), optim=optim))["optimizer"]
+        for optim in ("adamw", "muon")
+    )
+    assert 0.5 * both < one < 0.7 * both

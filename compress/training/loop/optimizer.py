@@ -1,4 +1,4 @@
-"""One AdamW with named parameter groups: weights, and whatever a method adds (gates, multipliers that ascend)."""
+"""One optimizer over named parameter groups: weights, and whatever a method adds (gates, multipliers that ascend)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from compress.config import check, check_choice
+from compress.training.loop.muon import MuonAndAdamW
 
-OptimizerName = Literal["adamw", "adamw_8bit"]
+OptimizerName = Literal["adamw", "adamw_8bit", "muon"]
 EIGHT_BIT = "torchao"
 """The package that has AdamW with moments of eight bits."""
 
@@ -83,11 +84,11 @@ def require_optimizer(name: OptimizerName) -> None:
 
 
 def build_optimizer(groups: Sequence[ParameterGroup], name: OptimizerName = "adamw") -> Optimizer:
-    """One AdamW over all groups (the fused kernel: on a small model it saves a noticeable part of each step).
+    """One optimizer over all groups, by default AdamW (its fused kernel saves a noticeable part of each small step).
 
     Args:
         groups: what is trained.
-        name: `adamw_8bit` keeps its moments in eight bits.
+        name: `adamw_8bit` keeps its moments in eight bits; with `muon` that moves the matrices of the weights.
 
     Raises:
         ValueError: if a parameter is in two groups, or nothing is trainable.
@@ -97,6 +98,8 @@ def build_optimizer(groups: Sequence[ParameterGroup], name: OptimizerName = "ada
         raise ValueError("No parameter requires a gradient; there is nothing to train.")
     if name == "adamw_8bit":
         return _eight_bit(entries)
+    if name == "muon":
+        return MuonAndAdamW([entry | {"orthogonal": entry["name"] == WEIGHTS} for entry in entries], BETAS)
     return AdamW(entries, betas=BETAS, fused=True)
 
 
