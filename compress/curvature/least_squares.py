@@ -65,7 +65,7 @@ def removal_errors(weight: Tensor, moments: Moments, size: int, step: int, ridge
     part another can take over is cheap only as long as that other one is there.
 
     Args:
-        weight: `(outputs, inputs)`, float64; with a constant among the inputs, the bias is the last column.
+        weight: `(outputs, inputs)`; with a constant among the inputs, the bias is the last column.
         moments: of the inputs.
         size: inputs per unit.
         step: units that go at a time.
@@ -75,7 +75,7 @@ def removal_errors(weight: Tensor, moments: Moments, size: int, step: int, ridge
         `(units,)`, float64: the rise per frame when the unit went, never less than that of one that went before it.
     """
     inverse = _inverse(moments, ridge)
-    weights, units = weight.double().clone(), moments.width // size
+    weights, units = weight[:, : moments.width].T.double().contiguous(), moments.width // size
     left = torch.arange(units, device=weight.device)
     there = torch.ones(units, dtype=torch.bool, device=weight.device)
     rises, highest = weights.new_zeros(units), weights.new_zeros(())
@@ -88,15 +88,23 @@ def removal_errors(weight: Tensor, moments: Moments, size: int, step: int, ridge
         there[gone] = False
         _take_out_(weights, inverse, (gone[:, None] * size + torch.arange(size, device=gone.device)).flatten())
         if size > 1 or count - len(gone) < STILL_THERE * len(left):
-            weights, inverse = _those_left(weights, inverse, there, size)
+            inputs = there.repeat_interleave(size).nonzero().flatten()
+            weights, inverse = weights[inputs], inverse.index_select(0, inputs).index_select(1, inputs)
             left, there = left[there], there[there]
     return rises
 
 
 def _inverse(moments: Moments, ridge: float) -> Tensor:
-    """`(inputs, inputs)`: the inverse of the mean products of inputs, with a ridge."""
-    second = moments.second / moments.frames
-    second.diagonal()[: moments.width] += ridge * max(moments.mean_square, _TINY)
+    """`(width, width)`: the inverse of the mean products of inputs, with a ridge.
+
+    A constant takes up the means, so that what is left are products of what differs from them.
+    """
+    width = moments.width
+    second = moments.second[:width, :width] / moments.frames
+    if moments.constant:
+        mean = moments.second[:width, -1] / moments.frames
+        second.addr_(mean, mean, alpha=-1)
+    second.diagonal().add_(ridge * max(moments.mean_square, _TINY))
     factor, failed = torch.linalg.cholesky_ex(second)  # half the work; rounding may leave it a little indefinite
     inverse: Tensor = torch.linalg.inv(second) if failed else torch.cholesky_inverse(factor)
     return inverse
@@ -104,26 +112,18 @@ def _inverse(moments: Moments, ridge: float) -> Tensor:
 
 def _rises(weights: Tensor, inverse: Tensor, units: int, size: int) -> Tensor:
     """`(units,)`: the rise of the error if one unit goes: tr(W_u (H^-1)_uu^-1 W_u^T)."""
-    inputs = units * size
     if size == 1:
-        return weights[:, :inputs].square().sum(0) / inverse.diagonal()[:inputs].clamp_min(_TINY)
-    index = torch.arange(inputs, device=inverse.device).view(units, size)
+        return torch.linalg.vector_norm(weights, dim=1).square() / inverse.diagonal().clamp_min(_TINY)
+    index = torch.arange(units * size, device=inverse.device).view(units, size)
     blocks = inverse[index[:, :, None], index[:, None, :]]
-    of_units = weights[:, :inputs].T.reshape(units, size, -1)
+    of_units = weights.view(units, size, -1)
     rises: Tensor = (of_units * torch.linalg.solve(blocks, of_units)).sum((1, 2))
     return rises.clamp_min(0.0)
 
 
 def _take_out_(weights: Tensor, inverse: Tensor, gone: Tensor) -> None:
-    """Lets weights and inverse follow when some inputs go and the others are refitted; theirs become 0."""
+    """Lets weights, `(inputs, outputs)`, and inverse follow when some inputs go and the others are refitted."""
     between = inverse[gone]
     follow = torch.linalg.solve(between[:, gone], between)
-    weights.addmm_(weights[:, gone], follow, alpha=-1)
+    weights.addmm_(follow.T, weights[gone], alpha=-1)
     inverse.addmm_(between.T, follow, alpha=-1)
-
-
-def _those_left(weights: Tensor, inverse: Tensor, there: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Weights and inverse of the units that are still there, and of the constant."""
-    inputs = there.repeat_interleave(size)
-    kept = torch.cat([inputs, inputs.new_ones(len(inverse) - len(inputs))]).nonzero().flatten()
-    return weights[:, kept], inverse[kept][:, kept]
