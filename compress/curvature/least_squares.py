@@ -113,7 +113,8 @@ def _inverse(moments: Moments, ridge: float) -> Tensor:
 def _rises(weights: Tensor, inverse: Tensor, units: int, size: int) -> Tensor:
     """`(units,)`: the rise of the error if one unit goes: tr(W_u (H^-1)_uu^-1 W_u^T)."""
     if size == 1:
-        return torch.linalg.vector_norm(weights, dim=1).square() / inverse.diagonal().clamp_min(_TINY)
+        of_inputs: Tensor = torch.linalg.vector_norm(weights, dim=1).square()
+        return of_inputs / inverse.diagonal().clamp_min(_TINY)
     index = torch.arange(units * size, device=inverse.device).view(units, size)
     blocks = inverse[index[:, :, None], index[:, None, :]]
     of_units = weights.view(units, size, -1)
