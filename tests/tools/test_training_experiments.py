@@ -1,4 +1,4 @@
-"""Experiments that train: depths against models trained there, speakers that training heard against others."""
+"""Experiments that train: depths, speakers that training heard against others, skipping, optimizers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.helpers.evaluation_reports import REFERENCES, TEACHER, WRONG, entry, leave
-from tools.experiments import depths, skipping_ways, unheard
+from tools.experiments import depths, optimizers, skipping_ways, unheard
 
 
 def test_depths_are_compared_with_models_trained_there(tmp_path: Path) -> None:
@@ -90,3 +90,26 @@ def test_models_that_skip_are_held_against_themselves_without_it(tmp_path: Path)
     assert "| both | 2 | 0.9 | 1 | 20.00 | 10.00 | +10.00 (+10.00 to +10.00) | +100.0 | 50 | 75 | 50 |" in text
     assert "The teachers err 5.00, 10.00 %." in text
     assert "- data: digits; seeds 0, 1\n" in text
+
+
+def test_optimizers_are_held_against_adamw_at_the_rate_that_did_best_on_dev(tmp_path: Path) -> None:
+    (tmp_path / "optimizers.json").write_text(json.dumps({"commands": {"run": "O"}, "commit": "abc1234"}))
+    trained = {
+        "adamw-1e-3-20": (0.3, REFERENCES), "adamw-2e-3-20": (0.2, TEACHER), "muon-8e-3-20": (0.1, REFERENCES),
+        "muon-8e-3-100": (0.1, WRONG),
+    }  # fmt: skip
+    for name, (dev, written) in trained.items():
+        leave(tmp_path / name / "seed-0" / "report", written, 1 / 9)
+        done = {"best_dev_wer": dev, "seconds": 5.0}
+        (tmp_path / name / "seed-0" / "done.json").write_text(json.dumps(done))
+    optimizers.table(entry(tmp_path, "O"))
+    rows = [line.split(" | ") for line in (tmp_path / "R.md").read_text().splitlines() if line[:3] in ("| 2", "| 1")]
+    assert [row[:4] for row in rows] == [
+        ["| 20", "adamw", "1e-3", "30.00"],
+        ["| 20", "adamw", "2e-3", "20.00"],
+        ["| 20", "muon", "8e-3", "10.00"],
+        ["| 100", "muon", "8e-3", "10.00"],
+    ]
+    assert [row[5:7] for row in rows] == [["5.56", "250"], ["5.56", "250"], ["5.56", "250"], ["5.56", "50"]]
+    beside = [row[7][:6] for row in rows]
+    assert beside == ["-11.11", " |", "-11.11", " |"]  # the best by dev errs once; of 100 updates there is no AdamW
