@@ -41,6 +41,8 @@ from tools.results import grid
 NAME = "rivals"
 FRESH = ("--fresh_weights", "true", "--recover.learning_rate", "3e-3", "--recover.warmup_steps", "50")
 """New weights want a higher learning rate: the best of 1e-3, 2e-3 and 3e-3 at 25 % (digits, dev set, one seed)."""
+FRESH_BY_MUON = (*FRESH, "--recover.learning_rate", "8e-3", "--optim", "muon")
+"""At the best rate of a new model of the demo's size."""
 RATE = "2e-3"
 """Of recovery, the best of 5e-4, 1e-3 and 2e-3 at 25 % for magnitude as well as for learned gates without a refit."""
 RATES = {"50%": "5e-4", "25%": "1e-3"}
@@ -132,8 +134,12 @@ ROWS = (
     Row("dphubert", "settings of DPHuBERT", (*GATES, *DPHUBERT, *NO_REFIT), gated=2 / 3, sizes=("50%", "25%")),
     Row("scratch", "from scratch, the teacher's updates as well",
         ("--structure", "proportional", *FRESH, *ALONE), False, with_teachers=True),
+    Row("scratch-muon", "from scratch by Muon, the teacher's updates as well",
+        ("--structure", "proportional", *FRESH_BY_MUON, *ALONE), False, with_teachers=True),
     Row("scratch-distilled", "from scratch, distilled, the teacher's updates as well",
         ("--structure", "proportional", *FRESH), False, with_teachers=True),
+    Row("scratch-distilled-muon", "from scratch by Muon, distilled, the teacher's updates as well",
+        ("--structure", "proportional", *FRESH_BY_MUON), False, with_teachers=True),
     Row("no-layers", "learned gates without layerwise distillation", (*GATES, "--distill.layers", "0"), sizes=("25%",)),
     Row("two", "learned gates, two processes", (*GATES, "--batch.seconds", "20"), launch=LAUNCH_TWO, seeds=1,
         sizes=("50%",)),
