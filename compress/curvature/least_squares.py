@@ -29,10 +29,10 @@ def refitted(weight: Tensor, moments: Moments, ridge: float) -> Tensor:
     Returns:
         `(targets, inputs)`, float64; `weight` itself where the inputs are all zero.
     """
-    pulled = moments.second.clone()
-    pulled.diagonal().add_(_pull(moments, ridge))
-    factor, failed = torch.linalg.cholesky_ex(pulled)
-    return weight.double() if failed else weight.double() + torch.cholesky_solve(moments.cross.T, factor).T
+    if not moments.mean_square:
+        return weight.double()
+    factor = _factor_(moments.second.clone(), _pull(moments, ridge))
+    return weight.double() + torch.cholesky_solve(moments.cross.T, factor).T
 
 
 def squared_errors(weight: Tensor, moments: Moments) -> tuple[float, float]:
@@ -55,6 +55,19 @@ def _pull(moments: Moments, ridge: float) -> Tensor:
     if moments.constant:
         pull[-1] = 0.0
     return pull
+
+
+def _factor_(products: Tensor, pull: Tensor) -> Tensor:
+    """The Cholesky factor of sums of products, `(inputs, inputs)`, and of a pull on their diagonal, which changes them.
+
+    Where rounding has left them a little indefinite, the pull grows until they are not.
+    """
+    factor, failed = products, torch.ones(())
+    while failed:
+        products.diagonal().add_(pull)
+        factor, failed = torch.linalg.cholesky_ex(products)
+        pull = 10 * pull
+    return factor
 
 
 def removal_errors(weight: Tensor, moments: Moments, size: int, step: int, ridge: float) -> Tensor:
@@ -104,10 +117,8 @@ def _inverse(moments: Moments, ridge: float) -> Tensor:
     if moments.constant:
         mean = moments.second[:width, -1] / moments.frames
         second.addr_(mean, mean, alpha=-1)
-    second.diagonal().add_(ridge * max(moments.mean_square, _TINY))
-    factor, failed = torch.linalg.cholesky_ex(second)  # half the work; rounding may leave it a little indefinite
-    inverse: Tensor = torch.linalg.inv(second) if failed else torch.cholesky_inverse(factor)
-    return inverse
+    pull = torch.full_like(second.diagonal(), ridge * max(moments.mean_square, _TINY))
+    return torch.cholesky_inverse(_factor_(second, pull))
 
 
 def _rises(weights: Tensor, inverse: Tensor, units: int, size: int) -> Tensor:

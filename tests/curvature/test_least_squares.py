@@ -106,3 +106,24 @@ def test_the_twin_of_a_unit_is_free_and_its_last_copy_is_not() -> None:
     found = removal_errors(weight, moments_of(inputs, inputs[:, :OUTPUTS], weight), 1, 1, 1e-9)
     twins = sorted(found[:2].tolist())
     assert twins[0] < 1e-6 < 0.01 < twins[1]
+
+
+def test_inputs_that_hardly_vary_have_scores_and_a_refit() -> None:
+    """Their products, of single precision, are indefinite by more than the ridge."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = 1 + 1e-4 * torch.randn(100, 2048, generator=generator)
+    weight = torch.randn(8, 2049, generator=generator)
+    moments = Moments(2048, constant=True, device=inputs.device, weight=weight)
+    moments.add(inputs, torch.ones(100, 8))
+    rises = removal_errors(weight, moments, 1, 512, 1e-4)
+    assert torch.isfinite(rises).all()
+    assert (rises >= 0).all()
+    before, after = squared_errors(refitted(weight, moments, 1e-4), moments)
+    assert after < 0.01 * before
+
+
+def test_inputs_of_which_nothing_is_heard_cost_nothing() -> None:
+    silent = torch.zeros(6, INPUTS, dtype=torch.float64)
+    found = removal_errors(some_weight(), moments_of(silent, silent[:, :OUTPUTS], some_weight()), 1, 1, 1e-4)
+    assert torch.isfinite(found).all()
+    assert found.max() < 1e-9
