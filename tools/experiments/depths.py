@@ -26,6 +26,7 @@ from typing import Any
 from tools.commands import main
 from tools.experiments.comparing import PERCENT, Contender, difference, over_seeds, paired, rate
 from tools.experiments.experiment import (
+    BY_ADAMW,
     REPORT,
     Experiment,
     TableConfig,
@@ -141,7 +142,8 @@ def run(config: RunConfig) -> None:
 def _train(config: RunConfig, folder: Path, seed: int, wanted: Sequence[Training]) -> None:
     """The models of a seed, and the reports of those of one depth."""
     length = ("--max_steps", str(config.steps), "--seed", str(seed), "--threads", str(config.threads))
-    shared = ("--config", config.training, "--data.source", config.data, *length, *shlex.split(config.options))
+    settings = ("--config", config.training, *BY_ADAMW, "--data.source", config.data)
+    shared = (*settings, *length, *shlex.split(config.options))
     alone = [INDIVIDUAL[depth] for depth in config.alone]
     for training in {training.name: training for training in (*wanted, *alone)}.values():
         blocks = ("--model.settings.num_hidden_layers", str(training.blocks))

@@ -13,6 +13,7 @@ the seeds agree on it.
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ from compress.config import check_choice
 from tools.commands import main
 from tools.experiments.comparing import PERCENT, Contender, difference, over_seeds, paired, verdict
 from tools.experiments.experiment import (
+    BY_ADAMW,
     LAUNCH,
     LAUNCH_TWO,
     REPORT,
@@ -157,6 +159,7 @@ class RunConfig:
         prune: Config of the compression.
         teacher: A model that all compress; null trains one for every seed.
         teacher_steps: Of its training.
+        teacher_options: Of its training, beside the config.
         steps: Of every compression.
         metric: Of the sizes, `params` or `macs`.
         rows: Names of rows; null takes all.
@@ -173,6 +176,7 @@ class RunConfig:
     prune: str = "configs/demo/prune.yaml"
     teacher: str | None = None
     teacher_steps: int = 1600
+    teacher_options: str = shlex.join(BY_ADAMW)
     steps: int = 500
     metric: Literal["params", "macs"] = "params"
     rows: tuple[str, ...] | None = None
@@ -220,7 +224,7 @@ def _teacher_of(seed: int, folder: Path, config: RunConfig) -> str:
     output = folder / f"teacher-{seed}"
     own = ("--max_steps", str(config.teacher_steps), "--optimizer.warmup_steps", "100", "--seed", str(seed))
     shared = ("--config", config.train, "--data.source", config.data, "--threads", str(config.threads))
-    run_recipe("train", output, *shared, *own)
+    run_recipe("train", output, *shared, *shlex.split(config.teacher_options), *own)
     return str(output / "best")
 
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from compress.evaluation.bootstrap import BootstrapConfig, rate_interval
 from tools.commands import main
 from tools.experiments.comparing import PERCENT, counted, difference, paired, rate
-from tools.experiments.experiment import Experiment, TableConfig, evaluate, run_recipe
+from tools.experiments.experiment import BY_ADAMW, Experiment, TableConfig, evaluate, run_recipe
 from tools.experiments.rivals import RATE, RATES
 from tools.results import grid
 
@@ -74,7 +74,7 @@ def run(config: RunConfig) -> None:
         place = experiment.folder / speaker
         shared = ("--data.source", str(without), "--threads", str(config.threads), "--seed", str(config.seed))
         length = ("--max_steps", str(config.teacher_steps), "--optimizer.warmup_steps", "100")
-        run_recipe("train", place / TEACHER, "--config", config.train, *shared, *length)
+        run_recipe("train", place / TEACHER, "--config", config.train, *BY_ADAMW, *shared, *length)
         for size in config.sizes:
             _compress(config, place, size, shared)
 
