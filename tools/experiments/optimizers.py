@@ -123,7 +123,8 @@ def _trained(folder: Path) -> Iterator[Trained]:
     """What has been trained, by length, optimizer and rate."""
     names = [path.name.split("-", 1) for path in folder.glob("*-*/") if path.is_dir()]
     cells = [(int(rest.rpartition("-")[2]), name, rest.rpartition("-")[0]) for name, rest in names]
-    for steps, name, rate in sorted(cells, key=lambda cell: (cell[0], get_args(OptimizerName).index(cell[1]), cell[2])):
+    known = get_args(OptimizerName)
+    for steps, name, rate in sorted(cells, key=lambda cell: (cell[0], known.index(cell[1]), float(cell[2]))):
         models = Contender.read(folder.glob(f"{name}-{rate}-{steps}/seed-*/report/{REPORT}"), baseline=None)
         if models is not None:
             yield Trained(steps, name, rate, models)
