@@ -55,6 +55,7 @@ def _training(blocks: int, text: str, *, in_pieces: bool = False) -> Job:
 PLAIN = """
 batch: {seconds: 12}
 augment: {time_masks: 1, freq_masks: 1}
+optim: muon
 evaluate_every_steps: 2
 checkpoint_every_steps: 2
 """

@@ -45,7 +45,6 @@ learn:
 recover: {{steps: {RECOVER}, learning_rate: 1.0e-3}}
 batch: {{seconds: 6, workers: 0}}
 accumulate: 2
-optim: muon
 evaluate_every_steps: 2
 checkpoint_every_steps: 1
 keep_checkpoints: 20

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from compress.conformers import blocks_of
 from compress.cost import size_of
 from compress.evaluation.memory import peak_growth_bytes
+from compress.training.loop.precision import has_bf16
 from compress.training.loop.savings import hold_in_bf16
 from tools.experiments.measure_gates import GATED, PLAIN, Step
 from tools.gpu.workload import Workload
@@ -77,7 +78,7 @@ def _measured(work: Workload, model: PreTrainedModel, way: Way) -> tuple[dict[st
     """Median seconds and peak bytes (the teacher's weights do not count) of each kind of step, which take turns."""
     steps, memory = dict[str, Step](), dict[str, int]()
     teacher = copy.deepcopy(model)
-    if way.bf16:
+    if way.bf16 and has_bf16(work.device):
         hold_in_bf16(teacher)
     _compile(work, teacher, way)
     for kind in (PLAIN, GATED):
