@@ -42,9 +42,9 @@ TEACHER_MODEL, STUDENT_MODEL = "best", "final"
 TEST_SPLIT = "test"
 FOLDERS = ("train", "dev", TEST_SPLIT)
 
-# What each stage takes with the committed configs on two cores that multiply bf16 in hardware; once a stage has
+# What each stage takes with the committed configs on two cores that do not multiply bf16 in hardware; once a stage has
 # ended, only their proportions matter.
-TYPICAL_SECONDS = {"train": 120.0, "prune": 73.0, "evaluate": 17.0}
+TYPICAL_SECONDS = {"train": 172.0, "prune": 110.0, "evaluate": 22.0}
 # However long an interrupted stage has taken already, this share of its typical time is still ahead.
 LEAST_SHARE_LEFT = 0.1
 MINUTE_SECONDS = 60

@@ -83,7 +83,14 @@ def run(config: RunConfig) -> None:
 
 @dataclass(frozen=True)
 class Trained:
-    """An optimizer at a rate for a number of updates."""
+    """An optimizer at a rate for a number of updates.
+
+    Attributes:
+        steps: The updates.
+        optimizer: Its name.
+        rate: Peak of the learning rate, as it was typed.
+        models: Those of all seeds.
+    """
 
     steps: int
     optimizer: str

@@ -44,7 +44,7 @@ NAME = "rivals"
 FRESH = ("--fresh_weights", "true", "--recover.learning_rate", "3e-3", "--recover.warmup_steps", "50")
 """New weights want a higher learning rate: the best of 1e-3, 2e-3 and 3e-3 at 25 % (digits, dev set, one seed)."""
 FRESH_BY_MUON = (*FRESH, "--recover.learning_rate", "8e-3", "--optim", "muon")
-"""At the best rate of a new model of the demo's size."""
+"""Half of the best rate of 300 updates, since these are more; not tuned at this size."""
 RATE = "2e-3"
 """Of recovery, the best of 5e-4, 1e-3 and 2e-3 at 25 % for magnitude as well as for learned gates without a refit."""
 RATES = {"50%": "5e-4", "25%": "1e-3"}
