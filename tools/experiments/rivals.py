@@ -49,6 +49,8 @@ RATE = "2e-3"
 """Of recovery, the best of 5e-4, 1e-3 and 2e-3 at 25 % for magnitude as well as for learned gates without a refit."""
 RATES = {"50%": "5e-4", "25%": "1e-3"}
 """Of rows that know how little a refit leaves to recover at larger sizes."""
+RATES_BY_MUON = {"50%": "4e-3", "25%": "4e-3", "10%": "8e-3"}
+"""Of rows that recover by Muon, for teachers that Muon has trained; tried at 50 % only (2e-3 to 8e-3 were alike)."""
 SIZES = ("50%", "25%", "10%")
 BELOW_HALF = ("25%", "10%", "5%")
 GATED = 0.6
@@ -120,6 +122,8 @@ ROWS = (
     Row("gates-stages", "learned gates, by way of 50 %", (*GATES, "--budget.stages", "[50%]"), sizes=BELOW_HALF),
     Row("obs-rates", "OBS in rounds, refit, a rate by size (the default)", ("--structure", "obs"), False, rates=RATES),
     Row("magnitude-rates", "magnitude, refit, a rate by size", ("--structure", "magnitude"), False, rates=RATES),
+    Row("obs-muon", "OBS in rounds, refit, recovery by Muon", ("--structure", "obs", "--optim", "muon"), False,
+        rates=RATES_BY_MUON),
     Row("obs-front", "OBS in rounds, refit", ("--structure", "obs"), False),
     Row("obs", "OBS in rounds, refit, the front whole", OBS, False),
     Row("obs-bare", "OBS in rounds, no refit, the front whole", (*OBS, *NO_REFIT), False),
