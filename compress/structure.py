@@ -179,7 +179,8 @@ class Structure:
                 if isinstance(kept, tuple) and kept[-1] >= counts[name]:
                     raise StructureError(
                         f"blocks[{index}].{name} keeps unit {kept[-1]}, "
-                        f"but the model has {counts[name]} units there (0 to {counts[name] - 1})."
+                        f"but the model has {counts[name]} units there (0 to {counts[name] - 1}). The structure.json "
+                        "of a checkpoint compressed more than once is of the model before the first time."
                     )
         self._check_front(front or {})
 

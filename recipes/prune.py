@@ -78,6 +78,7 @@ from compress.training.run import (
     open_checkpoints,
     open_data,
     open_loader,
+    require_same_start,
     start_trackers,
 )
 from compress.training.skipping_objective import SkippingConfig, objective_of, skipping_config, skipping_model
@@ -120,7 +121,7 @@ class Config(RunConfig):
         structure: who decides what stays: obs, fisher or variance, which look at speech, magnitude, proportional or
             uniform, or a structure.json (budget: null); `learned`: gates, in a first phase of their own.
         uniform: with structure: uniform, by which scores, and whether convolutions get narrower, too.
-        rounds: sizes on the way of a decision that is not learned, such as [75%,50%]; null: as `compress shrink`.
+        rounds: sizes on the way of a decision without gates or stages, such as [75%,50%]; null: as `compress shrink`.
         refit: how what is left is repaired in closed form before recovery; null: not at all.
         fresh_weights: whether the small model starts from new weights instead of the teacher's.
         gates: what is gated, and how gates start.
@@ -159,11 +160,9 @@ class Config(RunConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("teacher_dtype", self.teacher_dtype, get_args(TeacherDtype))
-        check_decision(self.structure, self.budget)
+        check_decision(self.structure, self.budget, self.rounds)
         if self.fresh_weights and self.structure == LEARNED:
             raise ValueError("Gates are learned on the teacher's weights: fresh_weights needs another structure.")
-        if self.rounds is not None and self.structure == LEARNED:
-            raise ValueError("Gates are learned in one phase: rounds need another structure.")
 
 
 class Phase:
@@ -273,7 +272,7 @@ class Pruning:
         before = skipping_config(load_config(config.teacher), config.skipping)
         config.distill.require_head(before, config.teacher)
         # A budget that cannot be reached is refused before anything is loaded.
-        deciding = (config.structure, config.gates, load_config(config.start) if config.start else None)
+        deciding = (config.structure, config.gates, load_config(config.start) if config.start else None, config.uniform)
         self.budget = reachable_budget(config.budget, before, *deciding) if config.budget else None
         loaded, self.processor = load_recogniser(config.teacher, device=accelerator.device)
         self.start = self.teacher = skipping_model(loaded, config.skipping).requires_grad_(False)
@@ -377,6 +376,7 @@ def main(config: Config) -> None:
     stages = stages_of(config, load_config(config.teacher))
     for stage in stages:
         require_apart(config.teacher, Path(stage.output), GATED, REMOVED, FINAL)
+        require_same_start(stage, REMOVED, harmless=CHANGEABLE[LEARN])
         for phase, changeable in CHANGEABLE.items():
             open_checkpoints(stage, phase, harmless=changeable).check_settings()
     if not has_ended(output, PROGRAM):

@@ -68,6 +68,7 @@ from compress.training.run import (
     open_checkpoints,
     open_data,
     open_loader,
+    require_same_start,
     save_model,
     start_trackers,
 )
@@ -293,6 +294,7 @@ def main(config: Config) -> None:
     accelerator, output = make_accelerator(config, some_unused=True), Path(config.output)
     start_logging()
     require_apart(config.model.checkpoint, output, BEST, LAST, SELECTED)
+    require_same_start(config, SELECTED, harmless=CHANGEABLE[SELECT])
     for stage, changeable in CHANGEABLE.items():
         open_checkpoints(config, stage, harmless=changeable).check_settings()
     if has_ended(output, PROGRAM):

@@ -7,6 +7,7 @@ eq. 8). Each utterance has its own gradient whatever batch it is in, so scores d
 
 from __future__ import annotations
 
+import logging
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -28,11 +29,13 @@ from compress.conformers import (
     part,
     submodule,
 )
-from compress.curvature.moments import Total, alone
+from compress.curvature.moments import Total, alone, require_finite
 from compress.data import Batch
-from compress.data.loader import IGNORED_LABEL
+from compress.data.loader import IGNORED_LABEL, frames_needed
 from compress.running.aspects import in_full
 from compress.structure import IN_FRONT, MODULES, Place
+
+logger = logging.getLogger(__name__)
 
 
 def fisher_scores(
@@ -45,7 +48,8 @@ def fisher_scores(
 ) -> dict[Place, Tensor]:
     """Sums over utterances the squared gradient of the loss with respect to every unit's gate.
 
-    The loss of an utterance is CTC on its transcript. A model without a CTC head has the distance that it would be
+    The loss of an utterance is CTC on its transcript, or on the model's own where that needs more frames than there are
+    (such are counted in a warning). A model without a CTC head has the distance that it would be
     distilled with, that of its encoder's output: at open gates its gradient vanishes, but not its curvature, whose
     diagonal is that of J^T J for the Jacobian J of the output. It is estimated by the gradient of the output's product
     with random signs (Hutchinson 1990), which are drawn for each utterance from its id.
@@ -96,13 +100,33 @@ def _loss(model: PreTrainedModel, batch: Batch, output: Tensor) -> Tensor:
     if not family_of(model).has_ctc:
         return sum((_signed(rows[valid], name) for rows, valid, name in zip(output, mask, batch.ids, strict=True)),
                    output.new_zeros(()))  # fmt: skip
-    labels = batch.labels
+    blank = int(model.config.pad_token_id)
+    labels = _alignable(batch, output, mask.sum(-1), blank)
     lengths = (labels != IGNORED_LABEL).sum(-1)
     with torch.backends.cudnn.flags(enabled=False):
         return F.ctc_loss(
             output.float().log_softmax(-1).transpose(0, 1), labels.masked_fill(labels == IGNORED_LABEL, 0),
-            mask.sum(-1), lengths, blank=int(model.config.pad_token_id), reduction="sum", zero_infinity=True,
+            mask.sum(-1), lengths, blank=blank, reduction="sum", zero_infinity=True,
         )  # fmt: skip
+
+
+def _alignable(batch: Batch, output: Tensor, frames: Tensor, blank: int) -> Tensor:
+    """The labels of a batch; the model's own for utterances with fewer frames than their transcript needs."""
+    too_long = frames_needed(batch.labels) > frames
+    if not too_long.any():
+        return batch.labels
+    named = [name for name, long in zip(batch.ids, too_long.tolist(), strict=True) if long]
+    logger.warning(
+        "%d utterances have fewer frames than their transcript needs (%s, ...): they are looked at with what the model "
+        "itself writes down.", len(named), named[0],
+    )  # fmt: skip
+    labels = batch.labels.clone()
+    for row in too_long.nonzero().flatten().tolist():
+        written = torch.unique_consecutive(output[row, : frames[row]].argmax(-1))
+        written = written[written != blank][: labels.shape[1]]
+        labels[row] = IGNORED_LABEL
+        labels[row, : len(written)] = written
+    return labels
 
 
 def _signed(output: Tensor, name: str) -> Tensor:
@@ -123,20 +147,23 @@ def _gated(model: PreTrainedModel, utterances: int, front: Sequence[FrontGroup])
     with ExitStack() as stack:
         for number, group in enumerate(front):
             gate = opened(Place(IN_FRONT, number), group.channels)
-            stack.enter_context(_on(part(model, group.last), gate, frames_first=False))
+            where = Place(IN_FRONT, number).label
+            stack.enter_context(_on(part(model, group.last), gate, where, frames_first=False))
         for b, counts in enumerate(block_units(model)):
             for m, (name, description) in enumerate(family.modules.items()):
                 branch = submodule(blocks_of(model)[b], description)
                 if branch is None:
                     continue
                 gate = opened(Place(b, m), counts[name])
-                stack.enter_context(_on(part(branch, description.last), gate, name in family.frames_first))
+                where, first = Place(b, m).label, name in family.frames_first
+                stack.enter_context(_on(part(branch, description.last), gate, where, frames_first=first))
         yield gates
 
 
 @contextmanager
-def _on(projection: nn.Module, gate: Tensor, frames_first: bool) -> Iterator[None]:
+def _on(projection: nn.Module, gate: Tensor, where: str, *, frames_first: bool) -> Iterator[None]:
     def hook(module: nn.Module, args: Any) -> Any:
+        require_finite(where, args[0].detach())
         kernel = isinstance(module, nn.Conv1d | nn.Conv2d)
         values, channels = args[0], 1 if kernel else -1
         columns = gate.repeat_interleave(values.shape[channels] // gate.shape[1], dim=1)

@@ -78,11 +78,7 @@ class Moments:
             setattr(self, name, total(getattr(self, name)))
         if not self.frames:
             raise ValueError(f"No frame of speech reached {where}: give utterances that hold speech.")
-        if not all(torch.isfinite(sums).all() for sums in (self.second, self.cross)):
-            raise ValueError(
-                f"What goes through {where} is not finite on this speech: check the weights of the model, and use "
-                "float32 if it overflows in half precision."
-            )
+        require_finite(where, self.second, self.cross)
         return self
 
     @property
@@ -96,6 +92,19 @@ class Moments:
         squares = self.second.diagonal()[: self.width] / self.frames
         means = self.second[: self.width, -1] / self.frames if self.constant else 0.0
         return (squares - means**2).clamp_min(0.0)
+
+
+def require_finite(where: str, *values: Tensor) -> None:
+    """Refuses what is not finite, naming where it was met.
+
+    Raises:
+        ValueError: if any of it is not.
+    """
+    if not all(torch.isfinite(value).all() for value in values):
+        raise ValueError(
+            f"What goes through {where} is not finite on this speech: check the weights of the model, and use "
+            "float32 if it overflows in half precision."
+        )
 
 
 def at_least_single(values: Tensor) -> Tensor:

@@ -160,7 +160,9 @@ class Repair:
                     before = norm_before(self.whole, name)
                     stack.enter_context(self.whole.seen(name, before, _keeping(values.streams)))
             self.whole.run()
-        return wanted, {name: found[0] / found[1] if found else 0.0 for name, found in gauge.factors().items()}
+        return wanted, {
+            name: found[0] / found[1] if found else 0.0 for name, found in gauge.factors(self.total).items()
+        }
 
     def _module(self, place: Place, wanted: _Wanted, ratio: float) -> Refitted:
         layer: Any = self.small.last_projection(place.name)

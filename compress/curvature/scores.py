@@ -73,7 +73,7 @@ def _by_module(
         moments = {name: moments_at(passage.last_projection(name)) for name in gauge.names}
         with gauge.watching(), passage.observed({name: _adding(of) for name, of in moments.items()}):
             passage.run()
-        factors = gauge.factors()
+        factors = gauge.factors(total)
         for name in gauge.names:
             layer, factor = passage.last_projection(name), factors[name]
             assert layer is not None

@@ -57,6 +57,12 @@ class Batch:
         inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in self.inputs.items()}
         return replace(self, inputs=inputs, labels=self.labels.to(device, non_blocking=True))
 
+    def first(self, utterances: int) -> Batch:
+        """Returns the first utterances of the batch; speech is shared out evenly, since what each has is unknown."""
+        inputs = {name: tensor[:utterances] for name, tensor in self.inputs.items()}
+        seconds = self.seconds * utterances / len(self.ids)
+        return Batch(inputs, self.labels[:utterances], self.ids[:utterances], self.texts[:utterances], seconds)
+
     def pin_memory(self) -> Batch:
         """Returns the same batch in page-locked memory; called by torch's DataLoader."""
         inputs = {name: tensor.pin_memory() for name, tensor in self.inputs.items()}
@@ -352,3 +358,17 @@ def _check_rate(dataset: SpeechDataset, feature_extractor: Any) -> None:
             f"{dataset.name} was opened at {dataset.sampling_rate} Hz, but the model reads "
             f"{feature_extractor.sampling_rate} Hz: open it with sampling_rate={feature_extractor.sampling_rate}"
         )
+
+
+def frames_needed(labels: Tensor) -> Tensor:
+    """The fewest frames in which CTC can emit each target: one per token, and a blank between equal neighbours.
+
+    Args:
+        labels: `(batch, tokens)`, padded with -100.
+
+    Returns:
+        `(batch,)` numbers of frames.
+    """
+    valid = labels != IGNORED_LABEL
+    repeats = (labels[:, 1:] == labels[:, :-1]) & valid[:, 1:]
+    return valid.sum(-1) + repeats.sum(-1)

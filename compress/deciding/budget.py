@@ -10,7 +10,7 @@ import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -240,6 +240,10 @@ def check_reachable(budget: Budget, scores: Scores) -> None:
     low, high = reachable(budget.table, scores, budget.round_to)
     if low <= budget.limit < high:
         return
+    _refuse(budget, low, high)
+
+
+def _refuse(budget: Budget, low: int, high: int) -> NoReturn:
     full, said = budget.table.full, budget.table.said
     raise BudgetError(
         f"The budget {budget.requested} is {said(budget.limit)} and cannot be reached: with what may go, this model "
@@ -302,12 +306,16 @@ def decide(budget: Budget, scores: Scores) -> Structure:
 
     Returns:
         A Structure whose cost is at most `budget.limit`, and less than 0.5 % of the full size below it; a larger rest,
-        as coarse gates or a tiny model can leave it, is logged as a warning.
+        as coarse gates or a tiny model can leave it, is logged as a warning. The full one, where that is within it.
 
     Raises:
         BudgetError: if even the smallest Structure is above the budget.
     """
-    check_reachable(budget, scores)
+    low, high = reachable(budget.table, scores, budget.round_to)
+    if high <= budget.limit:
+        return Structure.full(scores.family, len(budget.table.units))
+    if budget.limit < low:
+        _refuse(budget, low, high)
     selection = UnitSelection(budget.table, scores, budget.round_to)
     selection.fill(budget.limit)
     if scores.per_cost:

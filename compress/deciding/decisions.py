@@ -12,16 +12,18 @@ from pathlib import Path
 
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from compress.conformers import skeleton
+from compress.conformers import family_of, skeleton
 from compress.deciding.baselines import magnitude, proportional
 from compress.deciding.budget import Budget, BudgetConfig, check_reachable, decide, make_budget
 from compress.deciding.by_speech import BY_SPEECH
 from compress.deciding.gates import GateConfig, Gates
-from compress.deciding.uniform import UNIFORM, UniformConfig, check_uniform, uniform
+from compress.deciding.uniform import DEFAULT_UNIFORM, UNIFORM, UniformConfig, check_uniform, uniform
 from compress.structure import Structure
 
 LEARNED = "learned"
 DEFAULT_DECISION = "obs"
+LAST_IN_FRONT = ("obs", "variance")
+"""Ways to decide that give scores, of the channels in front of the blocks, to the last ones alone."""
 
 DECISIONS: Mapping[str, Callable[[PreTrainedModel, Budget], Structure]] = {
     "magnitude": lambda model, budget: decide(budget, magnitude(model, front=budget.front)),
@@ -50,12 +52,13 @@ def require_known(name: str, ways: Sequence[str]) -> None:
         raise ValueError(f"structure is {name!r}, and there is no such file; {meant}The ways are {', '.join(ways)}.")
 
 
-def check_decision(name: str, budget: BudgetConfig | None) -> None:
+def check_decision(name: str, budget: BudgetConfig | None, rounds: Sequence[str] | None = None) -> None:
     """Refuses a way to decide that lacks its budget, and a budget beside a decision that has been taken already.
 
     Args:
         name: `learned`, one of `BY_SPEECH` or `DECISIONS`, or the path of a structure.json.
         budget: what was asked for beside it.
+        rounds: sizes on the way of the decision, if there are any.
 
     Raises:
         ValueError: saying what goes with what.
@@ -68,6 +71,34 @@ def check_decision(name: str, budget: BudgetConfig | None) -> None:
             f"structure is {name!r}, budget is {budget}: {', '.join(ways)} need a budget; a structure.json is a "
             "decision already and goes with budget: null."
         )
+    if rounds is not None and (name == LEARNED or budget is None or budget.stages is not None):
+        raise ValueError(
+            f"rounds is {list(rounds)}: they are sizes on the way of one decision by scores or weights. Gates are "
+            "learned in one phase, a file is a decision already, and each of budget.stages takes as many rounds as it "
+            "asks for: leave rounds out there."
+        )
+
+
+def check_range(budget: Budget, model: PreTrainedModel, decision: str, alike: UniformConfig) -> None:
+    """Refuses a budget that a way to decide cannot reach, whatever the scores will be.
+
+    Args:
+        budget: the target.
+        model: of which it is, with weights or without.
+        decision: one of `BY_SPEECH` or of `DECISIONS`.
+        alike: how a uniform decision is taken.
+
+    Raises:
+        BudgetError: with the range that can be reached.
+    """
+    scores = proportional(model, front=budget.front)
+    if decision == UNIFORM:
+        uniform(model, budget, scores, channels=alike.channels)
+    if decision in LAST_IN_FRONT:
+        in_front = sorted(place for place in scores.units if place.in_front)
+        units = {place: of_units for place, of_units in scores.units.items() if place not in in_front[:-1]}
+        scores = replace(scores, units=units)
+    check_reachable(budget, scores)
 
 
 def reachable_budget(
@@ -76,15 +107,18 @@ def reachable_budget(
     decision: str,
     gates: GateConfig,
     start: PreTrainedConfig | None = None,
+    alike: UniformConfig = DEFAULT_UNIFORM,
 ) -> Budget:
     """A budget for a model, from its config alone.
 
     Args:
         config: the target.
         model_config: of the model.
-        decision: who decides; `uniform` checks by itself what it can reach.
+        decision: who decides.
         gates: what is gated, where gates decide.
-        start: of a smaller form of the model from which it is reached; the costs are then those of that.
+        start: of a smaller form of the model from which it is reached; the costs are then those of that, which may be
+            within the budget already.
+        alike: how a uniform decision is taken.
 
     Raises:
         BudgetError: with the range that can be reached.
@@ -93,8 +127,11 @@ def reachable_budget(
     if start is not None:
         model_config = start
         budget = replace(budget, table=budget.table.of_model(model_config))
-    if decision != "uniform":
-        all_or_gated = gates if decision == LEARNED else GateConfig()
-        gated = Gates(skeleton(model_config, original=False), all_or_gated.with_front(budget.front))
-        check_reachable(budget, gated.scores())
+        if budget.table.of(Structure.full(family_of(model_config).name, len(budget.table.units))) <= budget.limit:
+            return budget
+    model = skeleton(model_config, original=False)
+    if decision == LEARNED:
+        check_reachable(budget, Gates(model, gates.with_front(budget.front)).scores())
+    else:
+        check_range(budget, model, decision, alike)
     return budget

@@ -23,8 +23,13 @@ def start_gates_(gates: Gates, scores: Scores, table: CostTable, limit: int) -> 
         scores: of the units; gates of units without any start as they are.
         table: what they cost.
         limit: the expected cost to start with.
+
+    Raises:
+        ValueError: if no unit has a gate that could be set.
     """
     groups = [group for group in gates.groups if group.kind != "module" and group.place in scores.units]
+    if not groups:
+        raise ValueError("gates.start sets the gates of units, and none are gated: see gates.units, include, exclude.")
     values = torch.cat([torch.tensor(scores.units[group.place], dtype=torch.float64) for group in groups])
     costs = torch.cat([torch.full((g.size,), float(table.each(g.place))) for g in groups])
     entries = torch.cat([torch.arange(group.start, group.start + group.size) for group in groups])

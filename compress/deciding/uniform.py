@@ -41,6 +41,9 @@ class UniformConfig:
         check_choice("uniform.scores", self.scores, (*BY_SPEECH, MAGNITUDE))
 
 
+DEFAULT_UNIFORM = UniformConfig()
+
+
 def check_uniform(decision: str, front: bool) -> None:
     """Refuses a uniform decision that may take channels in front of the blocks.
 
@@ -73,7 +76,7 @@ def uniform(model: PreTrainedModel, budget: Budget, scores: Scores, *, channels:
         channels: whether convolutions keep equally many channels, too; otherwise they stay whole.
 
     Raises:
-        BudgetError: with the range that can be reached this way, or if channels in front of the blocks are to go.
+        BudgetError: with the least that can be reached this way, or if channels in front of the blocks are to go.
     """
     check_uniform(UNIFORM, budget.front)
     units, table, stock = block_units(model), budget.table, family_of(model).stock
@@ -85,8 +88,7 @@ def uniform(model: PreTrainedModel, budget: Budget, scores: Scores, *, channels:
     )
     least = _structure(scores, units, {name: kind.numbers[0] for kind in (*others, ffn) for name in kind.modules})
     fixed = table.of(least) - sum(kind.costs[0] for kind in (*others, ffn))
-    highest = fixed + sum(kind.costs[-1] for kind in (*others, ffn))
-    _check_reachable(budget, table.of(least), highest)
+    _check_reachable(budget, table.of(least))
     choices = []
     for numbers in product(*(range(len(kind.numbers)) for kind in others)):
         pairs = list(zip(others, numbers, strict=True))
@@ -108,7 +110,7 @@ def _kind(
     all_heads: bool,
 ) -> _Kind:
     """The numbers of units that modules of a kind can keep in every block; where one has no more, it stays so."""
-    most = min(counts[name] for counts in units for name in modules if counts[name])
+    most = min((counts[name] for counts in units for name in modules if counts[name]), default=0)
     numbers = [*range(min(step, most), most, step), most]
     if modules == ("attention",) and all_heads:
         numbers = [most]
@@ -124,14 +126,14 @@ def _worths(budget: Budget, scores: Scores, place: Place) -> list[float]:
     return sorted((score * each for score in scores.units[place]), reverse=True)
 
 
-def _check_reachable(budget: Budget, low: int, high: int) -> None:
-    if low <= budget.limit < high:
+def _check_reachable(budget: Budget, low: int) -> None:
+    if budget.limit >= low:
         return
-    full = budget.table.full
+    said, full = budget.table.said, budget.table.full
     raise BudgetError(
-        f"The budget {budget.requested} is {budget.limit:,} and cannot be reached with equally many units in every "
-        f"block: that reaches from {low:,} ({low / full:.1%}) to below {high:,} ({high / full:.1%}). Choose a budget "
-        "in this range, uniform.channels, or structure: proportional, obs or learned, which remove other parts too."
+        f"The budget {budget.requested} is {said(budget.limit)} and cannot be reached with equally many units in every "
+        f"block: the least is {said(low)} ({low / full:.1%}). Choose a larger budget, uniform.channels, or structure: "
+        "proportional, obs or learned, which remove other parts too."
     )
 
 

@@ -44,6 +44,12 @@ class Calibration:
         return [batch.inputs for batch in self.batches]
 
     @property
+    def utterances(self) -> int:
+        """How many there are, over all processes, which all have to ask."""
+        here = sum(len(batch.ids) for batch in self.batches)
+        return int(self.total(self.batches[0].labels.new_tensor(here) if here else torch.tensor(0)))
+
+    @property
     def seconds(self) -> float:
         """Speech in the batches of this process."""
         return sum(batch.seconds for batch in self.batches)
@@ -81,19 +87,21 @@ def read_calibration(
     chosen = dataset if dataset.streaming else dataset.sample(utterances, seed)
     batching = replace(batching, workers=0, max_utterances=1 if one_by_one(model) else batching.max_utterances)
     loader = SpeechLoader(chosen, processor, batching, shuffle=False, rank=rank, world_size=world_size)
+    read = loader.epoch(0)
+    if dataset.streaming:
+        read = _first(read, len(range(rank, utterances, world_size)))
     batches = [
-        _labelled(model, replace(batch.to(model.device), inputs=to_model(model, batch.inputs)))
-        for batch in _first(loader.epoch(0), utterances)
+        _labelled(model, replace(batch.to(model.device), inputs=to_model(model, batch.inputs))) for batch in read
     ]
     return Calibration(batches, total, agreed)
 
 
 def _first(batches: Iterable[Batch], utterances: int) -> Iterator[Batch]:
-    read = 0
-    for batch in batches:
-        yield batch
-        read += len(batch.ids)
-        if read >= utterances:
+    left = utterances
+    for batch in batches if left else ():
+        yield batch if len(batch.ids) <= left else batch.first(left)
+        left -= len(batch.ids)
+        if left <= 0:
             return
 
 

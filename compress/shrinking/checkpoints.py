@@ -17,15 +17,14 @@ from compress.conformers import skeleton
 from compress.cost import size_of
 from compress.curvature.repair import RefitConfig
 from compress.data import BatchConfig, SpeechConfig, feature_extractor_of, open_speech, vocabulary_of
-from compress.deciding.baselines import proportional
-from compress.deciding.budget import Budget, BudgetConfig, check_reachable, make_budget
-from compress.deciding.decisions import DEFAULT_DECISION
-from compress.deciding.uniform import UniformConfig
+from compress.deciding.budget import Budget, BudgetConfig, make_budget
+from compress.deciding.decisions import DEFAULT_DECISION, check_range
+from compress.deciding.uniform import DEFAULT_UNIFORM, UniformConfig
 from compress.latency import LATENCY_FILE
 from compress.machine import DTYPES, find_device, return_large_blocks
 from compress.profiling import with_profile
 from compress.shrinking.calibration import Calibration, read_calibration
-from compress.shrinking.rounds import DEFAULT_UNIFORM, limits_of_rounds, needs_speech, smaller
+from compress.shrinking.rounds import limits_of_rounds, needs_speech, smaller
 from compress.shrinking.settings import ShrinkConfig
 
 logger = logging.getLogger(__name__)
@@ -71,7 +70,7 @@ def shrink(
     """
     config = BudgetConfig(params=budget) if isinstance(budget, str) else budget
     target = make_budget(config, model.config, structure)
-    check_reachable(target, proportional(model, front=target.front))
+    check_range(target, model, structure, uniform)
     speech, training = None, model.training
     model.eval()
     if needs_speech(structure, refit, uniform):
@@ -113,7 +112,7 @@ def timed(config: ShrinkConfig, folder: Path) -> ShrinkConfig:
 
 
 def _shrink_checkpoint(config: ShrinkConfig) -> dict[str, Any]:
-    budget = reachable_target(config.budget, config.model, config.structure) if config.budget else None
+    budget = reachable_target(config.budget, config.model, config.structure, config.uniform) if config.budget else None
     if budget:
         limits_of_rounds(budget, config.rounds, config.structure, config.uniform)
     model, processor, speech = opened(config)
@@ -145,7 +144,7 @@ def calibration_of(
     return read_calibration(model, processor, dataset, utterances, batch, seed=seed)
 
 
-def reachable_target(config: BudgetConfig, model: str, decision: str) -> Budget:
+def reachable_target(config: BudgetConfig, model: str, decision: str, alike: UniformConfig = DEFAULT_UNIFORM) -> Budget:
     """A budget for a checkpoint, from its config alone.
 
     Raises:
@@ -153,7 +152,7 @@ def reachable_target(config: BudgetConfig, model: str, decision: str) -> Budget:
     """
     known = load_config(model)
     budget = make_budget(config, known, decision)
-    check_reachable(budget, proportional(skeleton(known, original=False), front=budget.front))
+    check_range(budget, skeleton(known, original=False), decision, alike)
     return budget
 
 

@@ -22,8 +22,9 @@ from compress.checkpoint import describe, load_config, load_model, save
 from compress.config import to_dict
 from compress.conformers import family_of, skeleton
 from compress.cost import size_of
-from compress.deciding.baselines import proportional
-from compress.deciding.budget import Budget, BudgetError, check_reachable, takes_front
+from compress.deciding.budget import Budget, BudgetError, takes_front
+from compress.deciding.decisions import check_range
+from compress.deciding.uniform import DEFAULT_UNIFORM, UniformConfig
 from compress.elastic.supernet.limits import SizesConfig
 from compress.files.reading import ReadError, read_object
 from compress.files.writing import recover_folder, require_place_for_models, write_json, write_text
@@ -69,14 +70,16 @@ def measure_curve(config: ShrinkConfig) -> dict[str, Any]:
     """
     assert config.sizes is not None
     if config.sizes.latency is None or config.sizes.profile is not None:
-        budgets_of(config.sizes, config.model, config.structure)  # refused before the folder is made
+        budgets_of(config.sizes, config.model, config.structure, config.uniform)  # refused before the folder is made
     claim_curve(config)
     timely = timed(config, Path(config.out))
     assert timely.sizes is not None
-    return Curve(timely, budgets_of(timely.sizes, config.model, config.structure)).run()
+    return Curve(timely, budgets_of(timely.sizes, config.model, config.structure, config.uniform)).run()
 
 
-def budgets_of(sizes: SizesConfig, model: str, decision: str) -> dict[str, Budget]:
+def budgets_of(
+    sizes: SizesConfig, model: str, decision: str, alike: UniformConfig = DEFAULT_UNIFORM
+) -> dict[str, Budget]:
     """A budget for every size below the whole model's, from its config alone, largest first.
 
     Raises:
@@ -95,9 +98,9 @@ def budgets_of(sizes: SizesConfig, model: str, decision: str) -> dict[str, Budge
         raise BudgetError(
             f"{sizes.key} must decrease, largest first, and hold a size below 100%; got {', '.join(sizes.names)}."
         )
-    scores = proportional(skeleton(known, original=False), front=front)
+    whole = skeleton(known, original=False)
     for budget in budgets.values():
-        check_reachable(budget, scores)
+        check_range(budget, whole, decision, alike)
     return budgets
 
 
@@ -141,7 +144,7 @@ class Curve:
             "model": self.config.model,
             "family": family_of(self.model).name,
             "structure": self.config.structure,
-            "refit": to_dict(self.config.refit) if self.config.refit else None,
+            "refit": self._refit(),
             "calibration_seconds": self.speech.seconds if self.speech else 0.0,
             **self.measure.described(),
             **with_chosen(entries),
@@ -152,6 +155,12 @@ class Curve:
             shutil.rmtree(self.out / SIZE_FOLDERS, ignore_errors=True)
         return report
 
+    def _refit(self) -> dict[str, Any] | None:
+        """How models are repaired, and on how many utterances in fact."""
+        if self.config.refit is None or self.speech is None:
+            return None
+        return to_dict(self.config.refit) | {"utterances": self.speech.utterances}
+
     def _whole(self) -> dict[str, Any]:
         if known := self._known(WHOLE):
             return known
@@ -161,7 +170,7 @@ class Curve:
         shrunk: Shrunk | None = Shrunk.whole(self.model)
         before = None
         for name, budget in self.budgets.items():
-            if known := self._known(name):
+            if known := self._known(name, kept=self.config.save):
                 shrunk, before = None, name
                 yield known
                 continue
@@ -196,10 +205,12 @@ class Curve:
         write_json(self._path(ENTRIES, name, ".json"), named)
         return named
 
-    def _known(self, name: str) -> dict[str, Any] | None:
-        """What an earlier start has measured of a size."""
-        path = self._path(ENTRIES, name, ".json")
-        return read_entry(path) if path.exists() else None
+    def _known(self, name: str, *, kept: bool = False) -> dict[str, Any] | None:
+        """What an earlier start has measured of a size, if it also has kept its checkpoint where that is wanted."""
+        path, folder = self._path(ENTRIES, name, ".json"), self._path(SIZE_FOLDERS, name)
+        if not path.exists() or (kept and not folder.exists()):
+            return None
+        return read_entry(path)
 
     def _save(self, name: str, shrunk: Shrunk, budget: Budget) -> None:
         """Keeps a size, from which the next one goes on also after an interruption."""

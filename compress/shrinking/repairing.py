@@ -35,7 +35,7 @@ def repair(small: PreTrainedModel, whole: PreTrainedModel, speech: Calibration, 
     small.train(modes[0]), whole.train(modes[1])
     _warn_of_few_frames(modules)
     return {
-        "utterances": config.utterances,
+        "utterances": speech.utterances,
         "ridge": config.ridge,
         "inputs": config.inputs,
         "frames": max((module.frames for module in modules), default=0),

@@ -20,7 +20,7 @@ from compress.deciding.budget import Budget, BudgetError, amounts_of, decide, re
 from compress.deciding.by_speech import BY_SPEECH, scores_by_speech
 from compress.deciding.decisions import DECISIONS, scores_behind
 from compress.deciding.selection import Scores
-from compress.deciding.uniform import UNIFORM, UniformConfig, uniform
+from compress.deciding.uniform import DEFAULT_UNIFORM, UNIFORM, UniformConfig, uniform
 from compress.model.removal import remove
 from compress.reports.formats import significant
 from compress.shrinking.calibration import Calibration
@@ -31,7 +31,6 @@ logger = logging.getLogger(__name__)
 
 STEEPEST = 0.7
 """What a round leaves at least of the size that it finds, unless rounds are given."""
-DEFAULT_UNIFORM = UniformConfig()
 _ROUNDING = 1e-9
 
 

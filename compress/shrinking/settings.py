@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from compress.config import check, check_at_least, check_choice
 from compress.curvature.repair import RefitConfig
@@ -32,7 +33,7 @@ class ApplyConfig:
         structure: a structure.json.
         out: folder for the smaller model.
         data: speech on which what is left is refitted in closed form; null: it is removed and no more.
-        refit: how.
+        refit: how; null: not at all, which data are not needed for.
         batch: how utterances are put together.
         seed: of the choice of utterances.
         device: "cpu", "cuda", "cuda:1", or "auto" for a GPU if there is one; without data everything is on the CPU.
@@ -42,18 +43,21 @@ class ApplyConfig:
     structure: str
     out: str
     data: SpeechConfig | None = None
-    refit: RefitConfig = field(default_factory=RefitConfig)
+    refit: RefitConfig | None = field(default_factory=RefitConfig)
     batch: BatchConfig = field(default_factory=BatchConfig)
     seed: int = 0
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        needless = self.data is None and self.refit != RefitConfig()
-        check(not needless, "refit", "given without data", "what is left is refitted on speech: name some with --data")
+        for name, default in (("refit", RefitConfig()), ("batch", BatchConfig()), ("seed", 0)):
+            needless = self.data is None and getattr(self, name) not in (default, None)
+            remedy = "what is left is refitted on speech: name some with --data"
+            check(not needless, name, "given without data", remedy)
 
     def shrinking(self) -> ShrinkConfig:
         """The same as an order to shrink by a file."""
         assert self.data is not None
+        check(Path(self.structure).is_file(), "structure", self.structure, "give the path of a structure.json")
         return ShrinkConfig(
             model=self.model, out=self.out, data=self.data, structure=self.structure,
             refit=self.refit, batch=self.batch, seed=self.seed, device=self.device,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from compress.data.loader import IGNORED_LABEL
+from compress.data.loader import IGNORED_LABEL, frames_needed
 
 logger = logging.getLogger(__name__)
 
@@ -53,17 +53,3 @@ def _require_logits(labels: Tensor, vocabulary: int) -> None:
             f"A transcript holds token {largest}, but the model has outputs for {vocabulary} tokens: the tokenizer is "
             "not the one that the model was trained with."
         )
-
-
-def frames_needed(labels: Tensor) -> Tensor:
-    """The fewest frames in which CTC can emit each target: one per token, and a blank between equal neighbours.
-
-    Args:
-        labels: `(batch, tokens)`, padded with -100.
-
-    Returns:
-        `(batch,)` numbers of frames.
-    """
-    valid = labels != IGNORED_LABEL
-    repeats = (labels[:, 1:] == labels[:, :-1]) & valid[:, 1:]
-    return valid.sum(-1) + repeats.sum(-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -32,19 +33,23 @@ from compress.data import (
 )
 from compress.evaluation import ErrorRates, GenerateConfig, error_rates, transcribe
 from compress.evaluation.transcribe import batching_for
+from compress.files.reading import read_object
 from compress.files.writing import replaced_folder, write_json
 from compress.machine import DTYPES, own_cores
 from compress.shrinking import Calibration, read_calibration
 from compress.training.loop import processes
 from compress.training.loop.checkpoints import Checkpoints
+from compress.training.loop.ending import has_model
 from compress.training.loop.launcher import require_obeyed, require_shardable, wants_sharding
 from compress.training.loop.optimizer import OptimizerName, require_optimizer
 from compress.training.loop.precision import Precision, autocast
-from compress.training.loop.same_run import flatten
+from compress.training.loop.same_run import flatten, require_same
 from compress.training.loop.sharding import shard_on_cpu
 
 logger = logging.getLogger(__name__)
 
+SETTINGS_FILE = "config.json"
+"""In the folder of a run: its settings, when it was last started."""
 SavedDtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 HARMLESS = (
@@ -133,6 +138,24 @@ def open_checkpoints(config: RunConfig, *parts: str, harmless: Sequence[str] = (
     return Checkpoints(folder, config.keep_checkpoints, settings=to_dict(config), harmless=(*HARMLESS, *harmless))
 
 
+def require_same_start(config: RunConfig, folder: str, *, harmless: Sequence[str] = ()) -> None:
+    """Refuses to go on from a model that an earlier start has left with other settings.
+
+    Args:
+        config: of the run.
+        folder: of that model, in the run's output.
+        harmless: settings that may have changed beside `HARMLESS`.
+
+    Raises:
+        SettingsChangedError: naming the keys that differ.
+    """
+    output = Path(config.output)
+    if has_model(output / folder) and (output / SETTINGS_FILE).exists():
+        settings = json.loads(json.dumps(to_dict(config)))  # as a file holds them: tuples are lists there
+        allowed = (*HARMLESS, *harmless)
+        require_same(read_object(output / SETTINGS_FILE), settings, harmless=allowed, where=str(output / folder))
+
+
 def open_loader(
     config: RunConfig, dataset: SpeechDataset, processor: Any, accelerator: Accelerator, seed: int
 ) -> SpeechLoader:
@@ -197,7 +220,7 @@ def start_trackers(accelerator: Accelerator, name: str, settings: dict[str, Any]
     """Starts the trackers, and writes the run's settings to `config.json` in its folder."""
     accelerator.init_trackers(name, config={key: str(value) for key, value in flatten(settings).items()})
     if accelerator.is_main_process:
-        write_json(output / "config.json", settings)
+        write_json(output / SETTINGS_FILE, settings)
 
 
 def dtype_to_save(config: RunConfig, checkpoint: str | None) -> torch.dtype | None:

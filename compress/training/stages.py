@@ -13,6 +13,7 @@ from transformers import PreTrainedConfig
 
 from compress.config import check
 from compress.deciding.budget import BudgetConfig, BudgetError, make_budget
+from compress.deciding.decisions import LEARNED
 from compress.files.reading import read_object
 from compress.training.loop.ending import DONE_FILE
 from compress.training.loop.schedule import PhaseConfig
@@ -25,7 +26,7 @@ STAGES = "stages"
 
 
 _DONE_FORM = {"requested": str, "limit": int, "achieved": int, "full": int}
-Settings = TypeVar("Settings", bound=Any)  # of recipes/prune.py: budget, output, start, learn, recover, push
+Settings = TypeVar("Settings", bound=Any)  # of recipes/prune.py: budget, output, start, structure, learn, recover, push
 
 
 def stages_of(config: Settings, model_config: PreTrainedConfig) -> list[Settings]:
@@ -52,7 +53,8 @@ def stages_of(config: Settings, model_config: PreTrainedConfig) -> list[Settings
     outputs, starts = [*folders, config.output], [config.start, *(str(Path(folder, FINAL)) for folder in folders)]
     learn, recover = (shared_out(settings, len(targets)) for settings in (config.learn, config.recover))
     for target, first, second in zip(targets, learn, recover, strict=True):
-        logger.info("Stage %s: %d steps with gates, %d of recovery", target, first.steps, second.steps)
+        gated = f"{first.steps} steps with gates, " if config.structure == LEARNED else ""
+        logger.info("Stage %s: %s%d steps of recovery", target, gated, second.steps)
     parts = zip(budgets, outputs, starts, learn, recover, strict=True)
     stages = [replace(config, budget=b, output=o, start=s, learn=f, recover=r) for b, o, s, f, r in parts]
     return [*(replace(stage, push=None) for stage in stages[:-1]), stages[-1]]

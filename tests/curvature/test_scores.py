@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 import torch
 
 import compress
 from compress.conformers import block_units, frame_mask, frame_outputs, front_groups
-from compress.curvature.fisher import fisher_scores
+from compress.curvature.fisher import _signed, fisher_scores
+from compress.curvature.moments import Moments
 from compress.curvature.passage import one_by_one
 from compress.curvature.repair import RefitConfig, Repair
 from compress.curvature.scores import obs_scores, variance_scores
@@ -17,7 +19,7 @@ from compress.data import Batch
 from compress.data.loader import IGNORED_LABEL
 from compress.deciding.gates import GateConfig, Gates
 from compress.structure import IN_FRONT, MODULES, Block, Place, Structure
-from tests.helpers.tiny import MODELS, batch, parakeet
+from tests.helpers.tiny import BLOCKS, MODELS, batch, parakeet
 
 LABELS = torch.tensor([[3, 5, 5, 2], [7, 1, IGNORED_LABEL, IGNORED_LABEL]])
 
@@ -118,3 +120,56 @@ def test_scores_of_processes_add_up() -> None:
     parts = [fisher_scores(model, [utterance]) for utterance in speech(model, singly=True)]
     for place, scores in whole.items():
         assert torch.allclose(scores, sum(part[place] for part in parts), rtol=1e-3)
+
+
+def test_a_transcript_that_does_not_fit_is_replaced_by_what_the_model_writes(caplog: pytest.LogCaptureFixture) -> None:
+    model = parakeet()
+    (both,) = speech(model)
+    frames = frame_outputs(model, both.inputs).shape[1]
+    too_long = torch.full((2, 2 * frames), 3)
+    scores = fisher_scores(model, [Batch(both.inputs, too_long, ["a", "b"], ["", ""], 2.0)])
+    assert all(float(of_units.sum()) > 0 for of_units in scores.values())
+    assert "2 utterances have fewer frames than their transcript needs (a, ...)" in caplog.text
+
+
+def test_fisher_names_the_module_that_is_not_finite() -> None:
+    model = parakeet()
+    model.encoder.layers[1].conv.pointwise_conv1.weight.data.fill_(float("inf"))
+    with pytest.raises(ValueError, match=r"What goes through blocks.1.conv is not finite"):
+        fisher_scores(model, speech(model))
+
+
+def test_fisher_without_a_ctc_head_is_the_squared_slope_of_the_signed_output() -> None:
+    model = MODELS["parakeet_tdt"]().double()
+    (utterance, _) = speech(model, singly=True)
+    utterance.inputs["input_features"] = utterance.inputs["input_features"].double()
+    scores = fisher_scores(model, [utterance])
+    gates = Gates(model, GateConfig(units=("head", "ffn_unit", "conv_channel")))
+    gates.attach(model)
+    for group in gates.groups[::5]:
+        signed = []
+        for sign in (1, -1):
+            values = torch.ones(len(gates.log_alpha), dtype=torch.float64)
+            values[group.start] += sign * 1e-5
+            gates.use(values)
+            with torch.no_grad():
+                output = frame_outputs(model, utterance.inputs)[0]
+            signed.append(float(_signed(output, utterance.ids[0])))
+        slope = (signed[0] - signed[1]) / 2e-5
+        assert float(scores[group.place][0]) == pytest.approx(slope**2, rel=1e-3, abs=1e-9)
+
+
+def test_no_more_moments_are_held_than_those_of_one_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: WeakSet[Moments] = WeakSet()
+    counts: list[int] = []
+    begin = Moments.__init__
+
+    def counted(self: Moments, *args: Any, **settings: Any) -> None:
+        begin(self, *args, **settings)
+        alive.add(self)
+        counts.append(len(alive))
+
+    monkeypatch.setattr(Moments, "__init__", counted)
+    obs_scores(parakeet(), [batch(parakeet())])
+    assert len(counts) == BLOCKS * len(MODULES)
+    assert max(counts) <= len(MODULES) + 1

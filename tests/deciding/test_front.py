@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from compress.conformers import frame_mask, frame_outputs, front_channels, front
 from compress.cost import cost_table
 from compress.curvature.repair import RefitConfig, Repair
 from compress.curvature.scores import obs_scores, variance_scores
-from compress.deciding.baselines import magnitude
+from compress.deciding.baselines import magnitude, proportional
 from compress.deciding.budget import BudgetConfig, BudgetError, check_reachable, decide, make_budget, reachable
 from compress.deciding.decisions import DECISIONS, LEARNED, reachable_budget
 from compress.deciding.gates import FRONT_KIND, GATE_KINDS, GateConfig, Gates
@@ -24,7 +25,7 @@ from compress.model.able_to_skip import able_to_skip
 from compress.running.skipping import Skipping
 from compress.structure import IN_FRONT, Block, Place, Structure, StructureError
 from compress.surgery.front_costs import NO_FRONT
-from tests.helpers.tiny import BLOCKS, batch, parakeet
+from tests.helpers.tiny import BLOCKS, batch, parakeet, random_structure
 
 FRONT = {"conv0": (0, 2, 5), "conv1": (1, 2, 3, 7)}
 
@@ -192,3 +193,29 @@ def test_who_takes_the_front_unless_told_otherwise(
     profile_of(model).save(path)
     named = {"profile": str(path)} if "latency" in settings else {}
     assert make_budget(BudgetConfig(**settings, **named), model.config, decision).front is expected
+
+
+def test_what_scores_of_the_last_channels_cannot_reach_is_refused_beforehand() -> None:
+    """`obs` and `variance` score the last group in front alone; the others stay, and count in what can be reached."""
+    model = parakeet()
+    table = cost_table(model.config)
+    all_groups = proportional(model, front=True)
+    last = max(place for place in all_groups.units if place.in_front)
+    units = {place: of for place, of in all_groups.units.items() if not place.in_front or place == last}
+    low, lower = (reachable(table, scores, 2)[0] for scores in (replace(all_groups, units=units), all_groups))
+    assert lower < low
+    for decision, can in (("fisher", True), ("magnitude", True), ("obs", False), ("variance", False)):
+        config = BudgetConfig(params=f"{low - 1}", front=True, round_to=2)
+        with nullcontext() if can else pytest.raises(BudgetError, match="reaches from"):
+            reachable_budget(config, model.config, decision, GateConfig())
+
+
+@pytest.mark.parametrize("decision", ["obs", "uniform", LEARNED])
+def test_a_start_that_is_within_the_budget_already_stays_whole(decision: str) -> None:
+    whole = parakeet()
+    small = compress.remove(whole, random_structure(whole, 4))
+    limit = str(small.num_parameters() + 1)
+    budget = reachable_budget(BudgetConfig(params=limit), whole.config, decision, GateConfig(), small.config)
+    assert decide(budget, magnitude(small)) == Structure.full("parakeet", BLOCKS - 1)
+    with pytest.raises(BudgetError, match="cannot be reached"):
+        reachable_budget(BudgetConfig(params="100%"), whole.config, decision, GateConfig())

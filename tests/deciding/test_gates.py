@@ -199,3 +199,10 @@ def test_gated_projections_of_a_kind_share_one_class_while_gates_are_on():
     assert len({type(module) for module in gated}) == 2  # linear, and a convolution of one frame
     gates.detach(model)
     assert [type(module) for module in model.modules()] == before
+
+
+def test_a_start_needs_gates_on_units():
+    model = parakeet()
+    gates = Gates(model, GateConfig(exclude=("*unit", "*head", "*channel")))
+    with pytest.raises(ValueError, match=r"gates.start sets the gates of units, and none are gated"):
+        start_gates_(gates, magnitude(model), cost_table(model.config), 1000)

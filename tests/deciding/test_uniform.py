@@ -105,7 +105,7 @@ def test_scores_that_are_not_there_are_refused() -> None:
 def test_an_unreachable_budget_hears_what_is_reachable(name: str, heads: int | None) -> None:
     model = MODELS[name]()
     goal = make_budget(BudgetConfig(params="5%"), model.config)
-    with pytest.raises(BudgetError, match=r"equally many units in every block.*reaches from [\d,]+ .*proportional"):
+    with pytest.raises(BudgetError, match=r"equally many units in every block.*the least is [\d,]+ .*proportional"):
         uniform(model, goal, magnitude(model))
 
 
@@ -115,3 +115,12 @@ def test_a_model_that_lost_modules_keeps_them_lost() -> None:
     structure = uniform(model, goal, magnitude(model))
     assert goal.table.of(structure) <= goal.limit
     compress.remove(model, structure)
+
+
+def test_a_kind_of_module_that_is_gone_everywhere_stays_gone() -> None:
+    whole = parakeet()
+    model = compress.remove(whole, Structure("parakeet", (Block(attention=None),) * 3))
+    goal = make_budget(BudgetConfig(params="80%", round_to=1), model.config)
+    structure = uniform(model, goal, magnitude(model))
+    assert goal.table.of(structure) <= goal.limit
+    assert compress.remove(model, structure).num_parameters() <= goal.limit

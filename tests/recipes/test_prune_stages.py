@@ -87,3 +87,27 @@ def test_stages_must_decrease_and_have_steps(pruning: Path, tmp_path: Path) -> N
         shared_out(LearnConfig(steps=2, warmup_steps=0), 3)
     assert [part.steps for part in shared_out(LearnConfig(steps=8, warmup_steps=5), 3)] == [3, 3, 2]
     assert not (tmp_path / "refused" / "checkpoints").exists()
+
+
+def test_a_stage_that_is_small_enough_already_is_no_end(pruning: Path, tmp_path: Path) -> None:
+    more = ("--structure", "obs", "--refit", "null", "--budget.stages", "[50.1%]", "--recover.steps", "2")
+    numbers = done(prune_here(pruning, tmp_path / "run", *more))
+    assert numbers["parameters"] <= numbers["limit"]
+
+
+def test_rounds_go_with_one_decision_by_scores_or_weights(
+    pruning: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "structure.json"
+    file.write_text("{}")
+    for more in (
+        ("--structure", "obs", *STAGES),
+        ("--structure", "learned"),
+        ("--structure", str(file), "--budget", "null"),
+    ):
+        with pytest.raises(SystemExit):
+            prune_here(pruning, tmp_path / "run", "--rounds", "[60%]", *more)
+        assert "rounds is ['60%']: they are sizes on the way of one decision" in " ".join(
+            capsys.readouterr().err.split()
+        )
+    assert not (tmp_path / "run").exists()

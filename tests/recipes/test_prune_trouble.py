@@ -186,3 +186,20 @@ def test_a_full_disk_stops_the_run_and_room_lets_it_go_on(pruning: Path, pruned:
     assert result.returncode == 0, result.stderr
     assert "passed over" not in result.stderr
     assert list(differences(pruned, output)) == []
+
+
+def test_a_model_that_another_start_has_left_is_not_gone_on_from_with_other_settings(
+    pruning: Path, pruned: Path, tmp_path: Path
+) -> None:
+    """Not even before recovery has a checkpoint of its own; what only recovery reads may still change."""
+    output = tmp_path / "run"
+    shutil.copytree(pruned, output)
+    (output / "done.json").unlink()
+    shutil.rmtree(output / "checkpoints")
+    settings = (output / "config.json").read_bytes()
+    for more in (("--budget.params", "40%"), ("--structure", "obs", "--refit.ridge", "0.1")):
+        with pytest.raises(ValueError, match=r"removed holds a run with other settings: .*budget.params|structure"):
+            prune_here(pruning, output, *more)
+    assert (output / "config.json").read_bytes() == settings
+    prune_here(pruning, output, "--recover.steps", "1")
+    assert done(output)["achieved"] == done(pruned)["achieved"]

@@ -131,3 +131,28 @@ def test_sizes_take_the_front_where_a_budget_does(
     assert (
         reachable_target(BudgetConfig(params="60%", denominator=sizes.denominator), parakeet, decision).front is front
     )
+
+
+def test_sizes_near_each_other_and_checkpoints_wanted_afterwards(parakeet: str, speech: Path, tmp_path: Path) -> None:
+    """A size that the one before it keeps already is that one; a finished curve makes what it has not kept."""
+    more = ("--sizes.params", "[80%,79.9%]", *SIZES[2:])
+    command = ["shrink", parakeet, *words(speech, tmp_path / "out", *more)]
+    assert main(command) == 0
+    entries = report_of(tmp_path / "out")["entries"]
+    assert [entry["parameters"] <= entry["limit"] for entry in entries[1:]] == [True, True]
+    assert report_of(tmp_path / "out")["refit"]["utterances"] == 6
+    assert not (tmp_path / "out" / "sizes").exists()
+    assert main([*command, "--save"]) == 0
+    for entry in report_of(tmp_path / "out")["entries"][1:]:
+        folder = tmp_path / "out" / "sizes" / entry["name"].removesuffix("%")
+        assert compress.load_model(str(folder)).num_parameters() == entry["parameters"]
+
+
+def test_uniform_sizes_out_of_reach_are_refused_before_anything_is_made(
+    parakeet: str, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ("--sizes.params", "[80%,20%]", "--structure", "uniform", *SIZES[2:])
+    with pytest.raises(SystemExit):
+        main(["shrink", parakeet, *words(speech, tmp_path / "out", *more)])
+    assert "cannot be reached with equally many units in every block" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "out").exists()

@@ -14,7 +14,8 @@ import compress
 from compress.cli import main
 from compress.curvature.repair import RefitConfig
 from compress.data import SpeechConfig
-from compress.structure import Structure
+from compress.structure import Block, Structure
+from tests.helpers.formats import write_tar
 from tests.helpers.launching import make_split
 from tests.helpers.shrinking import words
 
@@ -145,3 +146,37 @@ def test_speech_that_is_silent_or_not_there_is_refused(
         assert refused.value.code == 2
         assert message in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "small").exists()
+
+
+def test_apply_without_a_refit_is_removal_alone_and_says_what_it_lacks(
+    parakeet: str, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    structure = Structure("parakeet", (Block(ffn1=(0,)),) * 3)
+    structure.save(tmp_path / "structure.json")
+    command = ["apply", parakeet, str(tmp_path / "structure.json")]
+    assert main([*command, *words(speech, tmp_path / "small"), "--refit", "null"]) == 0
+    removed = compress.remove(compress.load_model(parakeet), structure)
+    assert all(map(torch.equal, removed.parameters(), compress.load_model(str(tmp_path / "small")).parameters()))
+    for more, message in (
+        (["apply", parakeet, "gone.json", *words(speech, tmp_path / "refused")], "give the path of a structure.json"),
+        ([*command, "--out", str(tmp_path / "refused"), "--seed", "3"], "seed is 'given without data'"),
+    ):
+        with pytest.raises(SystemExit):
+            main(more)
+        assert message in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "refused").exists()
+
+
+def test_a_stream_gives_as_many_utterances_as_were_asked_for(parakeet: str, speech: Path, tmp_path: Path) -> None:
+    """Also where they end inside a batch; what is recorded is what was seen."""
+    members = {path.name: path.read_bytes() for path in sorted((speech / "train").glob("*.wav"))}
+    members |= {f"{Path(name).stem}.txt": b"low mid" for name in members}
+    tar = write_tar(tmp_path / "shard.tar", dict(sorted(members.items())))
+    for source, utterances, more in ((tar, 3, ("--data.streaming", "true")), (speech, 6, ()), (speech, 500, ())):
+        budget = ("--budget.params", "80%", "--refit.utterances", str(utterances))
+        out = tmp_path / f"{utterances}"
+        assert (
+            main(["shrink", parakeet, *words(source, out, *budget, *more), "--data.cache_dir", str(tmp_path / "cache")])
+            == 0
+        )
+        assert facts(out)["rounds"][0]["repair"]["utterances"] == min(utterances, len(members) // 2)

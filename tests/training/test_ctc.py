@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from compress.training.ctc import ctc_loss, frames_needed
+from compress.data.loader import frames_needed
+from compress.training.ctc import ctc_loss
 from compress.training.loop.unalignable import Unalignable
 
 BLANK = 4

@@ -267,7 +267,8 @@ def _length(row: Row, config: RunConfig) -> tuple[str, ...]:
 
 
 def _budget(trial: Trial, config: RunConfig) -> tuple[str, ...]:
-    return (f"--budget.{config.metric}", trial.size)
+    others = ("--budget.params", "null") if config.metric != "params" else ()
+    return (*others, f"--budget.{config.metric}", trial.size)
 
 
 def _control(trial: Trial, output: Path, teacher: str, config: RunConfig) -> tuple[str, ...]:
