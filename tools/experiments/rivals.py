@@ -49,7 +49,7 @@ RATE = "2e-3"
 """Of recovery, the best of 5e-4, 1e-3 and 2e-3 at 25 % for magnitude as well as for learned gates without a refit."""
 RATES = {"50%": "5e-4", "25%": "1e-3"}
 """Of rows that know how little a refit leaves to recover at larger sizes."""
-RATES_BY_MUON = {"50%": "4e-3", "25%": "4e-3", "10%": "8e-3"}
+RATES_BY_MUON = {"50%": "4e-3", "25%": "8e-3", "10%": "8e-3"}
 """Of rows that recover by Muon, for teachers that Muon has trained; tried at 50 % only (2e-3 to 8e-3 were alike)."""
 SIZES = ("50%", "25%", "10%")
 BELOW_HALF = ("25%", "10%", "5%")
