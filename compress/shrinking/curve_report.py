@@ -83,6 +83,7 @@ def curve_page(report: Mapping[str, Any], making: Making) -> Page:
     """
     data = report["data"]
     amount = f"{data['utterances']:,} utterances, {formats.duration(data['seconds'])}"
+    rows = [_row(entry, report["chosen"]) for entry in report["entries"]]
     return Page(
         title=f"{short_name(report['model'])} at {formats.counted(len(report['entries']) - 1, 'size')}, {making.how}",
         headline=f"{_headline(report)} {making.effort}",
@@ -91,7 +92,7 @@ def curve_page(report: Mapping[str, Any], making: Making) -> Page:
         maker=making.maker,
         created=report["created"],
         context=f"{short_name(data['source'])}, {data['split']} · {amount}",
-        numbers=Table(CURVE_HEADER, [_row(entry, report["chosen"]) for entry in report["entries"]]),
+        numbers=Table(CURVE_HEADER, rows, pages_only=["seconds"]),
         footer=f"Made by compress {report['versions']['compress']}. All numbers are in {SHRINK_REPORT}.json.",
     )
 
@@ -144,7 +145,7 @@ def _kind(entry: Mapping[str, Any], chosen: str | None) -> str:
 
 def _row(entry: Mapping[str, Any], chosen: str | None) -> list[str]:
     return [
-        entry["name"] + (" (smallest that holds)" if entry["name"] == chosen else ""),
+        entry["name"] + (" (chosen)" if entry["name"] == chosen else ""),
         formats.percent(entry["share"]),
         formats.count(entry["parameters"]),
         formats.count(entry["macs_per_second"]),
