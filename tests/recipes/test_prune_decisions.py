@@ -100,7 +100,7 @@ def test_what_stays_can_be_what_a_search_found(pruning: Path, tmp_path: Path) ->
         (("--structure", "magnitud"), "structure is 'magnitud'"),
         (("--budget", "null"), "learned, fisher, obs, variance, magnitude, proportional, uniform need a budget"),
         (("--fresh_weights", "true"), "fresh_weights needs another structure"),
-        (("--rounds", "[75%]"), "rounds need another structure"),
+        (("--rounds", "[75%]"), "they are sizes on the way of one decision"),
     ],
 )
 def test_structure_and_budget_must_go_together(pruning: Path, tmp_path: Path, overrides, message: str, capsys) -> None:
