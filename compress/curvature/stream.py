@@ -1,12 +1,12 @@
 """How a block adds the outputs of its modules to the residual stream, measured rather than described.
 
 Families halve what FFNs give, and some scale the stream itself. The stream before each module is what its norm is
-given; that before the next one is `a * stream + c * output`, and least squares on one batch give a and c.
+given; that before the next one is `a * stream + c * output`, and least squares give a and c.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -26,7 +26,7 @@ _END = "end"
 
 
 class StreamGauge:
-    """Looks at the first batch that runs through a block.
+    """Looks at all that runs through a block, of which it keeps sums of products.
 
     Args:
         passage: at the block.
@@ -35,8 +35,8 @@ class StreamGauge:
     def __init__(self, passage: Passage) -> None:
         self.passage = passage
         self.names = [name for name in MODULES if passage.branch(name) is not None]
-        self._streams: dict[str, Tensor] = {}
-        self._outputs: dict[str, Tensor] = {}
+        self._products = {name: torch.zeros(3, 3, dtype=torch.float64) for name in self.names}
+        self._running, self._at_hand, self._rounding = _END, list[Tensor](), 0.0
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -46,16 +46,24 @@ class StreamGauge:
                 stack.enter_context(self.passage.seen(name, norm_before(self.passage, name), self._stream(name)))
                 layer = self.passage.last_projection(name)
                 assert layer is not None
-                stack.enter_context(self.passage.seen(name, layer, self._output(name)))
+                stack.enter_context(self.passage.seen(name, layer, self._output))
             block, path = self.passage.blocks[self.passage.block], self.passage.family.final_norm
             stack.enter_context(self.passage.seen(MODULES[-1], part(block, path), self._stream(_END)))
             yield
 
     def _stream(self, name: str) -> Look:
-        return lambda before, after: _keep_first(self._streams, name, before)
+        """The stream behind the module that has run, and before the one of this name."""
 
-    def _output(self, name: str) -> Look:
-        return lambda before, after: _keep_first(self._outputs, name, after)
+        def look(before: Tensor, after: Tensor) -> None:
+            if self._running != _END:
+                products = _products([*self._at_hand, before])
+                self._products[self._running] = self._products[self._running].to(products) + products
+            self._running, self._at_hand, self._rounding = name, [before], torch.finfo(before.dtype).eps
+
+        return look
+
+    def _output(self, before: Tensor, after: Tensor) -> None:
+        self._at_hand.append(after)
 
     def factors(self, total: Total = alone) -> dict[str, tuple[float, float] | None]:
         """By module, a and c; None where the stream behind it is no such sum, as where the frame rate changes.
@@ -63,18 +71,9 @@ class StreamGauge:
         Nor can they be told where next to nothing comes out of a module, less than rounding takes from the stream.
 
         Args:
-            total: over the processes, each of which has looked at a batch of its own.
+            total: over the processes, each of which has looked at its share.
         """
-        following = [*self.names[1:], _END][: len(self.names)]  # a block may have been emptied
-        found = {}
-        for name, behind in zip(self.names, following, strict=True):
-            stream, output, later = self._streams[name], self._outputs[name], self._streams[behind]
-            found[name] = _factors(total(_products(stream, output, later)), torch.finfo(later.dtype).eps)
-        return found
-
-
-def _keep_first(values: dict[str, Tensor], name: str, value: Tensor) -> None:
-    values.setdefault(name, value)
+        return {name: _factors(total(products), self._rounding) for name, products in self._products.items()}
 
 
 def norm_before(passage: Passage, name: str) -> nn.Module:
@@ -84,11 +83,11 @@ def norm_before(passage: Passage, name: str) -> nn.Module:
     return norm
 
 
-def _products(stream: Tensor, output: Tensor, behind: Tensor) -> Tensor:
+def _products(values: Sequence[Tensor]) -> Tensor:
     """`(3, 3)`: sums of products of the stream, a module's output, and the stream behind it; zeros if they differ."""
-    if not stream.shape == output.shape == behind.shape:
-        return torch.zeros(3, 3, dtype=torch.float64, device=stream.device)
-    rows = torch.stack([value.flatten() for value in (stream, output, behind)]).double()
+    if len({value.shape for value in values}) > 1:
+        return torch.zeros(3, 3, dtype=torch.float64, device=values[0].device)
+    rows = torch.stack([value.flatten() for value in values]).double()
     return rows @ rows.T
 
 

@@ -10,7 +10,7 @@ import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, NoReturn
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -240,10 +240,6 @@ def check_reachable(budget: Budget, scores: Scores) -> None:
     low, high = reachable(budget.table, scores, budget.round_to)
     if low <= budget.limit < high:
         return
-    _refuse(budget, low, high)
-
-
-def _refuse(budget: Budget, low: int, high: int) -> NoReturn:
     full, said = budget.table.full, budget.table.said
     raise BudgetError(
         f"The budget {budget.requested} is {said(budget.limit)} and cannot be reached: with what may go, this model "
@@ -311,11 +307,10 @@ def decide(budget: Budget, scores: Scores) -> Structure:
     Raises:
         BudgetError: if even the smallest Structure is above the budget.
     """
-    low, high = reachable(budget.table, scores, budget.round_to)
-    if high <= budget.limit:
-        return Structure.full(scores.family, len(budget.table.units))
-    if budget.limit < low:
-        _refuse(budget, low, high)
+    whole = Structure.full(scores.family, len(budget.table.units))
+    if budget.table.of(whole) <= budget.limit:
+        return whole
+    check_reachable(budget, scores)
     selection = UnitSelection(budget.table, scores, budget.round_to)
     selection.fill(budget.limit)
     if scores.per_cost:

@@ -47,4 +47,4 @@ def test_no_thread_of_the_group_outlives_it(found: dict[str, Any]) -> None:
 
 def test_scores_and_refit_are_those_of_all_speech_on_any_number_of_processes(found: dict[str, Any]) -> None:
     assert found["scores_of_two_minus_one"] < 1e-4
-    assert found["repaired_of_two_minus_one"] < 1e-2 < found["repaired_on_one_alone"]
+    assert found["repaired_of_two_minus_one"] < 1e-3 < found["repaired_on_one_alone"]

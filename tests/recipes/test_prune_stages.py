@@ -91,8 +91,10 @@ def test_stages_must_decrease_and_have_steps(pruning: Path, tmp_path: Path) -> N
 
 def test_a_stage_that_is_small_enough_already_is_no_end(pruning: Path, tmp_path: Path) -> None:
     more = ("--structure", "obs", "--refit", "null", "--budget.stages", "[50.1%]", "--recover.steps", "2")
-    numbers = done(prune_here(pruning, tmp_path / "run", *more))
-    assert numbers["parameters"] <= numbers["limit"]
+    output = prune_here(pruning, tmp_path / "run", *more)
+    stage, numbers = done(output / "stages" / "50.1"), done(output)
+    assert stage["achieved"] <= numbers["limit"] < stage["limit"]
+    assert numbers["parameters"] == stage["parameters"]
 
 
 def test_rounds_go_with_one_decision_by_scores_or_weights(

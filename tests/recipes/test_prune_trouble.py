@@ -198,7 +198,9 @@ def test_a_model_that_another_start_has_left_is_not_gone_on_from_with_other_sett
     shutil.rmtree(output / "checkpoints")
     settings = (output / "config.json").read_bytes()
     for more in (("--budget.params", "40%"), ("--structure", "obs", "--refit.ridge", "0.1")):
-        with pytest.raises(ValueError, match=r"removed holds a run with other settings: .*budget.params|structure"):
+        with pytest.raises(
+            ValueError, match=r"removed holds a run with other settings: .*(budget.params was|structure was)"
+        ):
             prune_here(pruning, output, *more)
     assert (output / "config.json").read_bytes() == settings
     prune_here(pruning, output, "--recover.steps", "1")
