@@ -100,7 +100,7 @@ def removal_errors(weight: Tensor, moments: Moments, size: int, step: int, ridge
         highest = highest[-1]
         there[gone] = False
         _take_out_(weights, inverse, (gone[:, None] * size + torch.arange(size, device=gone.device)).flatten())
-        if size > 1 or count - len(gone) < STILL_THERE * len(left):
+        if count - len(gone) < STILL_THERE * len(left):
             inputs = there.repeat_interleave(size).nonzero().flatten()
             weights, inverse = weights[inputs], inverse.index_select(0, inputs).index_select(1, inputs)
             left, there = left[there], there[there]
@@ -134,8 +134,12 @@ def _rises(weights: Tensor, inverse: Tensor, units: int, size: int) -> Tensor:
 
 
 def _take_out_(weights: Tensor, inverse: Tensor, gone: Tensor) -> None:
-    """Lets weights, `(inputs, outputs)`, and inverse follow when some inputs go and the others are refitted."""
+    """Lets weights, `(inputs, outputs)`, and inverse follow when some inputs go and the others are refitted.
+
+    Their own rows end as next to nothing; a 1 on the diagonal keeps what is solved with them regular.
+    """
     between = inverse[gone]
     follow = torch.linalg.solve(between[:, gone], between)
     weights.addmm_(follow.T, weights[gone], alpha=-1)
     inverse.addmm_(between.T, follow, alpha=-1)
+    inverse[gone, gone] = 1.0

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+STRIPE = 512
+"""So many columns of products are formed at a time, from the diagonal down: the other half mirrors them."""
 Total = Callable[[Tensor], Tensor]
 """Adds up a tensor of sums over all processes; one process alone gives it back as it is."""
 
@@ -30,7 +32,7 @@ class Moments:
         weight: `(targets, inputs)`, W, with the bias as the last column; None: there are no targets.
 
     Attributes:
-        second: `(inputs, inputs)`, sums of z z^T.
+        second: `(inputs, inputs)`, sums of z z^T; above the diagonal only once they are gathered.
         cross: `(targets, inputs)`, sums of (y - W z) z^T.
         error: sum of the squares of all errors.
         power: sum of the squares of all targets.
@@ -55,7 +57,8 @@ class Moments:
         rows = at_least_single(inputs)
         if self.constant:
             rows = torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
-        self.second += rows.T @ rows
+        for here in self._stripes:
+            self.second[here.start :, here] += rows[:, here.start :].T @ rows[:, here]
         self.frames += len(rows)
         if targets is not None and self.weight is not None:
             wanted = at_least_single(targets)
@@ -79,7 +82,13 @@ class Moments:
         if not self.frames:
             raise ValueError(f"No frame of speech reached {where}: give utterances that hold speech.")
         require_finite(where, self.second, self.cross)
+        for here in self._stripes:
+            self.second[here, here.stop :] = self.second[here.stop :, here].T
         return self
+
+    @property
+    def _stripes(self) -> list[slice]:
+        return [slice(start, start + STRIPE) for start in range(0, len(self.second), STRIPE)]
 
     @property
     def mean_square(self) -> float:

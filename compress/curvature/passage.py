@@ -19,7 +19,7 @@ from compress.conformers import (
     part,
     submodule,
 )
-from compress.running.front import Front, entered_with, leaving_out, replaced_by
+from compress.running.front import Front, answering, copied, entered_with, leaving_out, replaced_by
 
 Inputs = Mapping[str, Tensor]
 Look = Callable[[Tensor, Tensor], None]
@@ -54,6 +54,7 @@ class Passage:
         self._fronts = [Front(model) for _ in batches]
         self._following: list[Tensor] | None = None
         self._batch: Inputs = {}
+        self._settled: dict[nn.Module, dict[int, Any]] = {}
         with ExitStack() as stack:
             for layer, look in in_front:
                 stack.enter_context(self.seen("", layer, look))
@@ -105,8 +106,14 @@ class Passage:
         """Goes on to the inputs of the block behind, if there is one."""
         if after := self.blocks[self.block + 1 : self.block + 2]:
             self._states = self._following or self._ran(self.blocks[self.block], after[0])
-        self._following = None
+        self._following, self._settled = None, {}
         self.block += 1
+
+    def settle(self, name: str) -> None:
+        """From now on the module of that name in the next block stays as it is, and is computed once for every batch."""
+        branch = self.branch(name)
+        assert branch is not None
+        self._settled[branch] = {}
 
     def _ran(self, block: nn.Module, after: nn.Module | None = None) -> list[Tensor]:
         """Runs a block on all speech; with what the one behind it is called with, if there is one."""
@@ -115,11 +122,26 @@ class Passage:
 
     def _enter(self, number: int, block: nn.Module, after: nn.Module | None = None) -> Tensor:
         self._batch, state = self.batches[number], self._states[number]
-        with self._fronts[number].replayed(), entered_with(block, replaced_by(state)):
+        with self._fronts[number].replayed(), entered_with(block, replaced_by(state)), self._settled_at(number):
             if after is not None:
                 return self._until(after, self._batch)
             self._forward(self._batch)
         return state
+
+    @contextmanager
+    def _settled_at(self, number: int) -> Iterator[None]:
+        """Inside, settled modules give what they gave for a batch before; what they give for the first time is kept."""
+
+        def keep(module: nn.Module, args: Any, output: Any) -> None:
+            self._settled[module][number] = copied(output)
+
+        with ExitStack() as stack:
+            for module, outputs in self._settled.items():
+                if number in outputs:
+                    stack.enter_context(answering(module, [outputs[number]]))
+                else:
+                    stack.callback(module.register_forward_hook(keep).remove)
+            yield
 
     def branch(self, name: str) -> nn.Module | None:
         """The module of that name in the next block; None if it has been removed."""

@@ -143,6 +143,7 @@ class Repair:
                 kept = units_left(self.small.model, self.whole.model, place)
                 renew_statistics_(self.small, statistics, kept, self.total)
             yield self._module(place, values, ratios[name])
+            self.small.settle(name)
             wanted[name] = _Wanted()
 
     def _look(self, statistics: Statistics) -> tuple[dict[str, _Wanted], dict[str, float]]:

@@ -68,7 +68,7 @@ class Front:
             nonlocal depth
             depth -= 1
             if before and not depth:
-                self._outputs[module].append(_copied(output))
+                self._outputs[module].append(copied(output))
 
         def stop(module: nn.Module, inputs: Any) -> None:
             nonlocal before
@@ -89,16 +89,17 @@ class Front:
         with ExitStack() as patches:
             for module, outputs in self._outputs.items():
                 if outputs:
-                    patches.enter_context(_answering(module, list(outputs)))
+                    patches.enter_context(answering(module, list(outputs)))
             yield
 
 
 @contextmanager
-def _answering(module: nn.Module, outputs: list[Any]) -> Iterator[None]:
+def answering(module: nn.Module, outputs: list[Any]) -> Iterator[None]:
+    """Inside, a module gives copies of outputs at hand, one for each call, before it computes any."""
     own, compute = vars(module).get("forward"), module.forward
 
     def answer(*args: Any, **kwargs: Any) -> Any:
-        return _copied(outputs.pop(0)) if outputs else compute(*args, **kwargs)
+        return copied(outputs.pop(0)) if outputs else compute(*args, **kwargs)
 
     vars(module)["forward"] = answer
     try:
@@ -117,7 +118,7 @@ def _beside(model: nn.Module, path: str) -> Iterator[nn.Module]:
         yield from (child for child_name, child in owner.named_children() if child_name != name)
 
 
-def _copied(output: Any) -> Any:
+def copied(output: Any) -> Any:
     """Copies an output, since some models change in place what they were given."""
     return tree_map(lambda value: value.clone() if isinstance(value, Tensor) else value, output)
 

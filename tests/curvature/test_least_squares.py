@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from compress.curvature.least_squares import refitted, removal_errors, squared_errors
-from compress.curvature.moments import Moments
+from compress.curvature.moments import STRIPE, Moments, alone
 
 FRAMES, INPUTS, OUTPUTS = 200, 12, 5
 
@@ -24,7 +24,7 @@ def moments_of(inputs: Tensor, targets: Tensor, weight: Tensor, *, constant: boo
     moments = Moments(inputs.shape[1], constant=constant, device=inputs.device, weight=weight)
     for start in range(0, len(inputs), 37):
         moments.add(inputs[start : start + 37], targets[start : start + 37])
-    return moments
+    return moments.gather(alone, "here")
 
 
 def some_weight() -> Tensor:
@@ -58,6 +58,16 @@ def test_the_error_never_rises_also_with_fewer_frames_than_inputs(frames: int, r
     assert torch.isfinite(found).all()
     before, after = squared_errors(found, moments)
     assert after <= before
+
+
+def test_products_of_many_inputs_are_formed_on_one_side_and_mirrored() -> None:
+    inputs = torch.randn(30, 2 * STRIPE + 100, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    moments = Moments(inputs.shape[1], constant=True, device=inputs.device)
+    for start in (0, 10):
+        moments.add(inputs[start : start + 20])
+    columns = with_ones(torch.cat([inputs[:20], inputs[10:]]))
+    assert torch.allclose(moments.gather(alone, "here").second, columns.T @ columns, atol=1e-12)
+    assert torch.equal(moments.second, moments.second.T)
 
 
 def test_what_gives_the_targets_already_stays() -> None:
@@ -115,6 +125,7 @@ def test_inputs_that_hardly_vary_have_scores_and_a_refit() -> None:
     weight = torch.randn(8, 2049, generator=generator)
     moments = Moments(2048, constant=True, device=inputs.device, weight=weight)
     moments.add(inputs, torch.ones(100, 8))
+    moments.gather(alone, "here")
     rises = removal_errors(weight, moments, 1, 512, 1e-4)
     assert torch.isfinite(rises).all()
     assert (rises >= 0).all()

@@ -53,3 +53,25 @@ def test_each_block_sees_what_it_sees_in_the_whole_model(name: str) -> None:
         passage.advance()
     lengths = passage.valid(len(seen["ffn2"]))
     assert len(seen["ffn2"]) == int(lengths.sum()) if one_by_one(model) else len(seen["ffn2"]) > 0
+
+
+@pytest.mark.parametrize("name", MODELS)
+@torch.no_grad()
+def test_a_settled_module_is_computed_once_and_the_others_go_on_from_what_it_gives(name: str) -> None:
+    """Modules change on the way, as in the refit, each before it is settled."""
+    model = MODELS[name]()
+    inputs = batch(model)
+    if one_by_one(model):
+        inputs = {key: value[:1] for key, value in inputs.items()}
+    passage, calls = Passage(model, [inputs, inputs]), dict[str, int]()
+    for module in family_of(model).modules:
+        passage.run(until=module)
+        layer: Any = passage.last_projection(module)
+        layer.weight.mul_(0.5)
+        passage.settle(module)
+        layer.register_forward_hook(lambda *_, module=module: calls.update({module: calls.get(module, 0) + 1}))
+    passage.advance()
+    assert calls == dict.fromkeys(family_of(model).modules, len(passage.batches))
+    anew = Passage(model, [inputs, inputs])
+    anew.advance()
+    assert all(torch.equal(one, other) for one, other in zip(passage.states(), anew.states(), strict=True))

@@ -93,6 +93,16 @@ def test_of_two_processes_one_pushes(folder: Path, hub: Hub, tmp_path: Path) -> 
     assert len(hub.commits) == 1
 
 
+def test_of_a_run_in_stages_the_smallest_is_pushed(folder: Path, hub: Hub, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    result = prune(folder, output, hub.address, "--budget.stages", "[75%]")
+    assert result.returncode == 0, result.stderr
+    assert len(hub.commits) == 1
+    pushed = hub.repositories["someone/small"]["model.safetensors"]
+    assert pushed == (output / "final" / "model.safetensors").read_bytes()
+    assert len(pushed) < (output / "stages" / "75" / "final" / "model.safetensors").stat().st_size
+
+
 @pytest.mark.parametrize(
     ("overrides", "environment", "message"),
     [

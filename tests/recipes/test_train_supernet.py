@@ -244,3 +244,17 @@ def test_settings_of_a_stage_that_has_begun_cannot_change(config: Path, finished
         run_here(RECIPE, config, output, "--joint.distill", "0.5")
     with pytest.raises(ValueError, match=r"selection.sub was None, is 0.1"):
         run_here(RECIPE, config, output, "--selection.sub", "0.1")
+
+
+def test_another_supernet_does_not_begin_with_what_an_earlier_one_selected(
+    config: Path, finished: Path, tmp_path: Path
+) -> None:
+    """Where its first stage has ended, and a stop came before the first checkpoint of the second."""
+    output = tmp_path / "run"
+    for name in ("selected", "structures", "processor"):
+        shutil.copytree(finished / name, output / name)
+    shutil.copy(finished / "config.json", output)
+    settings = (output / "config.json").read_bytes()
+    with pytest.raises(ValueError, match=r"selected holds a run with other settings: .*seed was 0, is 7"):
+        run_here(RECIPE, config, output, "--seed", "7")
+    assert (output / "config.json").read_bytes() == settings
