@@ -110,7 +110,7 @@ class Passage:
         self.block += 1
 
     def settle(self, name: str) -> None:
-        """From now on the module of that name in the next block stays as it is, and is computed once for every batch."""
+        """Has the module of that name in the next block computed once more for every batch: it stays as it is."""
         branch = self.branch(name)
         assert branch is not None
         self._settled[branch] = {}
