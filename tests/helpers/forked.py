@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import faulthandler
 import gc
 import importlib
 import multiprocessing
@@ -138,6 +139,7 @@ def _become(words: list[str], texts: str, environment: dict[str, str]) -> None:
     for name in STREAMS:
         text = os.open(Path(texts, name), os.O_WRONLY | os.O_APPEND)
         os.dup2(text, getattr(sys, name).fileno())
+    faulthandler.enable()  # where it was, if it dies in native code
     os.environ |= environment
     importlib.reload(constants)  # of the Hub, which are read from the environment
     if "HF_MODULES_CACHE" in environment:
