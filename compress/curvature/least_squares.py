@@ -122,14 +122,14 @@ def _inverse(moments: Moments, ridge: float) -> Tensor:
 
 
 def _rises(weights: Tensor, inverse: Tensor, units: int, size: int) -> Tensor:
-    """`(units,)`: the rise of the error if one unit goes: tr(W_u (H^-1)_uu^-1 W_u^T)."""
+    """`(units,)`: the rise of the error if one unit goes: tr((H^-1)_uu^-1 W_u W_u^T), W_u `(size, outputs)`."""
     if size == 1:
         of_inputs: Tensor = torch.linalg.vector_norm(weights, dim=1).square()
         return of_inputs / inverse.diagonal().clamp_min(_TINY)
     index = torch.arange(units * size, device=inverse.device).view(units, size)
     blocks = inverse[index[:, :, None], index[:, None, :]]
     of_units = weights.view(units, size, -1)
-    rises: Tensor = (of_units * torch.linalg.solve(blocks, of_units)).sum((1, 2))
+    rises: Tensor = torch.linalg.solve(blocks, of_units @ of_units.mT).diagonal(dim1=1, dim2=2).sum(1)
     return rises.clamp_min(0.0)
 
 
