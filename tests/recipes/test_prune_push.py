@@ -87,15 +87,9 @@ def test_the_result_is_pushed_once_and_a_failed_push_is_tried_again(folder: Path
     assert (done(output), (output / "final" / "model.safetensors").stat().st_mtime_ns) == (numbers, kept)
 
 
-def test_of_two_processes_one_pushes(folder: Path, hub: Hub, tmp_path: Path) -> None:
-    result = prune(folder, tmp_path / "run", hub.address, two=True)
-    assert result.returncode == 0, result.stderr
-    assert len(hub.commits) == 1
-
-
-def test_of_a_run_in_stages_the_smallest_is_pushed(folder: Path, hub: Hub, tmp_path: Path) -> None:
+def test_of_two_processes_one_pushes_and_of_stages_the_smallest(folder: Path, hub: Hub, tmp_path: Path) -> None:
     output = tmp_path / "run"
-    result = prune(folder, output, hub.address, "--budget.stages", "[75%]")
+    result = prune(folder, output, hub.address, "--budget.stages", "[75%]", two=True)
     assert result.returncode == 0, result.stderr
     assert len(hub.commits) == 1
     pushed = hub.repositories["someone/small"]["model.safetensors"]
