@@ -189,14 +189,9 @@ class Phase:
             waited=lambda: self.loader.wait_seconds, log_every=config.log_every_steps,
             steps_before=config.learn.steps if name == RECOVER and config.structure == LEARNED else 0,
         )  # fmt: skip
-        self.states = {
-            "position": self.position,
-            "best": self.best,
-            "unalignable": self.unalignable,
-            "guard": self.guard,
-            "progress": self.progress,
-            **student.states(),
-        }
+        self.states: dict[str, Any] = dict(student.states())
+        self.states |= {"position": self.position, "best": self.best, "guard": self.guard}
+        self.states |= {"unalignable": self.unalignable, "progress": self.progress}
         self.checkpoints = open_checkpoints(config, name, harmless=CHANGEABLE[name])
         if restored := self.checkpoints.restore(self.states, self.wrapped, self.optimizer):
             self.step = restored.step
@@ -312,11 +307,15 @@ class Pruning:
         self.results.save(model, GATED, facts, structure)
         small = compress.remove(model, structure).eval()
         if config.refit and config.refit.after_gates:
-            if config.teacher_dtype == BF16:  # what was rounded for distillation is read anew
-                whole = load_model(config.teacher, device=self.accelerator.device)
-                self.teacher = skipping_model(whole, config.skipping)
-            facts["repair"] = repair(small, self.teacher, self.speech(), config.refit)
+            facts["repair"] = repair(small, self.exact_teacher(), self.speech(), config.refit)
         return small, structure, facts
+
+    def exact_teacher(self) -> PreTrainedModel:
+        """The teacher as its checkpoint has it: what was rounded for distillation is read anew."""
+        if self.config.teacher_dtype == BF16:
+            whole = load_model(self.config.teacher, device=self.accelerator.device)
+            self.teacher = skipping_model(whole, self.config.skipping).requires_grad_(False)
+        return self.teacher
 
     def choose(self) -> tuple[PreTrainedModel, Structure, dict[str, Any]]:
         """Instead of phase 1: the smaller model by a look at speech, by the teacher's weights, or as a file says."""
@@ -364,7 +363,7 @@ class Pruning:
         if self.accelerator.is_main_process:
             phases = (LEARN, RECOVER) if self.config.structure == LEARNED else (RECOVER,)
             numbers = self.results.numbers() | numbers_of(self.output, *phases) | numbers_of_stages(self.output)
-            report = report_stages(self.output, self.config.teacher, self.teacher, self.dev, numbers)
+            report = report_stages(self.output, self.config.teacher, self.exact_teacher(), self.dev, numbers)
             end(self.output, numbers | report, PROGRAM, FINAL)
 
 

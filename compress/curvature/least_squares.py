@@ -11,6 +11,8 @@ from torch import Tensor
 from compress.curvature.moments import Moments
 
 _TINY = torch.finfo(torch.float64).tiny
+CANDIDATES = 4
+"""Of units that go together, so many times as many are looked at one by one."""
 STILL_THERE = 0.8
 """Share of the units of a matrix below which it is made smaller: taking units out in place costs less than that."""
 
@@ -74,14 +76,15 @@ def removal_errors(weight: Tensor, moments: Moments, size: int, step: int, ridge
     """By how much the squared error of a projection rises with each unit that goes, the others being refitted.
 
     Optimal Brain Surgeon for groups (Hassibi and Stork 1993; Kurtic et al. 2023, ZipLM, eq. 3): the units that cost
-    least go first, `step` at a time; the inverse of the moments, and the weights, follow each of them. So a unit whose
-    part another can take over is cheap only as long as that other one is there.
+    least go first, one by one; the inverse of the moments, and the weights, follow each of them. So a unit whose
+    part another can take over is cheap only as long as that other one is there. That which goes next is looked for
+    among all units that are left after every `step` units, and in between among those that were cheapest then.
 
     Args:
         weight: `(outputs, inputs)`; with a constant among the inputs, the bias is the last column.
         moments: of the inputs.
         size: inputs per unit.
-        step: units that go at a time.
+        step: units that leave weights and inverse at a time; 1 where a unit has several inputs.
         ridge: as a share of the inputs' mean square.
 
     Returns:
@@ -94,8 +97,12 @@ def removal_errors(weight: Tensor, moments: Moments, size: int, step: int, ridge
     rises, highest = weights.new_zeros(units), weights.new_zeros(())
     while count := int(there.sum()):
         rise = _rises(weights, inverse, len(left), size).masked_fill(~there, torch.inf)
-        gone = rise.argsort(stable=True)[: min(step, count)]
-        highest = torch.maximum(highest, rise[gone].cummax(0).values)
+        near = rise.argsort(stable=True)[: min(CANDIDATES * step, count)]
+        gone, rise = near[:1], rise[near[:1]]
+        if step > 1:
+            order, rise = _in_turn(weights[near], inverse[near][:, near], min(step, count))
+            gone = near[order]
+        highest = torch.maximum(highest, rise.cummax(0).values)
         rises[left[gone]] = highest
         highest = highest[-1]
         there[gone] = False
@@ -131,6 +138,33 @@ def _rises(weights: Tensor, inverse: Tensor, units: int, size: int) -> Tensor:
     of_units = weights.view(units, size, -1)
     rises: Tensor = torch.linalg.solve(blocks, of_units @ of_units.mT).diagonal(dim1=1, dim2=2).sum(1)
     return rises.clamp_min(0.0)
+
+
+def _in_turn(weights: Tensor, inverse: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Which of some inputs go first, one by one, the others refitted each time, and by how much the error rises.
+
+    On the CPU, since every operation is small.
+
+    Args:
+        weights: of these inputs alone, `(inputs, outputs)`.
+        inverse: the same of the inverse, `(inputs, inputs)`.
+        count: how many go.
+
+    Returns:
+        Their numbers in order, and the rise at each, `(count,)`.
+    """
+    products, inverse = (weights @ weights.T).cpu(), inverse.cpu()
+    there = torch.ones(len(inverse), dtype=torch.bool)
+    order, rises = torch.zeros(count, dtype=torch.long), inverse.new_zeros(count)
+    for number in range(count):
+        rise = (products.diagonal() / inverse.diagonal().clamp_min(_TINY)).masked_fill(~there, torch.inf)
+        gone = int(rise.argmin())
+        order[number], rises[number], there[gone] = gone, rise[gone].clamp_min(0.0), False
+        row, follow = products[gone], inverse[gone] / inverse[gone, gone].clamp_min(_TINY)
+        change = torch.outer(follow, row - 0.5 * row[gone] * follow)
+        products = products - change - change.T
+        inverse = inverse - torch.outer(follow, inverse[gone])
+    return order.to(weights.device), rises.to(weights)
 
 
 def _take_out_(weights: Tensor, inverse: Tensor, gone: Tensor) -> None:

@@ -95,12 +95,14 @@ class Moments:
         """The mean square of the inputs, without the constant."""
         return float(self.second.diagonal()[: self.width].mean() / self.frames)
 
-    @property
-    def variances(self) -> Tensor:
-        """`(width,)`: the variance of each input; without a constant, whose sums tell the mean, its mean square."""
-        squares = self.second.diagonal()[: self.width] / self.frames
-        means = self.second[: self.width, -1] / self.frames if self.constant else 0.0
-        return (squares - means**2).clamp_min(0.0)
+    def covariances(self, size: int) -> Tensor:
+        """`(width / size, size, size)`: of so many inputs at a time; without a constant, that tells means, products."""
+        units = torch.arange(self.width, device=self.second.device).view(-1, size)
+        products = self.second[units[:, :, None], units[:, None, :]] / self.frames
+        if not self.constant:
+            return products
+        means = self.second[units, -1] / self.frames
+        return products - means[:, :, None] * means[:, None, :]
 
 
 def require_finite(where: str, *values: Tensor) -> None:

@@ -133,7 +133,7 @@ class Passage:
         """Inside, settled modules give what they gave for a batch before; what they give for the first time is kept."""
 
         def keep(module: nn.Module, args: Any, output: Any) -> None:
-            self._settled[module][number] = copied(output)
+            self._settled[module][number] = copied(_without_weights(output))
 
         with ExitStack() as stack:
             for module, outputs in self._settled.items():
@@ -213,6 +213,11 @@ def _channels_last(values: Tensor, layer: nn.Module, frames_first: bool) -> Tens
     if isinstance(layer, nn.Conv1d | nn.BatchNorm1d):
         return values.transpose(1, 2)
     return values.transpose(0, 1) if frames_first else values
+
+
+def _without_weights(output: Any) -> Any:
+    """What a module gives, without the attention weights that may come beside it, which are large."""
+    return output if isinstance(output, Tensor) else (output[0], *(None for _ in output[1:]))
 
 
 @contextmanager

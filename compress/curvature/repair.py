@@ -7,6 +7,7 @@ makes up for its own units that are gone, and for what those before it could not
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from compress.config import check_at_least, check_choice, check_positive
+from compress.config import check, check_at_least, check_choice
 from compress.conformers import front_channels, front_groups, part, structure_of
 from compress.curvature.least_squares import refitted, squared_errors
 from compress.curvature.moments import Moments, Total, alone, at_least_single
@@ -51,7 +52,8 @@ class RefitConfig:
 
     def __post_init__(self) -> None:
         check_at_least("refit.utterances", self.utterances, 1)
-        check_positive("refit.ridge", self.ridge, "a share of the inputs' mean square")
+        share = "give a share of the inputs' mean square, above 0"
+        check(0 < self.ridge < math.inf, "refit.ridge", self.ridge, share)
         check_choice("refit.inputs", self.inputs, get_args(RefitInputs))
 
 
@@ -161,7 +163,7 @@ class Repair:
                     before = norm_before(self.whole, name)
                     stack.enter_context(self.whole.seen(name, before, _keeping(values.streams)))
             self.whole.run()
-        return wanted, {
+        return {name: wanted[name] for name in gauge.order}, {
             name: found[0] / found[1] if found else 0.0 for name, found in gauge.factors(self.total).items()
         }
 
@@ -181,7 +183,7 @@ class Repair:
     def _set(self, place: Place, layer: nn.Module, weight: Tensor, moments: Moments) -> Refitted:
         new = refitted(weight, moments, self.config.ridge)
         set_with_bias_(layer, new)
-        return Refitted(place, *squared_errors(new, moments), int(moments.frames), moments.width)
+        return Refitted(place, *squared_errors(with_bias(layer), moments), int(moments.frames), moments.width)
 
     def _collect(self, name: str, layer: nn.Module, wanted: _Wanted, ratio: float, moments: Moments) -> None:
         """Runs the smaller model up to a module, and adds what that has there and what it is to give."""

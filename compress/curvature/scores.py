@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -48,11 +49,11 @@ def obs_scores(
 def variance_scores(
     model: PreTrainedModel, batches: Sequence[Inputs], total: Total = alone, *, front: bool = False
 ) -> ModuleScores:
-    """Scores each unit by the variance of its input times the squared weights that read it; arguments as above."""
+    """Scores each unit by the variance of what its inputs add to the output, together; arguments as above."""
     scores = {}
     for place, layer, moments, size, scale in _by_module(model, batches, total, front):
-        weights = with_bias(layer)[:, : moments.width].square().sum(0)
-        scores[place] = scale**2 * (moments.variances * weights).view(-1, size).sum(1)
+        weights = with_bias(layer)[:, : moments.width].T.unflatten(0, (-1, size))
+        scores[place] = scale**2 * (weights * (moments.covariances(size) @ weights)).sum((1, 2)).clamp_min(0.0)
     return scores
 
 
@@ -101,13 +102,15 @@ class FrontGauge:
 
     def _look(self, before: Tensor, after: Tensor) -> None:
         self._moments.add(before)
-        self._outputs = self._outputs or [after]
+        self._outputs.append(after)
 
     def gathered(self, passage: Passage, total: Total) -> tuple[Moments, int, float]:
         """The moments of all processes, the inputs of each channel, and the factor with which the stream begins."""
-        stream, (output,) = next(passage.states()), self._outputs
-        factor = float((stream * output).sum() / output.square().sum())
-        return self._moments.gather(total, self.group.last), self.group.size, factor
+        products = torch.zeros(2, dtype=torch.float64, device=passage.model.device)
+        for stream, output in zip(passage.states(), self._outputs, strict=True):
+            products += torch.stack([(output.double() * value.double()).sum() for value in (stream, output)])
+        both, power = total(products).tolist()
+        return self._moments.gather(total, self.group.last), self.group.size, both / power if power else 0.0
 
 
 def _adding(moments: Moments) -> Look:

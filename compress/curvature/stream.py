@@ -30,6 +30,10 @@ class StreamGauge:
 
     Args:
         passage: at the block.
+
+    Attributes:
+        names: of the modules of the block.
+        order: the same in the order in which they run, once it has looked.
     """
 
     def __init__(self, passage: Passage) -> None:
@@ -37,6 +41,7 @@ class StreamGauge:
         self.names = [name for name in MODULES if passage.branch(name) is not None]
         self._products = {name: torch.zeros(3, 3, dtype=torch.float64) for name in self.names}
         self._running, self._at_hand, self._rounding = _END, list[Tensor](), 0.0
+        self.order: list[str] = []
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -58,6 +63,8 @@ class StreamGauge:
             if self._running != _END:
                 products = _products([*self._at_hand, before])
                 self._products[self._running] = self._products[self._running].to(products) + products
+            if name != _END and name not in self.order:
+                self.order.append(name)
             self._running, self._at_hand, self._rounding = name, [before], torch.finfo(before.dtype).eps
 
         return look

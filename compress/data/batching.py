@@ -63,7 +63,8 @@ def plan_epoch(
     """Plans all batches of an epoch, for all ranks: rank r takes every `world_size`-th from r on.
 
     Every utterance is in exactly one batch. The number of batches is a multiple of `world_size`, and batches of the
-    same step have utterances of similar length. Without `shuffle` the longest utterances come first.
+    same step have utterances of similar length. Without `shuffle` the longest utterances come first, and where batches
+    can be halved no more, as where utterances are singly, the last ranks may have a batch less.
 
     Args:
         seconds: length of every utterance.
@@ -80,7 +81,7 @@ def plan_epoch(
     factors = draw_speeds(speeds, len(seconds), seed, epoch)
     lengths = np.asarray(seconds, dtype=np.float64) / factors
     random = random_numbers(seed, ORDER, epoch)
-    batches = cut_batches(lengths, config, random if shuffle else None, world_size)
+    batches = cut_batches(lengths, config, random if shuffle else None, world_size, join=shuffle)
     if shuffle:
         batches = _shuffle_steps(batches, random, world_size)
     return [
@@ -90,7 +91,12 @@ def plan_epoch(
 
 
 def cut_batches(
-    lengths: NDArray[np.float64], config: BatchConfig, random: np.random.Generator | None, world_size: int
+    lengths: NDArray[np.float64],
+    config: BatchConfig,
+    random: np.random.Generator | None,
+    world_size: int,
+    *,
+    join: bool = True,
 ) -> list[list[int]]:
     """Sorts utterances by length, longest first, and cuts the list into batches.
 
@@ -99,6 +105,7 @@ def cut_batches(
         config: the size of a batch.
         random: blurs lengths before sorting, by `config.length_jitter`; `None` sorts exactly.
         world_size: the number of batches is a multiple of it.
+        join: whether short batches are joined for that, if there is nothing to halve.
 
     Raises:
         ValueError: if there are fewer utterances than `world_size`.
@@ -107,7 +114,7 @@ def cut_batches(
         raise ValueError(f"{len(lengths)} utterances cannot be shared by {world_size} processes: use fewer processes")
     blur = random.uniform(-config.length_jitter, config.length_jitter, len(lengths)) if random else 0.0
     order = np.argsort(-lengths * np.exp(blur), kind="stable")
-    return _fit(_cut(order, lengths, config), lengths, world_size)
+    return _fit(_cut(order, lengths, config), world_size, join)
 
 
 def _cut(order: NDArray[np.intp], lengths: NDArray[np.float64], config: BatchConfig) -> list[list[int]]:
@@ -125,13 +132,13 @@ def _cut(order: NDArray[np.intp], lengths: NDArray[np.float64], config: BatchCon
     return batches
 
 
-def _fit(batches: list[list[int]], lengths: NDArray[np.float64], world_size: int) -> list[list[int]]:
+def _fit(batches: list[list[int]], world_size: int, join: bool) -> list[list[int]]:
     """Makes the number of batches a multiple of `world_size` by halving large ones, or else joining short ones."""
     while len(batches) % world_size and max(map(len, batches)) > 1:
         place = max(range(len(batches)), key=lambda number: len(batches[number]))
         whole = batches[place]
         batches[place : place + 1] = [whole[: len(whole) // 2], whole[len(whole) // 2 :]]
-    while len(batches) % world_size:
+    while join and len(batches) % world_size:
         batches[-2:] = [batches[-2] + batches[-1]]
     return batches
 

@@ -13,6 +13,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from compress.checkpoint import describe, load_config, load_recogniser, require_new, save
+from compress.config import check, check_choice
 from compress.conformers import skeleton
 from compress.cost import size_of
 from compress.curvature.repair import RefitConfig
@@ -25,7 +26,7 @@ from compress.machine import DTYPES, find_device, return_large_blocks
 from compress.profiling import with_profile
 from compress.shrinking.calibration import Calibration, read_calibration
 from compress.shrinking.rounds import limits_of_rounds, needs_speech, smaller
-from compress.shrinking.settings import ShrinkConfig
+from compress.shrinking.settings import WITHOUT_TRAINING, ShrinkConfig
 
 logger = logging.getLogger(__name__)
 
@@ -66,9 +67,11 @@ def shrink(
 
     Raises:
         BudgetError: if the budget cannot be reached.
-        ValueError: if the speech is unusable.
+        ValueError: if the speech is unusable, or nobody decides so.
     """
     config = BudgetConfig(params=budget) if isinstance(budget, str) else budget
+    check_choice("structure", structure, WITHOUT_TRAINING)
+    check(config.stages is None, "budget.stages", config.stages, "they are for training: give rounds")
     target = make_budget(config, model.config, structure)
     check_range(target, model, structure, uniform)
     speech, training = None, model.training

@@ -12,6 +12,7 @@ import logging
 import shutil
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
@@ -137,6 +138,7 @@ class Curve:
 
     def run(self) -> dict[str, Any]:
         """Measures what is not measured yet, and writes the report."""
+        finished = (self.out / f"{SHRINK_REPORT}.json").exists()
         entries = [self._whole(), *self._sizes()]
         report = {
             "about": CURVE_ABOUT,
@@ -151,7 +153,7 @@ class Curve:
         }
         save_page(page_of(report), self.out, SHRINK_REPORT)
         write_json(self.out / f"{SHRINK_REPORT}.json", report)
-        if not self.config.save:
+        if not self.config.save and not finished:
             shutil.rmtree(self.out / SIZE_FOLDERS, ignore_errors=True)
         return report
 
@@ -187,7 +189,8 @@ class Curve:
         *_, last = shrink_in_rounds(
             start, self.model, budget, limits, how.structure, self.speech, how.refit, how.uniform
         )
-        return last
+        own = last.model.dtype  # it goes on, and is measured, as it is saved
+        return replace(last, model=last.model.to(saved_dtype(how.model)).to(own))
 
     def _entry(self, shrunk: Shrunk, budget: Budget, seconds: float) -> dict[str, Any]:
         cost, measured = budget.table.of(shrunk.structure), self.measure.of(shrunk.model)

@@ -63,7 +63,11 @@ def limits_between(cost: int, limit: int) -> list[int]:
 
 
 def limits_of_rounds(
-    budget: Budget, rounds: Sequence[str] | None, decision: str, alike: UniformConfig = DEFAULT_UNIFORM
+    budget: Budget,
+    rounds: Sequence[str] | None,
+    decision: str,
+    alike: UniformConfig = DEFAULT_UNIFORM,
+    whole: int | None = None,
 ) -> list[int]:
     """The largest cost after each round; the last one is that of the budget.
 
@@ -73,15 +77,16 @@ def limits_of_rounds(
             which finds the same after each, otherwise as many as the size asks for.
         decision: one of `BY_SPEECH` or of `DECISIONS`.
         alike: how a uniform decision is taken.
+        whole: the cost that shares are of; None: the full one of the budget's model.
 
     Raises:
-        BudgetError: if they do not decrease towards the budget from below the full size.
+        BudgetError: if they do not decrease towards the budget from below the size of the budget's model.
     """
     full, said = budget.table.full, budget.table.said
     if rounds is None:
         by_speech = scores_behind(decision, alike) in BY_SPEECH
         return limits_between(full, budget.limit) if by_speech else [budget.limit]
-    amounts = (read_amount(text, full, amounts_of(budget.table.metric)) for text in rounds)
+    amounts = (read_amount(text, whole or full, amounts_of(budget.table.metric)) for text in rounds)
     limits = [*(amount for amount in amounts if amount != budget.limit), budget.limit]
     remedy = f"name sizes that decrease from below {said(full)} to above the budget of {said(budget.limit)}"
     check(all(high > low for high, low in pairwise([full, *limits])), "rounds", list(rounds), remedy, BudgetError)
@@ -150,7 +155,8 @@ def smaller(
     first = Shrunk.whole(whole if start is None else start)
     if budget is None:
         return _after(first, whole, Structure.load(decision), {}, speech, refit)
-    limits = limits_of_rounds(budget, rounds, decision, alike)
+    full = budget.table.of_model(whole.config).full
+    limits = limits_of_rounds(budget, rounds, decision, alike, full)
     *_, last = shrink_in_rounds(first, whole, budget, limits, decision, speech, refit, alike)
     return last
 
@@ -182,7 +188,7 @@ def decided_now(
 
 
 def _scores(name: str, model: PreTrainedModel, budget: Budget, speech: Calibration | None) -> Scores:
-    if name not in BY_SPEECH:
+    if name == "magnitude":
         return magnitude(model)
     assert speech is not None
     return scores_by_speech(name, model, budget.table, speech.batches, speech.total, front=budget.front)
@@ -198,7 +204,8 @@ def _after(
 ) -> Shrunk:
     """A model after a removal, and its repair if there is one; the model before is used up, unless it is the whole."""
     small = remove(shrunk.model, structure, consume=shrunk.model is not whole).eval()
-    if refit is not None and speech is not None:
+    nothing_gone = structure == Structure.full(structure.family, len(structure.blocks))
+    if refit is not None and speech is not None and not nothing_gone:
         entry["repair"] = repair(small, whole, speech, refit)
     left, before = (f"{model.num_parameters():,}" for model in (small, whole))
     logger.info("%s of %s parameters are left%s", left, before, _refitted(entry))

@@ -50,6 +50,9 @@ def stages_of(config: Settings, model_config: PreTrainedConfig) -> list[Settings
     budgets = [_with(budget, key, target) for target in targets]
     _check_decreasing(budgets, budget.stages, model_config)
     folders = [str(Path(config.output, STAGES, name.strip().replace("%", ""))) for name in budget.stages]
+    others = {path.name for path in Path(config.output, STAGES).glob("*")} - {Path(folder).name for folder in folders}
+    remedy = "give another output, or the stages of the run that is there"
+    check(not others, f"{config.output}/{STAGES} holds other stages; budget.stages", list(budget.stages), remedy)
     outputs, starts = [*folders, config.output], [config.start, *(str(Path(folder, FINAL)) for folder in folders)]
     learn, recover = (shared_out(settings, len(targets)) for settings in (config.learn, config.recover))
     for target, first, second in zip(targets, learn, recover, strict=True):
@@ -83,7 +86,8 @@ def shared_out(settings: Steps, count: int) -> list[Steps]:
     """
     check(settings.steps >= count, "steps", settings.steps, f"give at least one for each of the {count} stages")
     steps = [settings.steps // count + (number < settings.steps % count) for number in range(count)]
-    return [replace(settings, steps=part, warmup_steps=min(settings.warmup_steps, part)) for part in steps]
+    warmups = [round(settings.warmup_steps * part / settings.steps) for part in steps]
+    return [replace(settings, steps=part, warmup_steps=up) for part, up in zip(steps, warmups, strict=True)]
 
 
 def numbers_of_stages(output: Path) -> dict[str, Any]:

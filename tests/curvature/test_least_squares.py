@@ -86,13 +86,13 @@ def explained(inputs: Tensor, targets: Tensor, kept: list[int]) -> float:
     return float(rest.square().sum() / len(inputs))
 
 
-@pytest.mark.parametrize("size", [1, 3])
-def test_a_unit_costs_by_how_much_the_error_rises_when_it_goes(size: int) -> None:
+@pytest.mark.parametrize(("size", "step"), [(1, 1), (1, 3), (3, 1)])
+def test_a_unit_costs_by_how_much_the_error_rises_when_it_goes(size: int, step: int) -> None:
     """The order is that of going, one after the other, each refitted; and the rises add up to the error."""
     inputs, _ = rows()
     weight = some_weight()
     targets = with_ones(inputs) @ weight.T
-    found = removal_errors(weight, moments_of(inputs, targets, weight), size, 1, 1e-12)
+    found = removal_errors(weight, moments_of(inputs, targets, weight), size, step, 1e-12)
     units = [list(range(unit * size, (unit + 1) * size)) for unit in range(INPUTS // size)]
     left = list(range(len(units)))
     error, rises = 0.0, {}
@@ -109,13 +109,24 @@ def test_a_unit_costs_by_how_much_the_error_rises_when_it_goes(size: int) -> Non
         assert float(found[unit]) == pytest.approx(highest, rel=1e-4, abs=1e-6)
 
 
-def test_the_twin_of_a_unit_is_free_and_its_last_copy_is_not() -> None:
+@pytest.mark.parametrize("step", [1, 2, 4])
+def test_the_twin_of_a_unit_is_free_and_its_last_copy_is_not(step: int) -> None:
+    """Also where several units leave at a time."""
     inputs, _ = rows()
     inputs[:, 1] = inputs[:, 0]
     weight = torch.ones(OUTPUTS, INPUTS + 1, dtype=torch.float64)
-    found = removal_errors(weight, moments_of(inputs, inputs[:, :OUTPUTS], weight), 1, 1, 1e-9)
+    found = removal_errors(weight, moments_of(inputs, inputs[:, :OUTPUTS], weight), 1, step, 1e-9)
     twins = sorted(found[:2].tolist())
     assert twins[0] < 1e-6 < 0.01 < twins[1]
+
+
+def test_of_many_units_that_leave_several_at_a_time_the_order_is_that_of_one_by_one() -> None:
+    inputs = torch.randn(4000, 256, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    inputs[:, 100:] += 0.05 * inputs[:, :156].cumsum(1)
+    weight = torch.randn(16, 257, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    moments = moments_of(inputs, inputs[:, :16], weight)
+    one, several = (removal_errors(weight, moments, 1, step, 1e-4) for step in (1, 8))
+    assert torch.allclose(one, several, rtol=0.05)
 
 
 def test_inputs_that_hardly_vary_have_scores_and_a_refit() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from compress.conformers import blocks_of, family_of, frame_outputs, part, submodule
 from compress.curvature.passage import Look, Passage, one_by_one
@@ -70,6 +71,8 @@ def test_a_settled_module_is_computed_once_and_the_others_go_on_from_what_it_giv
         layer.weight.mul_(0.5)
         passage.settle(module)
         layer.register_forward_hook(lambda *_, module=module: calls.update({module: calls.get(module, 0) + 1}))
+    kept = [value for value in tree_leaves(list(passage._settled.values())) if value is not None]
+    assert {value.dim() for value in kept} == {3}  # no attention weights
     passage.advance()
     assert calls == dict.fromkeys(family_of(model).modules, len(passage.batches))
     anew = Passage(model, [inputs, inputs])

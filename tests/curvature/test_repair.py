@@ -15,7 +15,7 @@ from compress.curvature.moments import alone
 from compress.curvature.passage import one_by_one
 from compress.curvature.repair import RefitConfig, Refitted, Repair
 from compress.structure import Block, Structure
-from tests.helpers.tiny import CTC_MODELS, MODELS, batch, parakeet, random_structure
+from tests.helpers.tiny import CTC_MODELS, MODELS, batch, parakeet, random_structure, torchaudio_conformer
 
 
 def speech(model: Any) -> list[dict[str, Tensor]]:
@@ -50,6 +50,15 @@ def test_a_smaller_model_comes_nearer_to_the_whole_one(name: str) -> None:
     assert all(module.after <= module.before + 1e-9 for module in modules)
     assert distance(small, whole, batches) < 0.7 * before
     assert small.num_parameters() == parameters
+
+
+@torch.no_grad()
+def test_modules_are_refitted_in_the_order_in_which_they_run() -> None:
+    whole = torchaudio_conformer(use_group_norm=False, convolution_first=True)
+    kept = Block(attention=(0,), conv=(0, 1, 2))
+    small = compress.remove(whole, Structure("torchaudio_conformer", (kept, Block(), Block())))
+    running = [module.place.name for module in repaired(small, whole, speech(whole))][:4]
+    assert running == ["ffn1", "conv", "attention", "ffn2"]
 
 
 @pytest.mark.parametrize("name", ["parakeet", "wav2vec2_bert-rotary", "granite_speech5", "torchaudio_conformer-batch"])

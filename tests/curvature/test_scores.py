@@ -12,7 +12,7 @@ import compress
 from compress.conformers import block_units, frame_mask, frame_outputs, front_groups
 from compress.curvature.fisher import _signed, fisher_scores
 from compress.curvature.moments import Moments
-from compress.curvature.passage import one_by_one
+from compress.curvature.passage import Passage, one_by_one
 from compress.curvature.repair import RefitConfig, Repair
 from compress.curvature.scores import obs_scores, variance_scores
 from compress.data import Batch
@@ -100,9 +100,34 @@ def test_scores_of_moments_do_not_depend_on_batches(score: Any) -> None:
         [{"input_features": batch.inputs["input_features"].double(), "attention_mask": batch.inputs["attention_mask"]}
          for batch in speech(model, singly=singly)] for singly in (False, True)
     )  # fmt: skip
-    first, second = score(model, batched), score(model, single)
+    first, second = score(model, batched, front=True), score(model, single, front=True)
     for place, scores in first.items():
         assert torch.allclose(scores, second[place], rtol=1e-4, atol=1e-6 * float(scores.max()))
+
+
+def test_the_variance_of_a_head_is_that_of_what_it_adds() -> None:
+    model = parakeet().double()
+    (inputs,) = ({name: value.double() if value.is_floating_point() else value for name, value in b.inputs.items()}
+                 for b in speech(model))  # fmt: skip
+    passage, seen = Passage(model, [inputs]), list[torch.Tensor]()
+    with passage.observed({"attention": lambda before, after: seen.append(before)}):
+        passage.run()
+    layer: Any = passage.last_projection("attention")
+    found = variance_scores(model, [inputs])[Place.of(0, "attention")]
+    size = layer.weight.shape[1] // len(found)
+    (rows,) = seen
+    added = [
+        rows[:, n * size : (n + 1) * size] @ layer.weight[:, n * size : (n + 1) * size].T for n in range(len(found))
+    ]
+    expected = torch.stack([of_head.var(0, unbiased=False).sum() for of_head in added])
+    assert torch.allclose(found / found.sum(), expected / expected.sum(), rtol=1e-6)
+
+
+def test_channels_in_front_have_scores_in_half_precision() -> None:
+    model = parakeet().half()
+    inputs = batch(model) | {"input_features": 30 * batch(model)["input_features"].half()}
+    of_front = obs_scores(model, [inputs], front=True)[Place(IN_FRONT, 1)]
+    assert torch.isfinite(of_front).all()
 
 
 def test_a_model_with_an_emptied_block_has_scores_of_the_others() -> None:

@@ -128,7 +128,7 @@ def granite_speech5(seed: int = 0) -> PreTrainedModel:
 
 
 @_built_once
-def torchaudio_conformer(use_group_norm: bool, seed: int = 0) -> PreTrainedModel:
+def torchaudio_conformer(use_group_norm: bool, seed: int = 0, **settings: Any) -> PreTrainedModel:
     config = TorchaudioConformerConfig(
         vocab_size=VOCABULARY,
         num_features=16,
@@ -138,6 +138,7 @@ def torchaudio_conformer(use_group_norm: bool, seed: int = 0) -> PreTrainedModel
         num_layers=BLOCKS,
         depthwise_conv_kernel_size=7,
         use_group_norm=use_group_norm,
+        **settings,
     )
     return _shaken(lambda: TorchaudioConformerForCTC(config), seed)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from compress.checkpoint import load_config, load_model
 from compress.deciding.budget import BudgetConfig, BudgetError
@@ -86,15 +87,24 @@ def test_stages_must_decrease_and_have_steps(pruning: Path, tmp_path: Path) -> N
     with pytest.raises(ValueError, match="give at least one for each of the 3 stages"):
         shared_out(LearnConfig(steps=2, warmup_steps=0), 3)
     assert [part.steps for part in shared_out(LearnConfig(steps=8, warmup_steps=5), 3)] == [3, 3, 2]
+    assert [part.warmup_steps for part in shared_out(LearnConfig(steps=8, warmup_steps=4), 3)] == [2, 2, 1]
+    (tmp_path / "refused" / "stages" / "60").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"holds other stages; budget.stages is \['75%'\]"):
+        prune_here(pruning, tmp_path / "refused", *STAGES)
     assert not (tmp_path / "refused" / "checkpoints").exists()
 
 
 def test_a_stage_that_is_small_enough_already_is_no_end(pruning: Path, tmp_path: Path) -> None:
-    more = ("--structure", "obs", "--refit", "null", "--budget.stages", "[50.1%]", "--recover.steps", "2")
+    """Its weights are not refitted again, and the teacher of the report is the one of the checkpoint."""
+    more = ("--structure", "obs", "--budget.stages", "[50.1%]", "--recover.steps", "2", "--teacher_dtype", "bfloat16")
     output = prune_here(pruning, tmp_path / "run", *more)
     stage, numbers = done(output / "stages" / "50.1"), done(output)
     assert stage["achieved"] <= numbers["limit"] < stage["limit"]
     assert numbers["parameters"] == stage["parameters"]
+    folders = (output / "stages" / "50.1" / "final", output / "removed")
+    before, after = (load_file(folder / "model.safetensors") for folder in folders)
+    assert all(torch.equal(before[name], tensor) for name, tensor in after.items())
+    assert len(json.loads((output / "report.json").read_text())["entries"]) == 3
 
 
 def test_rounds_go_with_one_decision_by_scores_or_weights(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import compress
 from compress.cli import main
@@ -29,6 +30,10 @@ def report_of(out: Path) -> dict[str, Any]:
 def test_interrupted_it_goes_on_and_ends_with_the_same_numbers(
     parakeet: str, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Of a checkpoint in half precision, to which every size is rounded when it is saved."""
+    half = tmp_path / "half"
+    compress.save(compress.load_model(parakeet).to(torch.bfloat16), compress.load_processor(parakeet), half)
+    parakeet = str(half)
     command = ["shrink", parakeet, *words(speech, tmp_path / "whole", *SIZES, "--save")]
     assert main(command) == 0
     whole = report_of(tmp_path / "whole")
@@ -146,6 +151,8 @@ def test_sizes_near_each_other_and_checkpoints_wanted_afterwards(parakeet: str, 
     for entry in report_of(tmp_path / "out")["entries"][1:]:
         folder = tmp_path / "out" / "sizes" / entry["name"].removesuffix("%")
         assert compress.load_model(str(folder)).num_parameters() == entry["parameters"]
+    assert main(command) == 0
+    assert folder.exists()  # nothing is taken away that was made
 
 
 def test_uniform_sizes_out_of_reach_are_refused_before_anything_is_made(

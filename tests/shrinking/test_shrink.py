@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +12,12 @@ import soundfile
 import torch
 
 import compress
+from compress.checkpoint import load_config
 from compress.cli import main
 from compress.curvature.repair import RefitConfig
 from compress.data import SpeechConfig
+from compress.deciding.budget import BudgetConfig, BudgetError, make_budget
+from compress.shrinking.rounds import limits_of_rounds
 from compress.structure import Block, Structure
 from tests.helpers.formats import write_tar
 from tests.helpers.launching import make_split
@@ -52,6 +56,30 @@ def test_rounds_lead_to_the_budget_and_the_structure_is_that_of_the_whole_model(
     small, whole = compress.load_model(str(tmp_path / "small")), compress.load_model(parakeet)
     at_once = compress.remove(whole, Structure.load(tmp_path / "small" / "structure.json"))
     assert all(map(torch.equal, small.parameters(), at_once.parameters()))
+
+
+def test_rounds_of_a_model_that_is_smaller_already_are_shares_of_the_whole_one(parakeet: str) -> None:
+    budget = make_budget(BudgetConfig(params="50%"), load_config(parakeet))
+    full = budget.table.full
+    assert limits_of_rounds(budget, ["40%"], "obs", whole=2 * full) == [int(0.8 * full), budget.limit]
+    with pytest.raises(BudgetError, match=r"rounds is \['60%'\]"):
+        limits_of_rounds(budget, ["60%"], "obs", whole=2 * full)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"structure": "Obs"}, "structure='Obs' is unknown"),
+        ({"structure": "learned"}, "structure='learned' is unknown"),
+        ({"budget": BudgetConfig(params="50%", stages=("75%",))}, "budget.stages is"),
+    ],
+)
+def test_from_python_nobody_decides_by_another_name(
+    parakeet: str, speech: Path, more: dict[str, Any], message: str
+) -> None:
+    model, processor = compress.load_model(parakeet), compress.load_processor(parakeet)
+    with pytest.raises(ValueError, match=message):
+        compress.shrink(model, processor, str(speech), **({"budget": "60%"} | more))
 
 
 def test_from_python_it_is_the_same_and_leaves_the_model_alone(parakeet: str, speech: Path, tmp_path: Path) -> None:
@@ -120,6 +148,7 @@ def test_few_frames_are_warned_of(
         (("--structure", "fischer", "--budget.params", "60%"), "there is no such file; did you mean 'fisher'?"),
         (("--sizes.params", "[60%]", "--data", "", "--data.mix", "[{source: a}]"), "name one with dev.source"),
         (("--budget.params", "60%", "--refit.ridge", "0"), "refit.ridge is 0"),
+        (("--budget.params", "60%", "--refit.ridge", ".inf"), "refit.ridge is inf"),
         (("--budget.params", "60%", "--data.split", "nothing"), "nothing"),
     ],
 )
