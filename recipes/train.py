@@ -61,7 +61,7 @@ from compress.training.run import (
 )
 from compress.training.skipping_objective import SkippingConfig, skipping_model
 from compress.training.stochastic_depth import check_rate
-from compress.training.supernet_results import rates_by_size
+from compress.training.supernet_results import Rates, mean_wer, rates_as_metrics, rates_by_size
 from compress.training.supervised import PROCESSOR, SupervisedConfig, announce, find_processor
 
 PROGRAM = "train.py"
@@ -195,43 +195,38 @@ class Training:
         """What is worth following beside the losses."""
         return {"learning_rate": learning_rate, "skipped_steps": self.guard.skipped}
 
-    def evaluate(self, whole: Recogniser) -> dict[str, float]:
-        """Error rates of the model in one piece on the dev set; the best one so far is saved."""
+    def evaluate(self, whole: Recogniser) -> Rates:
+        """Error rates of the model in one piece on the dev set, at every depth; the best one of all so far is saved."""
         assert self.dev is not None
         self.guard.confirm(self.step)
         with self.progress.pause():
-            rates = self.dev.error_rates(whole.model)
-            numbers = {"dev/wer": rates.wer, "dev/cer": rates.cer}
-            self.progress.report(self.step, numbers)
-            if self.best.improved(rates.wer, self.step):
-                save_model(self.elastic_model(whole), self.processor, self.output / BEST, self.dtype)
-        return numbers
+            model = self.elastic_model(whole)
+            rates = rates_by_size(self.dev, model) if self.depths else {"": vars(self.dev.error_rates(model))}
+            *_, full = rates.values()
+            self.progress.report(self.step, rates_as_metrics(rates) | {"dev/cer": full["cer"]})
+            if self.best.improved(mean_wer(rates), self.step):
+                save_model(model, self.processor, self.output / BEST, self.dtype)
+        return rates
 
     def elastic_model(self, whole: Recogniser) -> PreTrainedModel:
         """The model as it is saved: with its depths, if it is to have several."""
         heads = whole.inter_ctc.heads_of(self.depths) if whole.inter_ctc else {}
         return make_elastic(whole.model, self.depths, heads=heads) if self.depths else whole.model
 
-    def rates_by_depth(self, model: PreTrainedModel) -> dict[str, dict[str, float]]:
-        """The dev WER of a model at each depth, if it has several."""
-        if not self.depths:
-            return {}
-        assert self.dev is not None
-        by_size = rates_by_size(self.dev, model)
-        return {"last_dev_wer_by_depth": {depth: rates["wer"] for depth, rates in by_size.items()}}
-
     def finish(self) -> None:
         """The last model and the final numbers."""
         whole = self.sharding.whole()
-        numbers, model = self.evaluate(whole), self.elastic_model(whole)
-        save_model(model, self.processor, self.output / LAST, self.dtype)
+        rates = self.evaluate(whole)
+        *_, full = rates.values()
+        by_depth = {"last_dev_wer_by_depth": {depth: of_depth["wer"] for depth, of_depth in rates.items()}}
+        save_model(self.elastic_model(whole), self.processor, self.output / LAST, self.dtype)
         done = what_it_took(self.step, self.progress, self.guard, self.unalignable) | {
             "best_dev_wer": self.best.value,
             "best_step": self.best.step,
-            "last_dev_wer": numbers["dev/wer"],
-            "last_dev_cer": numbers["dev/cer"],
+            "last_dev_wer": full["wer"],
+            "last_dev_cer": full["cer"],
             "parameters": whole.model.num_parameters(),
-            **self.rates_by_depth(model),
+            **(by_depth if self.depths else {}),
         }
         if self.accelerator.is_main_process:
             end(self.output, done, PROGRAM, BEST, LAST)

@@ -45,6 +45,9 @@ def test_the_models_are_elastic_and_each_depth_has_its_head(finished: Path) -> N
     rates = done(finished)["last_dev_wer_by_depth"]
     assert rates["4"] == done(finished)["last_dev_wer"]
     assert list(rates) == ["2", "4"]
+    assert done(finished)["best_dev_wer"] == min(metrics(finished, "dev/wer/mean"))
+    assert metrics(finished, "dev/wer") == metrics(finished, "dev/wer/4")
+    assert len(metrics(finished, "dev/wer/2")) == TRAIN_STEPS // 3
     assert set(load_file(finished / "last" / "model.safetensors")) == set(model.state_dict())
     inside = load_file(finished / "checkpoints" / "step-00000006" / "model.safetensors")
     assert torch.equal(inside["inter_ctc.heads.0.bias"], model.state_dict()["ctc_head.per_size.0.bias"])
