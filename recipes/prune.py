@@ -363,7 +363,7 @@ class Pruning:
         if self.accelerator.is_main_process:
             phases = (LEARN, RECOVER) if self.config.structure == LEARNED else (RECOVER,)
             numbers = self.results.numbers() | numbers_of(self.output, *phases) | numbers_of_stages(self.output)
-            report = report_stages(self.output, self.config.teacher, self.exact_teacher(), self.dev, numbers)
+            report = report_stages(self.output, self.config.teacher, self.exact_teacher, self.dev, numbers)
             end(self.output, numbers | report, PROGRAM, FINAL)
 
 

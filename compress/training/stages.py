@@ -50,7 +50,8 @@ def stages_of(config: Settings, model_config: PreTrainedConfig) -> list[Settings
     budgets = [_with(budget, key, target) for target in targets]
     _check_decreasing(budgets, budget.stages, model_config)
     folders = [str(Path(config.output, STAGES, name.strip().replace("%", ""))) for name in budget.stages]
-    others = {path.name for path in Path(config.output, STAGES).glob("*")} - {Path(folder).name for folder in folders}
+    there = {path.name for path in Path(config.output, STAGES).glob("*") if path.is_dir()}
+    others = there - {Path(folder).name for folder in folders}
     remedy = "give another output, or the stages of the run that is there"
     check(not others, f"{config.output}/{STAGES} holds other stages; budget.stages", list(budget.stages), remedy)
     outputs, starts = [*folders, config.output], [config.start, *(str(Path(folder, FINAL)) for folder in folders)]

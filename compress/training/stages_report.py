@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +36,14 @@ MAKING = Making(
 
 
 def report_stages(
-    output: Path, name: str, teacher: PreTrainedModel, dev: DevSet | None, numbers: Mapping[str, Any]
+    output: Path, name: str, read: Callable[[], PreTrainedModel], dev: DevSet | None, numbers: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Measures the final models of a run in stages, and writes report.html, report.md and report.json.
 
     Args:
         output: of the run, with the final models.
         name: folder or Hub name of the teacher.
-        teacher: the teacher itself.
+        read: gives the teacher itself, as its checkpoint has it; called if there is a report.
         dev: the dev set; without one, or with a stream, there is no report.
         numbers: of the run, with those of its stages, if it has any (see `numbers_of_stages`).
 
@@ -52,6 +52,7 @@ def report_stages(
     """
     if STAGES not in numbers or dev is None or dev.dataset.streaming:
         return {}
+    teacher = read()
     config = MeasureConfig(batch=dev.batch, generate=dev.generate or GenerateConfig())
     measure = DevMeasure(teacher, dev.processor, dev.dataset, dev.dataset.name, config)
     entries = [{"name": WHOLE, "share": 1.0} | measure.of(teacher)]
