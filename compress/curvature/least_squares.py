@@ -98,8 +98,9 @@ def removal_errors(weight: Tensor, moments: Moments, size: int, step: int, ridge
     while count := int(there.sum()):
         rise = _rises(weights, inverse, len(left), size).masked_fill(~there, torch.inf)
         near = rise.argsort(stable=True)[: min(CANDIDATES * step, count)]
-        gone, rise = near[:1], rise[near[:1]]
-        if step > 1:
+        if step == 1:
+            gone, rise = near[:1], rise[near[:1]]
+        else:
             order, rise = _in_turn(weights[near], inverse[near][:, near], min(step, count))
             gone = near[order]
         highest = torch.maximum(highest, rise.cummax(0).values)

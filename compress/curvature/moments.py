@@ -96,7 +96,7 @@ class Moments:
         return float(self.second.diagonal()[: self.width].mean() / self.frames)
 
     def covariances(self, size: int) -> Tensor:
-        """`(width / size, size, size)`: of so many inputs at a time; without a constant, that tells means, products."""
+        """`(width / size, size, size)`: of so many inputs at a time; mean products where no constant tells means."""
         units = torch.arange(self.width, device=self.second.device).view(-1, size)
         products = self.second[units[:, :, None], units[:, None, :]] / self.frames
         if not self.constant:

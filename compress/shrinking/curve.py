@@ -12,11 +12,11 @@ import logging
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from transformers import PreTrainedModel
 
 from compress.checkpoint import describe, load_config, load_model, save
@@ -189,8 +189,8 @@ class Curve:
         *_, last = shrink_in_rounds(
             start, self.model, budget, limits, how.structure, self.speech, how.refit, how.uniform
         )
-        own = last.model.dtype  # it goes on, and is measured, as it is saved
-        return replace(last, model=last.model.to(saved_dtype(how.model)).to(own))
+        round_as_saved_(last.model, how.model)
+        return last
 
     def _entry(self, shrunk: Shrunk, budget: Budget, seconds: float) -> dict[str, Any]:
         cost, measured = budget.table.of(shrunk.structure), self.measure.of(shrunk.model)
@@ -254,6 +254,19 @@ def read_entry(path: Path) -> dict[str, Any]:
     except ReadError as error:
         raise ReadError(f"{error} Delete it, and run the same command again to measure this size anew.") from error
     return entry
+
+
+@torch.no_grad()
+def round_as_saved_(model: PreTrainedModel, original: str) -> None:
+    """Rounds what is saved of a model to the precision of the checkpoint that it was made from, in place.
+
+    So it is measured, and the next size made from it, as it is read back. What is not saved, such as the frequencies of
+    positions, is computed anew when it is read, and stays.
+    """
+    dtype = saved_dtype(original)
+    for value in model.state_dict().values():
+        if value.is_floating_point():
+            value.copy_(value.to(dtype))
 
 
 def as_saved(model: PreTrainedModel, original: str) -> PreTrainedModel:

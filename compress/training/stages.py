@@ -41,6 +41,7 @@ def stages_of(config: Settings, model_config: PreTrainedConfig) -> list[Settings
 
     Raises:
         BudgetError: if the stages do not decrease from below the whole model to above the budget.
+        ValueError: if the output holds stages of another run, or there are fewer steps than stages.
     """
     budget: BudgetConfig | None = config.budget
     if budget is None or budget.stages is None:
@@ -50,10 +51,7 @@ def stages_of(config: Settings, model_config: PreTrainedConfig) -> list[Settings
     budgets = [_with(budget, key, target) for target in targets]
     _check_decreasing(budgets, budget.stages, model_config)
     folders = [str(Path(config.output, STAGES, name.strip().replace("%", ""))) for name in budget.stages]
-    there = {path.name for path in Path(config.output, STAGES).glob("*") if path.is_dir()}
-    others = there - {Path(folder).name for folder in folders}
-    remedy = "give another output, or the stages of the run that is there"
-    check(not others, f"{config.output}/{STAGES} holds other stages; budget.stages", list(budget.stages), remedy)
+    _check_alone(config.output, folders, budget.stages)
     outputs, starts = [*folders, config.output], [config.start, *(str(Path(folder, FINAL)) for folder in folders)]
     learn, recover = (shared_out(settings, len(targets)) for settings in (config.learn, config.recover))
     for target, first, second in zip(targets, learn, recover, strict=True):
@@ -74,6 +72,12 @@ def _check_decreasing(budgets: Sequence[BudgetConfig], stages: Sequence[str], mo
     limits = [made[0].table.full, *(budget.limit for budget in made)]
     remedy = f"name sizes that decrease from below {limits[0]:,} to above the budget of {limits[-1]:,}"
     check(all(high > low for high, low in pairwise(limits)), "budget.stages", list(stages), remedy, BudgetError)
+
+
+def _check_alone(output: str, folders: Sequence[str], stages: Sequence[str]) -> None:
+    there = {str(path) for path in Path(output, STAGES).glob("*") if path.is_dir()}
+    remedy = "give another output, or the stages of the run that is there"
+    check(there <= set(folders), f"{output}/{STAGES} holds other stages; budget.stages", list(stages), remedy)
 
 
 Steps = TypeVar("Steps", bound=PhaseConfig)

@@ -33,6 +33,13 @@ def outputs_at_once(model: Any, inputs: dict[str, Tensor]) -> dict[Place, Tensor
     return seen
 
 
+def model_and_inputs(name: str) -> tuple[Any, dict[str, Tensor]]:
+    """A model, and two utterances, of which it gets one where it wants them singly."""
+    model = MODELS[name]()
+    inputs = batch(model)
+    return model, {key: value[:1] for key, value in inputs.items()} if one_by_one(model) else inputs
+
+
 def keeping(seen: dict[str, Tensor], name: str) -> Look:
     return lambda before, after: seen.update({name: after})
 
@@ -40,10 +47,7 @@ def keeping(seen: dict[str, Tensor], name: str) -> Look:
 @pytest.mark.parametrize("name", MODELS)
 @torch.no_grad()
 def test_each_block_sees_what_it_sees_in_the_whole_model(name: str) -> None:
-    model = MODELS[name]()
-    inputs = batch(model)
-    if one_by_one(model):
-        inputs = {key: value[:1] for key, value in inputs.items()}
+    model, inputs = model_and_inputs(name)
     expected, passage = outputs_at_once(model, inputs), Passage(model, [inputs])
     for index in range(len(passage.blocks)):
         seen: dict[str, Tensor] = {}
@@ -60,10 +64,7 @@ def test_each_block_sees_what_it_sees_in_the_whole_model(name: str) -> None:
 @torch.no_grad()
 def test_a_settled_module_is_computed_once_and_the_others_go_on_from_what_it_gives(name: str) -> None:
     """Modules change on the way, as in the refit, each before it is settled."""
-    model = MODELS[name]()
-    inputs = batch(model)
-    if one_by_one(model):
-        inputs = {key: value[:1] for key, value in inputs.items()}
+    model, inputs = model_and_inputs(name)
     passage, calls = Passage(model, [inputs, inputs]), dict[str, int]()
     for module in family_of(model).modules:
         passage.run(until=module)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import compress
-from compress.conformers import block_units, frame_mask, frame_outputs, front_groups
+from compress.conformers import block_units, frame_mask, frame_outputs, front_groups, part
 from compress.curvature.fisher import _signed, fisher_scores
 from compress.curvature.moments import Moments
 from compress.curvature.passage import Passage, one_by_one
@@ -124,8 +124,10 @@ def test_the_variance_of_a_head_is_that_of_what_it_adds() -> None:
 
 
 def test_channels_in_front_have_scores_in_half_precision() -> None:
+    """Also where sums of products do not fit into it."""
     model = parakeet().half()
-    inputs = batch(model) | {"input_features": 30 * batch(model)["input_features"].half()}
+    part(model, front_groups(model)[-1].last).weight.data.mul_(1000)
+    inputs = batch(model) | {"input_features": batch(model)["input_features"].half()}
     of_front = obs_scores(model, [inputs], front=True)[Place(IN_FRONT, 1)]
     assert torch.isfinite(of_front).all()
 

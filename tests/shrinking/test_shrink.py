@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,11 @@ import soundfile
 import torch
 
 import compress
-from compress.checkpoint import load_config
 from compress.cli import main
 from compress.curvature.repair import RefitConfig
 from compress.data import SpeechConfig
 from compress.deciding.budget import BudgetConfig, BudgetError, make_budget
-from compress.shrinking.rounds import limits_of_rounds
+from compress.shrinking.rounds import smaller
 from compress.structure import Block, Structure
 from tests.helpers.formats import write_tar
 from tests.helpers.launching import make_split
@@ -59,11 +59,19 @@ def test_rounds_lead_to_the_budget_and_the_structure_is_that_of_the_whole_model(
 
 
 def test_rounds_of_a_model_that_is_smaller_already_are_shares_of_the_whole_one(parakeet: str) -> None:
-    budget = make_budget(BudgetConfig(params="50%"), load_config(parakeet))
-    full = budget.table.full
-    assert limits_of_rounds(budget, ["40%"], "obs", whole=2 * full) == [int(0.8 * full), budget.limit]
-    with pytest.raises(BudgetError, match=r"rounds is \['60%'\]"):
-        limits_of_rounds(budget, ["60%"], "obs", whole=2 * full)
+    whole = compress.load_model(parakeet)
+    full = make_budget(BudgetConfig(params="60%"), whole.config).table.full
+
+    def rounds(named: str) -> list[int]:
+        start = smaller(whole, "magnitude", make_budget(BudgetConfig(params="60%"), whole.config), None, None, None)
+        budget = make_budget(BudgetConfig(params="40%"), whole.config)
+        budget = replace(budget, table=budget.table.of_model(start.model.config))
+        made = smaller(whole, "magnitude", budget, [named], None, None, start.model)
+        return [entry["limit"] for entry in made.rounds]
+
+    assert rounds("50%") == [int(0.5 * full), int(0.4 * full)]
+    with pytest.raises(BudgetError, match=r"rounds is \['70%'\]"):
+        rounds("70%")
 
 
 @pytest.mark.parametrize(
