@@ -70,10 +70,16 @@ def fisher_scores(
     sums = {
         place: torch.zeros(count, dtype=torch.float64, device=model.device) for place, count in counts.items() if count
     }
+    short: list[str] = []
     with in_full(model), _frozen(model):
         for batch in batches:
-            for place, gradient in _gradients(model, batch, groups).items():
+            for place, gradient in _gradients(model, batch, groups, short).items():
                 sums[place] += of(gradient.double()).sum(0)
+    if short:
+        logger.warning(
+            "%d utterances have fewer frames than their transcript needs (%s, ...): they are looked at with what the "
+            "model itself writes down.", len(short), short[0],
+        )  # fmt: skip
     return {place: _finite(total(scores), place) for place, scores in sums.items()}
 
 
@@ -86,22 +92,27 @@ def _finite(scores: Tensor, place: Place) -> Tensor:
     return scores
 
 
-def _gradients(model: PreTrainedModel, batch: Batch, front: Sequence[FrontGroup]) -> dict[Place, Tensor]:
-    """By module, `(batch, units)`: the gradient of each utterance's loss with respect to the gates on its units."""
+def _gradients(
+    model: PreTrainedModel, batch: Batch, front: Sequence[FrontGroup], short: list[str]
+) -> dict[Place, Tensor]:
+    """By module, `(batch, units)`: the gradient of each utterance's loss with respect to the gates on its units.
+
+    `short` takes the names of utterances with fewer frames than their transcript needs.
+    """
     with torch.enable_grad(), _gated(model, len(batch.ids), front) as gates:
         output = frame_outputs(model, batch.inputs)
-        _loss(model, batch, output).backward()
+        _loss(model, batch, output, short).backward()
     return {place: gate.grad for place, gate in gates.items() if gate.grad is not None}
 
 
-def _loss(model: PreTrainedModel, batch: Batch, output: Tensor) -> Tensor:
+def _loss(model: PreTrainedModel, batch: Batch, output: Tensor, short: list[str]) -> Tensor:
     """The sum of the losses of all utterances of a batch."""
     mask = frame_mask(model, batch.inputs, output.shape[1])
     if not family_of(model).has_ctc:
         return sum((_signed(rows[valid], name) for rows, valid, name in zip(output, mask, batch.ids, strict=True)),
                    output.new_zeros(()))  # fmt: skip
     blank = int(model.config.pad_token_id)
-    labels = _alignable(batch, output, mask.sum(-1), blank)
+    labels = _alignable(batch, output, mask.sum(-1), blank, short)
     lengths = (labels != IGNORED_LABEL).sum(-1)
     with torch.backends.cudnn.flags(enabled=False):
         return F.ctc_loss(
@@ -110,16 +121,12 @@ def _loss(model: PreTrainedModel, batch: Batch, output: Tensor) -> Tensor:
         )  # fmt: skip
 
 
-def _alignable(batch: Batch, output: Tensor, frames: Tensor, blank: int) -> Tensor:
+def _alignable(batch: Batch, output: Tensor, frames: Tensor, blank: int, short: list[str]) -> Tensor:
     """The labels of a batch; the model's own for utterances with fewer frames than their transcript needs."""
     too_long = frames_needed(batch.labels) > frames
     if not too_long.any():
         return batch.labels
-    named = [name for name, long in zip(batch.ids, too_long.tolist(), strict=True) if long]
-    logger.warning(
-        "%d utterances have fewer frames than their transcript needs (%s, ...): they are looked at with what the model "
-        "itself writes down.", len(named), named[0],
-    )  # fmt: skip
+    short += [name for name, long in zip(batch.ids, too_long.tolist(), strict=True) if long]
     labels = batch.labels.clone()
     for row in too_long.nonzero().flatten().tolist():
         written = torch.unique_consecutive(output[row, : frames[row]].argmax(-1))

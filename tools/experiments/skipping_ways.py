@@ -3,7 +3,7 @@
     python -m tools.experiments.skipping_ways run --data data/digits --out runs/skipping-ways
     python -m tools.experiments.skipping_ways table --out runs/skipping-ways --title "..." --data "..." --note "..."
 
-For every seed `run` trains a teacher and lets it learn to skip in each of `WAYS`. Every model is then run on the test
+For every seed `run` trains a teacher and lets it learn to skip in each of `--ways`. Every model is then run on the test
 split without skipping and at every setting, and all of a seed take turns while they are timed on batches of test
 speech. `table` appends an entry to RESULTS.md. What is there already is not made again. A small trial:
 
@@ -37,8 +37,11 @@ NAME, SWEEP, TEACHER = "skipping_ways", "sweep", "teacher"
 WAYS = {
     "alternating": ("--skipping.simulated", "0.5", "--skipping.consistency", "0.0"),
     "both": ("--skipping.simulated", "1.0", "--skipping.consistency", "1.0"),
+    "closely": ("--skipping.simulated", "1.0", "--skipping.consistency", "16.0", "--skipping.distillation", "16.0"),
 }
-"""Every other batch skips; or every step runs both ways, and learns the output with skipping from that without."""
+"""Every other batch skips; or every step runs both ways, and learns the output with skipping from that without; or the
+same with divergences, which are means over frames, at about the weight that CTC has, which is a mean over utterances.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +55,7 @@ class RunConfig:
         teacher_options: More of its options.
         skip: Config of the training in which models learn to skip.
         skip_options: More of its options.
+        ways: In which they learn to; see `WAYS`.
         first_blocks: Behind which they learn to.
         steps: Updates in which they do.
         seeds: Seeds 0 to this number, exclusive.
@@ -69,6 +73,7 @@ class RunConfig:
     teacher_options: str = ""
     skip: str = "configs/train/parakeet-skipping_digits.yaml"
     skip_options: str = ""
+    ways: tuple[str, ...] = ("alternating", "both")
     first_blocks: tuple[int, ...] = (4, 6, 8)
     steps: int = 400
     seeds: int = 3
@@ -95,10 +100,10 @@ def _of_seed(folder: Path, seed: int, config: RunConfig) -> None:
     run_recipe("train", teacher, "--config", config.teacher, *shared, *shlex.split(config.teacher_options))
     begun = ("--config", config.skip, "--model.checkpoint", str(teacher / "last"), "--max_steps", str(config.steps))
     places = ("--skipping.first_blocks", listed(config.first_blocks), *shlex.split(config.skip_options))
-    for way, options in WAYS.items():
-        run_recipe("train", folder / way / f"seed-{seed}", *begun, *places, *shared, *options)
+    for way in config.ways:
+        run_recipe("train", folder / way / f"seed-{seed}", *begun, *places, *shared, *WAYS[way])
     if not (measured := folder / SWEEP / f"seed-{seed}.json").exists():
-        models = {way: folder / way / f"seed-{seed}" / "last" for way in WAYS}
+        models = {way: folder / way / f"seed-{seed}" / "last" for way in config.ways}
         speed = SpeedConfig(repetitions=config.repetitions, warmup=1, threads=config.threads)
         sweep = Sweep(config.data, str(teacher / "last"), models, config.utterances, speed)
         settings = [(threshold, extension) for extension, threshold in product(config.extensions, config.thresholds)]
