@@ -49,7 +49,6 @@ from compress.shrinking import Calibration, needs_speech, repair, smaller
 from compress.structure import Structure
 from compress.training.distill import Distillation, DistillConfig
 from compress.training.loop import processes
-from compress.training.loop.best import Best
 from compress.training.loop.claim import claimed, require_apart
 from compress.training.loop.counts import Counts
 from compress.training.loop.ending import end, has_ended, has_model, interrupted, read_back
@@ -72,6 +71,7 @@ from compress.training.preparation import prepare_for_training
 from compress.training.results import FINAL, GATED, REMOVED, Results, say_removed
 from compress.training.run import (
     RunConfig,
+    best_on_dev,
     dtype_to_save,
     make_accelerator,
     open_calibration,
@@ -181,7 +181,7 @@ class Phase:
         for model in (job.teacher, student.model):
             compile_blocks(model, config.compile)
         set_seed(seed, device_specific=True)  # dropout noise of each rank's own
-        self.step, self.position, self.best, self.unalignable = 0, Position(), Best(), Unalignable()
+        self.step, self.position, self.best, self.unalignable = 0, Position(), best_on_dev(config), Unalignable()
         models = {"teacher": job.teacher, "student": student.model}
         self.guard = FiniteGuard(student, models, config.max_skipped_steps, config.precision)
         self.progress = Progress(
@@ -360,6 +360,7 @@ class Pruning:
         if self.dev is not None:
             self.dev.close()
         self.accelerator.wait_for_everyone()
+        self.accelerator.free_memory()
         if self.accelerator.is_main_process:
             phases = (LEARN, RECOVER) if self.config.structure == LEARNED else (RECOVER,)
             numbers = self.results.numbers() | numbers_of(self.output, *phases) | numbers_of_stages(self.output)

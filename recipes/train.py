@@ -32,7 +32,6 @@ from compress.data import Batch
 from compress.elastic import ElasticConfig, make_elastic, rule_structures
 from compress.training.inter_ctc import InterCtcConfig
 from compress.training.loop import processes
-from compress.training.loop.best import Best
 from compress.training.loop.claim import claimed, require_apart
 from compress.training.loop.counts import Counts
 from compress.training.loop.ending import end, has_ended, interrupted
@@ -51,6 +50,7 @@ from compress.training.loop.unalignable import Unalignable
 from compress.training.new_models import build_model, note_length
 from compress.training.recogniser import Recogniser
 from compress.training.run import (
+    best_on_dev,
     dtype_to_save,
     make_accelerator,
     open_checkpoints,
@@ -129,7 +129,7 @@ class Training:
 
         self.total_steps = config.max_steps or total_steps(self.loader, config.epochs, config.accumulate)
         config.optimizer.check_length(self.total_steps)
-        self.step, self.position, self.best, self.unalignable = 0, Position(), Best(), Unalignable()
+        self.step, self.position, self.best, self.unalignable = 0, Position(), best_on_dev(config), Unalignable()
         self.guard = FiniteGuard(self.recogniser, {"model": self.model}, config.max_skipped_steps, config.precision)
         self.progress = Progress(
             self.total_steps, description="train", directory=self.output, accelerator=accelerator,

@@ -44,7 +44,6 @@ from compress.elastic import make_elastic
 from compress.elastic.supernet import PartsConfig, SelectionConfig, SizesConfig, make_selection, make_subnets, parts_of
 from compress.elastic.supernet.report import decided
 from compress.training.loop import processes
-from compress.training.loop.best import Best
 from compress.training.loop.claim import claimed, require_apart
 from compress.training.loop.counts import Counts
 from compress.training.loop.ending import end, has_ended, has_model, interrupted, read_back
@@ -63,6 +62,7 @@ from compress.training.loop.unalignable import Unalignable
 from compress.training.new_models import note_length
 from compress.training.preparation import prepare_for_training
 from compress.training.run import (
+    best_on_dev,
     dtype_to_save,
     make_accelerator,
     open_checkpoints,
@@ -129,7 +129,7 @@ class Stage:
         )
         compile_blocks(net.model, config.compile)
         set_seed(seed, device_specific=True)  # dropout noise of each rank's own
-        self.step, self.position, self.best, self.unalignable = 0, Position(), Best(), Unalignable()
+        self.step, self.position, self.best, self.unalignable = 0, Position(), best_on_dev(config), Unalignable()
         self.guard = FiniteGuard(net, {"supernet": net}, config.max_skipped_steps, config.precision)
         self.progress = Progress(
             self.steps, description=name, directory=self.folder, accelerator=self.accelerator,

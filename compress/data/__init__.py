@@ -2,7 +2,7 @@
 
 from compress.data.checks import BadDataError, Problem, write_problems
 from compress.data.dataset import SpeechDataset, SpeechStream, Utterance
-from compress.data.loader import Batch, SpeechLoader, extract_features, feature_extractor_of
+from compress.data.loader import Batch, SpeechLoader, extract_features, feature_extractor_of, of_first_buffer
 from compress.data.opening import open_speech, require_split
 from compress.data.settings import AugmentConfig, BatchConfig, SpeechConfig, SyntheticConfig
 from compress.data.synthetic import make_corpus
@@ -23,6 +23,7 @@ __all__ = [
     "extract_features",
     "feature_extractor_of",
     "make_corpus",
+    "of_first_buffer",
     "open_speech",
     "require_split",
     "vocabulary_of",

@@ -117,7 +117,10 @@ def listen(payload: bytes | Path | Clip, limits: AudioLimits) -> Heard:
     if not np.isfinite(samples).all():
         raise UnusableAudio("holds samples that are not finite numbers")
     _check_level(samples, limits.silence_dbfs)
-    return Heard(to_int16(resample(samples, rate, limits.sampling_rate)), notes)
+    resampled = resample(samples, rate, limits.sampling_rate)
+    if not len(resampled):
+        raise UnusableAudio(f"too short: {len(samples)} samples at {rate:,} Hz are none at {limits.sampling_rate:,} Hz")
+    return Heard(to_int16(resampled), notes)
 
 
 def to_float(samples: Samples) -> NDArray[np.float32]:

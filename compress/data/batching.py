@@ -78,6 +78,8 @@ def plan_epoch(
     Raises:
         ValueError: if there are fewer utterances than ranks.
     """
+    if len(seconds) < world_size:
+        raise ValueError(f"{len(seconds)} utterances cannot be shared by {world_size} processes: use fewer processes")
     factors = draw_speeds(speeds, len(seconds), seed, epoch)
     lengths = np.asarray(seconds, dtype=np.float64) / factors
     random = random_numbers(seed, ORDER, epoch)
@@ -106,12 +108,7 @@ def cut_batches(
         random: blurs lengths before sorting, by `config.length_jitter`; `None` sorts exactly.
         world_size: the number of batches is a multiple of it.
         join: whether short batches are joined for that, if there is nothing to halve.
-
-    Raises:
-        ValueError: if there are fewer utterances than `world_size`.
     """
-    if len(lengths) < world_size:
-        raise ValueError(f"{len(lengths)} utterances cannot be shared by {world_size} processes: use fewer processes")
     blur = random.uniform(-config.length_jitter, config.length_jitter, len(lengths)) if random else 0.0
     order = np.argsort(-lengths * np.exp(blur), kind="stable")
     return _fit(_cut(order, lengths, config), world_size, join)

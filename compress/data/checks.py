@@ -101,7 +101,9 @@ def transcript_problem(text: str | None, vocabulary: Collection[str] | None) -> 
     return f"characters outside the vocabulary: {shown}{ellipsis}{_case_hint(unknown, vocabulary or ())}"
 
 
-def report(source: str, problems: Sequence[Problem], total: int, max_bad_fraction: float) -> None:
+def report(
+    source: str, problems: Sequence[Problem], total: int, max_bad_fraction: float, bad: int | None = None
+) -> None:
     """Logs the problems of a data set, or stops the run.
 
     Args:
@@ -109,14 +111,16 @@ def report(source: str, problems: Sequence[Problem], total: int, max_bad_fractio
         problems: its unusable entries.
         total: all its entries.
         max_bad_fraction: fraction of entries that may be skipped.
+        bad: how many are unusable, if not all of them are known by name.
 
     Raises:
         BadDataError: if more entries than that are unusable; the message lists them.
     """
-    if not problems:
+    bad = len(problems) if bad is None else bad
+    if not bad:
         return
-    share = f"{len(problems)} of {total} entries ({len(problems) / total:.1%})"
-    if len(problems) > max_bad_fraction * total:
+    share = f"{bad} of {total} entries ({bad / total:.1%})"
+    if bad > max_bad_fraction * total:
         remedy = "Mend or remove them, or raise max_bad_fraction."
         head = f"{source}: {share} cannot be used, more than max_bad_fraction {max_bad_fraction:.1%}. {remedy}"
         raise BadDataError(f"{head}\n{listing(problems, LISTED_IN_ERROR)}", problems)

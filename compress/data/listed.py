@@ -105,16 +105,15 @@ class ListedSource:
     def place(self, index: int) -> str | None:
         """Names one entry's audio: its file, and which part of it."""
         entry = self.entries[index]
-        path = _path_of(entry)
-        if path is None:
+        where = (entry.audio,) if isinstance(entry.audio, Path) else entry.audio and entry.audio.place
+        if not where:
             return None
-        inside = () if isinstance(entry.audio, Path) else (entry.audio,)
         part = (entry.channel, entry.start, entry.seconds) if entry.is_clip else ()
-        return "|".join(map(str, (os.path.realpath(path), *inside, *part)))
+        return "|".join(map(str, (os.path.realpath(where[0]), *where[1:], *part)))
 
     def stamps(self) -> list[str]:
         """Returns what `stamp` says of every file, and a digest of which parts of them are meant."""
-        paths = dict.fromkeys(path for entry in self.entries if (path := _path_of(entry)) is not None)
+        paths = dict.fromkeys(path for entry in self.entries for path in _files_of(entry))
         parts = hashlib.sha256()
         for entry in self.entries:
             parts.update(repr((entry.audio, entry.channel, entry.start, entry.seconds)).encode())
@@ -158,5 +157,7 @@ def _skipped(listing: Listed) -> str:
     return f"; {len(listing.remarks)} were left out, the first: {listing.remarks[0].reason}" if listing.remarks else ""
 
 
-def _path_of(entry: Entry) -> Path | None:
-    return entry.audio if entry.audio is None or isinstance(entry.audio, Path) else entry.audio.path
+def _files_of(entry: Entry) -> tuple[Path, ...]:
+    if entry.audio is None:
+        return ()
+    return (entry.audio,) if isinstance(entry.audio, Path) else entry.audio.files

@@ -57,12 +57,6 @@ class Batch:
         inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in self.inputs.items()}
         return replace(self, inputs=inputs, labels=self.labels.to(device, non_blocking=True))
 
-    def first(self, utterances: int) -> Batch:
-        """Returns the first utterances of the batch; speech is shared out evenly, since what each has is unknown."""
-        inputs = {name: tensor[:utterances] for name, tensor in self.inputs.items()}
-        seconds = self.seconds * utterances / len(self.ids)
-        return Batch(inputs, self.labels[:utterances], self.ids[:utterances], self.texts[:utterances], seconds)
-
     def pin_memory(self) -> Batch:
         """Returns the same batch in page-locked memory; called by torch's DataLoader."""
         inputs = {name: tensor.pin_memory() for name, tensor in self.inputs.items()}
@@ -242,6 +236,15 @@ class SpeechLoader:
                 item.record(self.dataset)
             else:
                 yield item
+
+
+def of_first_buffer(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Yields the batches of a stream's first buffer (`BatchConfig.buffer_utterances`), its longest utterances first."""
+    place: dict[str, Any] | None = None
+    for batch in batches:
+        if batch.place != (place := place or batch.place):
+            return
+        yield batch
 
 
 def extract_features(feature_extractor: Any, waves: Sequence[NDArray[np.float32]], rate: int) -> dict[str, Tensor]:

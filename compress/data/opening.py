@@ -120,9 +120,11 @@ def _open_place(path: Path, config: SpeechConfig, *, labels: bool) -> Source | S
         return open_listed(found, config, labels=labels)
     if path.is_file() and (path.suffix in (".csv", ".jsonl") or (found is not None and found.kind == "audiofolder")):
         return read_folder(path.parent, path, config, labels=labels, whole=True)
-    if path.is_dir() and (config.format == "audiofolder" or not is_table_folder(path)):
+    if path.is_dir() and config.format != "table" and (config.format == "audiofolder" or not is_table_folder(path)):
         return open_folder(path, config, labels=labels)
-    return open_table(path, config, labels=labels)
+    if found is not None and found.kind == "audiofolder":
+        raise ValueError(f"{path}: a pattern of metadata files; name the folder of one, or several with data.mix")
+    return open_table(path, config, labels=labels, files=found.places if found and not path.exists() else ())
 
 
 def _checked(

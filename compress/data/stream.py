@@ -67,7 +67,7 @@ class StreamReport:
             raise ValueError(f"{stream.name}: none of {self.seen} entries can be used")
         too_many = self.bad > stream.config.max_bad_fraction * self.seen
         if self.ended or (too_many and self.seen >= JUDGED_FROM_ENTRIES):
-            report(stream.name, stream.problems, self.seen, stream.config.max_bad_fraction)
+            report(stream.name, stream.problems, self.seen, stream.config.max_bad_fraction, self.bad)
 
 
 @dataclass(frozen=True)
@@ -118,12 +118,17 @@ class StreamBatches(IterableDataset[Any]):
     def __iter__(self) -> Iterator[Any]:
         place = self.place or StreamPlace()
         number, state = place.batches, StreamReport(seen=place.seen, bad=place.bad)
-        rows = BUFFERS_MIXED * self.batching.buffer_utterances
+        rows = BUFFERS_MIXED * self._buffered
         read = self.stream.source.read
         for block in read(rows, self.world_size, shuffle=self.shuffle, seed=self.seed, epoch=self.epoch, place=place):
             number = yield from self._block(block, place, number, state)
             place = StreamPlace()
         yield self._flush(replace(state, ended=True))
+
+    @property
+    def _buffered(self) -> int:
+        """How many utterances are cut into batches at a time: one for each process at least."""
+        return max(self.batching.buffer_utterances, self.world_size)
 
     def _block(
         self, block: RowBlock, begun: StreamPlace, number: int, state: StreamReport
@@ -144,7 +149,7 @@ class StreamBatches(IterableDataset[Any]):
             usable = self._usable(row, state, next(known, None))
             lengths.append(usable[0].seconds if usable else None)
             buffer += usable
-            full = len(buffer) >= self.batching.buffer_utterances and (left >= self.world_size or not left)
+            full = len(buffer) >= self._buffered and (left >= self.world_size or not left)
             if full or state.seen % REPORT_ENTRIES == 0 or not left:
                 yield self._flush(state)
             if buffer and (full or not left):
@@ -188,15 +193,15 @@ class StreamBatches(IterableDataset[Any]):
         """Yields this rank's share of a buffer's batches, counted from `number`, and returns the next number."""
         for step in self._steps(buffer, number):
             if number // self.world_size >= self.start:
-                plan, members = step[self.rank]
-                yield replace(self.build([self._heard(member) for member in members], plan), place=place)
-            number += len(step)
+                for plan, members in step[self.rank : self.rank + 1]:
+                    yield replace(self.build([self._heard(member) for member in members], plan), place=place)
+            number += self.world_size
         return number
 
     def _steps(
         self, buffer: Sequence[Utterance | Unheard], number: int
     ) -> Iterator[list[tuple[BatchPlan, list[Utterance | Unheard]]]]:
-        if len(buffer) < self.world_size:
+        if self.shuffle and len(buffer) < self.world_size:
             logger.warning(
                 "%s: the last %d utterances are too few for %d processes",
                 self.stream.name,
@@ -207,12 +212,13 @@ class StreamBatches(IterableDataset[Any]):
         random = random_numbers(self.seed, ORDER, self.epoch, number)
         speeds = draw_speeds(self.speeds, len(buffer), self.seed, self.epoch, number)
         lengths = np.array([item.seconds for item in buffer]) / speeds
-        batches = cut_batches(lengths, self.batching, random if self.shuffle else None, self.world_size)
+        mixed_by = random if self.shuffle else None
+        batches = cut_batches(lengths, self.batching, mixed_by, self.world_size, join=self.shuffle)
         firsts = np.arange(0, len(batches), self.world_size)
         for first in (random.permutation(firsts) if self.shuffle else firsts).tolist():
             step = batches[first : first + self.world_size]
             yield [self._planned(batch, number + place, buffer, speeds) for place, batch in enumerate(step)]
-            number += len(step)
+            number += self.world_size
 
     def _planned(
         self, batch: list[int], number: int, buffer: Sequence[Utterance | Unheard], speeds: NDArray[np.float64]

@@ -59,18 +59,19 @@ def is_table_folder(path: Path) -> bool:
     return find_metadata(path) is None and bool(_table_files(path))
 
 
-def open_table(path: Path, config: SpeechConfig, *, labels: bool) -> Source | StreamSource:
+def open_table(path: Path, config: SpeechConfig, *, labels: bool, files: Sequence[Path] = ()) -> Source | StreamSource:
     """Opens a table, a folder of tables, a saved data set, or a data set on the Hub.
 
     Args:
         path: where `config.source` is, if it is local.
         config: the data set.
         labels: whether transcripts are needed.
+        files: tables that are read for any split, where `path` is a pattern of them.
 
     Raises:
         ValueError: if there is no such thing, or if it lacks a split or a column.
     """
-    rows, origin, files = _load_rows(path, config)
+    rows, origin, files = _load_rows(path, config, files)
     everything, rows = rows, _without_decoding(rows, config, labels=labels)
     roots = [*sorted({file.parent for file in origin.files}), path if path.is_dir() else path.parent]
     if config.streaming:
@@ -107,7 +108,7 @@ def _shards(rows: Any, files: Sequence[Path], config: SpeechConfig, *, labels: b
     return [RemoteShard(rows, number) for number in range(rows.num_shards)]
 
 
-def _load_rows(path: Path, config: SpeechConfig) -> tuple[Any, Origin, Sequence[Path]]:
+def _load_rows(path: Path, config: SpeechConfig, matched: Sequence[Path]) -> tuple[Any, Origin, Sequence[Path]]:
     """Loads what is there.
 
     Returns:
@@ -117,10 +118,10 @@ def _load_rows(path: Path, config: SpeechConfig) -> tuple[Any, Origin, Sequence[
 
     if any((path / name).is_file() for name in SAVED_MARKERS):
         return *_load_saved(path, config), ()
-    files = _table_files(path) if path.exists() else []
+    files = matched or (_table_files(path) if path.exists() else [])
     if files:
         kind = TABLE_SUFFIXES[files[0].suffix]
-        chosen = files_of_split(files, path, config.split)
+        chosen = [] if matched else files_of_split(files, path, config.split)
         origin = Origin.of(chosen or files, whole=not chosen)
         names = [glob.escape(str(file.resolve())) for file in chosen or files]
         rows = datasets.load_dataset(kind, data_files=names, split="train", streaming=config.streaming)

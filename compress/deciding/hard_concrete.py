@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 _QUANTILES = 1000  # of the noise, over which the mean is taken
+_AT_A_TIME = 4096  # gates, which take so many times as much memory
 _EPSILON = 1e-6  # keeps the uniform noise away from 0 and 1, where its logit is infinite
 
 
@@ -70,9 +71,12 @@ class HardConcrete:
 
     def mean(self, log_alpha: Tensor) -> Tensor:
         """The mean value of a gate, above 0 for any location; the shape of `log_alpha`, float32."""
-        noise = (torch.arange(_QUANTILES, device=log_alpha.device) + 0.5) / _QUANTILES
-        concrete = torch.sigmoid((torch.logit(noise) + log_alpha.float()[..., None]) / self.temperature)
-        return self._stretch(concrete).mean(-1)
+        noise = torch.logit((torch.arange(_QUANTILES, device=log_alpha.device) + 0.5) / _QUANTILES)
+        means = [
+            self._stretch(torch.sigmoid((noise + some[:, None]) / self.temperature)).mean(-1)
+            for some in log_alpha.float().flatten().split(_AT_A_TIME)
+        ]
+        return torch.cat(means).view_as(log_alpha)
 
     def deterministic(self, log_alpha: Tensor) -> Tensor:
         """The gate's value without noise, for evaluation and removal (eq. 13), in [0, 1], float32."""

@@ -63,7 +63,7 @@ def check_data(config: DataCheckConfig) -> dict[str, Any]:
         JSON-able: entries, what is used of them, lengths in seconds, characters, every problem, and every remark.
 
     Raises:
-        ValueError: if the source cannot be opened, or nothing of a source of a mix can be used.
+        ValueError: if the source cannot be opened or only be streamed, or nothing of a source of a mix can be used.
     """
     processor = load_processor(config.model) if config.model else None
     rate = int(feature_extractor_of(processor).sampling_rate) if processor else RATE
@@ -75,13 +75,18 @@ def check_data(config: DataCheckConfig) -> dict[str, Any]:
         if config.data.mix:
             raise
         return _facts(config, rate, config.data.split, 0, error.problems, []) | NOTHING
+    except ValueError as error:
+        if config.data.streaming:
+            raise ValueError(f"{error} (compress check lists a data set as a whole, and reads no streams)") from None
+        raise
     return _facts(config, rate, speech.split, len(speech), speech.problems, speech.remarks) | _measured(speech)
 
 
 def too_many_problems(facts: dict[str, Any]) -> bool:
-    """Whether training would stop: more cannot be used than `data.max_bad_fraction` allows, or nothing can."""
-    unusable = facts["entries"] - facts["used"]
-    return not facts["used"] or bool(unusable > facts["max_bad_fraction"] * facts["entries"])
+    """Whether training would stop: nothing can be used, or less of a source than `data.max_bad_fraction` wants."""
+    parts = [(entry["problems"], entry["utterances"] + entry["problems"]) for entry in facts["sources"]]
+    unusable = parts or [(facts["entries"] - facts["used"], facts["entries"])]
+    return not facts["used"] or any(bad > facts["max_bad_fraction"] * entries for bad, entries in unusable)
 
 
 def data_page(facts: dict[str, Any]) -> Page:

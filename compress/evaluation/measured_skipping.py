@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +13,15 @@ import torch
 from torch import Tensor
 
 from compress.conformers import blocks_of
-from compress.data import Batch, BatchConfig, SpeechDataset, SpeechLoader, extract_features, feature_extractor_of
+from compress.data import (
+    Batch,
+    BatchConfig,
+    SpeechDataset,
+    SpeechLoader,
+    extract_features,
+    feature_extractor_of,
+    of_first_buffer,
+)
 from compress.evaluation.bootstrap import BootstrapConfig, rate_interval
 from compress.evaluation.contenders import Evaluation
 from compress.evaluation.errors import count_errors
@@ -143,11 +150,12 @@ def speech_batches(
         config: says how many utterances are in a batch, and seeds the draw.
         count: how many batches, at most.
     """
+    wanted = count * config.batch
     if not dataset.streaming:
-        dataset = dataset.sample(count * config.batch, config.seed)
-    batching = BatchConfig(seconds=float("inf"), max_utterances=config.batch, workers=0)
+        dataset = dataset.sample(wanted, config.seed)
+    batching = BatchConfig(seconds=float("inf"), max_utterances=config.batch, buffer_utterances=wanted, workers=0)
     loader = SpeechLoader(dataset, processor, batching, shuffle=False)
-    batches = list(islice(loader.epoch(0), count))
+    batches = list(of_first_buffer(loader.epoch(0)))
     loader.close()
     return batches
 

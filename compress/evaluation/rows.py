@@ -139,6 +139,8 @@ def headline(report: Report, in_use: InUse | None = None) -> str:
 def verdict(report: Report) -> str:
     """What the interval of the difference allows to say."""
     low, high = report["difference"]["wer_ci95"]
+    if report["difference"]["utterances"] == 1:
+        return "One utterance does not tell the two models apart."
     if low > 0:
         return "The whole interval lies above zero: the model makes more errors than the baseline."
     if high < 0:

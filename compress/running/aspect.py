@@ -80,17 +80,17 @@ class Aspect:
         """Inside, a model runs in full; afterwards it runs as before. It need not have the aspect."""
         yield
 
-    def as_seen(self, model: PreTrainedModel, output: Tensor, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def as_seen(self, model: PreTrainedModel, block: int, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Reduces whole sequences to the frames on which a block ran, for comparison with what it gave.
 
         Args:
             model: whose block it is; the last forward pass is meant.
-            output: of the block, `(batch, frames that it saw, hidden)`.
+            block: its number, from 0.
             states: `(batch, frames, ...)`.
             mask: `(batch, frames)`, true for frames that count.
 
         Returns:
-            Both, with the frames of `output`.
+            Both, with the frames of the block's output.
         """
         return states, mask
 

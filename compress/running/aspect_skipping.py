@@ -105,11 +105,11 @@ class SkippingAspect(Aspect):
         with without_skipping(model):
             yield
 
-    def as_seen(self, model: PreTrainedModel, output: Tensor, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Gathers the frames that blocks behind the first ones have seen, if any frame was skipped."""
+    def as_seen(self, model: PreTrainedModel, block: int, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Gathers the frames that blocks behind the first ones have given, if any frame was skipped."""
         skipper = skipper_of(model)
         slots = skipper and skipper.last.slots
-        if not slots or output.shape[1] >= mask.shape[1]:
+        if not skipper or not slots or block not in skipper.last.gathered:
             return states, mask
         return slots.gather(states), slots.gather(mask & slots.deep)
 

@@ -28,6 +28,8 @@ class Seen:
             skipped.
         valid: which frames are no padding, `(batch, frames)`; None if nothing could be skipped.
         slots: where the frames were that ran deep; None if all did.
+        gathered: the blocks, from 0, whose outputs hold these frames alone: from the one behind which they are gathered
+            to that before the last, behind which they are put back.
         logits: of a pass in training mode, the intermediate outputs by number of first blocks, `(batch, frames,
             vocabulary)`.
     """
@@ -35,6 +37,7 @@ class Seen:
     blank: Tensor | None = None
     valid: Tensor | None = None
     slots: Slots | None = None
+    gathered: range = range(0)
     logits: dict[int, Tensor] = field(default_factory=dict)
 
     @property
@@ -105,6 +108,8 @@ class Pass:
         if self.seen.slots is None:
             return output
         self._before = output
+        assert self._behind is not None
+        self.seen.gathered = range(self._behind - 1, self._last - 1)
         return self.seen.slots.gather(output)
 
     @torch.no_grad()

@@ -29,6 +29,7 @@ from compress.evaluation.transcribe import batching_for, to_model
 from compress.files.writing import require_writable
 from compress.machine import DTYPES, find_device
 from compress.reports.making import made
+from compress.running.aspects import in_full
 from compress.search.analysis_report import write_analysis
 from compress.search.bypass import removable
 from compress.search.fine import FineSearch, ProposalTrial, scored
@@ -151,7 +152,8 @@ class _Heard:
     def add(self, batch: Batch) -> None:
         """Runs the model over one batch."""
         inputs = to_model(self.model, batch.inputs)
-        self.model(**inputs)
+        with in_full(self.model):
+            self.model(**inputs)
         self.said += [text or "" for text in batch.texts]
         for block, hidden in self.outputs.take().items():
             logits = head_logits(self.model, hidden)

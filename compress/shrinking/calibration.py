@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from compress.conformers import family_of
 from compress.curvature.moments import Total, alone
 from compress.curvature.passage import Inputs, one_by_one
-from compress.data import Batch, BatchConfig, SpeechDataset, SpeechLoader
+from compress.data import Batch, BatchConfig, SpeechDataset, SpeechLoader, of_first_buffer
 from compress.data.loader import IGNORED_LABEL
 from compress.evaluation.transcribe import best_tokens, to_model
 from compress.structure import Structure
@@ -85,24 +85,18 @@ def read_calibration(
         agreed: what the first of these processes has decided.
     """
     chosen = dataset if dataset.streaming else dataset.sample(utterances, seed)
-    batching = replace(batching, workers=0, max_utterances=1 if one_by_one(model) else batching.max_utterances)
+    batching = replace(
+        batching,
+        workers=0,
+        buffer_utterances=utterances,
+        max_utterances=1 if one_by_one(model) else batching.max_utterances,
+    )
     loader = SpeechLoader(chosen, processor, batching, shuffle=False, rank=rank, world_size=world_size)
-    read = loader.epoch(0)
-    if dataset.streaming:
-        read = _first(read, len(range(rank, utterances, world_size)))
+    read = of_first_buffer(loader.epoch(0)) if dataset.streaming else loader.epoch(0)
     batches = [
         _labelled(model, replace(batch.to(model.device), inputs=to_model(model, batch.inputs))) for batch in read
     ]
     return Calibration(batches, total, agreed)
-
-
-def _first(batches: Iterable[Batch], utterances: int) -> Iterator[Batch]:
-    left = utterances
-    for batch in batches if left else ():
-        yield batch if len(batch.ids) <= left else batch.first(left)
-        left -= len(batch.ids)
-        if left <= 0:
-            return
 
 
 @torch.no_grad()

@@ -185,13 +185,13 @@ class LayerDistance:
         """
         mine, theirs = self._student.take(), self._teacher.take()
         frames = mask.sum() if frames is None else frames
-        distances = [self._distance(mine[s], theirs[t], mask, frames) for s, t in self.pairs]
+        distances = [self._distance(s, mine[s], theirs[t], mask, frames) for s, t in self.pairs]
         return torch.stack(distances).mean() if distances else torch.zeros((), device=mask.device)
 
-    def _distance(self, student: Tensor, teacher: Tensor, mask: Tensor, frames: Tensor) -> Tensor:
+    def _distance(self, block: int, student: Tensor, teacher: Tensor, mask: Tensor, frames: Tensor) -> Tensor:
         """Frames on which the student's block did not run add nothing."""
         for aspect in ASPECTS:
-            teacher, mask = aspect.as_seen(self._model, student, teacher, mask)
+            teacher, mask = aspect.as_seen(self._model, block, teacher, mask)
         return block_distance(student, teacher, mask, self.distance, frames)
 
     def close(self) -> None:

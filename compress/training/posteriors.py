@@ -78,14 +78,16 @@ class InnerOutputs:
     def divergence(self, teacher: Tensor, mask: Tensor, temperature: float, frames: Tensor | None = None) -> Tensor:
         """The mean divergence of their distributions in the last forward pass; arguments as of `output_divergence`."""
         frames = mask.sum() if frames is None else frames
-        outputs = self._outputs.take().values()
-        return mean_loss([self._of_block(output, teacher, mask, temperature, frames) for output in outputs])
+        outputs = self._outputs.take().items()
+        return mean_loss([self._of_block(*output, teacher, mask, temperature, frames) for output in outputs])
 
-    def _of_block(self, output: Tensor, teacher: Tensor, mask: Tensor, temperature: float, frames: Tensor) -> Tensor:
+    def _of_block(
+        self, block: int, output: Tensor, teacher: Tensor, mask: Tensor, temperature: float, frames: Tensor
+    ) -> Tensor:
         """Frames on which the block did not run add nothing."""
         weighted, seen = torch.cat([teacher.float(), mask[..., None].float()], dim=-1), mask > 0
         for aspect in ASPECTS:
-            weighted, seen = aspect.as_seen(self._model, output, weighted, seen)
+            weighted, seen = aspect.as_seen(self._model, block, weighted, seen)
         logits = head_logits(self._model, output.to(self._model.dtype))
         return output_divergence(logits, weighted[..., :-1], seen * weighted[..., -1], temperature, frames)
 

@@ -38,6 +38,7 @@ from compress.files.writing import replaced_folder, write_json
 from compress.machine import DTYPES, own_cores
 from compress.shrinking import Calibration, read_calibration
 from compress.training.loop import processes
+from compress.training.loop.best import Best
 from compress.training.loop.checkpoints import Checkpoints
 from compress.training.loop.ending import has_model
 from compress.training.loop.launcher import require_obeyed, require_shardable, wants_sharding
@@ -364,6 +365,14 @@ def open_data(
     for data, name in ((train_set, "data"), (dev_set, "dev")):
         _require_share(data, name, accelerator.num_processes)
     return train_set, DevSet(dev_set, processor, config.batch, accelerator, config.precision, generate)
+
+
+def best_on_dev(config: RunConfig) -> Best:
+    """The best model by the dev set of a run: one that is resumed with another dev set judges anew."""
+    speech = _dev_config(config)
+    settings = flatten(to_dict(speech)) if speech else {}
+    said = {key: value for key, value in settings.items() if not key.startswith("cache_")}
+    return Best(on=json.dumps(said, sort_keys=True))
 
 
 def _dev_config(config: RunConfig) -> SpeechConfig | None:

@@ -50,15 +50,16 @@ def stages_of(config: Settings, model_config: PreTrainedConfig) -> list[Settings
     targets = [*budget.stages, budget.amount]
     budgets = [_with(budget, key, target) for target in targets]
     _check_decreasing(budgets, budget.stages, model_config)
-    folders = [str(Path(config.output, STAGES, name.strip().replace("%", ""))) for name in budget.stages]
+    folders = [str(Path(config.output, STAGES, name.replace("%", "").strip())) for name in budget.stages]
     _check_alone(config.output, folders, budget.stages)
     outputs, starts = [*folders, config.output], [config.start, *(str(Path(folder, FINAL)) for folder in folders)]
     learn, recover = (shared_out(settings, len(targets)) for settings in (config.learn, config.recover))
     for target, first, second in zip(targets, learn, recover, strict=True):
         gated = f"{first.steps} steps with gates, " if config.structure == LEARNED else ""
         logger.info("Stage %s: %s%d steps of recovery", target, gated, second.steps)
-    parts = zip(budgets, outputs, starts, learn, recover, strict=True)
-    stages = [replace(config, budget=b, output=o, start=s, learn=f, recover=r) for b, o, s, f, r in parts]
+    seeds = range(config.seed, config.seed + 2 * len(targets), 2)  # recovery has the one behind; all draw other batches
+    parts = zip(budgets, outputs, starts, learn, recover, seeds, strict=True)
+    stages = [replace(config, budget=b, output=o, start=s, learn=f, recover=r, seed=n) for b, o, s, f, r, n in parts]
     return [*(replace(stage, push=None) for stage in stages[:-1]), stages[-1]]
 
 

@@ -6,6 +6,7 @@ for whole layers.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,8 +20,6 @@ from compress.training.loop import processes
 
 SEEDS = 1 << 48
 """How many seeds there are for a forward pass."""
-STRIDE = 1 << 50
-"""Between the seeds of two modules."""
 
 
 class StochasticModules:
@@ -84,7 +83,7 @@ class StochasticModules:
         """The noise follows from the pass and the module's number, so that a block can be computed again."""
         if self._seed is None:
             return output
-        self._generator.manual_seed(self._seed + STRIDE * number)
+        self._generator.manual_seed(zlib.crc32(f"{self._seed} {number}".encode()))  # of a seed 32 bits count
         shape = [1] * output.ndim
         shape[batch_dim] = output.shape[batch_dim]
         stays = torch.rand(shape, generator=self._generator) >= self.rate

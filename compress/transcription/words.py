@@ -35,7 +35,9 @@ def timed_words(tokens: Sequence[int], blank: int, decode: Decode, start: float,
     for first, last in _runs(tokens, blank):
         longer = decode(tokens[: last + 1])
         count = len(longer.split())
-        if count > len(spans):
+        if count < len(spans):  # decoding has joined words, such as `it` and `'s`
+            spans = [*spans[: count - 1], (spans[count - 1][0], last)] if count else []
+        elif count > len(spans):
             spans += [(first, last)] * (count - len(spans))
         elif spans and longer.strip() != text:
             spans[-1] = (spans[-1][0], last)

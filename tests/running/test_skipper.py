@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from compress.conformers import blocks_of, family_of, frame_lengths, head_logits
 from compress.conformers.recording import BlockOutputs
 from compress.model.able_to_skip import able_to_skip
+from compress.running.aspect_skipping import SKIPPING
 from compress.running.skipper import without_skipping
 from compress.running.skipping import Skipping, SkippingError, possible_first_blocks
 from compress.running.skipping_pass import Pass, intermediate_logits
@@ -210,7 +211,7 @@ def test_nothing_of_a_pass_outlives_it_but_what_it_has_seen() -> None:
     assert vars(skipper(model)).keys() == before == {"settings", "in_training", "last", "_pass"}
     assert vars(skipper(model))["_pass"] is None
     assert skipper(model).last is not first
-    assert vars(first).keys() == {"blank", "valid", "slots", "logits"}
+    assert vars(first).keys() == {"blank", "valid", "slots", "gathered", "logits"}
 
 
 def test_layers_of_a_student_that_skips_are_compared_on_the_kept_frames() -> None:
@@ -225,6 +226,33 @@ def test_layers_of_a_student_that_skips_are_compared_on_the_kept_frames() -> Non
         assert valid is not None
         assert float(distance.take(valid)) > 0
     distance.close()
+
+
+def test_frames_are_compared_in_their_places_where_one_utterance_keeps_all_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Then the gathered sequences are as long as the whole ones."""
+    model = skipping("parakeet", threshold=0.5)
+
+    def blank_from_the_third_frame_of_the_second(*args: Any) -> Tensor:
+        blank = torch.zeros(args[-1].shape[:2])
+        blank[1, 2:] = 1.0
+        return blank
+
+    monkeypatch.setattr("compress.running.skipping_pass.blank_behind", blank_from_the_third_frame_of_the_second)
+    outputs = BlockOutputs(model, range(3))
+    logits(model, batch(model))
+    seen, first = skipper(model).last, skipper(model).settings.first_blocks
+    assert seen.valid is not None
+    assert seen.deep is not None
+    assert int(seen.deep[1].sum()) < int(seen.valid[1].sum())
+    numbers = torch.arange(seen.valid.shape[1])[None, :, None].expand(2, -1, 1)
+    for block, output in outputs.take().items():
+        frames, mask = SKIPPING.as_seen(model, block, numbers, seen.valid)
+        assert frames.shape[1] == output.shape[1] == seen.valid.shape[1]
+        ran = seen.deep if first - 1 <= block < 2 else seen.valid
+        for row, on, wanted in zip(frames, mask, ran, strict=True):
+            assert row[on].flatten().tolist() == wanted.nonzero().flatten().tolist()
 
 
 def test_what_cannot_skip_says_why() -> None:

@@ -38,6 +38,14 @@ def test_best_ignores_ties_and_nan_and_survives() -> None:
     assert resumed == Best(0.4, 1, {"a": 0.3})
 
 
+def test_the_best_on_other_speech_is_left_behind(caplog: pytest.LogCaptureFixture) -> None:
+    easy, hard = Best(on="dev-clean"), Best(on="dev-other")
+    easy.improved(0.1, 1)
+    hard.load_state_dict(easy.state_dict())
+    assert "The dev set has changed" in caplog.text
+    assert hard.improved(0.3, 2)
+
+
 def test_the_stream_goes_on_from_any_position() -> None:
     whole = list(zip(range(5), Position().stream(Numbers(2, 3, 1)), strict=False))
     assert [batch for _, batch in whole] == [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2)]

@@ -84,6 +84,14 @@ def test_how_often() -> None:
     assert share.item() == pytest.approx(RATE, abs=0.03)
 
 
+def test_modules_are_left_out_independently() -> None:
+    model = ready(parakeet())
+    stochastic = StochasticModules(model, {Place.of(0, name): 0 for name in ("ffn1", "conv")}, 0.5)
+    stochastic.start(0)
+    first, second = ((stochastic._scaled(torch.ones(4000, 1, 1), 0, number) == 0).float() for number in (0, 1))
+    assert float((first == second).float().mean()) == pytest.approx(0.5, abs=0.03)
+
+
 def test_evaluation_is_untouched_and_a_rate_of_zero_leaves_the_model_alone() -> None:
     model = parakeet()
     inputs = batch(model)

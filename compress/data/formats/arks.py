@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from compress.data.formats.entries import Inside
+
 _AT = re.compile(r"^(.+):(\d+)$")
 _FLAG_BYTES = 5
 _RIFF_HEADER = 8
@@ -18,17 +20,13 @@ _REWRITE = "write it anew: wav-copy scp:wav.scp ark,scp:out.ark,out.scp"
 
 
 @dataclass(frozen=True)
-class ArkRecord:
-    """One record of an archive.
+class ArkRecord(Inside):
+    """One record of an archive, which begins behind its key.
 
     Attributes:
-        path: of the archive.
-        offset: where the record begins behind its key, in bytes.
         end: where the next one begins, or the archive ends.
     """
 
-    path: Path
-    offset: int
     end: int
 
     def read(self) -> bytes:

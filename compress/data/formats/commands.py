@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 from dataclasses import dataclass
@@ -24,9 +25,17 @@ class Command:
     line: str
 
     @property
-    def path(self) -> Path | None:
-        """Returns None: a program makes the audio."""
-        return None
+    def place(self) -> None:
+        """None: a program makes the audio."""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Words of the command that are called as files are."""
+        try:
+            words = shlex.split(self.line)
+        except ValueError:
+            words = []
+        return tuple(path for path in map(Path, words) if os.path.isfile(path))
 
     def read(self) -> bytes:
         """Runs the command, and returns what it writes.

@@ -30,8 +30,8 @@ _CUT["tracks"] = [{"cut": _CUT}]
 """What must be of these types for a cut to be understood."""
 
 Cut = Mapping[str, Any]
-FindCut = Callable[[Cut, MetadataRow], tuple["Path | Stored | None", "int | None", str]]
-"""Finds a cut's audio: where it is, which channel of it is meant, or why it is nowhere."""
+FindCut = Callable[[Cut, MetadataRow, "int | None"], tuple["Path | Stored | None", "int | None", str]]
+"""Finds a cut's audio, or one channel of its recording: where it is, which channel there, or why it is nowhere."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,13 @@ class ComputedCut:
     cut: Cut
 
     @property
-    def path(self) -> Path | None:
-        """Returns None: a program makes the audio."""
-        return None
+    def place(self) -> None:
+        """None: a program makes the audio."""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every recording of its tracks."""
+        return tuple(Path(source["source"]) for source in _sources(self.cut) if source.get("type") == "file")
 
     def read(self) -> bytes:
         """Returns the bytes of a wav file of what lhotse computes."""
@@ -94,20 +98,29 @@ def add_cut(listing: Listed, row: MetadataRow, wanted: Wanted, path: Path, place
         listing.entries.append(Entry(name, None, fault=fault if row.fault else f"line {row.line}: {fault}"))
         return
     cut = row.values
-    audio, channel, why = place(cut, row)
-    why = why or (f"line {row.line} {fault}" if (fault := _no_span(cut, 0.0)) else "")
+    no_span = f"line {row.line} {fault}" if (fault := _no_span(cut, 0.0)) else ""
     supervisions = [part for part in cut.get("supervisions") or [] if isinstance(part, Mapping)]
+    audio, channel, why = place(cut, row, None)
     if isinstance(audio, ComputedCut):
         tracks = [track.get("cut", {}) for track in cut.get("tracks") or []]
         supervisions = [part for track in tracks for part in track.get("supervisions") or []] or supervisions
         listing.remarks.append(Remark(name, "computed by lhotse: it has tracks or transforms, which are augmentation"))
         text = " ".join(str(part.get("text") or "") for part in supervisions)
-        listing.entries.append(Entry(name, audio, text, fault=why, columns=_columns(cut, supervisions)))
+        listing.entries.append(Entry(name, audio, text, fault=why or no_span, columns=_columns(cut, supervisions)))
     elif len(supervisions) > 1 and wanted.labels:
         listing.remarks.append(Remark(name, f"several supervisions: {len(supervisions)}, each an utterance of its own"))
-        listing.entries += [_part(name, audio, channel, cut, part, why) for part in supervisions]
+        for part in supervisions:
+            audio, channel, why = place(cut, row, _own_channel(cut, part))
+            listing.entries.append(_part(name, audio, channel, cut, part, why or no_span))
     else:
-        listing.entries.append(_whole(name, audio, channel, cut, supervisions, why))
+        listing.entries.append(_whole(name, audio, channel, cut, supervisions, why or no_span))
+
+
+def _own_channel(cut: Cut, part: Cut) -> int | None:
+    """The one of several channels in which a supervision is, where it names one."""
+    own, named = cut.get("channel"), part.get("channel")
+    channels = named if isinstance(named, list) else [named]
+    return channels[0] if isinstance(own, list) and len(channels) == 1 and channels[0] in own else None
 
 
 def misshapen(cut: Cut) -> str:
@@ -157,20 +170,22 @@ def source_of(cut: Cut) -> tuple[Mapping[str, Any] | None, int | None, str]:
     if source is None:
         return None, None, f"channels {channels} lie in {len(sources)} files: cut them apart by channel"
     own = list(source.get("channels") or [0])
+    if 1 < len(channels) < len(own):
+        return None, None, f"channels {channels} are some of the {len(own)} in their file: cut them apart by channel"
     return source, own.index(channels[0]) if len(channels) == 1 and len(own) > 1 else None, ""
 
 
 def _in_files(path: Path, wanted: Wanted) -> FindCut:
     roots = [path.parent, Path()]
 
-    def place(cut: Cut, row: MetadataRow) -> tuple[Path | Stored | None, int | None, str]:
+    def place(cut: Cut, row: MetadataRow, channel: int | None) -> tuple[Path | Stored | None, int | None, str]:
         if cut.get("type") == PADDING:
             return None, None, f"line {row.line} is padding, no speech"
         if commands := [command for command in _commands(cut) if not wanted.allow_commands]:
             return None, None, f"line {row.line} is {allowed(commands[0], False)[1]}"
         if needs_lhotse(cut):
             return _computed(cut, roots)
-        source, channel, why = source_of(cut)
+        source, channel, why = source_of(cut if channel is None else {**cut, "channel": channel})
         if source is None:
             return None, None, f"line {row.line}: {why}"
         if command := next(_commands(cut), None):
@@ -202,17 +217,23 @@ def _with_paths(value: Any, roots: Sequence[Path]) -> Any:
     return copied
 
 
-def _commands(value: Any) -> Iterator[str]:
+def _commands(cut: Cut) -> Iterator[str]:
     """Every command in a cut, its tracks included."""
+    for source in _sources(cut):
+        if source.get("type") == "command" or source["source"].startswith(PIPE):
+            yield source["source"].removeprefix(PIPE)
+
+
+def _sources(value: Any) -> Iterator[Mapping[str, Any]]:
+    """Every source in a cut, its tracks included."""
     if isinstance(value, list):
         for item in value:
-            yield from _commands(item)
+            yield from _sources(item)
     elif isinstance(value, Mapping):
-        source = value.get("source")
-        if isinstance(source, str) and (value.get("type") == "command" or source.startswith(PIPE)):
-            yield source.removeprefix(PIPE)
+        if isinstance(value.get("source"), str):
+            yield value
         for item in value.values():
-            yield from _commands(item)
+            yield from _sources(item)
 
 
 def _whole(
@@ -233,7 +254,11 @@ def _part(name: str, audio: Path | Stored | None, channel: int | None, cut: Cut,
     begin, seconds = number_of(part.get("start")) or 0.0, number_of(part.get("duration"))
     start = (number_of(cut.get("start")) or 0.0) + begin
     own = f"{name}/{part.get('id', format(begin, 'g'))}"
-    why, start = why or _no_span(part, -MOST), max(0.0, start)  # who speaks may have begun before the cut does
+    why = why or _no_span(part, -MOST)
+    if start < 0:  # who speaks may have begun before the recording does
+        start, seconds = 0.0, None if seconds is None else seconds + start
+        if seconds is not None and seconds <= 0:
+            why = why or f"ends before its recording begins: by {-seconds:.2f} s"
     return Entry(own, audio, part.get("text"), channel, start, seconds, fault=why, columns=_columns(cut, [part]))
 
 

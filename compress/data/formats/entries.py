@@ -22,8 +22,12 @@ class Stored(Protocol):
     """Audio that is no file of its own."""
 
     @property
-    def path(self) -> Path | None:
-        """Returns the file in which it lies; None where a program makes it."""
+    def place(self) -> tuple[Path, int] | None:
+        """The file in which it lies, and the byte at which it begins; None where a program makes it."""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files on which it depends."""
 
     def read(self) -> bytes:
         """Returns the bytes of an audio file.
@@ -35,17 +39,36 @@ class Stored(Protocol):
 
 
 @dataclass(frozen=True)
-class Region:
-    """An audio file inside a larger file.
+class Inside:
+    """Something inside a larger file.
 
     Attributes:
         path: the larger file.
         offset: where it begins, in bytes.
-        size: in bytes.
     """
 
     path: Path
     offset: int
+
+    @property
+    def place(self) -> tuple[Path, int]:
+        """Where it lies."""
+        return self.path, self.offset
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The larger file."""
+        return (self.path,)
+
+
+@dataclass(frozen=True)
+class Region(Inside):
+    """An audio file inside a larger file.
+
+    Attributes:
+        size: in bytes.
+    """
+
     size: int
 
     def read(self) -> bytes:

@@ -134,9 +134,11 @@ def _segment(name: str, line: _Line, recordings: Mapping[str, _Recording]) -> En
     if recording is None:
         return Entry(name, None, fault=f"{where} names a recording that {WAVS} does not have: {fields[0]!r}")
     start, end = number_of(fields[1]), number_of(fields[2])
-    channel = number_of(fields[3]) if len(fields) > len(("recording", "start", "end")) else None
+    channel = fields[3] if len(fields) > len(("recording", "start", "end")) else None
     if start is None or end is None or start < 0 or (end <= start and end != TO_THE_END):
         return Entry(name, None, fault=f"{where} names no part of a recording: from {fields[1]} to {fields[2]}")
+    if channel is not None and not channel.isdecimal():
+        return Entry(name, None, fault=f"{where} names channel {channel!r}: give its number, from 0")
     return Entry(
         name,
         recording.audio,

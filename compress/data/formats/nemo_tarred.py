@@ -27,6 +27,8 @@ class _Shard:
 
     def find(self, name: str) -> Region | None:
         """The member that a row means: of its name, its stem, or its stem without the number of a part."""
+        if not PurePosixPath(name).name:
+            return None
         wanted = (_stem(name), _PART.sub("", _stem(name)), flattened(name))
         stem = next((stem for stem in wanted if stem in self._stems), None)
         member = name if name in self.audio else self._stems.get(stem or "")

@@ -51,10 +51,11 @@ def read_shar(folder: Path, wanted: Wanted) -> Listed:
 
 
 def _in_tar(audio: Mapping[str, Region], tar: str) -> FindCut:
-    """Audio in a shard is that of the cut alone, of the channel that the cut names."""
+    """Audio in a shard is that of the cut alone, of the channels that the cut names."""
 
-    def place(cut: Cut, row: MetadataRow) -> tuple[Path | Stored | None, int | None, str]:
+    def place(cut: Cut, row: MetadataRow, channel: int | None) -> tuple[Path | Stored | None, int | None, str]:
         region = audio.get(str(cut.get("id")))
-        return region, None, "" if region else f"no audio: {tar} does not hold this cut"
+        own = None if channel is None or len(cut["channel"]) == 1 else cut["channel"].index(channel)
+        return region, own, "" if region else f"no audio: {tar} does not hold this cut"
 
     return place

@@ -42,7 +42,7 @@ def files_of_split(files: Sequence[Path], folder: Path, split: str) -> list[Path
 
 def splits_of(files: Sequence[Path], folder: Path) -> list[str]:
     """Lists what the files and their folders are called, as far as it sounds like splits."""
-    return sorted({part for file in files for part in _parts(file, folder)[-2:] if _names_split(part)})
+    return sorted({part for file in files for part in _parts(file, folder) if _names_split(part)})
 
 
 def _parts(file: Path, folder: Path) -> list[str]:

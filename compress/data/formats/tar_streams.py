@@ -22,7 +22,7 @@ from tarfile import (  # type: ignore[attr-defined]
 from typing import IO, Any, cast
 
 from compress.data.formats.entries import Wanted, text_key
-from compress.data.formats.tars import LOOKED_BEHIND, is_audio_name, is_hidden
+from compress.data.formats.tars import LOOKED_BEHIND, is_audio_name, is_hidden, plain_name
 from compress.data.formats.text_files import GZIP, first_bytes
 from compress.data.formats.webdataset import JSON, TEXT_FIELDS
 
@@ -111,7 +111,7 @@ def files_in(path: Path) -> Iterator[tuple[str, bytes]]:
                         raise tarfile.ReadError(f"{member.name} is said to have {member.size:,} bytes")
                     content = tar.extractfile(member)
                     assert content is not None
-                    yield member.name, content.read()
+                    yield plain_name(member.name), content.read()
             assert tar.fileobj is not None
             if tar.offset == 0 or any(tar.fileobj.read(LOOKED_BEHIND)):
                 raise tarfile.ReadError("the end of a tar, and more behind it" if tar.offset else "no file begins it")

@@ -47,6 +47,11 @@ def is_audio_name(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in AUDIO_SUFFIXES + OTHER_AUDIO_SUFFIXES
 
 
+def plain_name(name: str) -> str:
+    """A file's name without what says nothing: `tar cf x.tar .` calls `a/b.wav` `./a/b.wav`."""
+    return str(PurePosixPath(name))
+
+
 def is_hidden(name: str) -> bool:
     """Says whether a file in a tar is one of those that systems leave there."""
     return PurePosixPath(name).name.startswith(_IGNORED)
@@ -119,9 +124,10 @@ def _read_headers(file: _Bounded, index: TarIndex) -> str:
 
 
 def _add(index: TarIndex, member: tarfile.TarInfo) -> None:
-    if member.name in index.members:
-        index.remarks.append(Remark(f"{index.path.name}/{member.name}", "two files of this name: the last is used"))
-    index.members[member.name] = Region(index.path, member.offset_data, member.size)
+    name = plain_name(member.name)
+    if name in index.members:
+        index.remarks.append(Remark(f"{index.path.name}/{name}", "two files of this name: the last is used"))
+    index.members[name] = Region(index.path, member.offset_data, member.size)
 
 
 def _behind(file: _Bounded, place: int) -> str:

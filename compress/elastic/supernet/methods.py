@@ -60,6 +60,8 @@ class SelectionConfig:
         check_choice("selection.method", self.method, get_args(Method))
         check(0 < self.share < 1, "selection.share", self.share, "give a share of the steps above 0 and below 1")
         check_at_least("selection.full", self.full, 0)
+        looks = "fisher looks at the gradients of the whole net's loss: give it a weight above 0"
+        check(self.full > 0 or self.method != "fisher", "selection.full", self.full, looks)
         check_positive("selection.sub", self.sub)
         check_at_least("selection.learning_rate", self.learning_rate, 0)
 

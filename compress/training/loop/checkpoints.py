@@ -45,6 +45,8 @@ MANIFEST = "checkpoint.json"
 FORM = {"format": int, "step": int, "processes": int, "settings": dict, "files": dict}
 SIGNATURE = "crc32"
 MODEL, OPTIMIZER, STATES, RANDOM = "model.safetensors", "optimizer.pt", "states.pt", "random-{rank}.pt"
+STATES_OF_RANK = "states"
+"""Those in RANDOM, beside the states of the generators."""
 NAME = re.compile(r"step-(\d{8,})")
 PARTIAL = ".partial"
 CHUNK_BYTES = 1 << 22
@@ -52,7 +54,10 @@ CHUNK_BYTES = 1 << 22
 
 @runtime_checkable
 class Stateful(Protocol):
-    """Anything with a state worth keeping: tensors, numbers, strings, and lists and dicts of these."""
+    """Anything with a state worth keeping: tensors, numbers, strings, and lists and dicts of these.
+
+    That of rank 0 is kept, or that of each rank where an attribute `of_rank` is true.
+    """
 
     def state_dict(self) -> dict[str, Any]:
         """The state."""
@@ -132,7 +137,7 @@ class Checkpoints:
         partial = target.with_name(target.name + PARTIAL)
         self._together(target, lambda: _fresh(partial))
         random_file = partial / RANDOM.format(rank=processes.rank())
-        self._together(target, lambda: torch.save(random_state(), random_file), all_ranks=True)
+        self._together(target, lambda: torch.save(_of_rank(states), random_file), all_ranks=True)
         weights = whole_tensors(extract_model_from_parallel(model).state_dict())
         moments = whole_tensors(optimizer.state_dict()) if optimizer is not None else None
         self._together(target, lambda: self._write(partial, step, states, weights, moments))
@@ -221,12 +226,14 @@ class Checkpoints:
         if absent := set(states) - set(saved):
             raise CheckpointError(f"{path} holds no state {sorted(absent)}; it has {sorted(saved)}.")
         _load_weights(path, extract_model_from_parallel(model))
+        own = _load(path / RANDOM.format(rank=processes.rank()))
+        saved |= own.pop(STATES_OF_RANK)
         if optimizer is not None:
             load_optimizer(optimizer, _load(path / OPTIMIZER))
         for name, state in states.items():
             if isinstance(state, Stateful):
                 state.load_state_dict(saved[name])
-        set_random_state(_load(path / RANDOM.format(rank=processes.rank())))
+        set_random_state(own)
         return Restored(step=int(manifest["step"]), states=saved)
 
     def _write(
@@ -304,6 +311,12 @@ class Checkpoints:
         """Deletes what was begun and not finished."""
         for path in self.directory.glob(f"step-*{PARTIAL}"):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _of_rank(states: Mapping[str, Stateful | Mapping[str, Any]]) -> dict[str, Any]:
+    """What each rank has of its own."""
+    own = {name: _state_of(state) for name, state in states.items() if getattr(state, "of_rank", False)}
+    return random_state() | {STATES_OF_RANK: own}
 
 
 def _state_of(state: Stateful | Mapping[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,8 @@ BETAS = (0.9, 0.98)
 """Decay of the two moments; the second as usual for Conformers."""
 
 NO_DECAY_DIMENSIONS = 1
+_BIAS = "bias"
+"""In the names of biases, those of a head each included (`bias_u`, `pos_bias_v`), which lie in one matrix."""
 """Parameters with at most this many dimensions (biases, norms) are not decayed."""
 
 
@@ -38,6 +40,7 @@ class ParameterGroup:
         learning_rate: the peak.
         weight_decay: decoupled (AdamW), relative to the learning rate.
         maximize: whether the optimizer ascends instead of descending, as Lagrange multipliers do.
+        vectors: whether these are biases, norms and other vectors, also where several lie in one parameter.
     """
 
     name: str
@@ -45,6 +48,7 @@ class ParameterGroup:
     learning_rate: float
     weight_decay: float = 0.0
     maximize: bool = False
+    vectors: bool = False
 
     def __post_init__(self) -> None:
         allowed = not (self.maximize and self.weight_decay)
@@ -64,11 +68,10 @@ def weight_groups(
     """
     excluded = {id(parameter) for parameter in exclude}
     named = [p for p in model.named_parameters() if p[1].requires_grad and id(p[1]) not in excluded]
-    decayed = [p for name, p in named if p.ndim > NO_DECAY_DIMENSIONS and not name.endswith("bias")]
-    plain = [p for name, p in named if p.ndim <= NO_DECAY_DIMENSIONS or name.endswith("bias")]
+    vectors = {name for name, p in named if p.ndim <= NO_DECAY_DIMENSIONS or _BIAS in name.rpartition(".")[2]}
     return [
-        ParameterGroup(WEIGHTS, decayed, learning_rate, weight_decay),
-        ParameterGroup(WEIGHTS, plain, learning_rate),
+        ParameterGroup(WEIGHTS, [p for name, p in named if name not in vectors], learning_rate, weight_decay),
+        ParameterGroup(WEIGHTS, [p for name, p in named if name in vectors], learning_rate, vectors=True),
     ]
 
 
@@ -93,13 +96,15 @@ def build_optimizer(groups: Sequence[ParameterGroup], name: OptimizerName = "ada
     Raises:
         ValueError: if a parameter is in two groups, or nothing is trainable.
     """
-    entries = [entry for group in groups if (entry := _entry(group))["params"]]
+    trained = [group for group in groups if any(parameter.requires_grad for parameter in group.parameters)]
+    entries, vectors = [_entry(group) for group in trained], [group.vectors for group in trained]
     if not entries:
         raise ValueError("No parameter requires a gradient; there is nothing to train.")
     if name == "adamw_8bit":
         return _eight_bit(entries)
     if name == "muon":
-        return MuonAndAdamW([entry | {"orthogonal": entry["name"] == WEIGHTS} for entry in entries], BETAS)
+        orthogonal = (entry["name"] == WEIGHTS and not alone for entry, alone in zip(entries, vectors, strict=True))
+        return MuonAndAdamW([e | {"orthogonal": o} for e, o in zip(entries, orthogonal, strict=True)], BETAS)
     return AdamW(entries, betas=BETAS, fused=True)
 
 

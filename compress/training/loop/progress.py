@@ -72,6 +72,8 @@ class Progress:
         steps_before: steps of the phases before this one, so that trackers see steps that only grow.
     """
 
+    of_rank = True
+
     def __init__(
         self,
         total_steps: int,
@@ -94,7 +96,7 @@ class Progress:
         self._first_step = 0
         self._own_seconds = 0.0
         self._sums: dict[str, Tensor | float] = {}
-        self._count = 0
+        self._counts: dict[str, int] = {}
         self._clock = _Clock(waited)
         self._has_reported = False
         self._bar: RichProgress | None = None
@@ -152,18 +154,18 @@ class Progress:
         """
         for name, value in losses.reported().items() if losses else ():
             self._sums[name] = self._sums.get(name, 0.0) + (value.detach() if isinstance(value, Tensor) else value)
-        self._count += losses is not None
+            self._counts[name] = self._counts.get(name, 0) + 1
         if self._bar is not None:
             self._bar.update(self._task, completed=step)
         if step % self.log_every == 0 or step == self.total_steps:
             self._take_time()
             self.report(step, {**self._averages(), **metrics(), "data/wait_share": self.wait_share})
-            self._sums, self._count = {}, 0
+            self._sums, self._counts = {}, {}
             self._clock.start()
 
     def _averages(self) -> dict[str, float]:
-        """The losses since the last report, averaged over steps and ranks. All ranks must call it."""
-        every = processes.gather({name: float(total) / self._count for name, total in self._sums.items()})
+        """The losses since the last report, means over the steps that had them and over ranks, which all must call it."""
+        every = processes.gather({name: float(total) / self._counts[name] for name, total in self._sums.items()})
         return {name: sum(own[name] for own in every) / len(every) for name in every[0]}
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -189,12 +191,12 @@ class Progress:
         """What a checkpoint holds: the times so far, and the losses since the last report."""
         self._take_time()
         times = {"seconds": self.seconds, "wait_seconds": self.wait_seconds}
-        return times | {"sums": dict(self._sums), "count": self._count}
+        return times | {"sums": dict(self._sums), "counts": dict(self._counts)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Puts back what `state_dict` gave."""
         self.seconds, self.wait_seconds = float(state["seconds"]), float(state["wait_seconds"])
-        self._sums, self._count = dict(state["sums"]), int(state["count"])
+        self._sums, self._counts = dict(state["sums"]), dict(state["counts"])
 
     def _take_time(self) -> None:
         """Adds the time since the clock was last read."""

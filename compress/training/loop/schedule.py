@@ -97,7 +97,9 @@ class LearnConfig(PhaseConfig):
     @property
     def gate_rate(self) -> float:
         """The learning rate of the gates' locations."""
-        return self.gate_learning_rate or max(LEAST_GATE_RATE, GATE_TRAVEL / self.steps)
+        if self.gate_learning_rate is not None:
+            return self.gate_learning_rate
+        return max(LEAST_GATE_RATE, GATE_TRAVEL / self.steps)
 
 
 def set_learning_rates(optimizer: Optimizer, rates: Mapping[str, float]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -21,6 +21,7 @@ class Unalignable:
     """
 
     ids: set[str] = field(default_factory=set)
+    of_rank: ClassVar[bool] = True
 
     def note(self, unalignable: Tensor, ids: Sequence[str]) -> None:
         """Warns of utterances that are new here.

@@ -14,6 +14,7 @@ def test_biases_norms_and_vectors_do_not_decay(tiny_model: nn.Module) -> None:
     plain_names = [names[id(parameter)] for parameter in plain.parameters]
     assert "encoder.layers.0.norm_out.weight" in plain_names
     assert "encoder.layers.0.feed_forward1.linear1.bias" in plain_names
+    assert "encoder.layers.0.self_attn.bias_u" in plain_names
     assert not any(name.endswith("bias") for name in (names[id(p)] for p in decayed.parameters))
     assert len(decayed.parameters) + len(plain.parameters) == len(names)
 

@@ -33,6 +33,14 @@ def test_losses_are_averaged_and_logged_with_the_time_left(tmp_path: Path, caplo
     assert "train 2/4  loss 2  left 0:00:0" in caplog.text
 
 
+def test_what_only_some_steps_have_is_averaged_over_these(tmp_path: Path) -> None:
+    progress = Progress(4, description="train", directory=tmp_path, log_every=4)
+    with progress.running():
+        for step in range(1, 5):
+            progress.advance(step, ctc(1.0) if step % 2 else Losses.summed({"skipped_ctc": torch.tensor(3.0)}))
+    assert [(line["loss/ctc"], line["loss/skipped_ctc"]) for line in read(tmp_path)] == [(1.0, 3.0)]
+
+
 def test_waiting_is_measured_and_pauses_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now, waited = [0.0], [0.0]
     monkeypatch.setattr(progress_module.time, "perf_counter", lambda: now[0])
