@@ -69,6 +69,7 @@ WAYS = {
     "ortho_softmax": Way("OrthoSoftmax", "ortho_softmax"),
     "fisher": Way("Fisher information", "fisher"),
     "fisher_equal": Way("Fisher information, equal weights", "fisher", EQUAL),
+    "fisher_depth": Way("Fisher information, stochastic depth", "fisher", ("--joint.stochastic_depth", "0.3")),
     "fisher_warm": Way("Fisher information, from a model trained plainly", "fisher", plainly=0.4),
     "random": Way("random order", "random"),
     "every_other_block": Way("every other block", "every_other_block"),
