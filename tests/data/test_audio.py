@@ -38,6 +38,12 @@ def test_rates_are_resampled(tmp_path: Path, rate: int) -> None:
     assert peak_hertz(to_float(samples), RATE) == pytest.approx(440, abs=2)
 
 
+def test_what_resamples_to_nothing_is_too_short(tmp_path: Path) -> None:
+    path = write_audio(tmp_path / "click.wav", np.full(1, 0.5, np.float32), 48_000)
+    with pytest.raises(UnusableAudio, match="too short: 1 samples at 48,000 Hz are none at 16,000 Hz"):
+        decode(path, AudioLimits(RATE, 0.0, 30.0, -np.inf))
+
+
 def test_channels_are_averaged(tmp_path: Path) -> None:
     stereo = np.stack([tone(1.0, level=0.4), np.zeros(RATE, np.float32)], axis=1)
     samples = to_float(decode(write_audio(tmp_path / "stereo.flac", stereo), LIMITS))

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from compress.data import SpeechDataset, cache
+from tests.helpers.formats import write_kaldi
 from tests.helpers.samples import tone, write_audio, write_folder, write_metadata
 
 Open = Callable[..., SpeechDataset]
@@ -57,6 +58,15 @@ def test_a_changed_file_or_setting_is_noticed(tones: Path, open_folder: Open, de
     assert len(decoded) == 18
     open_folder(tones, max_seconds=10.0)
     assert len(decoded) == 24
+
+
+def test_what_a_command_reads_is_noticed(tmp_path: Path, open_folder: Open) -> None:
+    write_audio(tmp_path / "x.wav", tone(0.5))
+    lines = f"a dd if={tmp_path / 'x.wav'} status=none |\nb head -c 99999 {tmp_path / 'x.wav'} |\n"
+    write_kaldi(tmp_path / "data", wav_scp=lines, text="a stop\nb stop\n")
+    assert open_folder(tmp_path / "data", allow_commands=True).seconds == [0.5, 0.5]
+    write_audio(tmp_path / "x.wav", tone(0.9))
+    assert open_folder(tmp_path / "data", allow_commands=True).seconds == [0.9, 0.9]
 
 
 def test_stale_audio_is_removed(tones: Path, open_folder: Open, cache: str) -> None:

@@ -76,6 +76,15 @@ def test_case_17_commands_that_only_read(tmp_path: Path, opened: Open, command: 
     assert lengths(opened(tmp_path)) == {"a": 0.5}
 
 
+@pytest.mark.parametrize(("channel", "usable"), [("1", True), ("A", False), ("0.9", False), ("-1", False)])
+def test_a_channel_is_a_number(tmp_path: Path, opened: Open, channel: str, usable: bool) -> None:
+    write_audio(tmp_path / "a.wav", np.stack([tone(1, hertz=200), tone(1, hertz=800)], axis=1))
+    write_kaldi(tmp_path, wav_scp="a a.wav\n", segments=f"u a 0 0.5 {channel}\nv a 0 0.5\n", text="u stop\nv stop\n")
+    dataset = opened(tmp_path)
+    assert dataset.ids == (["u", "v"] if usable else ["v"])
+    assert usable or reasons(dataset) == {"u": f"segments line 1 names channel {channel!r}: give its number, from 0"}
+
+
 def test_case_18_archives(tmp_path: Path, opened: Open) -> None:
     wav, flac = audio_bytes(0.5, 300), audio_bytes(0.75, 400, "FLAC")
     length = len(wav).to_bytes(3, "little")

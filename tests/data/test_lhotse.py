@@ -93,6 +93,52 @@ def test_cuts_are_parts_of_recordings(tmp_path: Path, opened: Open) -> None:
     }
 
 
+def said_by(start: float, seconds: float, text: str, channel: object) -> dict[str, object]:
+    return {"id": text, "start": start, "duration": seconds, "text": text, "channel": channel}
+
+
+@pytest.mark.parametrize("shar", [False, True])
+def test_of_several_supervisions_each_is_heard_in_its_own_channel(tmp_path: Path, opened: Open, shar: bool) -> None:
+    left, right = tone(3, hertz=200), tone(3, hertz=800)
+    write_audio(tmp_path / "a.wav", np.stack([left, right], axis=1))
+    both = {"id": "a", "sources": [{"type": "file", "channels": [0, 1], "source": "a.wav"}], "duration": 3.0}
+    said = [said_by(0, 1, "left", 0), said_by(1, 1, "right", [1]), said_by(2, 1, "both", [0, 1])]
+    row = cut("a", "a.wav", type="MultiCut", channel=[0, 1], duration=3.0, recording=both, supervisions=said)
+    if shar:
+        write_tar(tmp_path / "recording.000000.tar", {"a.wav": (tmp_path / "a.wav").read_bytes()})
+    path = write_lines(tmp_path / ("cuts.000000.jsonl.gz" if shar else "cuts.jsonl"), [row], packed=shar)
+    dataset = opened(tmp_path if shar else path)
+    wanted = {"left": left, "right": right, "both": (left + right) / 2}
+    assert dataset.texts == list(wanted)
+    for second, (utterance, samples) in enumerate(zip(dataset, wanted.values(), strict=True)):
+        assert np.allclose(utterance.samples, samples[second * 16_000 : (second + 1) * 16_000], atol=1e-3)
+
+
+def test_some_of_many_channels_in_one_file_are_no_utterance(tmp_path: Path, opened: Open) -> None:
+    write_audio(tmp_path / "a.wav", np.stack([tone(0.5)] * 4, axis=1))
+    four = {"id": "a", "sources": [{"type": "file", "channels": [0, 1, 2, 3], "source": "a.wav"}], "duration": 0.5}
+    rows = [cut(name, "a.wav", type="MultiCut", channel=channels, recording=four)
+            for name, channels in (("some", [2, 3]), ("one", [2]), ("all", [0, 1, 2, 3]))]  # fmt: skip
+    dataset = opened(write_lines(tmp_path / "cuts.jsonl", rows))
+    assert dataset.ids == ["one", "all"]
+    assert reasons(dataset) == {
+        "some": "line 1: channels [2, 3] are some of the 4 in their file: cut them apart by channel"
+    }
+
+
+@pytest.mark.parametrize("shar", [False, True])
+def test_who_speaks_before_the_recording_begins_is_heard_from_there(tmp_path: Path, opened: Open, shar: bool) -> None:
+    said = [said_by(-0.5, 1.5, "one", 0), said_by(1, 1, "two", 0), said_by(-2, 1, "before", 0)]
+    row = cut("a", "a.wav", seconds=2.0) | {"supervisions": said}
+    write_tone(tmp_path / "a.wav", 2.0)
+    if shar:
+        write_tar(tmp_path / "recording.000000.tar", {"a.wav": (tmp_path / "a.wav").read_bytes()})
+    path = write_lines(tmp_path / ("cuts.000000.jsonl.gz" if shar else "cuts.jsonl"), [row], packed=shar)
+    dataset = opened(tmp_path if shar else path)
+    assert lengths(dataset) == {"a/one": 1.0, "a/two": 1.0}
+    assert reasons(dataset) == {"a/before": "ends before its recording begins: by 1.00 s"}
+
+
 @pytest.mark.parametrize("kind", ["command", "file"])
 def test_case_16_commands_are_not_run(tmp_path: Path, opened: Open, kind: str) -> None:
     marker = tmp_path / "marker"

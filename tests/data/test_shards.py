@@ -12,7 +12,7 @@ from typing import Any
 import datasets
 import pytest
 
-from compress.data import Batch, BatchConfig, SpeechDataset, SpeechLoader, stream
+from compress.data import Batch, BatchConfig, SpeechDataset, SpeechLoader, of_first_buffer, stream
 from compress.data.audio import decode
 from compress.data.formats.entries import Region
 from compress.data.formats.tar_streams import TarShard
@@ -138,6 +138,36 @@ def test_case_27_unequal_shards(loader_of: Loaders, world_size: int) -> None:
     assert sorted(name for batches in ranks for batch in batches for name in names(batch)) == [
         f"u{number:02d}" for number in range(sum(SIZES))
     ]
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_unshuffled_streams_keep_every_utterance_and_single_ones_single(shards: Path, open_folder: Open, parakeet: Any,
+                                                                        world_size: int) -> None:  # fmt: skip
+    stream = open_folder(shards / "parquet", streaming=True, cache_max_gib=0)
+    batching = BatchConfig(workers=0, max_utterances=1, buffer_utterances=1)
+    ranks = [
+        [names(batch) for batch in SpeechLoader(stream, parakeet, batching, shuffle=False, rank=rank,
+                                                world_size=world_size).epoch(0)]
+        for rank in range(world_size)
+    ]  # fmt: skip
+    read = [name for rank in ranks for batch in rank for name in batch]
+    assert len(read) == len(set(read)) == sum(SIZES)
+    assert {len(batch) for rank in ranks for batch in rank} == {1}
+
+
+def test_a_buffer_has_an_utterance_for_each_process(shards: Path, open_folder: Open, parakeet: Any) -> None:
+    stream = open_folder(shards / "parquet", streaming=True, cache_max_gib=0)
+    batching = BatchConfig(workers=0, buffer_utterances=1)
+    ranks = [list(SpeechLoader(stream, parakeet, batching, rank=rank, world_size=4).epoch(0)) for rank in range(4)]
+    assert sum(len(batch.ids) for rank in ranks for batch in rank) >= sum(SIZES) - 3
+
+
+def test_the_first_buffer_holds_the_first_utterances(shards: Path, open_folder: Open, parakeet: Any) -> None:
+    stream = open_folder(shards / "parquet", streaming=True, cache_max_gib=0)
+    batching = BatchConfig(seconds=1.5, workers=0, buffer_utterances=8)
+    loader = SpeechLoader(stream, parakeet, batching, shuffle=False)
+    heard = [name for batch in of_first_buffer(loader.epoch(0)) for name in names(batch)]
+    assert sorted(heard) == [f"u{number:02d}" for number in range(8)]
 
 
 def test_a_parquet_file_is_read_from_the_group_of_a_row(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import datasets
 import pytest
 
-from compress.data import BatchConfig, SpeechDataset, SpeechLoader
+from compress.data import BatchConfig, SpeechDataset, SpeechLoader, SpeechStream
 from tests.helpers.samples import COLUMNS, table, tone, write_audio, write_folder
 
 Open = Callable[..., SpeechDataset]
@@ -56,6 +56,40 @@ def test_tables_named_after_no_split_are_read_whole(
         table(folder, 3).to_parquet(tmp_path / f"{name}.parquet")
     dataset = open_folder(tmp_path, split="test", **COLUMNS)
     assert (len(dataset), dataset.split) == (3 * len(names), None)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_pattern_of_tables_is_read_whole(tmp_path: Path, folder: Path, open_folder: Open, streaming: bool) -> None:
+    for number, rows in enumerate((2, 3, 4)):
+        table(folder, rows).to_parquet(tmp_path / f"s{number}.parquet")
+    dataset = open_folder(f"{tmp_path}/s{{0..1}}.parquet", streaming=streaming, **COLUMNS)
+    blocks = dataset.source.read(10, 1, shuffle=False, seed=0, epoch=0) if isinstance(dataset, SpeechStream) else []
+    assert (sum(len(block.rows) for block in blocks) if streaming else len(dataset)) == 5
+    assert dataset.split is None
+
+
+def test_a_pattern_of_metadata_files_says_what_to_name(tmp_path: Path, open_folder: Open) -> None:
+    for part in "ab":
+        write_folder(tmp_path / part, 2)
+    with pytest.raises(ValueError, match=r"a pattern of metadata files; name the folder of one, or several with data"):
+        open_folder(f"{tmp_path}/*/metadata.csv")
+
+
+def test_tables_beside_metadata_are_read_where_asked_for(tmp_path: Path, folder: Path, open_folder: Open) -> None:
+    write_folder(tmp_path, 2)
+    table(folder, 3).to_parquet(tmp_path / "train.parquet")
+    assert len(open_folder(tmp_path, format="table", **COLUMNS)) == 3
+
+
+@pytest.mark.parametrize("split", ["train", "dev"])
+def test_a_split_may_have_folders_in_folders(tmp_path: Path, folder: Path, open_folder: Open, split: str) -> None:
+    table(folder, 3).to_parquet(tmp_path / "train/clean/part/a.parquet")
+    table(folder, 4).to_parquet(tmp_path / "test/clean/part/a.parquet")
+    if split == "train":
+        assert len(open_folder(tmp_path, split=split, **COLUMNS)) == 3
+    else:
+        with pytest.raises(ValueError, match="no split 'dev'; it has test, train"):
+            open_folder(tmp_path, split=split, **COLUMNS)
 
 
 def test_a_subset_is_a_folder_or_refused(tmp_path: Path, folder: Path, open_folder: Open) -> None:

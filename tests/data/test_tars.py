@@ -117,6 +117,14 @@ def test_packed_tars_are_streams(tmp_path: Path, opened: Open, caplog: pytest.Lo
         opened(tmp_path / "b.tar", streaming=True)
 
 
+def test_names_may_begin_at_the_folder_that_was_packed(tmp_path: Path, opened: Open) -> None:
+    """As `tar cf a.tar .` writes them."""
+    path = write_tar(tmp_path / "a.tar", {"./": b"", "./x/a.wav": audio_bytes(), "./x/a.txt": b"stop"})
+    assert (opened(path).ids, opened(path).texts) == (["a.tar/x/a.wav"], ["stop"])
+    (block,) = opened(path, streaming=True).source.read(10, 1, shuffle=False, seed=0, epoch=0)
+    assert [(row.id, row.text) for row in block.rows] == [("a.tar/x/a.wav", "stop")]
+
+
 def test_an_empty_file_is_one_utterance_that_cannot_be_used(tmp_path: Path, opened: Open) -> None:
     write_tar(tmp_path / "a.tar", {"a.wav": b"", "a.txt": b"stop", "b.wav": audio_bytes(), "b.txt": b"go"})
     stream = opened(tmp_path / "a.tar", streaming=True)

@@ -107,6 +107,21 @@ def test_a_source_of_which_nothing_can_be_used_is_told_in_full(
     assert f"{tmp_path / 'speech'}" in "".join(capsys.readouterr().err.split())
 
 
+def test_each_source_of_a_mix_is_judged_by_itself(
+    speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"file_name": f"{number}.wav", "transcription": "low"} for number in range(60)]
+    for row in rows:
+        write_audio(tmp_path / "good" / "train" / row["file_name"], tone(0.3))
+    write_metadata(tmp_path / "good" / "train", rows)
+    mix = f"[{{source: {tmp_path / 'good'}}}, {{source: {speech}}}]"
+    words = ("--data.mix", mix, "--data.cache_dir", str(tmp_path / "cache"), "--data.max_bad_fraction")
+    code, text = checked(capsys, *words, "0.1")
+    assert code == 1
+    assert "2 of 70 entries cannot be used. Training would stop" in text
+    assert checked(capsys, *words, "0.2")[0] == 0
+
+
 def test_a_split_that_is_not_there_is_named(speech: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["check", str(speech), "--data.split", "test"])

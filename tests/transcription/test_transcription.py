@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -85,6 +86,17 @@ def test_words_have_the_frames_of_their_tokens(tokens: list[int]) -> None:
         assert letters(tokens[first:last]).strip().startswith(word.text[:1])
         assert tokens[first] > 1
     assert all(one.end <= two.start + 1e-9 for one, two in pairwise(words))
+
+
+def test_words_that_decoding_joins_are_one_word() -> None:
+    """As by tokenizers that clean up spaces: `it 's` becomes `it's`."""
+    spelt = "_it 's"
+
+    def cleaned(tokens: Sequence[int]) -> str:
+        return "".join(spelt[token] for token in tokens if token).replace(" '", "'")
+
+    words = timed_words([1, 2, 0, 3, 4, 5, 3, 1], 0, cleaned, 0.0, 1.0)
+    assert [(word.text, word.start, word.end) for word in words] == [("it's", 0, 6), ("i", 7, 8)]
 
 
 def test_subtitles_are_short_and_pauses_divide_them() -> None:
