@@ -17,12 +17,13 @@ from accelerate import Accelerator
 
 from compress.config import parse, to_dict
 from compress.data import BatchConfig, SpeechConfig, SpeechDataset, SpeechLoader, open_speech, require_split
+from compress.data.formats.arks import ArkRecord
 from compress.data.settings import MixConfig
 from compress.evaluation import EvaluateConfig
 from compress.evaluation.data_check import DataCheckConfig, check_data, data_page
 from compress.reports.markdown import render_markdown
 from compress.training.run import RunConfig, open_data
-from tests.helpers.formats import audio_bytes, write_lines, write_tone
+from tests.helpers.formats import audio_bytes, write_lines, write_tar, write_tone
 from tests.helpers.samples import RATE, tone, write_audio, write_folder
 
 Open = Callable[..., SpeechDataset]
@@ -117,6 +118,20 @@ def test_case_30_one_file_in_two_sources(
     caplog.clear()
     require_split(*(open_speech(config, sampling_rate=RATE) for config in (train, dev)))
     assert "the training set and the dev set hold 1 pieces of the same audio: clips/003.wav" in caplog.text
+
+
+def test_the_same_place_in_an_archive_is_the_same_audio_however_it_is_named(
+    tmp_path: Path, cache: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tar(tmp_path / "t.tar", {"a.wav": audio_bytes(), "a.txt": b"stop"})
+    monkeypatch.chdir(tmp_path)
+    one, other = (
+        open_speech(SpeechConfig(str(path), cache_dir=cache), sampling_rate=RATE).places()
+        for path in ("t.tar", tmp_path / "t.tar")
+    )
+    assert one == other != {}
+    parts = [ArkRecord(tmp_path / "a.ark", 5, end).place for end in (40, 60)]
+    assert parts[0] == parts[1]
 
 
 def test_a_run_writes_down_what_it_mixes(sources: Path, cache: str, tmp_path: Path, parakeet: Any) -> None:

@@ -233,6 +233,10 @@ def test_a_quadratic_start_keeps_a_short_run_on_its_schedule():
     assert worst[50.0] < 0.05 < worst[0.0]
 
 
+def test_gates_that_shall_not_move_do_not() -> None:
+    assert LearnConfig(gate_learning_rate=0.0).gate_rate == 0.0
+
+
 @pytest.mark.parametrize("steps", [100, 300])
 def test_a_tenth_of_the_size_is_reached_in_a_short_run(steps: int) -> None:
     """Against losses that want all parts open, with the default rates; it ended at 38 and 21 % once."""

@@ -39,6 +39,14 @@ def test_everything_is_float32_under_autocast_and_half_precision():
             assert value.dtype == torch.float32
 
 
+def test_the_mean_of_many_gates_is_that_of_each():
+    locations = torch.linspace(-4, 4, 2 * 5000).view(2, 5000)
+    means = GATE.mean(locations)
+    assert means.shape == locations.shape
+    for row, column in ((0, 0), (0, 4999), (1, 17)):
+        assert torch.allclose(means[row, column], GATE.mean(locations[row, column]), atol=1e-6)
+
+
 def test_the_gradient_reaches_the_location():
     location = torch.zeros(1000, requires_grad=True)
     GATE.sample(location, torch.Generator().manual_seed(0)).sum().backward()

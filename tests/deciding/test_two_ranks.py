@@ -39,6 +39,11 @@ def test_decisions_are_the_same_on_all_ranks(found: dict[str, Any]) -> None:
     assert found["agreed"][0] == found["agreed"][1] == found["spoilt_own"][0]
 
 
+def test_what_each_rank_has_of_its_own_is_restored_there(found: dict[str, Any]) -> None:
+    assert found["restored_of_each"] == [["of 0"], ["of 1"]]
+    assert found["restored_mean"] == 0.5
+
+
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are listed in /proc on Linux only")
 def test_no_thread_of_the_group_outlives_it(found: dict[str, Any]) -> None:
     assert found["threads_left"]

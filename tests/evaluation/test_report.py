@@ -105,6 +105,8 @@ def test_headline_and_verdict_follow_the_interval(make_report: MakeReport):
     ):
         report["difference"]["wer_ci95"] = ends
         assert words in verdict(report)
+    report["difference"] |= {"utterances": 1, "wer_ci95": [0.3, 0.3]}
+    assert verdict(report) == "One utterance does not tell the two models apart."
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,10 @@ from compress.data import Batch
 from compress.deciding.budget import BudgetConfig, Lagrangian, decide, make_budget
 from compress.deciding.gates import GateConfig
 from compress.training.loop import processes
+from compress.training.loop.checkpoints import Checkpoints
+from compress.training.loop.losses import Losses
+from compress.training.loop.progress import Progress
+from compress.training.loop.unalignable import Unalignable
 from compress.training.preparation import prepare_for_training
 from compress.training.student import GatedStudent
 from tests.helpers.tiny import parakeet, random_structure
@@ -116,6 +120,14 @@ def main(out: str) -> None:
     together, apart = repaired_weights(mine, processes.summed), repaired_weights([0, 1], alone)
     result["repaired_of_two_minus_one"] = difference({"all": together}, {"all": apart})
     result["repaired_on_one_alone"] = difference({"all": repaired_weights([0], alone)}, {"all": apart})
+    unalignable, progress = Unalignable({f"of {processes.rank()}"}), Progress(2, description="train", log_every=2)
+    progress.advance(1, Losses.summed({"ctc": torch.tensor(float(processes.rank()))}))
+    states = {"unalignable": unalignable, "progress": progress}
+    Checkpoints(f"{out}.checkpoints").save(1, states, student)
+    states = {"unalignable": Unalignable(), "progress": Progress(2, description="train", log_every=2)}
+    Checkpoints(f"{out}.checkpoints").restore(states, student)
+    result["restored_of_each"] = [sorted(ids) for ids in processes.gather(states["unalignable"].ids)]
+    result["restored_mean"] = states["progress"]._averages()["loss/ctc"]
     is_main = processes.rank() == 0
     del wrapped, optimizer
     processes.leave(accelerator)

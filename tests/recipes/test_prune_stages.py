@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,11 @@ from compress.checkpoint import load_config, load_model
 from compress.deciding.budget import BudgetConfig, BudgetError
 from compress.latency import LatencyProfile, Line, described_model
 from compress.profiling import measuring
-from compress.training.loop.schedule import LearnConfig
-from compress.training.stages import shared_out
+from compress.training.loop.schedule import LearnConfig, PhaseConfig
+from compress.training.stages import shared_out, stages_of
 from tests.helpers.launching import done
 from tests.helpers.pruning import LEARN, RECOVER, prune_here
+from tests.helpers.tiny import parakeet
 
 STAGES = ("--budget.stages", "[75%]")
 
@@ -76,6 +78,33 @@ def test_a_budget_in_time_is_measured_first_and_kept_on_resumption(
     (output / "done.json").unlink()
     prune_here(pruning, output, *words)
     assert len(timed) == 1
+
+
+@dataclass(frozen=True)
+class Staged:
+    """What stages are made of, as recipes/prune.py has it."""
+
+    budget: BudgetConfig
+    output: str
+    learn: LearnConfig = field(default_factory=LearnConfig)
+    recover: PhaseConfig = field(default_factory=LearnConfig)
+    structure: str = "learned"
+    start: str | None = None
+    push: None = None
+    seed: int = 7
+
+
+def test_no_phase_of_a_stage_draws_the_batches_of_another(tmp_path: Path) -> None:
+    config = Staged(BudgetConfig(params="50%", stages=("75 %", "60%")), str(tmp_path))
+    stages = stages_of(config, parakeet().config)
+    assert [Path(stage.output) for stage in stages] == [
+        tmp_path / "stages" / "75",
+        tmp_path / "stages" / "60",
+        tmp_path,
+    ]
+    seeds = [seed for stage in stages for seed in (stage.seed, stage.seed + 1)]  # of learning, and of recovery
+    assert len(set(seeds)) == 6
+    assert seeds[0] == 7
 
 
 def test_stages_must_decrease_and_have_steps(pruning: Path, tmp_path: Path) -> None:

@@ -92,6 +92,7 @@ class Row:
 ALONE = ("--distill.layers", "0", "--distill.output", "0", "--distill.ctc", "1")
 NO_REFIT = ("--refit", "null")
 OBS = ("--structure", "obs", "--budget.front", "false")
+SPEEDS = ("--augment.speed", "[0.9,1.0,1.1]")
 GATES = (
     "--structure", "learned", "--learn.learning_rate", "2e-3", "--learn.warmup_steps", "20",
     "--learn.final_fraction", "0.3", "--learn.gate_learning_rate", "0.1",
@@ -124,6 +125,10 @@ ROWS = (
     Row("magnitude-rates", "magnitude, refit, a rate by size", ("--structure", "magnitude"), False, rates=RATES),
     Row("obs-muon", "OBS in rounds, refit, recovery by Muon", ("--structure", "obs", "--optim", "muon"), False,
         rates=RATES_BY_MUON),
+    Row("obs-muon-speeds", "OBS in rounds, refit, recovery by Muon at three speeds",
+        ("--structure", "obs", "--optim", "muon", *SPEEDS), False, rates=RATES_BY_MUON),
+    Row("obs-speeds", "OBS in rounds, refit, recovery at three speeds", ("--structure", "obs", *SPEEDS), False,
+        rates=RATES),
     Row("obs-front", "OBS in rounds, refit", ("--structure", "obs"), False),
     Row("obs", "OBS in rounds, refit, the front whole", OBS, False),
     Row("obs-bare", "OBS in rounds, no refit, the front whole", (*OBS, *NO_REFIT), False),
@@ -142,6 +147,8 @@ ROWS = (
         ("--structure", "proportional", *FRESH, *ALONE), False, with_teachers=True),
     Row("scratch-muon", "from scratch by Muon, the teacher's updates as well",
         ("--structure", "proportional", *FRESH_BY_MUON, *ALONE), False, with_teachers=True),
+    Row("scratch-muon-speeds", "from scratch by Muon at three speeds, the teacher's updates as well",
+        ("--structure", "proportional", *FRESH_BY_MUON, *ALONE, *SPEEDS), False, with_teachers=True),
     Row("scratch-distilled", "from scratch, distilled, the teacher's updates as well",
         ("--structure", "proportional", *FRESH), False, with_teachers=True),
     Row("scratch-distilled-muon", "from scratch by Muon, distilled, the teacher's updates as well",

@@ -293,6 +293,7 @@ def test_history_gives_the_spans_of_parts() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: SelectionConfig(method="fisher", full=0), "selection.full is 0; fisher looks at the gradients"),
         (lambda: SelectionConfig(method="best"), "selection.method='best' is unknown; choose one of top_k, zero_out"),  # type: ignore[arg-type]
         (lambda: SelectionConfig(share=1.0), "selection.share"),
         (lambda: SelectionConfig(sub=0.0), "selection.sub is 0.0; give a number above 0"),
