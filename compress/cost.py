@@ -35,7 +35,7 @@ from compress.conformers import (
     submodule,
 )
 from compress.conformers.originals import ByContent
-from compress.running.aspects import without_what_removal_drops
+from compress.running.aspects import ASPECTS, without_what_removal_drops
 from compress.structure import MODULES, Block, Place, Structure, count_kept
 from compress.surgery.front_costs import NO_FRONT, FrontCosts, LayerCost
 from compress.surgery.slicing import drop_dead_, shrink_
@@ -95,7 +95,8 @@ class CostTable:
         fixed: per block and module, the cost of the module beside its units.
         unit: per block and module, the cost of one unit.
         units: per block and module, the number of units.
-        unused: what a Structure costs beside all that: parts that no forward pass uses and its class must have.
+        beside: what a Structure costs beside all that: parts that no forward pass uses and its class must have, less
+            those of aspects that go with blocks.
         again: the table of another form of the model, in the same terms, from its config.
     """
 
@@ -109,7 +110,7 @@ class CostTable:
     unit: tuple[tuple[int, ...], ...]
     units: tuple[tuple[int, ...], ...]
     front: FrontCosts = NO_FRONT
-    unused: Callable[[Structure], int] = lambda structure: 0
+    beside: Callable[[Structure], int] = lambda structure: 0
     again: Callable[[PreTrainedConfig], CostTable] | None = None
 
     def said(self, cost: int) -> str:
@@ -132,7 +133,7 @@ class CostTable:
         return (
             self.base
             - self.front.saved(self.front.kept(structure))
-            + self.unused(structure)
+            + self.beside(structure)
             + sum(
                 self.block[b] + sum(self.module(b, m, count) for m, count in enumerate(counts))
                 for b, counts in enumerate(kept)
@@ -237,18 +238,22 @@ def cost_table(
         unit=tuple(unit),
         units=tuple(tuple(counts[m] for m in MODULES) for counts in measured.units),
         front=front,
-        unused=partial(_unused, config if metric == "params" else None),
+        beside=partial(_beside, config if metric == "params" else None, denominator),
         again=partial(cost_table, metric=metric, denominator=denominator, seconds=seconds),
     )
 
 
-def _unused(config: PreTrainedConfig | None, structure: Structure) -> int:
-    """Parameters, which no forward pass uses, of the original's own class where that holds what a Structure leaves."""
-    family = config and family_of(config)
-    if not config or not family or not family.dead:
+def _beside(config: PreTrainedConfig | None, denominator: Denominator, structure: Structure) -> int:
+    """Parameters, which no forward pass uses, of the original's own class where that holds what a Structure leaves.
+
+    Less those, outside of the encoder, that aspects have for blocks which are left out.
+    """
+    if config is None:
         return 0
-    small = stock_config(original_config(config), structure_of(config).then(structure))
-    return sum(_count(part(skeleton(small, original=False), path)) for path in family.dead) if small else 0
+    after, dead = structure_of(config).then(structure), family_of(config).dead
+    small = stock_config(original_config(config), after) if dead else None
+    unused = sum(_count(part(skeleton(small, original=False), path)) for path in dead) if small else 0
+    return unused - (sum(aspect.lost(config, after) for aspect in ASPECTS) if denominator == "total" else 0)
 
 
 @dataclass(frozen=True)
@@ -342,7 +347,7 @@ def _macs(model: PreTrainedModel, seconds: float) -> _Cost:
     for path in _front_paths(model):
         counted = encoder + path.removeprefix(family.encoder) if inside else f"{type(model).__name__}.{path}"
         layers[path] = (flops.get(counted, 0) // 2, 0)
-    return _Cost(flops["Global"] // 2, flops[encoder] // 2, blocks, layers, inside)
+    return _Cost(flops["Global"] // 2, flops.get(encoder, 0) // 2, blocks, layers, inside)
 
 
 def _front_paths(model: PreTrainedModel) -> set[str]:

@@ -11,8 +11,10 @@ from compress.conformers import family_of, frame_outputs, originals, skeleton
 from compress.conformers.originals import ByContent, original_units
 from compress.cost import cost_table, dummy_input, size_of
 from compress.deciding.gates import GATE_KINDS, GateConfig, Gates
-from compress.structure import Structure
-from tests.helpers.tiny import BLOCKS, MODELS, random_structure
+from compress.model.able_to_skip import able_to_skip
+from compress.running.skipping import Skipping
+from compress.structure import Block, Structure
+from tests.helpers.tiny import BLOCKS, MODELS, parakeet, random_structure
 
 FAMILIES = pytest.mark.parametrize("name", MODELS)
 MACS_SECONDS = 1.5
@@ -42,6 +44,29 @@ def test_costs_are_exact(name, seed):
         counted["macs", "encoder"] = sum(flops[name].values()) // 2
     for (metric, denominator), count in counted.items():
         assert cost_table(model.config, metric, denominator, MACS_SECONDS).of(structure) == count
+
+
+@pytest.mark.parametrize("name", ["parakeet", "wav2vec2_conformer-rotary", "wav2vec2_bert-relative", "seamless_m4t_v2"])
+def test_nothing_left_in_the_encoder_costs_nothing_there(name):
+    model = MODELS[name]()
+    empty = Block(ffn1=None, attention=None, conv=None, ffn2=None)
+    structure = Structure(family_of(model).name, (*[None] * (BLOCKS - 1), empty))
+    small = compress.remove(model, structure)
+    assert size_of(small).total == sum(p.numel() for p in small.parameters())
+    for metric in ("params", "macs"):
+        assert cost_table(model.config, metric).of(structure) == cost_table(small.config, metric).full
+
+
+@pytest.mark.parametrize("dropped", [(0,), (1,), (2,), (0, 1), (1, 2)])
+@pytest.mark.parametrize("own_heads", [True, False])
+def test_intermediate_heads_go_with_blocks(dropped, own_heads):
+    plain = parakeet()
+    model = able_to_skip(plain, Skipping(1, heads=(1, 2), own_heads=own_heads))
+    structure = Structure("parakeet", tuple(None if number in dropped else Block() for number in range(BLOCKS)))
+    small = compress.remove(model, structure)
+    assert cost_table(model.config).of(structure) == sum(p.numel() for p in small.parameters())
+    encoder = cost_table(model.config, denominator="encoder").of(structure)
+    assert encoder == sum(p.numel() for p in small.encoder.parameters())
 
 
 def test_what_is_known_of_a_model_is_known_of_it_saved_and_loaded(tmp_path, monkeypatch):

@@ -41,13 +41,14 @@ def require_new(out: str) -> None:
 
 def _refuse_a_run(folder: Path) -> None:
     """Refuses the folder of a run, whose models lie in folders of their own, and graphs made of a model."""
-    if (folder / EXPORT_FILE).is_file() and not (folder / CONFIG_FILE).is_file():
+    has_weights = any(path.suffix in WEIGHTS for path in folder.iterdir())
+    if (folder / EXPORT_FILE).is_file() and not has_weights:
         raise CheckpointError(
             f"{str(folder)!r} is no checkpoint, but an export, which `compress evaluate` and other programs run; give "
             "the model that it was made from."
         )
     models = sorted(child.name for child in folder.iterdir() if (child / CONFIG_FILE).is_file())
-    if models and not any(path.suffix in WEIGHTS for path in folder.iterdir()):
+    if models and not has_weights:
         raise CheckpointError(
             f"{str(folder)!r} is no checkpoint, but the folder of a run; give a model in it: "
             f"{', '.join(str(folder / name) for name in models)}."

@@ -25,7 +25,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError:
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from jinja2 import TemplateError
 
-from compress.checkpoint.exported import EXPORT_FILE, SOURCE_FOLDER, is_export, read_export
+from compress.checkpoint.exported import EXPORT_FILE, Export, is_export, read_export
 from compress.checkpoint.licences import LICENCES
 from compress.checkpoint.loading import COMPRESSION_FILE, load_config, read_compression
 from compress.checkpoint.matching import load_recogniser
@@ -147,17 +147,26 @@ def _stage_export(config: PushConfig, stage: Path) -> dict[str, Any] | None:
             f"{config.export} is the export of a model with other weights than {config.model}; make its own with: "
             f"compress export {config.model} --out DIR"
         )
-    _link_graphs(export.folder, stage)
+    _link_export(export, stage / GRAPHS_FOLDER)
     return export.facts
 
 
-def _link_graphs(folder: Path, stage: Path) -> None:
-    for path in folder.rglob("*"):
-        name = path.relative_to(folder)
-        if path.is_file() and name.parts[0] != SOURCE_FOLDER:
-            target = stage / GRAPHS_FOLDER / Path(*(part for part in name.parts if part != GRAPHS_FOLDER))
-            target.parent.mkdir(exist_ok=True)
-            target.symlink_to(path.resolve())
+def _link_export(export: Export, target: Path) -> None:
+    """Lays an export into a folder, as it is; graphs that lie in a folder of that name there lie in this one.
+
+    Its README speaks of the folder as it was exported: it is left out where graphs have moved.
+    """
+    names = {str(path.relative_to(export.folder)): path for path in export.folder.rglob("*") if path.is_file()}
+    moved = {name: name.removeprefix(f"{GRAPHS_FOLDER}/") for name in names}
+    for name, path in names.items():
+        place = target / moved[name]
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(path.resolve())
+    graphs = [moved[name] for name in export.facts["graphs"]]
+    if graphs != export.facts["graphs"]:
+        for name in (CARD_FILE, EXPORT_FILE):
+            (target / name).unlink(missing_ok=True)
+        (target / EXPORT_FILE).write_text(json.dumps(export.facts | {"graphs": graphs}, indent=2) + "\n")
 
 
 def _require_same_model(model: str, report: dict[str, Any], path: Path) -> None:

@@ -118,10 +118,15 @@ def _snapshot(repo: str, cache_dir: str | None) -> Path:
 
 def _weight_files(folder: Path) -> list[Path]:
     for name in _FILES:
+        if (folder / name).is_file():  # as transformers does: an index beside it is left from before
+            return [folder / name]
         index = folder / (name + _INDEX_SUFFIX)
         if index.is_file():
-            shards = read_object(index, SHARDS_FORM)["weight_map"].values()
-            return [folder / shard for shard in sorted(set(shards))]
-        if (folder / name).is_file():
-            return [folder / name]
+            shards = sorted(set(read_object(index, SHARDS_FORM)["weight_map"].values()))
+            missing = [shard for shard in shards if not (folder / shard).is_file()]
+            if missing:
+                raise ValueError(
+                    f"{folder} lacks {missing[0]}, which {index.name} names: copy or save the model again."
+                )
+            return [folder / shard for shard in shards]
     return sorted(folder.glob("*.safetensors"))

@@ -67,6 +67,7 @@ def model_card(
             if kept < channels
         ],
         modules=MODULES,
+        read=lambda split: "the whole source" if split is None else f"the split `{split}`",
         versions={
             "compress": __version__,
             "torch": torch.__version__.split("+")[0],

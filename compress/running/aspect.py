@@ -58,6 +58,15 @@ class Aspect:
         """
         return {}
 
+    def lost(self, config: PreTrainedConfig, structure: Structure) -> int:
+        """How many parameters outside of the blocks go with the blocks that a Structure leaves out.
+
+        Args:
+            config: of the model before, which need not have the aspect.
+            structure: what stays; refers to the original model.
+        """
+        return 0
+
     def take_off(self, model: PreTrainedModel, after: PreTrainedConfig) -> None:
         """Makes a model plain, in place, so that its parts can be removed.
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from compress.conformers import ctc_head, structure_of
+from compress.conformers import ctc_head, skeleton, structure_of
+from compress.conformers.originals import ByContent
 from compress.running.aspect import Aspect
 from compress.running.skipper import Skipper, prepare_skipping_, set_skipping, skipper_of, without_skipping
 from compress.running.skipping import (
@@ -82,6 +84,15 @@ class SkippingAspect(Aspect):
             )
         return {"skipping": write_skipping(left)} if left else {}
 
+    def lost(self, config: PreTrainedConfig, structure: Structure) -> int:
+        """The parameters of intermediate heads that fall together with others, or have nothing left to skip."""
+        before = _settings_in(config)
+        if before is None or not before.own_heads:
+            return 0
+        left = skipping_left(before, structure_of(config), structure)
+        gone = len(before.heads) - (len(left.heads) if left else 0)
+        return gone * _parameters_of_head(ByContent.of(config)) if gone else 0
+
     def hand_over(self, model: PreTrainedModel, before: PreTrainedConfig, after: PreTrainedConfig) -> None:
         """Gives the model the intermediate heads that it wants, in place, and takes the others away.
 
@@ -138,6 +149,12 @@ class SkippingAspect(Aspect):
             f"{described['first_blocks']} blocks) bypass the other blocks,\nwhich makes the model faster on pauses. "
             "`model.set_skipping(threshold=1)` switches that off."
         )
+
+
+@lru_cache(8)
+def _parameters_of_head(config: ByContent) -> int:
+    head = getattr(skeleton(config.config, original=False), HEADS)[0]
+    return sum(parameter.numel() for parameter in head.parameters())
 
 
 def _settings_in(config: PreTrainedConfig) -> Skipping | None:

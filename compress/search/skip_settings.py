@@ -121,8 +121,10 @@ def calibrate(config: CalibrateConfig) -> dict[str, Any]:
     model, processor = load_recogniser(config.model, dtype="auto", device=find_device(config.device))
     known = required_skipper(model).settings
     dev = Dev(config, model, processor)
+    baseline = _baseline(config) if config.baseline else None
     without, candidates = _without(dev, known, config)
-    before = _baseline_wer(config) if config.baseline else without
+    before = baseline.wer() if baseline else without
+    del baseline
     measured = list(_measured(dev, candidates, before, config.max_wer_increase))
     chosen = _chosen(measured, before, config)
     if config.baseline is None and _rise(chosen, without) < 0:
@@ -141,10 +143,11 @@ def calibrate(config: CalibrateConfig) -> dict[str, Any]:
     return facts
 
 
-def _baseline_wer(config: CalibrateConfig) -> float:
+def _baseline(config: CalibrateConfig) -> Dev:
+    """The model whose error rate is to hold, loaded before anything is measured."""
     assert config.baseline is not None
     model, processor = load_recogniser(config.baseline, dtype="auto", device=find_device(config.device))
-    return Dev(config, model, processor).wer()
+    return Dev(config, model, processor)
 
 
 def _without(dev: Dev, known: Skipping, config: CalibrateConfig) -> tuple[float, list[SettingTrial]]:

@@ -18,7 +18,7 @@ from transformers import (
 import compress
 from compress import Block, Structure
 from compress.checkpoint import CheckpointError, apply_structure, load_config, load_model, load_processor, save
-from compress.checkpoint.weights import stored_dtype
+from compress.checkpoint.weights import stored_dtype, weights_digest
 from compress.conformers import UnsupportedModelError
 from compress.cost import cost_table
 from compress.evaluation.inspection import inspect_model
@@ -47,6 +47,20 @@ def test_the_saved_tensors_are_what_the_cost_model_counts(name, tmp_path):
         counted = sum(file.get_tensor(key).numel() for key in file.keys()) - buffers  # noqa: SIM118
     assert counted == cost_table(model.config).of(structure)
     assert counted == load_model(str(tmp_path / "small")).num_parameters()
+
+
+def test_an_index_of_shards_that_are_gone_is_left_from_before(tmp_path):
+    model = parakeet()
+    model.save_pretrained(tmp_path, max_shard_size="40KB")
+    assert len(list(tmp_path.glob("model-*.safetensors"))) > 1
+    sharded = weights_digest(str(tmp_path))
+    index = (tmp_path / "model.safetensors.index.json").read_text()
+    model.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors.index.json").write_text(index)
+    assert weights_digest(str(tmp_path)) == sharded
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"lacks model-00001-of-\d+\.safetensors, which model.safetensors.index.json"):
+        weights_digest(str(tmp_path))
 
 
 def test_a_checkpoint_folder_is_complete(tmp_path):

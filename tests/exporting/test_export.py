@@ -205,6 +205,9 @@ def test_exports_that_cannot_be_used_say_why(exported: Path, tmp_path: Path) -> 
     broken = _damaged(exported, tmp_path / "broken")
     with pytest.raises(CheckpointError, match="is no checkpoint, but an export, which `compress evaluate`"):
         load_model(str(broken))
+    (broken / "config.json").write_text("{}")  # as beside exports for clients that want one
+    with pytest.raises(CheckpointError, match="is no checkpoint, but an export, which `compress evaluate`"):
+        load_model(str(broken))
     (broken / "model.onnx").write_bytes(b"nothing")
     with pytest.raises(ExportError, match=r"model\.onnx cannot be loaded by ONNX Runtime"):
         exported_model(read_export(broken))

@@ -10,16 +10,19 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+import torch
 
 import compress
 from compress.cli import main
-from compress.conformers import block_units, front_channels
+from compress.conformers import block_units, front_channels, structure_of
 from compress.deciding.budget import BudgetConfig, make_budget
 from compress.latency import LatencyProfile, Line, ProfileError
+from compress.model.able_to_skip import able_to_skip
 from compress.profiling import ProfileConfig, measuring, with_profile
 from compress.profiling.drawing import draw_structure
 from compress.profiling.fit import Fit, features_of
-from compress.profiling.forms import GraphForms
+from compress.profiling.forms import GraphForms, TorchForms
+from compress.running.skipping import Skipping
 from compress.structure import MODULES, Structure
 from compress.surgery.front_costs import FrontCosts
 from tests.helpers import tiny
@@ -47,6 +50,23 @@ class Made:
 def widths(structure: Structure) -> list[int]:
     ffns = [kept for block in structure.blocks if block for kept in (block.ffn1, block.ffn2)]
     return [len(kept) for kept in ffns if isinstance(kept, tuple)]
+
+
+def test_all_frames_pass_all_blocks_while_a_model_that_skips_is_timed() -> None:
+    model = able_to_skip(tiny.parakeet(), Skipping(1, 0.0, heads=(1,)))
+    seen: list[int] = []
+
+    def ready(structure: Structure) -> None:
+        forms = TorchForms(model, tiny.batch(model))
+        timed = forms.ready(structure)
+        timed()
+        timed.args[0].encoder.layers[-1].register_forward_hook(lambda *found: seen.append(found[2].shape[1]))  # type: ignore[attr-defined]
+        timed()
+
+    ready(structure_of(model))
+    with torch.no_grad():
+        frames = model(**tiny.batch(model)).logits.shape[1]
+    assert seen == [frames]
 
 
 def test_the_costs_behind_the_times_are_found() -> None:

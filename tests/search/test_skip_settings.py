@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from compress.checkpoint import load_model
+from compress.checkpoint import CheckpointError, load_model
 from compress.cli import main
 from compress.conformers import blocks_of
 from compress.cost import size_of
@@ -102,6 +102,14 @@ def test_another_model_can_give_the_rate_to_hold(
     found = calibrate(config(skips, speech, tmp_path / "out", baseline=skips, thresholds=(0.6, 0.9)))["skipping"]
     assert found["wer_to_hold"] == pytest.approx(found["wer_without"] + 0.1)
     assert len(found["trials"]) == 2
+
+
+def test_a_baseline_that_is_not_there_is_named_before_anything_is_measured(
+    skips: str, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Dev, "wer", lambda *_: pytest.fail("measured"))
+    with pytest.raises(CheckpointError, match=r"There is no folder '\./nowhere'"):
+        calibrate(config(skips, speech, tmp_path / "out", baseline="./nowhere"))
 
 
 def test_a_model_that_has_learned_nothing_but_skipping_is_named(

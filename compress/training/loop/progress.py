@@ -164,7 +164,7 @@ class Progress:
             self._clock.start()
 
     def _averages(self) -> dict[str, float]:
-        """The losses since the last report, means over the steps that had them and over ranks, which all must call it."""
+        """The losses since the last report, means over the steps that had them and over ranks. All ranks call it."""
         every = processes.gather({name: float(total) / self._counts[name] for name, total in self._sums.items()})
         return {name: sum(own[name] for own in every) / len(every) for name in every[0]}
 
