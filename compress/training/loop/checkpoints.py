@@ -38,7 +38,7 @@ from compress.training.loop.weights_file import load_weights, save_weights
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 3
+FORMAT = 4
 """Of the states in a checkpoint; it changes whenever an earlier one could no longer be put back."""
 
 MANIFEST = "checkpoint.json"
