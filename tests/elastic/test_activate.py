@@ -221,8 +221,8 @@ def test_it_is_compressed_as_the_model_that_it_is_in_full() -> None:
     made = make_elastic(parakeet(), nested(parakeet()), OWN)
     made.activate("small")
     tables = [cost_table(config) for config in (made.config, compressed_config(made.config, structure_of(made)))]
-    assert [replace(table, unused=int, again=None) for table in tables] == [
-        replace(tables[0], unused=int, again=None)
+    assert [replace(table, beside=int, again=None) for table in tables] == [
+        replace(tables[0], beside=int, again=None)
     ] * 2
     assert block_units(made) == block_units(parakeet())
     small = remove(made, Structure("parakeet", (Block(), Block(ffn1=(0,)), None)))

@@ -127,8 +127,6 @@ ROWS = (
         rates=RATES_BY_MUON),
     Row("obs-muon-speeds", "OBS in rounds, refit, recovery by Muon at three speeds",
         ("--structure", "obs", "--optim", "muon", *SPEEDS), False, rates=RATES_BY_MUON),
-    Row("obs-speeds", "OBS in rounds, refit, recovery at three speeds", ("--structure", "obs", *SPEEDS), False,
-        rates=RATES),
     Row("obs-front", "OBS in rounds, refit", ("--structure", "obs"), False),
     Row("obs", "OBS in rounds, refit, the front whole", OBS, False),
     Row("obs-bare", "OBS in rounds, no refit, the front whole", (*OBS, *NO_REFIT), False),

@@ -89,7 +89,7 @@ def test_prefixes_cost_what_the_table_says(name: str, granularity: Granularity, 
     costs = list(accumulate(parts.increments(order), initial=parts.fixed))
     for count in (0, 1, len(parts) // 2, len(parts) - 1, len(parts)):
         structure = parts.structure(order[:count])
-        assert costs[count] == parts.table.of(structure) - parts.table.unused(structure)
+        assert costs[count] == parts.table.of(structure) - parts.table.beside(structure)
         assert parts.fitting(order, costs[count]) == count
         assert parts.fitting(order, costs[count] - 1) == max(0, count - 1)
     assert costs[-1] == parts.whole

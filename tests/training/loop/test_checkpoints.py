@@ -207,9 +207,9 @@ def test_a_killed_process_leaves_no_torn_checkpoint(tmp_path: Path) -> None:
 def test_a_checkpoint_of_another_version_is_refused(saved: Checkpoints) -> None:
     """Its states might go back into the wrong places; that a run has ended can still be told without them."""
     manifest = saved.directory / "step-00000003" / "checkpoint.json"
-    manifest.write_text(manifest.read_text().replace('"format": 3', '"format": 1'))
+    manifest.write_text(manifest.read_text().replace('"format": 4', '"format": 3'))
     saved.check_settings()
-    with pytest.raises(CheckpointError, match=r"format 1, .* format 3 only: finish the run with the version that"):
+    with pytest.raises(CheckpointError, match=r"format 3, .* format 4 only: finish the run with the version that"):
         restore(saved)
 
 
