@@ -181,6 +181,15 @@ def test_the_card_has_metadata_and_the_comparison(checkpoint: Path, hub: Hub, tm
     assert str(checkpoint) not in card
 
 
+@pytest.mark.parametrize("compared", [True, False])
+def test_the_card_says_where_a_source_has_no_splits(checkpoint: Path, tmp_path: Path, compared: bool) -> None:
+    report = {key: value for key, value in REPORT.items() if compared or key not in ("baseline", "difference")}
+    written = json.dumps(report | {"data": REPORT["data"] | {"split": None}})
+    (tmp_path / "report.json").write_text(written)
+    with staged(PushConfig(repo_id="me/small", model=str(checkpoint / "model"), report=str(tmp_path))) as stage:
+        assert "on the whole source, 2,414 words" in (stage / "README.md").read_text()
+
+
 def test_what_is_sent_names_no_local_folder(checkpoint: Path, hub: Hub, tmp_path: Path) -> None:
     """Teacher, speech and files with absolute paths: their last components are sent, and the folder stays as it is."""
     place = tmp_path / "my speech & more"

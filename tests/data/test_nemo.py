@@ -147,6 +147,14 @@ def test_case_21_tarred(tmp_path: Path, opened: Open, first: int) -> None:
     assert remarks(dataset) == [f"audio_{first}.tar/nobody.wav: not used: no row of the manifest names it"]
 
 
+@pytest.mark.parametrize("name", ["/", "."])
+def test_a_tarred_row_may_name_nothing(tmp_path: Path, opened: Open, name: str) -> None:
+    tarred(tmp_path, 0, [{"audio_filepath": "y.wav"}, {"audio_filepath": name}], ["y.wav"])
+    dataset = opened(tmp_path)
+    assert dataset.ids == ["y.wav", "last.wav"]
+    assert reasons(dataset) == {name: "line 2: no file of this name in audio_0.tar"}
+
+
 def test_tarred_numbers_must_agree(tmp_path: Path, opened: Open) -> None:
     tarred(tmp_path, 1, [{"audio_filepath": "a.wav", "shard_id": 0}], ["a.wav"])
     with pytest.raises(ValueError, match=r"rows name shards 0, 2, tars are numbered 1, 2; 0 are missing"):

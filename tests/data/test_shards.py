@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,24 @@ from typing import Any
 import datasets
 import pytest
 
-from compress.data import Batch, BatchConfig, SpeechDataset, SpeechLoader, of_first_buffer, stream
+from compress.data import (
+    BadDataError,
+    Batch,
+    BatchConfig,
+    Problem,
+    SpeechDataset,
+    SpeechLoader,
+    SpeechStream,
+    of_first_buffer,
+    stream,
+)
 from compress.data.audio import decode
 from compress.data.formats.entries import Region
 from compress.data.formats.tar_streams import TarShard
+from compress.data.stream import StreamReport
 from compress.data.streams import ParquetShard, TableShard
+from compress.evaluation.measured_skipping import speech_batches
+from compress.evaluation.speed import SpeedConfig
 from compress.training.loop.position import Position
 from tests.helpers.formats import audio_bytes, write_tar
 
@@ -168,6 +182,24 @@ def test_the_first_buffer_holds_the_first_utterances(shards: Path, open_folder: 
     loader = SpeechLoader(stream, parakeet, batching, shuffle=False)
     heard = [name for batch in of_first_buffer(loader.epoch(0)) for name in names(batch)]
     assert sorted(heard) == [f"u{number:02d}" for number in range(8)]
+
+
+def test_speed_on_a_stream_is_that_on_its_first_utterances(shards: Path, open_folder: Open, parakeet: Any) -> None:
+    stream = open_folder(shards / "parquet", streaming=True, cache_max_gib=0)
+    timed = speech_batches(stream, parakeet, SpeedConfig(batch=2), count=3)
+    assert [len(batch.ids) for batch in timed] == [2, 2, 2]
+    assert sorted(name for batch in timed for name in names(batch)) == [f"u{number:02d}" for number in range(6)]
+
+
+@pytest.mark.parametrize(("bad", "stops"), [(15, True), (9, False)])
+def test_a_resumed_stream_is_judged_by_all_that_it_has_read(
+    shards: Path, open_folder: Open, bad: int, stops: bool
+) -> None:
+    stream = open_folder(shards / "parquet", streaming=True, cache_max_gib=0)
+    assert isinstance(stream, SpeechStream)
+    since = StreamReport(problems=[Problem("a.wav", "silent")], seen=1000, bad=bad, ended=True)
+    with pytest.raises(BadDataError, match=r"15 of 1000 entries \(1.5%\)") if stops else nullcontext():
+        since.record(stream)
 
 
 def test_a_parquet_file_is_read_from_the_group_of_a_row(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
 import pytest
 
 from compress.cli import main
+from tests.helpers.formats import audio_bytes, write_tar
 from tests.helpers.processors import save_tiny
 from tests.helpers.samples import tone, write_audio, write_metadata
 
@@ -120,6 +122,15 @@ def test_each_source_of_a_mix_is_judged_by_itself(
     assert code == 1
     assert "2 of 70 entries cannot be used. Training would stop" in text
     assert checked(capsys, *words, "0.2")[0] == 0
+
+
+def test_what_can_only_be_streamed_is_not_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tar = write_tar(tmp_path / "x.tar", {"a.wav": audio_bytes(), "a.txt": b"stop"})
+    packed = tmp_path / "y.tar.gz"
+    packed.write_bytes(gzip.compress(tar.read_bytes()))
+    with pytest.raises(SystemExit):
+        main(["check", str(packed), "--data.streaming", "true", "--data.cache_dir", str(tmp_path / "cache")])
+    assert "compress check lists a data set as a whole" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_split_that_is_not_there_is_named(speech: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,8 @@ import pytest
 from compress.checkpoint import load_model, load_processor, save
 from compress.cli import main
 from compress.conformers import blocks_of
+from compress.model.able_to_skip import able_to_skip
+from compress.running.skipping import Skipping, write_skipping
 from compress.search import structure_without
 from compress.search.analyze import AnalyzeConfig
 from tests.helpers import tiny
@@ -54,6 +56,15 @@ def test_the_last_head_is_the_model_and_the_one_before_the_model_without_its_las
     for key, values in rates.items():
         assert values[-1] == pytest.approx(found["whole"][key])
         assert values[-2] == pytest.approx(found["removals"][-1][key])
+
+
+def test_heads_hear_all_frames_of_a_model_that_skips(
+    checkpoint: Callable[[str, Any], str], speech: Path, tmp_path: Path
+) -> None:
+    model = able_to_skip(tiny.parakeet(), Skipping(1, 1.0, heads=(1,)))
+    whole = run(checkpoint("parakeet-whole", model), speech, tmp_path / "whole")
+    model.config.skipping = write_skipping(Skipping(1, 0.0, heads=(1,)))
+    assert run(checkpoint("parakeet-half", model), speech, tmp_path / "half")["heads"] == whole["heads"]
 
 
 def test_a_removal_is_that_of_search(parakeet: str, speech: Path, tmp_path: Path) -> None:

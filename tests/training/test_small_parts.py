@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from compress.data import SpeechConfig
 from compress.files.writing import recover_folder, replaced_folder, write_json
 from compress.training.loop import precision
 from compress.training.loop.best import Best
 from compress.training.loop.position import Position, total_steps
 from compress.training.loop.same_run import differing
+from compress.training.run import RunConfig, best_on_dev
 
 
 class Numbers:
@@ -44,6 +47,14 @@ def test_the_best_on_other_speech_is_left_behind(caplog: pytest.LogCaptureFixtur
     hard.load_state_dict(easy.state_dict())
     assert "The dev set has changed" in caplog.text
     assert hard.improved(0.3, 2)
+
+
+def test_the_best_of_a_run_is_that_on_its_dev_set() -> None:
+    config = RunConfig(output="out", data=SpeechConfig("speech"))
+    on = best_on_dev(config).on
+    others = ({"dev_limit": 20}, {"dev_split": "test"}, {"dev": SpeechConfig("other")}, {"dev_split": None})
+    assert len({best_on_dev(replace(config, **other)).on for other in others} | {on}) == 5
+    assert best_on_dev(replace(config, data=SpeechConfig("speech", cache_dir="here"))).on == on
 
 
 def test_the_stream_goes_on_from_any_position() -> None:

@@ -97,14 +97,14 @@ def build_optimizer(groups: Sequence[ParameterGroup], name: OptimizerName = "ada
         ValueError: if a parameter is in two groups, or nothing is trainable.
     """
     trained = [group for group in groups if any(parameter.requires_grad for parameter in group.parameters)]
-    entries, vectors = [_entry(group) for group in trained], [group.vectors for group in trained]
+    entries = [_entry(group) for group in trained]
     if not entries:
         raise ValueError("No parameter requires a gradient; there is nothing to train.")
     if name == "adamw_8bit":
         return _eight_bit(entries)
     if name == "muon":
-        orthogonal = (entry["name"] == WEIGHTS and not alone for entry, alone in zip(entries, vectors, strict=True))
-        return MuonAndAdamW([e | {"orthogonal": o} for e, o in zip(entries, orthogonal, strict=True)], BETAS)
+        matrices = [{"orthogonal": group.name == WEIGHTS and not group.vectors} for group in trained]
+        return MuonAndAdamW([entry | flag for entry, flag in zip(entries, matrices, strict=True)], BETAS)
     return AdamW(entries, betas=BETAS, fused=True)
 
 
