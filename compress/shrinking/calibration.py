@@ -30,11 +30,13 @@ class Calibration:
 
     Attributes:
         batches: of this process, on the model's device and in its precision.
+        utterances: how many there are, over all processes.
         total: over the processes, each of which has its share.
         agreed: what one of the processes has decided.
     """
 
     batches: list[Batch]
+    utterances: int
     total: Total = alone
     agreed: Callable[[Structure], Structure] = by_itself
 
@@ -42,12 +44,6 @@ class Calibration:
     def inputs(self) -> list[Inputs]:
         """What the model is called with."""
         return [batch.inputs for batch in self.batches]
-
-    @property
-    def utterances(self) -> int:
-        """How many there are, over all processes, which all have to ask."""
-        here = sum(len(batch.ids) for batch in self.batches)
-        return int(self.total(self.batches[0].labels.new_tensor(here) if here else torch.tensor(0)))
 
     @property
     def seconds(self) -> float:
@@ -96,7 +92,8 @@ def read_calibration(
     batches = [
         _labelled(model, replace(batch.to(model.device), inputs=to_model(model, batch.inputs))) for batch in read
     ]
-    return Calibration(batches, total, agreed)
+    here = torch.tensor(sum(len(batch.ids) for batch in batches), device=model.device)
+    return Calibration(batches, int(total(here)), total, agreed)
 
 
 @torch.no_grad()
