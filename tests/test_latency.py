@@ -84,6 +84,14 @@ def test_budgets_in_time_that_mean_nothing_are_refused(settings: dict[str, str],
         make_budget(BudgetConfig(**settings), tiny.parakeet().config)
 
 
+def test_a_length_other_than_that_of_the_profile_is_refused(written: str) -> None:
+    config = tiny.parakeet().config
+    with pytest.raises(BudgetError, match=r"budget\.seconds is 5\.0; budget\.profile was measured at 10 s"):
+        make_budget(BudgetConfig(latency="50%", profile=written, seconds=5.0), config)
+    with pytest.raises(BudgetError, match=r"sizes\.seconds is 5\.0; sizes\.profile was measured at 10 s"):
+        SizesConfig(latency=("50%",), profile=written, seconds=5.0).table(config)
+
+
 def test_sizes_can_be_times(written: str) -> None:
     sizes = SizesConfig(latency=("100%", "0.12ms"), profile=written)
     table = sizes.table(tiny.parakeet().config)

@@ -54,12 +54,20 @@ def open_speech(
     return _checked(source, config, limits, vocabulary, labels)
 
 
-def require_split(train: SpeechDataset, dev: SpeechDataset) -> None:
+OTHER_DEV_SET = "name another source with dev.source, or set dev_split to null"
+"""What a training does about a dev set that is no other speech."""
+
+
+def require_split(
+    train: SpeechDataset, dev: SpeechDataset, name: str = "the training set", remedy: str = OTHER_DEV_SET
+) -> None:
     """Refuses a dev set that holds the training set, or is part of it, because their source has no splits.
 
     Args:
-        train: the training set.
+        train: the training set, or what else measurements should not be made on.
         dev: the dev set.
+        name: what the first is called in messages.
+        remedy: what to do about it.
 
     Raises:
         ValueError: naming a file that both read, and the remedy.
@@ -68,10 +76,10 @@ def require_split(train: SpeechDataset, dev: SpeechDataset) -> None:
         shared = part.origin.files & dev.origin.files
         if shared and (part.whole or dev.whole):
             raise ValueError(
-                f"the dev set would hold utterances of the training set: both read {min(shared)}, which is not "
-                "divided into splits; name another source with dev.source, or set dev_split to null"
+                f"the dev set would hold utterances of {name}: both read {min(shared)}, which is not "
+                f"divided into splits; {remedy}"
             )
-        warn_of_shared("the training set", part, "the dev set", dev)
+        warn_of_shared(name, part, "the dev set", dev)
 
 
 def _open_mix(

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -82,7 +83,7 @@ class BudgetConfig:
         check_at_least("budget.round_to", self.round_to, 1, error=BudgetError)
         check_positive("budget.seconds", self.seconds, "the length of an utterance", error=BudgetError)
         for text in (self.amount, *(self.stages or ())):
-            _check_meant(text, amounts_of(self.metric))
+            check_meant(text, amounts_of(self.metric))
 
     @property
     def _given(self) -> dict[Metric, str]:
@@ -148,8 +149,12 @@ def check_time(is_time: bool, profile: str | None, denominator: Denominator, key
     check(whole, f"{key}.denominator", denominator, "only the time of the whole model is measured", BudgetError)
 
 
-def _check_meant(text: str, units: Mapping[str, int]) -> None:
-    """Refuses a budget that nobody means: a share of nothing or of more than all, and a handful of parameters."""
+def check_meant(text: str, units: Mapping[str, int]) -> None:
+    """Refuses a budget that nobody means: a share of nothing or of more than all, and a handful of parameters.
+
+    Raises:
+        BudgetError: with the remedy.
+    """
     amount = read_amount(text, WHOLE_PERCENT, units)
     if "%" in text and not 0 < float(text.strip().rstrip("% ")) <= WHOLE_PERCENT:
         raise BudgetError(f"The budget {text!r} is a share; give more than 0% and at most 100%.")
@@ -198,6 +203,7 @@ def make_budget(config: BudgetConfig, model_config: PreTrainedConfig, decision: 
 
 def _budget_in_time(config: BudgetConfig, model_config: PreTrainedConfig, decision: str | None) -> Budget:
     profile = profile_named(config.profile, "budget")
+    require_length(profile, config.seconds, "budget")
     table = profile.table(model_config)
     requested = f"latency {config.amount} at {profile.summary}"
     limit = read_amount(config.amount, table.full, TIMES)
@@ -220,6 +226,17 @@ def profile_named(path: str | None, key: str) -> LatencyProfile:
     if path is None:
         raise BudgetError(f"{key}.latency needs {key}.profile, the file that `compress profile MODEL` writes.")
     return LatencyProfile.load(path)
+
+
+def require_length(profile: LatencyProfile, seconds: float, key: str) -> None:
+    """Refuses a length of utterances other than that which a profile was measured at.
+
+    Raises:
+        BudgetError: naming the setting.
+    """
+    measured = profile.conditions["seconds"]
+    remedy = f"{key}.profile was measured at {measured:g} s: leave it out, or make another with --speed.seconds"
+    check(seconds in (DEFAULT_SECONDS, measured), f"{key}.seconds", seconds, remedy, BudgetError)
 
 
 def reachable(table: CostTable, scores: Scores, round_to: int = 8) -> tuple[int, int]:
@@ -308,8 +325,23 @@ def decide(budget: Budget, scores: Scores) -> Structure:
         BudgetError: if even the smallest Structure is above the budget.
     """
     whole = Structure.full(scores.family, len(budget.table.units))
-    if budget.table.of(whole) <= budget.limit:
-        return whole
+    return whole if budget.table.of(whole) <= budget.limit else within(budget, partial(_selected, scores))
+
+
+def within(budget: Budget, decided: Callable[[Budget], Structure]) -> Structure:
+    """What is decided, again with less where it is above the budget for what its class must have beside it.
+
+    Args:
+        budget: the target.
+        decided: what keeps a budget, except for `CostTable.beside`.
+    """
+    structure = decided(budget)
+    if budget.table.of(structure) <= budget.limit:
+        return structure
+    return decided(replace(budget, limit=budget.limit - budget.table.beside(structure)))
+
+
+def _selected(scores: Scores, budget: Budget) -> Structure:
     check_reachable(budget, scores)
     selection = UnitSelection(budget.table, scores, budget.round_to)
     selection.fill(budget.limit)
@@ -321,7 +353,7 @@ def decide(budget: Budget, scores: Scores) -> Structure:
     if budget.limit - selection.cost > tolerance:
         logger.warning(
             "The decided Structure costs %s, %.2f %% of the full size below the budget: with parts this large, no "
-            "better one was found. Gates on units (gates.units) fill a budget closely.",
+            "better one was found. Finer ones fill a budget closely: a smaller budget.round_to, or gates on units.",
             budget.table.said(selection.cost),
             100 * (budget.limit - selection.cost) / budget.table.full,
         )

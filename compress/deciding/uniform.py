@@ -9,13 +9,14 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate, product
 
 from transformers import PreTrainedModel
 
 from compress.config import check, check_choice
 from compress.conformers import block_units, family_of
-from compress.deciding.budget import Budget, BudgetError
+from compress.deciding.budget import Budget, BudgetError, within
 from compress.deciding.by_speech import BY_SPEECH
 from compress.deciding.selection import Scores
 from compress.structure import MODULES, Block, Kept, Place, Structure
@@ -79,6 +80,10 @@ def uniform(model: PreTrainedModel, budget: Budget, scores: Scores, *, channels:
         BudgetError: with the least that can be reached this way, or if channels in front of the blocks are to go.
     """
     check_uniform(UNIFORM, budget.front)
+    return within(budget, partial(_uniform, model, scores, channels))
+
+
+def _uniform(model: PreTrainedModel, scores: Scores, channels: bool, budget: Budget) -> Structure:
     units, table, stock = block_units(model), budget.table, family_of(model).stock
     all_heads = stock is not None and stock.ffn_units is not None and not stock.heads
     names = {"attention": ("attention",), "ffn": FFNS, **({"conv": ("conv",)} if channels else {})}

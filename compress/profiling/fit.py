@@ -13,6 +13,8 @@ from compress.structure import MODULES, Structure, count_kept
 from compress.surgery.front_costs import NO_FRONT, FrontCosts
 
 Units = Sequence[dict[str, int]]
+MACS_OF_FRONT = 2
+"""The last of `features_of`, which count MACs."""
 
 
 def features_of(structure: Structure, units: Units, front: FrontCosts = NO_FRONT) -> list[int]:
@@ -59,6 +61,11 @@ class Fit:
                 break
             left.pop(int(solved.argmin()))
         return cls(coefficients)
+
+    def rounded(self, unit: float) -> Fit:
+        """The same with whole multiples of a unit, in seconds, as costs; those of MACs, far below it, stay."""
+        whole = np.round(self.coefficients[:-MACS_OF_FRONT] / unit) * unit
+        return Fit(np.concatenate([whole, self.coefficients[-MACS_OF_FRONT:]]))
 
     def off(self, features: Sequence[Sequence[int]], seconds: Sequence[float]) -> NDArray[np.float64]:
         """By how much predictions are above the truth, as shares of it."""

@@ -144,6 +144,7 @@ def fitted(stopwatch: Stopwatch, config: ProfileConfig) -> LatencyProfile:
     features = [features_of(structure, units, front) for structure in (*structures, *fresh)]
     count = len(structures)
     width, fit = _liked_width([0, *widths], features[:count], seconds[:count])
+    fit = fit.rounded(1 / PER_SECOND)
     error = abs(fit.off(features[count:], seconds[count:]))
     _require_close(error, config)
     *in_blocks, alone, pairs_of_channels = fit.coefficients * PER_SECOND

@@ -43,7 +43,7 @@ def page_of(result: Mapping[str, Any]) -> Page:
         title=f"The blocks of {short_name(result['model'])}",
         headline=_headline(result),
         sections=[
-            _removals(result),
+            *_removals(result),
             *(_matrix(MEASURE_NAMES[name], values) for name, values in matrices),
             *_heads(result),
         ],
@@ -58,6 +58,9 @@ def page_of(result: Mapping[str, Any]) -> Page:
 
 def _headline(result: Mapping[str, Any]) -> str:
     """What stands out, in a sentence."""
+    if not result["removals"]:
+        whole = formats.percent(result["whole"]["wer"], 2)
+        return f"The model can do without none of its blocks, of which it has {result['blocks']}: WER {whole}."
     least = min(result["removals"], key=lambda removal: (removal["wer"], removal["cer"]))
     most = max(result["removals"], key=lambda removal: (removal["wer"], removal["cer"]))
     return (
@@ -67,19 +70,22 @@ def _headline(result: Mapping[str, Any]) -> str:
     )
 
 
-def _removals(result: Mapping[str, Any]) -> Section:
+def _removals(result: Mapping[str, Any]) -> list[Section]:
+    """What the model makes without each block; no section where it can do without none."""
+    whole, removals = result["whole"], result["removals"]
+    if not removals:
+        return []
     note = (
         "Blocks are numbered from 0. Word error rate of the model without each single block, with 95 % bootstrap "
         "intervals, before any recovery training."
     )
-    whole, removals = result["whole"], result["removals"]
     figure = named_rates_figure([
         ("whole model", "baseline", whole["wer"], whole["wer_ci95"]),
         *((f"without {removal['block']}", "model", removal["wer"], removal["wer_ci95"]) for removal in removals),
     ], wide=True)  # fmt: skip
     rows = [["none", *_rates(whole)], *([str(removal["block"]), *_rates(removal)] for removal in removals)]
     drawn = Figure(figure, "Word error rate without each block, with 95 % intervals", wide=True)
-    return Section("Without one block", [Text(note), drawn, Table(REMOVAL_HEADER, rows, left=0)])
+    return [Section("Without one block", [Text(note), drawn, Table(REMOVAL_HEADER, rows, left=0)])]
 
 
 def _matrix(name: str, values: Sequence[Sequence[float]]) -> Section:
@@ -99,13 +105,23 @@ def _heads(result: Mapping[str, Any]) -> list[Section]:
         return []
     note = Text(
         "What the model's own head writes of each block's output, by way of whatever stands between the last block and "
-        "the head."
+        "the head." + _left_out(heads)
     )
     given = [(f"after {head['block']}", "model", head["wer"], head["wer_ci95"]) for head in heads]
     label = "Word error rate of the head after each block, with 95 % intervals"
     figure = Figure(named_rates_figure(given, wide=True), label, wide=True)
-    rows = [[str(head["block"]), f"{head['ctc_loss']:.3f}", *_rates(head)] for head in heads]
+    rows = [[str(head["block"]), _loss(head["ctc_loss"]), *_rates(head)] for head in heads]
     return [Section("The CTC head after each block", [note, figure, Table(HEAD_HEADER, rows, left=0)])]
+
+
+def _left_out(heads: Sequence[Mapping[str, Any]]) -> str:
+    """What the losses do not count."""
+    most = max(head["unalignable"] for head in heads)
+    return f" The losses leave out {formats.counted(most, 'utterance')} with more tokens than frames." if most else ""
+
+
+def _loss(mean: float | None) -> str:
+    return "" if mean is None else f"{mean:.3f}"
 
 
 def _conditions(result: Mapping[str, Any]) -> list[Condition]:

@@ -46,7 +46,7 @@ ANALYSIS_ABOUT = (
     "Blocks are numbered from 0; index 0 of a matrix is the input of the first block, index b + 1 the output of block "
     "b. Error rates are fractions, pooled over the corpus. removals: the model without one block. heads: the model's "
     "own CTC head on the output of a block, by way of whatever stands between the last block and the head; its CTC "
-    "loss is per target token, averaged over utterances."
+    "loss is per target token, averaged over utterances but the `unalignable` ones, which have more tokens than frames."
 )
 
 
@@ -89,7 +89,8 @@ def analyze_blocks(config: AnalyzeConfig) -> Analysis:
     sample = boundary_sample(model, processor, dataset, config)
     matrices = {name: MEASURES[name](sample, **config.matrix.options(name)).tolist() for name in config.measures}
     fine = FineSearch(model, processor, dataset, config.fine())
-    whole, *singles = fine.measure([(), *((block,) for block in removable(model))])
+    single = removable(model) if len(blocks_of(model)) > 1 else ()
+    whole, *singles = fine.measure([(), *((block,) for block in single)])
     heads, reason = intermediate_heads(model, processor, dataset, config)
     result = {
         "about": ANALYSIS_ABOUT,
@@ -146,7 +147,8 @@ class _Heard:
         self.outputs = BlockOutputs(model, blocks)
         self.said: list[str] = []
         self.written: dict[int, list[str]] = {block: [] for block in blocks}
-        self.losses: dict[int, list[tuple[float, int]]] = {block: [] for block in blocks}
+        self.losses: dict[int, float] = dict.fromkeys(blocks, 0.0)
+        self.aligned: dict[int, int] = dict.fromkeys(blocks, 0)
 
     @torch.no_grad()
     def add(self, batch: Batch) -> None:
@@ -160,8 +162,9 @@ class _Heard:
             self._add(block, logits, frame_mask(self.model, inputs, logits.shape[1]), batch)
 
     def _add(self, block: int, logits: Tensor, mask: Tensor, batch: Batch) -> None:
-        loss, _ = ctc_loss(logits, mask, batch.labels.to(logits.device), self.blank)
-        self.losses[block].append((float(loss), len(batch.ids)))
+        loss, unalignable = ctc_loss(logits, mask, batch.labels.to(logits.device), self.blank, utterances=1.0)
+        self.losses[block] += float(loss)
+        self.aligned[block] += int((~unalignable).sum())
         tokens = logits.argmax(-1).masked_fill(~mask.to(logits.device), self.blank)
         self.written[block] += self.processor.batch_decode(tokens.cpu())
 
@@ -172,9 +175,10 @@ class _Heard:
 
 def _head(heard: _Heard, block: int, references: Sequence[str], rule: ScoringRule, config: BlocksConfig) -> Analysis:
     hypotheses = list(map(rule, heard.written[block]))
-    losses = heard.losses[block]
-    mean = sum(loss * count for loss, count in losses) / sum(count for _, count in losses)
-    return _rates(scored((), references, hypotheses, config.bootstrap)) | {"block": block, "ctc_loss": mean}
+    aligned = heard.aligned[block]
+    mean = heard.losses[block] / aligned if aligned else None
+    found = {"block": block, "ctc_loss": mean, "unalignable": len(references) - aligned}
+    return _rates(scored((), references, hypotheses, config.bootstrap)) | found
 
 
 def _rates(trial: ProposalTrial) -> Analysis:

@@ -16,7 +16,7 @@ from compress.checkpoint import load_config, load_recogniser
 from compress.config import check_at_least, check_choice, to_dict
 from compress.conformers import blocks_of, family_of, fixed_blocks, skeleton
 from compress.curvature.repair import RefitConfig
-from compress.data import SpeechConfig, SpeechDataset
+from compress.data import SpeechConfig, SpeechDataset, require_split
 from compress.evaluation.speed import device_name
 from compress.files.writing import require_writable
 from compress.machine import DTYPES, find_device
@@ -28,6 +28,7 @@ from compress.search.methods import METHODS, CoarseConfig, Outcome, Task, rankin
 from compress.search.report import write_result
 from compress.search.settings import BlocksConfig, boundary_sample
 from compress.search.similarity import MEASURES, Matrix, Measure
+from compress.shrinking.calibration import Calibration
 from compress.shrinking.checkpoints import calibration_of
 from compress.shrinking.repairing import repair
 from compress.surgery.stock import ROUTES, route_of
@@ -84,6 +85,8 @@ class SearchConfig(BlocksConfig):
         for method in self.methods:
             check_choice("methods", method, (*METHODS, ALL))
         check_at_least("top_k", self.top_k, 1)
+        if self.refit and self.data.mix and self.refit_data is None:
+            raise ValueError("data.mix has no other split for the refit: name its speech with refit_data.source.")
 
     @property
     def chosen_methods(self) -> list[str]:
@@ -111,7 +114,8 @@ def search_blocks(config: SearchConfig) -> Search:
     _check_before(config)
     model, processor = load_recogniser(config.model, dtype=DTYPES[config.dtype], device=find_device(config.device))
     dataset = config.open(processor)
-    fine = FineSearch(model, processor, dataset, config.fine(), _repairing(config, model, processor))
+    speech = _speech_for_refit(config, model, processor, dataset)
+    fine = FineSearch(model, processor, dataset, config.fine(), _repairing(config, model, speech))
     took: dict[str, float] = {}
     task = Task(
         blocks=len(blocks_of(model)),
@@ -126,7 +130,7 @@ def search_blocks(config: SearchConfig) -> Search:
     logger.info("Whole model: WER %.2f %% on %d utterances", 100 * whole.wer, len(dataset))
     outcomes = [_run(name, task) for name in config.chosen_methods]
     _warn_of_routes(model, outcomes)
-    result = _result(config, model, dataset, whole, outcomes, task, took)
+    result = _result(config, model, dataset, whole, outcomes, task, took) | {"refit": _refit_entry(config, speech)}
     structures = {outcome.method: structure_without(model, outcome.best.proposal) for outcome in outcomes}
     write_result(result, structures, Path(config.out))
     return result
@@ -139,11 +143,20 @@ def _check_before(config: SearchConfig) -> None:
     check_remove(config.remove, len(blocks_of(shape)), fixed_blocks(shape))
 
 
-def _repairing(config: SearchConfig, model: PreTrainedModel, processor: Any) -> Repairing | None:
-    """How the model without some blocks is repaired, if it is, on speech that is read once."""
+def _speech_for_refit(
+    config: SearchConfig, model: PreTrainedModel, processor: Any, dev: SpeechDataset
+) -> Calibration | None:
+    """What models without some blocks are repaired on, if they are; it is read once."""
     if config.refit is None:
         return None
     speech = calibration_of(model, processor, config.refit_set, config.refit.utterances, config.batch, config.seed)
+    require_split(speech.dataset, dev, "the speech of the refit", "name another source with refit_data.source")
+    return speech
+
+
+def _repairing(config: SearchConfig, model: PreTrainedModel, speech: Calibration | None) -> Repairing | None:
+    if config.refit is None or speech is None:
+        return None
     return partial(repair, whole=model, speech=speech, config=config.refit)
 
 
@@ -195,7 +208,6 @@ def _result(
         "removable": list(task.free),
         "remove": config.remove,
         "data": config.described(dataset),
-        "refit": _refit_entry(config),
         "jobs": task.fine.jobs,
         "machine": device_name(model.device),
         "whole": _trial_entry(whole, None),
@@ -208,9 +220,10 @@ def _result(
     }
 
 
-def _refit_entry(config: SearchConfig) -> Search | None:
-    speech = config.refit_set
-    return to_dict(config.refit) | {"data": speech.named(), "split": speech.split} if config.refit else None
+def _refit_entry(config: SearchConfig, speech: Calibration | None) -> Search | None:
+    if speech is None:
+        return None
+    return to_dict(config.refit) | {"data": config.refit_set.named(), "split": speech.dataset.split}
 
 
 def _matrix_entry(config: SearchConfig, matrix: Matrix, took: Mapping[str, float]) -> Search:

@@ -119,6 +119,8 @@ class _Recorder:
         if not self.rows[0]:
             raise ValueError("There is no speech to compare the blocks on: the data set is empty.")
         order = torch.randperm(sum(map(len, self.rows[0])), generator=self.random)
+        if self.config.feature == "frames":
+            order = order[: self.config.rows]
         sample = []
         for rows in self.rows:
             sample.append(torch.cat(rows)[order])

@@ -31,12 +31,14 @@ class Calibration:
     Attributes:
         batches: of this process, on the model's device and in its precision.
         utterances: how many there are, over all processes.
+        dataset: of which they are.
         total: over the processes, each of which has its share.
         agreed: what one of the processes has decided.
     """
 
     batches: list[Batch]
     utterances: int
+    dataset: SpeechDataset
     total: Total = alone
     agreed: Callable[[Structure], Structure] = by_itself
 
@@ -79,6 +81,9 @@ def read_calibration(
         world_size: how many processes share the utterances.
         total: over these processes.
         agreed: what the first of these processes has decided.
+
+    Raises:
+        ValueError: if a process would have no utterance.
     """
     chosen = dataset if dataset.streaming else dataset.sample(utterances, seed)
     batching = replace(
@@ -92,8 +97,14 @@ def read_calibration(
     batches = [
         _labelled(model, replace(batch.to(model.device), inputs=to_model(model, batch.inputs))) for batch in read
     ]
-    here = torch.tensor(sum(len(batch.ids) for batch in batches), device=model.device)
-    return Calibration(batches, int(total(here)), total, agreed)
+    here = torch.tensor([sum(len(batch.ids) for batch in batches), not batches], device=model.device)
+    heard, without = total(here).tolist()
+    if without:
+        raise ValueError(
+            f"{dataset.name}: {without} of {world_size} processes have no utterance to look at, with {heard} in all: "
+            "give more speech, or start fewer processes."
+        )
+    return Calibration(batches, heard, chosen, total, agreed)
 
 
 @torch.no_grad()

@@ -23,6 +23,7 @@ from compress.checkpoint import describe, load_config, load_model, save
 from compress.config import to_dict
 from compress.conformers import family_of, skeleton
 from compress.cost import size_of
+from compress.data import require_split
 from compress.deciding.budget import Budget, BudgetError, takes_front
 from compress.deciding.decisions import check_range
 from compress.deciding.uniform import DEFAULT_UNIFORM, UniformConfig
@@ -40,6 +41,8 @@ from compress.structure import Structure
 from compress.training.loop.same_run import require_same
 
 logger = logging.getLogger(__name__)
+
+CALIBRATION = "the speech that is looked at"
 
 CURVE_ABOUT = (
     "Error rates are fractions, pooled over the dev set, with 95 % bootstrap intervals. Nothing was trained. Every "
@@ -135,6 +138,8 @@ class Curve:
         self.config, self.budgets, self.out = config, budgets, Path(config.out)
         self.model, self.processor, self.speech = opened(config)
         self.measure = measure_of(self.model, self.processor, config)
+        if self.speech:
+            require_split(self.speech.dataset, self.measure.dev, CALIBRATION, "name another source with dev.source")
 
     def run(self) -> dict[str, Any]:
         """Measures what is not measured yet, and writes the report."""
@@ -247,7 +252,7 @@ def read_entry(path: Path) -> dict[str, Any]:
         ReadError: naming the file and what is wrong in it, and the remedy.
     """
     try:
-        entry = read_object(path, ENTRY_FORM, optional={"rounds": list, "seconds": float})
+        entry = read_object(path, ENTRY_FORM, optional={"rounds": list, "seconds": float, "requested": str})
         ends = entry["wer_ci95"]
         if len(ends) != 2 or not all(isinstance(end, int | float) for end in ends):
             raise ReadError(f"{path}: wer_ci95 must be two numbers, and is {ends}.")

@@ -13,8 +13,8 @@ from compress.reports.page import Columns, Condition, Figure, Page, Panel, Secti
 SHRINK_REPORT = "report"
 SHRINK_FILES = tuple(f"{SHRINK_REPORT}.{ending}" for ending in ("html", "md", "json"))
 CURVE_HEADER = ["size", "of the whole", "parameters", "MACs per s", "WER", "95 % interval", "times as fast", "seconds"]
-
-
+COUNTED: dict[str, str] = {"params": "parameters", "macs": "MACs", "latency": "predicted time"}
+"""By metric, what a size counts."""
 WHOLE = "whole"
 """Name of the model as it is."""
 
@@ -91,7 +91,7 @@ def curve_page(report: Mapping[str, Any], making: Making) -> Page:
         conditions=_conditions(report, making, amount),
         maker=making.maker,
         created=report["created"],
-        context=f"{short_name(data['source'])}, {data['split']} · {amount}",
+        context=f"{short_name(data['source'])}, {data['split'] or formats.WHOLE_SOURCE} · {amount}",
         numbers=Table(CURVE_HEADER, rows, pages_only=["seconds"]),
         footer=f"Made by compress {report['versions']['compress']}. All numbers are in {SHRINK_REPORT}.json.",
     )
@@ -109,9 +109,16 @@ def _headline(report: Mapping[str, Any]) -> str:
     chosen = by_name[report["chosen"]]
     rate, faster = formats.percent(chosen["wer"], 2), formats.times(chosen["times_as_fast"])
     return (
-        f"At {formats.percent(chosen['share'])} of the model the word error rate is {rate}, which its interval does "
-        f"not tell from the whole model's {whole}; it is {faster} as fast."
+        f"At {formats.percent(chosen['share'])} of {_counted(report)} the word error rate is {rate}, which its "
+        f"interval does not tell from the whole model's {whole}; it is {faster} as fast."
     )
+
+
+def _counted(report: Mapping[str, Any]) -> str:
+    """What the sizes are shares of."""
+    metric, _, *denominator = report["entries"][1]["requested"].split()
+    whose = "the encoder's" if denominator[:2] == ["of", "encoder"] else "the model's"
+    return f"{whose} {COUNTED[metric]}"
 
 
 def _note(making: Making) -> Text:
@@ -121,7 +128,7 @@ def _note(making: Making) -> Text:
 
 def _panels(report: Mapping[str, Any]) -> list[Panel]:
     places: dict[str, tuple[str, Callable[[Mapping[str, Any]], float]]] = {
-        "Size": ("% of the whole", lambda entry: 100 * entry["share"]),
+        "Size": (f"% of {_counted(report)}", lambda entry: 100 * entry["share"]),
         "MACs": ("millions per second of speech", lambda entry: entry["macs_per_second"] / 1e6),
         "Speed": ("times as fast as the whole model", lambda entry: entry["times_as_fast"]),
     }

@@ -135,6 +135,9 @@ class ShrinkConfig:
             raise ValueError("budget.stages are for training (recipes/prune.py): give rounds, or several sizes.")
         if self.sizes and self.data.mix and self.dev is None:
             raise ValueError("data.mix has no dev set of its own: name one with dev.source.")
+        for name, unused in (("save", False), ("dev_utterances", None), ("dev", None)):
+            needless = self.sizes is None and getattr(self, name) != unused
+            check(not needless, name, "given without sizes", "it belongs to a curve: give sizes, or leave it out")
         if self.sizes and self.sizes.parts is not None:
             raise ValueError("Sizes in parts belong to supernets: give sizes.params, sizes.macs or sizes.latency.")
 

@@ -75,10 +75,9 @@ def report_stages(
 
 def _entry(numbers: Mapping[str, Any], folder: str) -> dict[str, Any]:
     """What is known of a stage without measuring it."""
-    wanted, _, _ = str(numbers["requested"]).rpartition(" of ")
     phases = [numbers[phase] for phase in ("learn", "recover") if phase in numbers]
     return {
-        "name": wanted.partition(" ")[2],
+        "name": str(numbers["requested"]).split()[1],
         "checkpoint": str(Path(folder, FINAL)),
         "share": numbers["achieved"] / numbers["full"],
         "requested": numbers["requested"],

@@ -11,9 +11,9 @@ from transformers import PreTrainedModel
 import compress
 from compress.conformers import block_units, family_of
 from compress.deciding.baselines import magnitude
-from compress.deciding.budget import BudgetConfig, BudgetError, make_budget
+from compress.deciding.budget import Budget, BudgetConfig, BudgetError, decide, make_budget
 from compress.deciding.selection import Scores
-from compress.deciding.uniform import UniformConfig, uniform
+from compress.deciding.uniform import FFNS, UniformConfig, uniform
 from compress.structure import MODULES, Block, Place, Structure, count_kept
 from compress.surgery.stock import route_of
 from tests.helpers.tiny import BLOCKS, MODELS, parakeet, random_structure
@@ -124,3 +124,20 @@ def test_a_kind_of_module_that_is_gone_everywhere_stays_gone() -> None:
     structure = uniform(model, goal, magnitude(model))
     assert goal.table.of(structure) <= goal.limit
     assert compress.remove(model, structure).num_parameters() <= goal.limit
+
+
+@pytest.mark.parametrize("decision", ["uniform", "decide"])
+def test_what_a_class_must_have_beside_the_choice_is_within_the_budget(decision: str) -> None:
+    """Where units of FFNs alone go, the original's class holds the result, with a convolution that no pass uses."""
+    model = MODELS["wav2vec2_conformer-relative"]()
+    table, norms = make_budget(BudgetConfig(params="50%"), model.config).table, magnitude(model)
+    widths = {place: norms.units[place] for place in norms.units if place.name in FFNS}
+    ffns = Scores(norms.family, {}, widths)
+    for width in (16, 40):
+        kept = Block(ffn1=tuple(range(width)), ffn2=tuple(range(width)))
+        chosen = Structure(norms.family, (kept,) * BLOCKS)
+        assert table.beside(chosen) > 2
+        for limit in (table.of(chosen) - table.beside(chosen), table.of(chosen) - 1):
+            goal = Budget(table, limit, "params", 8)
+            found = uniform(model, goal, norms, channels=True) if decision == "uniform" else decide(goal, ffns)
+            assert compress.remove(model, found).num_parameters() == table.of(found) <= limit

@@ -72,6 +72,16 @@ def test_the_costs_behind_the_times_are_found() -> None:
     assert made.error["worst"] < 1e-6
 
 
+def test_the_error_is_that_of_the_costs_which_are_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Costs are whole nanoseconds: where a unit costs half of one, the error says what that is worth."""
+    fine = TRUTH.copy()
+    fine[3] = 0.45e-9
+    monkeypatch.setitem(globals(), "TRUTH", fine)
+    made = measuring.fitted(Made(lambda structure: 0.0), CONFIG)  # type: ignore[arg-type]
+    assert made.lines["ffn"] == Line(200_000, 0)
+    assert 1e-5 < made.error["worst"] < 1e-3
+
+
 def test_widths_that_take_longer_are_left_out() -> None:
     def odd(structure: Structure) -> float:
         return 0.1 if any(width % 16 for width in widths(structure)) else 0.0

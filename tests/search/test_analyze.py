@@ -132,3 +132,31 @@ def test_the_page_is_quiet_in_chromium(parakeet: str, speech: Path, tmp_path: Pa
     assert seen.messages == []
     assert [url for url in seen.requests if not url.startswith("data:")] == [page.as_uri()]
     assert seen.values == {"overflow": 0}
+
+
+def test_a_model_of_one_block_cannot_do_without_it(
+    checkpoint: Callable[[str, Any], str], speech: Path, tmp_path: Path
+) -> None:
+    [one] = run(checkpoint("parakeet-one", tiny.parakeet(num_hidden_layers=1)), speech, tmp_path / "out")["heads"]
+    assert one["block"] == 0
+    text = (tmp_path / "out" / "analysis.md").read_text()
+    assert "The model can do without none of its blocks, of which it has 1: WER" in text
+    assert "Without one block" not in text
+
+
+def test_losses_leave_out_what_cannot_be_aligned(parakeet: str, speech: Path, tmp_path: Path) -> None:
+    """The mean is that of the others, and it is said how many there are."""
+    dev = speech / "dev"
+    lines = (dev / "metadata.csv").read_text().splitlines()
+    for name, rows in (("good", lines[:4]), ("long", [*lines[:4], f"{lines[4].split(',')[0]},{'ab ' * 40}"])):
+        (tmp_path / name / "dev").mkdir(parents=True)
+        for row in rows[1:]:
+            shutil.copy(dev / row.split(",")[0], tmp_path / name / "dev")
+        (tmp_path / name / "dev" / "metadata.csv").write_text("\n".join(rows) + "\n")
+    good, long = (run(parakeet, tmp_path / name, tmp_path / f"{name}-out") for name in ("good", "long"))
+    assert [head["unalignable"] for head in long["heads"]] == [1, 1, 1]
+    for mine, other in zip(long["heads"], good["heads"], strict=True):
+        assert mine["ctc_loss"] == pytest.approx(other["ctc_loss"], rel=1e-4)
+    said = "The losses leave out 1 utterance with more tokens than frames."
+    assert said in (tmp_path / "long-out" / "analysis.md").read_text()
+    assert said not in (tmp_path / "good-out" / "analysis.md").read_text()

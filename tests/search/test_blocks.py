@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from compress import Block, Structure
 from compress.checkpoint import load_model, load_processor
 from compress.cli import main
 from compress.conformers import blocks_of, frame_outputs
+from compress.curvature.repair import RefitConfig
 from compress.data import SpeechConfig
+from compress.data.settings import MixConfig
 from compress.search import proposal_score, without_blocks
 from compress.search.blocks import SearchConfig, search_blocks
 from compress.search.fine import FineConfig, FineSearch
@@ -232,3 +235,27 @@ def test_the_page_is_quiet_in_chromium(parakeet: str, speech: Path, tmp_path: Pa
     assert seen.messages == []
     assert [url for url in seen.requests if not url.startswith("data:")] == [page.as_uri()]
     assert seen.values == {"shades": 16, "overflow": 0}
+
+
+def test_a_refit_looks_at_other_speech_than_what_is_measured(
+    parakeet: str, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a source without splits, and of a mix, both would be the same."""
+    refit = ("--remove", "1", "--methods", "[last]", "--refit.utterances", "6", "--batch.workers", "0")
+    dev = str(speech / "dev")
+    of_dev = options(speech / "dev", tmp_path / "out", *refit, "--data.split", "dev")
+    with pytest.raises(SystemExit):
+        main(["search", parakeet, *of_dev])
+    said = " ".join(capsys.readouterr().err.split())
+    assert "the dev set would hold utterances of the speech of the refit: both read" in said
+    assert "name another source with refit_data.source" in said
+    with pytest.raises(ValueError, match=r"data\.mix has no other split .* refit_data\.source"):
+        SearchConfig(
+            model=parakeet, data=SpeechConfig(mix=(MixConfig(source=dev),)), remove=1, refit=RefitConfig(utterances=6)
+        )
+    shutil.copytree(speech / "dev", tmp_path / "others")
+    others = ("--refit_data.source", str(tmp_path / "others"), "--refit_data.cache_dir", str(tmp_path / "cache"))
+    assert main(["search", parakeet, *of_dev, *others]) == 0
+    found = json.loads((tmp_path / "out" / "search.json").read_text())
+    assert (found["refit"]["split"], found["data"]["split"]) == (None, None)
+    assert f"on 6 utterances of `{tmp_path / 'others'}`, whole source." in (tmp_path / "out/search.md").read_text()

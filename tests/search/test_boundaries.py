@@ -80,6 +80,12 @@ def test_means_and_frames_are_those_of_the_blocks() -> None:
     assert torch.equal(orders[0], orders[-1])
 
 
+def test_there_are_never_more_frames_than_were_asked_for() -> None:
+    model = tiny.parakeet()
+    sample = sample_boundaries(model, batches(model, 1, 2), 4, SampleConfig(feature="frames", rows=3))
+    assert [len(one) for one in sample] == [3] * (tiny.BLOCKS + 1)
+
+
 def test_the_seed_decides() -> None:
     model = tiny.parakeet()
     config = SampleConfig(feature="frames", rows=12, seed=3)

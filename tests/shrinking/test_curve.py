@@ -14,7 +14,7 @@ from compress.cli import main
 from compress.deciding.budget import BudgetConfig
 from compress.elastic.supernet import SizesConfig
 from compress.files.reading import ReadError
-from compress.shrinking import curve
+from compress.shrinking import curve, curve_report
 from compress.shrinking.checkpoints import reachable_target
 from compress.structure import Structure
 from tests.helpers.shrinking import words
@@ -169,3 +169,38 @@ def test_uniform_sizes_out_of_reach_are_refused_before_anything_is_made(
         main(["shrink", parakeet, *words(speech, tmp_path / "out", *more)])
     assert "cannot be reached with equally many units in every block" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_looked_at_is_not_what_is_measured(
+    parakeet: str, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As both would be of a source without splits."""
+    command = ["shrink", parakeet, *words(speech / "dev", tmp_path / "out", *SIZES)]
+    with pytest.raises(SystemExit):
+        main(command)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "the dev set would hold utterances of the speech that is looked at: both read" in said
+    assert "name another source with dev.source" in said
+    other = ("--dev.source", str(speech / "train"), "--dev.cache_dir", str(tmp_path / "cache"))
+    assert main([*command, *other]) == 0
+    assert report_of(tmp_path / "out")["data"]["split"] is None
+    assert "train, whole source" in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("requested", "counted"),
+    [
+        ("params 60% of total", "the model's parameters"),
+        ("params 60% of encoder", "the encoder's parameters"),
+        ("macs 60% of total", "the model's MACs"),
+        ("macs 60% of encoder at 10 s", "the encoder's MACs"),
+        ("latency 60% of total", "the model's predicted time"),
+        ("latency 60% at 10 s, batch 1, 1 thread of torch", "the model's predicted time"),
+    ],
+)
+def test_shares_are_said_to_be_of_what_was_asked_for(requested: str, counted: str) -> None:
+    measured = {"wer": 0.1, "wer_ci95": [0.05, 0.2], "times_as_fast": 2.0, "macs_per_second": 1e6}
+    size = {"name": "60%", "share": 0.6, "requested": requested}
+    report = curve_report.with_chosen([{"name": "whole", "share": 1.0} | measured, size | measured])
+    assert f"At 60.0 % of {counted} the word error rate is 10.00 %" in curve_report._headline(report)
+    assert f"% of {counted}" in str(curve_report._panels(report)[0].parts[0])

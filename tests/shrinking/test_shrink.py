@@ -15,12 +15,13 @@ import torch
 import compress
 from compress.cli import main
 from compress.curvature.repair import RefitConfig
-from compress.data import SpeechConfig
+from compress.data import BatchConfig, SpeechConfig, open_speech
 from compress.deciding.budget import BudgetConfig, BudgetError, make_budget
+from compress.shrinking.calibration import read_calibration
 from compress.shrinking.rounds import smaller
 from compress.structure import Block, Structure
 from tests.helpers.formats import write_tar
-from tests.helpers.launching import make_split
+from tests.helpers.launching import RATE, make_split
 from tests.helpers.shrinking import words
 
 
@@ -155,6 +156,10 @@ def test_few_frames_are_warned_of(
         (("--structure", "nowhere.json"), "nowhere.json"),
         (("--structure", "fischer", "--budget.params", "60%"), "there is no such file; did you mean 'fisher'?"),
         (("--sizes.params", "[60%]", "--data", "", "--data.mix", "[{source: a}]"), "name one with dev.source"),
+        (("--sizes.params", "[150%,60%]"), "The budget '150%' is a share; give more than 0% and at most 100%"),
+        (("--budget.params", "60%", "--save"), "save is 'given without sizes'; it belongs to a curve"),
+        (("--budget.params", "60%", "--dev_utterances", "3"), "dev_utterances is 'given without sizes'"),
+        (("--budget.params", "60%", "--dev.source", "x"), "dev is 'given without sizes'"),
         (("--budget.params", "60%", "--refit.ridge", "0"), "refit.ridge is 0"),
         (("--budget.params", "60%", "--refit.ridge", ".inf"), "refit.ridge is inf"),
         (("--budget.params", "60%", "--data.split", "nothing"), "nothing"),
@@ -217,3 +222,14 @@ def test_a_stream_gives_as_many_utterances_as_were_asked_for(parakeet: str, spee
             == 0
         )
         assert facts(out)["rounds"][0]["repair"]["utterances"] == min(utterances, len(members) // 2)
+
+
+def test_a_process_without_an_utterance_is_refused(parakeet: str, speech: Path, tmp_path: Path) -> None:
+    """A stream does not know beforehand that there are not enough for all; what they add up would wait for ever."""
+    members = {"one.wav": (speech / "train" / "0.wav").read_bytes(), "one.txt": b"low mid"}
+    source = str(write_tar(tmp_path / "shard.tar", members))
+    model, processor = compress.load_model(parakeet), compress.load_processor(parakeet)
+    stream = open_speech(SpeechConfig(source=source, streaming=True), sampling_rate=RATE)
+    with pytest.raises(ValueError, match=r"1 of 2 processes have no utterance to look at, .* start fewer processes"):
+        read_calibration(model, processor, stream, 4, BatchConfig(workers=0), rank=1, world_size=2)
+    assert read_calibration(model, processor, stream, 4, BatchConfig(workers=0)).utterances == 1

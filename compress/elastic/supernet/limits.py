@@ -11,7 +11,16 @@ from transformers import PreTrainedConfig
 
 from compress.config import check_positive
 from compress.cost import DEFAULT_SECONDS, CostTable, Denominator, cost_table
-from compress.deciding.budget import DEFAULT_ROUNDING, BudgetError, amounts_of, check_time, profile_named, read_amount
+from compress.deciding.budget import (
+    DEFAULT_ROUNDING,
+    BudgetError,
+    amounts_of,
+    check_meant,
+    check_time,
+    profile_named,
+    read_amount,
+    require_length,
+)
 from compress.elastic.supernet.parts import Parts
 from compress.structure import Structure
 
@@ -32,7 +41,7 @@ class SizesConfig:
         profile: the file of `compress profile` for the model.
         parts: numbers of parts.
         denominator: what shares are of and amounts count: the `total` model or its `encoder`.
-        seconds: length of the utterance that MACs refer to.
+        seconds: length of the utterance that MACs and times refer to.
     """
 
     SHORT_FOR: ClassVar[str] = "params"
@@ -54,8 +63,8 @@ class SizesConfig:
             )
         check_positive("sizes.seconds", self.seconds, "the length of an utterance", error=BudgetError)
         check_time(self.latency is not None, self.profile, self.denominator, "sizes")
-        for text in self.names:
-            self.amount(text, full=1)
+        for text in self.names if self.parts is None else ():
+            check_meant(text, amounts_of("latency" if self.latency else "params"))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -82,7 +91,9 @@ class SizesConfig:
         if self.parts is not None:
             return None
         if self.latency is not None:
-            return profile_named(self.profile, "sizes").table(config)
+            profile = profile_named(self.profile, "sizes")
+            require_length(profile, self.seconds, "sizes")
+            return profile.table(config)
         return cost_table(config, "params" if self.params else "macs", self.denominator, self.seconds)
 
 

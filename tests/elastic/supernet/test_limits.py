@@ -116,6 +116,8 @@ def test_impossible_sizes_are_refused(config: dict[str, Any], granularity: Any, 
         ({"params": ()}, "Give the sizes in one of"),
         ({"params": ("50%",), "macs": ("50%",)}, "got .*params.*macs"),
         ({"params": ("half",)}, "Cannot read the budget 'half'"),
+        ({"params": ("150%", "80%")}, "The budget '150%' is a share; give more than 0% and at most 100%"),
+        ({"macs": ("50",)}, "would be 50 in all; did you mean '50%'"),
         ({"macs": ("50%",), "seconds": 0.0}, "sizes.seconds"),
     ],
 )
