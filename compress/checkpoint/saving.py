@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel
+from transformers.utils.hub import CHAT_TEMPLATE_DIR
 
 from compress.checkpoint.errors import CheckpointError
 from compress.checkpoint.folders import require_new
@@ -19,13 +20,16 @@ from compress.cost import Size, size_of
 from compress.deciding.budget import Budget
 from compress.files.reading import read_object
 from compress.files.shipped import __version__
-from compress.files.writing import CONFIG_FILE, replaced_folder
+from compress.files.writing import CONFIG_FILE, WEIGHTS, is_model, replaced_folder
 from compress.model.card import CARD_FILE, model_card
 from compress.model.removal import remove
 from compress.structure import STRUCTURE_FILE, Structure
 from compress.surgery.stock import ROUTES, route_of
 
 logger = logging.getLogger(__name__)
+
+ENDINGS = (*WEIGHTS, ".json", ".md", ".py", ".txt", ".jinja", ".model")
+"""Of the files that we, and transformers with any tokenizer, write into a checkpoint."""
 
 
 def save(
@@ -47,7 +51,7 @@ def save(
         dtype: of the weights in the file; None: as they are.
 
     Raises:
-        CheckpointError: if the folder holds something else than a checkpoint, which would be deleted.
+        CheckpointError: if the folder holds something else than a checkpoint, or beside one, which would be deleted.
     """
     _prepare_replacing(Path(folder))
     route = route_of(model.config)
@@ -84,10 +88,20 @@ def write_weights(model: PreTrainedModel, folder: Path, dtype: torch.dtype | Non
 
 
 def _prepare_replacing(folder: Path) -> None:
-    if (folder / CONFIG_FILE).is_file():
-        logger.warning("%s: the checkpoint there is replaced", folder)
-    elif folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not is_model(folder):
         raise CheckpointError(f"{folder} exists and is no checkpoint, so it is not replaced; choose another folder.")
+    if others := sorted(path.name for path in folder.iterdir() if not _is_part(path)):
+        raise CheckpointError(
+            f"{folder} is not replaced, since it holds what is no part of a checkpoint and would be deleted: "
+            f"{', '.join(others)}; choose another folder."
+        )
+    logger.warning("%s: the checkpoint there is replaced", folder)
+
+
+def _is_part(path: Path) -> bool:
+    return path.name == CHAT_TEMPLATE_DIR if path.is_dir() else path.suffix in ENDINGS
 
 
 def describe(method: str, teacher: str, before: Size, after: Size, budget: Budget | None = None) -> dict[str, Any]:

@@ -150,7 +150,7 @@ def require_place_for_models(folder: str | Path) -> None:
         WriteError: naming the model that the folder lies in, or the reason why nothing can be written.
     """
     resolved = Path(folder).expanduser().resolve()
-    if model := next((place for place in (resolved, *resolved.parents) if _is_model(place)), None):
+    if model := next((place for place in (resolved, *resolved.parents) if is_model(place)), None):
         raise WriteError(
             f"{folder} lies in the folder of the model {model}: who replaces or deletes that model would take what is "
             "written there along. Choose a folder beside it."
@@ -158,7 +158,8 @@ def require_place_for_models(folder: str | Path) -> None:
     require_writable(folder)
 
 
-def _is_model(folder: Path) -> bool:
+def is_model(folder: Path) -> bool:
+    """Says whether a folder holds a model: a config, and weights beside it."""
     return (folder / CONFIG_FILE).is_file() and any(path.suffix in WEIGHTS for path in folder.iterdir())
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +234,31 @@ def test_saving_replaces_checkpoints_alone(whole: Path, tmp_path: Path, caplog: 
     shutil.copytree(whole, tmp_path / "model")
     save(parakeet(), None, tmp_path / "model")
     assert "the checkpoint there is replaced" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("weights", "others", "message"),
+    [
+        (False, ["metrics.jsonl", "best/config.json"], "exists and is no checkpoint, so it is not replaced"),
+        (True, ["metrics.jsonl", "best/config.json"], "and would be deleted: best, metrics.jsonl;"),
+        (True, ["report.html"], "would be deleted: report.html; choose another folder"),
+        (True, ["training_args.bin", "merges.txt", "additional_chat_templates/one.jinja"], None),
+    ],
+)
+def test_saving_deletes_nothing_but_a_checkpoint(
+    whole: Path, tmp_path: Path, weights: bool, others: list[str], message: str | None
+) -> None:
+    """The folder of a run has a config.json, too; what transformers writes beside a model is replaced with it."""
+    folder = tmp_path / "folder"
+    shutil.copytree(whole, folder)
+    for name in others:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("{}")
+    if not weights:
+        (folder / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=message) if message else nullcontext():
+        save(parakeet(), None, folder)
+    assert [(folder / name).exists() for name in others] == [message is not None] * len(others)
 
 
 def test_types_of_weights_from_the_hub_are_checked_as_those_of_a_folder(
