@@ -24,7 +24,8 @@ from compress.surgery.stock import stock_config
 
 def _write_beside(config: PreTrainedConfig, folder: Path) -> None:
     (folder / MODELLING_FILE).write_text(modelling_file(family_of(config)), encoding="utf-8")
-    (folder / CARD_FILE).write_text(model_card(skeleton(config, original=False), {}), encoding="utf-8")
+    if not (folder / CARD_FILE).exists():  # one there is a person's, or knows more than can be said here
+        (folder / CARD_FILE).write_text(model_card(skeleton(config, original=False), {}), encoding="utf-8")
 
 
 def _register(family: Family) -> tuple[type[PreTrainedConfig], type[PreTrainedModel]]:

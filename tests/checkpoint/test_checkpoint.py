@@ -98,6 +98,16 @@ def test_save_pretrained_alone_leaves_structure_and_card(tmp_path):
     assert "What each block keeps" in (tmp_path / "small" / "README.md").read_text()
 
 
+def test_save_pretrained_leaves_the_card_that_is_there(tmp_path: Path) -> None:
+    """A person's, or a checkpoint's own, which knows the teacher."""
+    small = compress.remove(parakeet(), random_structure(parakeet(), 1))
+    save(small, None, tmp_path, {"teacher": "someone/model"})
+    for card in ((tmp_path / "README.md").read_text(), "# My project\n"):
+        (tmp_path / "README.md").write_text(card)
+        small.save_pretrained(tmp_path)
+        assert (tmp_path / "README.md").read_text() == card
+
+
 def test_a_model_without_ctc_head_hears_what_is_supported(tmp_path):
     encoder = parakeet().encoder
     with pytest.raises(UnsupportedModelError, match=r"not supported.*ParakeetForCTC"):
