@@ -36,6 +36,7 @@ This file travels with the checkpoint, so that it loads without any package but 
 
     model = {auto}.from_pretrained("path/or/repository", trust_remote_code=True)
 
+Its processor takes trust_remote_code=True, too; without that, transformers stops and asks.
 With conformer-compress installed, `import compress` does instead, and nothing in this file is run.
 Written by conformer-compress {version} (Apache-2.0) from its own sources, whose names stand above each part.
 """

@@ -108,6 +108,14 @@ def test_save_pretrained_leaves_the_card_that_is_there(tmp_path: Path) -> None:
         assert (tmp_path / "README.md").read_text() == card
 
 
+def test_what_loads_without_the_package_asks_for_no_consent(tmp_path: Path) -> None:
+    save(compress.remove(parakeet(), random_structure(parakeet(), 1)), None, tmp_path)
+    block = (tmp_path / "README.md").read_text().partition("Or without that package")[2].split("```")[1]
+    assert block.count('from_pretrained("path/or/repository", trust_remote_code=True)') == 2
+    assert block.count(".from_pretrained(") == 2
+    assert "Its processor takes trust_remote_code=True" in (tmp_path / "modeling_compressed.py").read_text()
+
+
 def test_a_model_without_ctc_head_hears_what_is_supported(tmp_path):
     encoder = parakeet().encoder
     with pytest.raises(UnsupportedModelError, match=r"not supported.*ParakeetForCTC"):
