@@ -47,21 +47,42 @@ def generate(model: PreTrainedModel, inputs: Mapping[str, Tensor], processor: An
         processor: the model's own.
         config: see there.
     """
-    prompt = family_of(model).prompt
-    arguments = dict(inputs) | PROMPTS[prompt](model, inputs, processor, config)
-    if prompt != "none":
-        arguments["max_new_tokens"] = config.max_new_tokens
+    prompted = PROMPTS[family_of(model).prompt](model, inputs, processor, config)
+    arguments = dict(inputs) | {"max_new_tokens": config.max_new_tokens} | prompted
     write: Any = model.generate  # each model's own, with its own arguments
     written = write(**arguments)
     tokens: Tensor = getattr(written, "sequences", written)
+    durations: Tensor | None = getattr(written, "durations", None)
+    if durations is not None:
+        tokens = _said(model, tokens, durations, frame_lengths(model, inputs["attention_mask"]))
     if "input_ids" in arguments:
         tokens = tokens[:, arguments["input_ids"].shape[1] :]
     texts: list[str] = processor.batch_decode(tokens, skip_special_tokens=True)
     return [text.strip() for text in texts]
 
 
-def _nothing(model: PreTrainedModel, inputs: Mapping[str, Tensor], processor: Any, config: GenerateConfig) -> Any:
-    return {}
+def _said(model: PreTrainedModel, tokens: Tensor, durations: Tensor, frames: Tensor) -> Tensor:
+    """A transducer's tokens, blank behind the end of an utterance: it goes on until the longest of a batch ends.
+
+    Args:
+        model: the transducer.
+        tokens: `(batch, steps)`, the first of which stands for the start.
+        durations: `(batch, steps)`, how many frames each step goes on.
+        frames: `(batch,)`, of each utterance.
+    """
+    steps = torch.arange(tokens.shape[1], device=tokens.device)
+    first_frames, frames = durations.cumsum(1) - durations, frames.to(tokens.device)[:, None]
+    over = (first_frames >= frames) | (steps > _most_steps(model, frames))
+    return tokens.masked_fill(over, int(model.config.blank_token_id))
+
+
+def _most_steps(model: PreTrainedModel, frames: Tensor) -> Tensor:
+    """So many steps a transducer takes at most for so many frames; one without blanks stays at a frame for several."""
+    return frames.clamp(min=1) * int(model.config.max_symbols_per_step)
+
+
+def _whole_speech(model: PreTrainedModel, inputs: Mapping[str, Tensor], processor: Any, config: GenerateConfig) -> Any:
+    return {"max_new_tokens": int(_most_steps(model, frame_lengths(model, inputs["attention_mask"])).max())}
 
 
 def _language(model: PreTrainedModel, inputs: Mapping[str, Tensor], processor: Any, config: GenerateConfig) -> Any:
@@ -97,7 +118,7 @@ def _chat(model: PreTrainedModel, inputs: Mapping[str, Tensor], processor: Any, 
 
 
 PROMPTS: Mapping[str, Callable[..., Any]] = {
-    "none": _nothing,
+    "none": _whole_speech,
     "target_language": _language,
     "transcription_request": _request,
     "decoder_prompt": _prompt,
