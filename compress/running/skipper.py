@@ -7,6 +7,7 @@ whole sequences up to block K, gathered ones behind it. The last block's output 
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,8 +23,24 @@ from compress.running.skipping import Skipping, SkippingError, heads_left, neare
 from compress.running.skipping_pass import HEADS, Pass, Seen
 
 
+class OfThread(threading.local):
+    """The forward passes of one thread; a copy of it has seen none.
+
+    Attributes:
+        now: the one under way; None: none is.
+        last: what the last one has seen.
+    """
+
+    def __init__(self) -> None:
+        self.now: Pass | None = None
+        self.last = Seen()
+
+    def __reduce__(self) -> tuple[type[OfThread], tuple[()]]:
+        return OfThread, ()
+
+
 class Skipper:
-    """The skipping of one model.
+    """The skipping of one model, which several threads may call at once.
 
     In eval mode an utterance from which nothing is kept leaves the model as the output of its first blocks. In training
     mode all its frames are kept: a new model takes everything for blank at first, and would never learn otherwise.
@@ -35,14 +52,12 @@ class Skipper:
     Attributes:
         settings: what is skipped from now on; set them by `use`.
         in_training: how many blocks always run in training mode; None: all frames pass all blocks there.
-        last: what the last forward pass has seen.
     """
 
     def __init__(self, model: PreTrainedModel, settings: Skipping) -> None:
         self.settings = settings
         self.in_training: int | None = settings.first_blocks
-        self.last = Seen()
-        self._pass: Pass | None = None
+        self._passes = OfThread()
         blocks = blocks_of(model)
         model.register_forward_pre_hook(self._begin, with_kwargs=True)
         model.register_forward_hook(self._end)
@@ -53,6 +68,11 @@ class Skipper:
             for head in _heads_of(model):
                 factorise(head, int(model.config.pad_token_id))
         self.use(model, settings)
+
+    @property
+    def last(self) -> Seen:
+        """What the last forward pass of this thread has seen."""
+        return self._passes.last
 
     def use(self, model: PreTrainedModel, settings: Skipping) -> None:
         """Skips by other settings from now on; no weight changes."""
@@ -74,8 +94,8 @@ class Skipper:
         mask = kwargs.get("attention_mask", args[1] if len(args) > 1 else None)
         head, behind = self._where(model)
         last = len(blocks_of(model))
-        self._pass = Pass(model, self.settings, head=head, behind=behind, last=last, mask=mask)
-        self.last = self._pass.seen
+        self._passes.now = Pass(model, self.settings, head=head, behind=behind, last=last, mask=mask)
+        self._passes.last = self._passes.now.seen
 
     def _where(self, model: PreTrainedModel) -> tuple[int | None, int | None]:
         """Which intermediate head decides in this forward pass, and behind how many first blocks; None: none.
@@ -95,13 +115,13 @@ class Skipper:
         return left[first], running[first - 1] + 1
 
     def _enter(self, block: nn.Module, args: Any, kwargs: Any) -> Any:
-        return self._pass and self._pass.enter(args, kwargs)
+        return self._passes.now and self._passes.now.enter(args, kwargs)
 
     def _leave(self, number: int, block: nn.Module, args: Any, output: Tensor) -> Tensor:
-        return self._pass.leave(number, output) if self._pass else output
+        return self._passes.now.leave(number, output) if self._passes.now else output
 
     def _end(self, model: PreTrainedModel, args: Any, output: Any) -> None:
-        self._pass = None
+        self._passes.now = None
 
 
 def prepare_skipping_(model: PreTrainedModel, settings: Skipping) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +19,7 @@ from compress.model.able_to_skip import able_to_skip
 from compress.running.aspect_skipping import SKIPPING
 from compress.running.skipper import without_skipping
 from compress.running.skipping import Skipping, SkippingError, possible_first_blocks
-from compress.running.skipping_pass import Pass, intermediate_logits
+from compress.running.skipping_pass import Pass, Seen, intermediate_logits
 from compress.training.distill import DistillConfig, LayerDistance
 from tests.helpers.skips import halved, logits, skipper
 from tests.helpers.tiny import CTC_MODELS, batch, canary, parakeet, wav2vec2_bert
@@ -168,6 +170,35 @@ def test_every_kind_of_attention_and_copies_and_half_precision(attention: str) -
         assert logits(copied.bfloat16(), half).isfinite().all()
 
 
+def test_a_thread_takes_no_notice_of_the_passes_of_another() -> None:
+    """Here the other one's pass begins and ends behind the first block of this one's, on fewer frames."""
+    model = skipping("parakeet")
+    inputs = batch(model)
+    other = {key: value[1:, :60] for key, value in inputs.items()}
+    halved(model, inputs)
+    expected, expected_other, blank = logits(model, inputs), logits(model, other), skipper(model).last.blank
+
+    def meanwhile(*_: Any) -> None:
+        handle.remove()
+        with ThreadPoolExecutor(1) as threads:
+            assert torch.equal(threads.submit(logits, model, other).result(), expected_other)
+
+    handle = blocks_of(model)[0].register_forward_pre_hook(meanwhile)
+    assert torch.equal(logits(model, inputs), expected)
+    seen = skipper(model).last
+    assert blank is not None
+    assert seen.blank is not None
+    assert seen.blank.shape[0] == 2 > blank.shape[0]
+
+
+def test_the_skipping_of_a_model_that_has_run_can_be_pickled() -> None:
+    model = skipping("parakeet")
+    logits(model, batch(model))
+    again = pickle.loads(pickle.dumps(skipper(model)))
+    assert again.settings == skipper(model).settings
+    assert again.last == Seen()
+
+
 @pytest.mark.parametrize("name", CTC_MODELS)
 def test_factorised_heads_say_the_same_where_tokens_are_not_computed(name: str) -> None:
     model = skipping(name, 1.0, factorised=True)
@@ -208,8 +239,9 @@ def test_nothing_of_a_pass_outlives_it_but_what_it_has_seen() -> None:
     halved(model, inputs)
     first = skipper(model).last
     logits(model, inputs)
-    assert vars(skipper(model)).keys() == before == {"settings", "in_training", "last", "_pass"}
-    assert vars(skipper(model))["_pass"] is None
+    assert vars(skipper(model)).keys() == before == {"settings", "in_training", "_passes"}
+    passes = vars(skipper(model))["_passes"]
+    assert vars(passes) == {"now": None, "last": skipper(model).last}
     assert skipper(model).last is not first
     assert vars(first).keys() == {"blank", "valid", "slots", "gathered", "logits"}
 
