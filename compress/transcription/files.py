@@ -230,10 +230,15 @@ def _refuse_to_replace(files: Sequence[tuple[str, Path]], out: Path, formats: Se
     """Refuses to write over what lies beside the audio: transcripts of people are called like those that are made."""
     for (name, path), ending in product(files, formats):
         target = (out / name).with_suffix(f".{ending}")
-        if target.exists() and target.resolve().parent == path.resolve().parent:
+        if target.exists() and _folders(target) & _folders(path):
             raise ValueError(
                 f"{target} lies beside its audio and would be replaced; give another folder with --out, or move it."
             )
+
+
+def _folders(path: Path) -> set[Path]:
+    """Where a file lies, and, if it is a link, where what it links to does."""
+    return {path.parent.resolve(), path.resolve().parent}
 
 
 def _write(transcript: Transcript, out: Path, formats: Sequence[str]) -> None:

@@ -177,6 +177,23 @@ def test_transcripts_beside_the_audio_are_not_replaced(
     assert (tmp_path / "a.txt").read_text() == "by hand"
 
 
+@pytest.mark.parametrize("linked", [["a.wav"], ["a.txt"], ["a.wav", "a.txt"]])
+def test_transcripts_beside_links_are_not_replaced(model: Path, tmp_path: Path, linked: list[str]) -> None:
+    """As in data sets of links into a store, each file in a folder of its own."""
+    for name in ("a.wav", "a.txt"):
+        place = tmp_path / "store" / name / name if name in linked else tmp_path / "in" / name
+        for folder in (place.parent, tmp_path / "in"):
+            folder.mkdir(parents=True, exist_ok=True)
+        write_audio(place, tone(0.3)) if name == "a.wav" else place.write_text("by hand")
+        if name in linked:
+            (tmp_path / "in" / name).symlink_to(place)
+    with pytest.raises(ValueError, match="lies beside its audio and would be replaced"):
+        list(
+            transcribe_files(TranscribeConfig(model=str(model), source=str(tmp_path / "in"), out=str(tmp_path / "in")))
+        )
+    assert (tmp_path / "in/a.txt").read_text() == "by hand"
+
+
 @pytest.mark.parametrize(
     ("names", "options", "message"),
     [
