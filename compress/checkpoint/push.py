@@ -110,8 +110,9 @@ def staged(config: PushConfig) -> Iterator[Path]:
                 (stage / path.name).symlink_to(path.resolve())  # weights can be large
         report, export = _stage_report(config, stage), _stage_export(config, stage)
         (stage / CARD_FILE).unlink(missing_ok=True)
-        (stage / CARD_FILE).write_text(_card(config, report, export), encoding="utf-8")
         _make_public(stage, [folder for folder in (config.model, config.report, config.export) if folder])
+        # The card names no local path, but the repository, which a local folder can be called like.
+        (stage / CARD_FILE).write_text(_card(config, report, export), encoding="utf-8")
         yield stage
 
 

@@ -234,6 +234,16 @@ def test_what_is_sent_names_no_local_folder(checkpoint: Path, hub: Hub, tmp_path
     assert "base_model" not in yaml.safe_load(card.split("---\n")[1])
 
 
+@pytest.mark.parametrize("folder", ["someone/small", "one/small"])
+def test_the_card_names_the_repository_whatever_the_folder_is_called(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    shutil.copytree(checkpoint / "model", tmp_path / folder)
+    monkeypatch.chdir(tmp_path)
+    with staged(PushConfig(repo_id="someone/small", model=folder)) as stage:
+        assert (stage / "README.md").read_text().count('.from_pretrained("someone/small"') == 4
+
+
 def test_a_dry_run_shows_files_and_sends_nothing(checkpoint: Path, hub: Hub, tmp_path: Path) -> None:
     done = push(checkpoint, hub.address, tmp_path, "--dry-run", token=None)
     assert done.returncode == 0, done.stderr
