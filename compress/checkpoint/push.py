@@ -98,7 +98,7 @@ def staged(config: PushConfig) -> Iterator[Path]:
     Raises:
         CheckpointError: if the checkpoint is not whole, its weights are no numbers, or its processor does not fit.
         PushError: for a name that no repository can have, or a licence that is none; if the folder of the report holds
-            none, or that of another model.
+            none, or that of another model; if a text is not in UTF-8.
     """
     source = Path(config.model)
     _check_names(config)
@@ -185,11 +185,7 @@ def _require_same_model(model: str, report: dict[str, Any], path: Path) -> None:
 
 def _make_public(stage: Path, folders: list[str]) -> None:
     """Shortens local paths in every text file of a stage (see `compress.files.paths`); targets of its links stay."""
-    texts = {
-        path: path.read_text(encoding="utf-8")
-        for path in stage.rglob("*")
-        if path.is_file() and path.suffix in TEXT_SUFFIXES
-    }
+    texts = {path: _text(path, stage) for path in stage.rglob("*") if path.is_file() and path.suffix in TEXT_SUFFIXES}
     paths = {folder for folder in folders if is_local(folder)}
     for path in texts:
         if path.name in (COMPRESSION_FILE, REPORT_FILE, EXPORT_FILE):
@@ -200,6 +196,16 @@ def _make_public(stage: Path, folders: list[str]) -> None:
         if (public := public_text(text, paths)) != text:
             path.unlink()
             path.write_text(public, encoding="utf-8")
+
+
+def _text(path: Path, stage: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise PushError(
+            f"{path.relative_to(stage)} is no text in UTF-8 ({error.reason} at byte {error.start}), so local paths in "
+            "it cannot be found: save it in UTF-8, or move it out of the folder."
+        ) from error
 
 
 def _named_places(content: Any) -> dict[str, Any]:

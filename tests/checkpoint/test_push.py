@@ -244,6 +244,13 @@ def test_the_card_names_the_repository_whatever_the_folder_is_called(
         assert (stage / "README.md").read_text().count('.from_pretrained("someone/small"') == 4
 
 
+def test_a_text_that_is_not_utf_8_is_named(checkpoint: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(checkpoint / "model", tmp_path / "model")
+    (model / "notes.txt").write_bytes("für uns".encode("latin-1"))
+    with pytest.raises(PushError, match=r"^notes\.txt is no text in UTF-8 \(invalid start byte at byte 1\), so"):
+        staged(PushConfig(repo_id="me/small", model=str(model))).__enter__()
+
+
 def test_a_dry_run_shows_files_and_sends_nothing(checkpoint: Path, hub: Hub, tmp_path: Path) -> None:
     done = push(checkpoint, hub.address, tmp_path, "--dry-run", token=None)
     assert done.returncode == 0, done.stderr
