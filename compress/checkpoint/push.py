@@ -34,6 +34,7 @@ from compress.conformers import skeleton
 from compress.cost import size_of
 from compress.files.paths import PLACES, is_local, local_paths, public_text
 from compress.files.reading import read_json, read_object
+from compress.machine import TORCH
 from compress.model.card import CARD_FILE, model_card
 
 REPORT_FOLDER, GRAPHS_FOLDER = "report", "onnx"
@@ -171,8 +172,12 @@ def _link_export(export: Export, target: Path) -> None:
 
 
 def _require_same_model(model: str, report: dict[str, Any], path: Path) -> None:
-    """Refuses a report of another model: by its weights or, where the report does not know them, by their number."""
+    """Refuses a report of an export or of another model: by its weights, if the report knows them, or their number."""
     described, remedy = report["model"], f"make its own with: compress evaluate {model} --data DIR --out {path.parent}"
+    if (runtime := described.get("runtime", {}).get("name", TORCH)) != TORCH:
+        raise PushError(
+            f"{path} is the report of an export that {runtime} ran, and not of the weights that go to the Hub; {remedy}"
+        )
     size = size_of(skeleton(load_config(model), original=False)).total
     if described["parameters"]["total"] != size:
         raise PushError(

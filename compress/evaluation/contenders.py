@@ -21,6 +21,7 @@ from compress.evaluation.report import Transcripts
 from compress.evaluation.settings import EvaluateConfig
 from compress.evaluation.speed import Speed
 from compress.evaluation.transcribe import batching_for, transcribe
+from compress.machine import TORCH
 from compress.runtimes.onnx_graph import runtime_version
 from compress.runtimes.onnx_model import exported_model
 
@@ -62,7 +63,7 @@ class Contender:
         if is_export(name):
             return cls.of_export(name, read_export(name))
         model, processor = load_recogniser(name, dtype=dtype, device=device)
-        runtime = {"name": "PyTorch", "version": torch.__version__, "precision": str(dtype).removeprefix("torch.")}
+        runtime = {"name": TORCH, "version": torch.__version__, "precision": str(dtype).removeprefix("torch.")}
         memory = weights_in_memory(model)
         return cls(name, model, processor, bytes_on_disk(name), weights_digest(name), memory, name, runtime)
 

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 from compress.cost import PER_MILLISECOND
 from compress.evaluation.report import ROLES, Report
+from compress.machine import TORCH
 from compress.model.lineage import earlier_compressions
 from compress.reports import formats
 
-TORCH = "PyTorch"
 LATENCY = "latency"
 _SIZES = ("requested", "expected", "achieved")
 

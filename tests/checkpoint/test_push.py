@@ -68,6 +68,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
             {"weights_sha256": "0" * 64},
             "is the report of a model with other weights than .*model; make its own with: co",
         ),
+        (
+            {"runtime": {"name": "ONNX Runtime"}, "weights_sha256": "0" * 64},
+            "is the report of an export that ONNX Runtime ran, .*; make its own with: compress evaluate .*model --data",
+        ),
     ],
 )
 def test_the_report_of_another_model_is_refused(
