@@ -194,6 +194,23 @@ def test_the_card_says_where_a_source_has_no_splits(checkpoint: Path, tmp_path: 
         assert "on the whole source, 2,414 words" in (stage / "README.md").read_text()
 
 
+@pytest.mark.parametrize("compared", [True, False])
+def test_the_card_says_what_was_measured_with_skipping(checkpoint: Path, tmp_path: Path, compared: bool) -> None:
+    skipping = {"rtf": {"on": 0.001, "off": 0.0015, "baseline": 0.004}, "macs_share": 0.625, "off": {"wer": 0.0251}}
+    report = {key: value for key, value in REPORT.items() if compared or key not in ("baseline", "difference")}
+    (tmp_path / "report.json").write_text(json.dumps(report | {"skipping": skipping}))
+    with staged(PushConfig(repo_id="me/small", model=str(checkpoint / "model"), report=str(tmp_path))) as stage:
+        card = (stage / "README.md").read_text()
+    if not compared:
+        assert "WER with skipping 2.69 % (2.00 to 3.00) on" in card
+        return
+    assert "| WER | 2.90 % | 2.69 % (2.00 to 3.00), with skipping |" in card
+    assert "| MACs per second of audio | 67,000,000 | 41,000,000, without skipping |" in card
+    assert "| real-time factor | 0.00300 | 0.00200, without skipping |" in card
+    assert "| real-time factor on this speech | 0.00400 | 0.00100, with skipping |" in card
+    assert "With skipping, 62.5 % of the MACs on this speech are done; without it the WER is 2.51 %." in card
+
+
 def test_what_is_sent_names_no_local_folder(checkpoint: Path, hub: Hub, tmp_path: Path) -> None:
     """Teacher, speech and files with absolute paths: their last components are sent, and the folder stays as it is."""
     place = tmp_path / "my speech & more"

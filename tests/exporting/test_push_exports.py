@@ -26,6 +26,14 @@ def test_an_export_lies_in_onnx_and_on_the_card(pruned: str, exported: Path) -> 
     assert "`onnx/` holds it as an ONNX graph in float32 for plain" in card
 
 
+def test_the_card_says_which_size_was_exported(pruned: str, exported: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(exported, tmp_path / "export")
+    facts = json.loads((folder / "export.json").read_text())
+    (folder / "export.json").write_text(json.dumps(facts | {"model": facts["model"] | {"size": "4"}}))
+    with staged(PushConfig(repo_id="me/small", model=pruned, export=str(folder))) as stage:
+        assert "`onnx/` holds its size `4` as an ONNX graph in float32" in (stage / "README.md").read_text()
+
+
 def test_graphs_in_a_folder_of_their_own_lie_where_clients_look_for_them(
     pruned: str, exported: Path, tmp_path: Path
 ) -> None:
