@@ -11,6 +11,8 @@ from compress.files.reading import Form, read_object
 
 EXPORT_FILE = "export.json"
 EXPORT_FORMAT = 1
+FLOAT32, INT8 = "float32", "int8"
+"""Precisions of an export."""
 SOURCE_FOLDER = "source"
 """Below an export: config and processor of the model as they were, and what is known of its compression."""
 _FORM: Form = {"format": int, "model.name": str, "client": str, "precision": str, "signature": str, "graphs": list}

@@ -27,12 +27,11 @@ from compress.evaluation.normalisation import scoring_rule, shared_vocabulary
 from compress.evaluation.report import Measurements, Report, build
 from compress.evaluation.settings import EvaluateConfig
 from compress.evaluation.speed import Speed, SpeedConfig, conditions, measure, speed_inputs
+from compress.evaluation.transcribe import why_one_by_one
 from compress.files.writing import WriteError, require_writable
 from compress.machine import DTYPES, find_device
 
 logger = logging.getLogger(__name__)
-
-_ONE_BY_ONE = "one utterance at a time, since its output depends on padding"
 
 
 class ReportNotWritten(WriteError):
@@ -155,7 +154,7 @@ def _measurements(evaluation: Evaluation, role: str, metrics: Mapping[str, Any])
         name=contender.name,
         family=family.name,
         transcripts=evaluation.transcripts[role],
-        batching=_ONE_BY_ONE if family.padding_sensitive else f"in batches of up to {config.batch.seconds:g} s",
+        batching=_batching(model, config),
         size=size_of(model, config.macs_seconds),
         original=size_of(skeleton(model.config), config.macs_seconds),
         kept=kept_units(model),
@@ -168,6 +167,13 @@ def _measurements(evaluation: Evaluation, role: str, metrics: Mapping[str, Any])
         metrics=metrics,
         runtime=contender.runtime,
     )
+
+
+def _batching(model: PreTrainedModel, config: EvaluateConfig) -> str:
+    """How it was transcribed, in words."""
+    if reason := why_one_by_one(model):
+        return f"one utterance at a time, since {reason}"
+    return f"in batches of up to {config.batch.seconds:g} s"
 
 
 def _data_entry(evaluation: Evaluation) -> dict[str, Any]:

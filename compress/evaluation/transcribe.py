@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
+from compress.checkpoint.exported import INT8
 from compress.conformers import family_of, frame_mask
 from compress.evaluation.generate import GenerateConfig, generate
+from compress.runtimes.onnx_model import RunsOnnx
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
@@ -29,8 +31,17 @@ class BatchSource(Protocol):
 
 
 def batching_for(model: PreTrainedModel, batch: BatchConfig) -> BatchConfig:
-    """How utterances are put together for a model: one by one where its output depends on padding."""
-    return replace(batch, max_utterances=1) if family_of(model).padding_sensitive else batch
+    """How utterances are put together for a model: one by one where its output depends on what is beside them."""
+    return replace(batch, max_utterances=1) if why_one_by_one(model) else batch
+
+
+def why_one_by_one(model: PreTrainedModel) -> str | None:
+    """Says what about a model makes utterances in a batch change each other; None if they do not."""
+    if family_of(model).padding_sensitive:
+        return "its output depends on padding"
+    if isinstance(model, RunsOnnx) and model.precision == INT8:
+        return "one scale of 8 bits holds for the activations of a whole batch"
+    return None
 
 
 def transcribe(

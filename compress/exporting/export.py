@@ -12,7 +12,7 @@ import torch
 from transformers import PreTrainedConfig
 
 from compress.checkpoint import COMPRESSION_FILE, read_compression
-from compress.checkpoint.exported import EXPORT_FILE, EXPORT_FORMAT, SOURCE_FOLDER, Export, ExportError
+from compress.checkpoint.exported import EXPORT_FILE, EXPORT_FORMAT, FLOAT32, INT8, SOURCE_FOLDER, Export, ExportError
 from compress.checkpoint.weights import WEIGHTS_DIGEST, weights_digest
 from compress.conformers import family_of
 from compress.data import feature_extractor_of
@@ -191,7 +191,7 @@ def _facts(source: SourceModel, slot: Slot, config: ExportConfig) -> dict[str, A
         "client": config.client,
         "signature": slot.signature,
         "runtime": "onnxruntime",
-        "precision": "int8" if config.int8 else "float32",
+        "precision": INT8 if config.int8 else FLOAT32,
         "opset": OPSET,
         "tolerance": config.tolerance,
         "checked_seconds": [list(seconds) for seconds in CHECKED_SECONDS],

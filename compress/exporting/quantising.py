@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from compress.checkpoint.exported import weights_file
+from compress.checkpoint.exported import FLOAT32, INT8, weights_file
 from compress.evaluation.errors import ErrorRates
 from compress.exporting.clients import CLIENTS, Slot
 from compress.exporting.large import quantise_large
@@ -187,7 +187,7 @@ class _Search:
     def _costliest_first(self, utterances: int) -> list[Layer]:
         """The layers, by how far the outputs move when each is the only one that is quantised."""
         batches = self._batches(utterances)
-        whole = self._running(self.graphs)
+        whole = self._running(self.graphs, FLOAT32)
         expected = [whole(**batch).logits for batch in batches]
         costs = {}
         for layer in self.all_layers:
@@ -217,9 +217,10 @@ class _Search:
             graphs = {part: self.graphs[part] for part in self.graphs if part in changed}
             paths = {part: Path(place, f"{number}.onnx") for number, part in enumerate(graphs)}
             write_all_quantised(graphs, paths, in_float32, self.unsigned)
-            yield self._running({**self.graphs, **paths})
+            yield self._running({**self.graphs, **paths}, INT8)
 
-    def _running(self, paths: Mapping[str, Path]) -> PreTrainedModel:
+    def _running(self, paths: Mapping[str, Path], precision: str) -> PreTrainedModel:
         model = self.source.model
         names = {part: inputs_of(model, self.signature, part) for part in paths}
-        return run_by(model, {part: OnnxGraph(path, names[part]) for part, path in paths.items()}, self.signature)
+        graphs = {part: OnnxGraph(path, names[part]) for part, path in paths.items()}
+        return run_by(model, graphs, self.signature, precision)

@@ -25,6 +25,7 @@ class RunsOnnx:
 
     graphs: Mapping[str, OnnxGraph]
     signature: str
+    precision: str
 
     @property
     def device(self) -> torch.device:
@@ -77,7 +78,7 @@ def exported_model(export: Export) -> PreTrainedModel:
     paths = [export.folder / str(graph) for graph in export.facts["graphs"]]
     parts = parts_in_order(paths, export.folder / EXPORT_FILE) if name == TRANSDUCER else (ONE_GRAPH,)
     graphs = {part: OnnxGraph(path, inputs_of(model, name, part)) for part, path in zip(parts, paths, strict=False)}
-    return run_by(model, graphs, name)
+    return run_by(model, graphs, name, export.facts["precision"])
 
 
 def inputs_of(model: PreTrainedModel, signature: str, part: str) -> list[str]:
@@ -91,18 +92,19 @@ def inputs_of(model: PreTrainedModel, signature: str, part: str) -> list[str]:
     return list(GRAPHS[part].inputs) if signature == TRANSDUCER else SIGNATURES[signature].input_names(model)
 
 
-def run_by(model: PreTrainedModel, graphs: Mapping[str, OnnxGraph], signature: str) -> PreTrainedModel:
+def run_by(model: PreTrainedModel, graphs: Mapping[str, OnnxGraph], signature: str, precision: str) -> PreTrainedModel:
     """A model whose work graphs do: a skeleton of the given one, which stays as it is.
 
     Args:
         model: one that writes text; its config says what it is.
         graphs: compute what it computes, by their parts.
         signature: how they are called, as export.json gives it.
+        precision: of their weights, as export.json gives it.
     """
     bones: Any = skeleton(model.config, original=False)
     runs = RunsTransducer if signature == TRANSDUCER else RunsOnnx
     bones.__class__ = type(f"Onnx{type(bones).__name__}", (runs, type(bones)), {})
-    bones.graphs, bones.signature = graphs, signature
+    bones.graphs, bones.signature, bones.precision = graphs, signature, precision
     if signature == TRANSDUCER:
         family = family_of(bones)
         part(bones, family.encoder).forward = partial(_encoded, bones, family.features)

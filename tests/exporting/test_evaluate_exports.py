@@ -10,6 +10,8 @@ import torch
 
 from compress.checkpoint.exported import read_export
 from compress.cli import main
+from compress.data import BatchConfig
+from compress.evaluation.transcribe import batching_for
 from compress.runtimes.onnx_model import exported_model
 from compress.runtimes.signatures import ONE_GRAPH
 from tests.helpers.tiny import batch
@@ -43,6 +45,19 @@ def test_a_model_is_evaluated_by_another_runtime(pruned: str, tones: str, tmp_pa
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["model"]["name"] == pruned
     assert report["model"]["runtime"]["name"] == "ONNX Runtime"
+
+
+def test_a_graph_of_8_bits_runs_utterances_one_by_one(pruned: str, tones: str, tmp_path: Path) -> None:
+    """As its clients do: in a batch, the loudest utterance would set the scale of the activations of all."""
+    out = str(tmp_path / "export")
+    assert main(["export", pruned, "--out", out, "--int8"]) == 0
+    model = exported_model(read_export(out))
+    assert batching_for(model, BatchConfig(seconds=100)).max_utterances == 1
+    words = ["evaluate", out, "--baseline", pruned, "--data", tones, "--out", str(tmp_path / "report")]
+    assert main([*words, *QUICK]) == 0
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert report["model"]["batching"].startswith("one utterance at a time, since one scale of 8 bits")
+    assert report["baseline"]["batching"].startswith("in batches of up to")
 
 
 def test_a_graph_has_as_many_threads_as_torch(exported: Path) -> None:
