@@ -21,7 +21,7 @@ class CopyConfig:
 
     Attributes:
         name: a name that `compress ls` lists, or an unambiguous end of it.
-        destination: a file to write, or an existing folder.
+        destination: a file to write, or a folder: one that exists, or whose name ends with a slash.
         force: overwrite a file that is already there.
     """
 

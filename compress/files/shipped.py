@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -79,7 +80,7 @@ def copy(name: str, destination: str | Path, *, overwrite: bool = False) -> Path
 
     Args:
         name: As for `find`.
-        destination: A file to write, or an existing folder to put it in.
+        destination: A file to write, or a folder to put it in: one that exists, or whose name ends with a slash.
         overwrite: Replace a file that is already there.
 
     Returns:
@@ -91,7 +92,7 @@ def copy(name: str, destination: str | Path, *, overwrite: bool = False) -> Path
     """
     resource = find(name)
     target = Path(destination)
-    if target.is_dir():
+    if target.is_dir() or str(destination).endswith(("/", os.sep)):
         target = target / resource.path.name
     if target.exists() and not overwrite:
         raise FileExistsError(f"{target} exists already: choose another destination, or overwrite it with --force")

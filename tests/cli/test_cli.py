@@ -215,6 +215,8 @@ def test_cp_into_a_folder_and_never_over_a_file(shelf: Path, capsys: pytest.Capt
     assert copied.read_text() == (shelf / "recipes/prune.py").read_text()
     assert main(["cp", "recipes/prune.py", str(shelf / "new" / "other.py")]) == 0
     assert (shelf / "new" / "other.py").is_file()
+    assert main(["cp", "recipes/prune.py", f"{shelf}/folder/"]) == 0
+    assert (shelf / "folder" / "prune.py").is_file()
 
 
 def test_every_committed_recipe_and_config_describes_itself() -> None:
