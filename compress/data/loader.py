@@ -27,6 +27,8 @@ from compress.data.vocabulary import spell
 from compress.machine import own_cores
 
 IGNORED_LABEL = -100
+LEAST_SECONDS = 0.2
+"""So much every model can take: Parakeet divides by the frames less one, LASR's front takes 13 frames at once."""
 MOST_WORKERS = 8
 SEED_RANGE = 1 << 62
 
@@ -92,7 +94,7 @@ class BatchBuilder(Dataset[Batch]):
             inputs = extract_features(feature_extractor_of(self.processor), waves, rate)
             seconds = torch.tensor([len(wave) / rate for wave in waves])
             if self.augment is not None and self.augment.masks_features:
-                self._mask(inputs, seconds, self.augment, plan)
+                self._mask(inputs, seconds.clamp(min=LEAST_SECONDS), self.augment, plan)
         texts = [item.text or "" for item in utterances]
         labels = encode(self.processor.tokenizer, texts)
         return Batch(inputs, labels, [item.id for item in utterances], texts, float(seconds.sum()))
@@ -252,16 +254,19 @@ def extract_features(feature_extractor: Any, waves: Sequence[NDArray[np.float32]
 
     Args:
         feature_extractor: a `transformers` feature extractor.
-        waves: float32 audio, one array `(samples,)` for each utterance.
+        waves: float32 audio, one array `(samples,)` for each utterance; silence is added to those shorter than
+            `LEAST_SECONDS`, and counts as speech.
         rate: in Hz.
 
     Raises:
         ValueError: if the extractor cuts an utterance into several.
     """
+    shortest = round(LEAST_SECONDS * rate)
+    waves = [np.pad(wave, (0, max(0, shortest - len(wave)))) for wave in waves]
     if "padding" not in inspect.signature(feature_extractor).parameters:
         return _padded([feature_extractor(wave)[SPECTRAL][0] for wave in waves])
     features = feature_extractor(
-        list(waves), sampling_rate=rate, padding="longest", return_tensors="pt", return_attention_mask=True
+        waves, sampling_rate=rate, padding="longest", return_tensors="pt", return_attention_mask=True
     )
     inputs = {name: value for name, value in features.items() if isinstance(value, Tensor)}
     if any(len(value) != len(waves) for value in inputs.values()):

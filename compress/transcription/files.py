@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from compress.conformers import family_of, frame_lengths
 from compress.data import extract_features, feature_extractor_of
 from compress.data.audio import AudioLimits, UnusableAudio, decode, to_float
 from compress.data.formats.entries import AUDIO_SUFFIXES
+from compress.data.loader import LEAST_SECONDS
 from compress.evaluation.generate import generate
 from compress.evaluation.transcribe import batching_for, best_tokens, to_model
 from compress.files.writing import require_writable, write_text
@@ -190,12 +191,13 @@ class Writer:
         return [self._timed(*each) for each in zip(batch, tokens.tolist(), frames.tolist(), strict=True)]
 
     def _timed(self, piece: Piece, tokens: list[int], frames: int) -> PieceText:
-        frame_seconds = len(piece.samples) / self.rate / max(1, frames)
+        frame_seconds = max(len(piece.samples) / self.rate, LEAST_SECONDS) / max(1, frames)
         blank = int(self.model.config.pad_token_id)
         first, last = (round(time / frame_seconds) for time in (piece.before, piece.before + piece.seconds))
         own = [token if first <= frame < last else blank for frame, token in enumerate(tokens[:frames])]
         words = timed_words(own, blank, self._decoded, piece.start - piece.before, frame_seconds)
-        return PieceText(self._decoded(own), words)
+        end = piece.start + piece.seconds
+        return PieceText(self._decoded(own), [replace(word, end=min(word.end, end)) for word in words])
 
     def _decoded(self, tokens: Sequence[int]) -> str:
         return str(self.processor.batch_decode(torch.tensor([list(tokens)]))[0])

@@ -15,7 +15,7 @@ PAUSE = 0.01
 LOUD = 0.75
 """So much of a recording is quieter than what counts as the level of its speech."""
 SHORTEST = 0.12
-"""Of the longest piece: no pause ends a piece before."""
+"""Of the longest piece: no cut leaves less."""
 
 
 def cuts(samples: NDArray[np.float32], rate: int, longest_seconds: float) -> list[tuple[int, int]]:
@@ -52,7 +52,7 @@ def _end(start: int, longest: int, level: NDArray[np.float64], hop: int, pauses:
         return later[0]
     if length - start <= longest:
         return length
-    first, last = start + longest // 2, start + longest
+    first, last = start + longest // 2, min(start + longest, length - shortest)
     return min(last, max(first, hop * (first // hop + int(np.argmin(level[first // hop : last // hop + 1])))))
 
 

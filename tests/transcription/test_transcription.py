@@ -21,8 +21,9 @@ from compress.evaluation.transcribe import best_tokens
 from compress.transcription import TranscribeConfig, transcribe_files
 from compress.transcription.files import CONTEXT_SECONDS, Writer
 from compress.transcription.layouts import LONGEST_SUBTITLE_SECONDS, Transcript, as_json, as_subtitles, as_text
-from compress.transcription.pieces import cuts
+from compress.transcription.pieces import SHORTEST, cuts
 from compress.transcription.words import Word, timed_words
+from tests.helpers.exports import save_talkative_of
 from tests.helpers.processors import save_tiny
 from tests.helpers.samples import RATE, tone, write_audio
 
@@ -41,6 +42,14 @@ def test_pieces_are_the_whole_recording_and_none_is_too_long(seconds: float, lon
     assert [pieces[0][0], *(end for _, end in pieces)] == [*(start for start, _ in pieces), len(samples)]
     assert all(end - start <= max(2, round(longest * 1000)) for start, end in pieces)
     assert len(pieces) <= 2 * seconds / longest + 2
+    assert len(pieces) == 1 or all(end - start >= round(SHORTEST * longest * 1000) for start, end in pieces)
+
+
+def test_no_cut_leaves_a_rest_of_nothing() -> None:
+    """Where no pause comes, and it is quietest just before the end."""
+    samples = tone(5.05, RATE) * np.linspace(1.0, 0.5, round(5.05 * RATE), dtype=np.float32)
+    (_, cut), (_, end) = cuts(samples, RATE, 5.0)
+    assert end - cut >= SHORTEST * 5.0 * RATE
 
 
 def test_cuts_are_in_pauses() -> None:
@@ -153,6 +162,20 @@ def test_context_is_heard_and_not_written(model: Path, tmp_path: Path) -> None:
     assert [len(piece.samples) / writer.rate > piece.seconds for piece in pieces] == [True] * len(pieces)
     assert pieces[0].before == 0
     assert all(piece.before == pytest.approx(CONTEXT_SECONDS) for piece in pieces[1:])
+
+
+def test_words_of_the_shortest_files_are_within_them(tmp_path: Path) -> None:
+    """The model's front makes two frames of the 0.2 s that it needs."""
+    save_talkative_of("lasr", tmp_path / "model")
+    seconds = {"a.wav": 1 / RATE, "b.wav": 0.01, "c.wav": 0.13, "d.wav": 0.16, "e.wav": 1.0}
+    for name, length in seconds.items():
+        write_audio(tmp_path / "in" / name, tone(length))
+    config = TranscribeConfig(model=str(tmp_path / "model"), source=str(tmp_path / "in"))
+    written = {transcript.file: transcript for transcript in transcribe_files(config)}
+    assert {name: transcript.seconds for name, transcript in written.items()} == pytest.approx(seconds)
+    times = {name: [(word.start, word.end) for word in written[name].words or ()] for name in seconds}
+    assert times.pop("e.wav")
+    assert times == {"a.wav": [], "b.wav": [], "c.wav": [(0.0, 0.1)], "d.wav": [(0.0, 0.16)]}
 
 
 def test_what_cannot_be_read_is_named_after_all_else_is_written(
