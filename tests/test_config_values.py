@@ -157,6 +157,20 @@ class Wanted:
     names: tuple[str, ...] = ()
 
 
+def test_the_home_folder_stands_for_itself_wherever_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the command line, in lists, and in YAML files, whose name may begin with it, too."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "x.yaml").write_text("output: ~/out\nnames: [~/a, b~/c]\ntarget: {share: ~/50%}\n")
+    target = Target(f"{tmp_path}/50%")
+    expected = Wanted(output=f"{tmp_path}/out", names=(f"{tmp_path}/a", "b~/c"), target=target)
+    assert parse(Wanted, ["--config=~/x.yaml"], prog="x") == expected
+    words = ["--output=~/out", "--names", "[~/a,b~/c]", "--target.share=~/50%"]
+    assert parse(Wanted, words, prog="x") == expected
+    assert parse(Wanted, ["~/out"], prog="x", positional=["output"]).output == f"{tmp_path}/out"
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

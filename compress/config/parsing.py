@@ -19,7 +19,7 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter
 from compress.config.keys import PART, UnknownKeyError, fields_of, find_key, known_keys, nested_class, unknown_keys
 from compress.config.options import CONFIG, HELP_OF_PART, RULE, short_for, spelt_out
 from compress.config.sections import nested, with_sections
-from compress.config.values import check_values
+from compress.config.values import check_values, with_home
 from compress.config.wording import in_our_words, lacks_memory, out_of_memory
 from compress.config.yaml_files import read_yaml
 
@@ -51,9 +51,10 @@ def parse(
 ) -> T:
     """Builds a config from `--config FILE.yaml` and dotted overrides such as `--budget.params 50%`.
 
-    How options are written is the rule of `compress.config.options`. Anything wrong (an unknown key, a surplus word, a
-    missing or ill-typed value, one the dataclass refuses with a `ValueError`) ends the process with exit code 2 and one
-    paragraph on stderr. `--print_config` prints the resulting config as YAML and ends with exit code 0.
+    How options are written is the rule of `compress.config.options`; a text that begins with `~/` is below the home
+    folder. Anything wrong (an unknown key, a surplus word, a missing or ill-typed value, one the dataclass refuses with
+    a `ValueError`) ends the process with exit code 2 and one paragraph on stderr. `--print_config` prints the resulting
+    config as YAML and ends with exit code 0.
 
     Args:
         config_class: A frozen dataclass; its fields may be frozen dataclasses too, tuples, optional values or mappings.
@@ -72,7 +73,7 @@ def parse(
             _show_part(prog, config_class, options[0].removeprefix("--").removesuffix(HELP_OF_PART))
         parser = _make_parser(prog, description, positional, config_class)
         with tempfile.TemporaryDirectory() as folder:
-            values = parser.parse_args([_tidied(option, config_class, folder) for option in options])
+            values = with_home(parser.parse_args([_tidied(option, config_class, folder) for option in options]))
         check_values(config_class, values)
         values = parser.instantiate(values)
         return config_class(**{name: values[name] for name in fields_of(config_class)})
@@ -171,7 +172,7 @@ def _tidied(option: str, config_class: type[Any], folder: str) -> str:
         ValueError: If it is no YAML, or a part of the config is no mapping in it.
     """
     prefix = f"--{CONFIG}="
-    file = Path(option.removeprefix(prefix))
+    file = Path(with_home(option.removeprefix(prefix)))
     if not option.startswith(prefix) or not file.exists():
         return option
     content = read_yaml(file)

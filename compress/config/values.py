@@ -6,7 +6,9 @@ A dataclass that wants another range for some of its numbers says so: `RANGES = 
 from __future__ import annotations
 
 import math
+import os
 import typing
+from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +25,21 @@ USUAL_RANGES: Mapping[str, tuple[float, float]] = {
     "final_fraction": (0, 1),
 }
 """By the end of a field's name; every other number goes from 0 to `LARGEST_NUMBER`."""
+
+
+def with_home(value: Any) -> Any:
+    """Puts the home folder where a text begins with `~/`; a shell does so in `--out ~/a`, and not in `--out=~/a`.
+
+    Args:
+        value: What was parsed: anything, with texts however deep in it.
+    """
+    if isinstance(value, Namespace):
+        return type(value)(**with_home(vars(value)))
+    if isinstance(value, dict):
+        return {name: with_home(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(with_home, value))
+    return os.path.expanduser(value) if isinstance(value, str) and value.startswith("~/") else value
 
 
 def check_values(config_class: type[Any], values: Any, prefix: str = "") -> None:
