@@ -146,6 +146,7 @@ def test_a_model_is_inspected_compressed_and_evaluated_away_from_the_clone(
     said: dict[str, Any], workplace: Path
 ) -> None:
     assert "reachable budgets" in said["table"]
+    assert "where channels in front of the blocks may go, too (budget.front)" in " ".join(said["table"].split())
     report = json.loads((workplace / "report" / "report.json").read_text(encoding="utf-8"))
     assert report["ratio"]["parameters"] < 1
     assert report["data"]["utterances"] == 2

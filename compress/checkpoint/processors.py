@@ -40,7 +40,9 @@ def load_processor(model: str) -> Any:
         processor = _load(model)
     except Exception as error:  # transformers lets through whatever its parsers raise
         raise CheckpointError(
-            f"{model!r} has no processor (feature extractor and tokenizer) that can be loaded: {reason_of(error)}."
+            f"{model!r} has no processor (feature extractor and tokenizer) that can be loaded: {reason_of(error)}. "
+            "Those of the original belong beside the weights: processor_config.json or preprocessor_config.json, and "
+            "the files of the tokenizer."
         ) from error
     _require_both(model, processor)
     return processor

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 HELP = {"-h", "--help"}
@@ -36,9 +38,26 @@ def launch(verb: str, recipe: str, description: str, arguments: Sequence[str]) -
         parse(_module(path).Config, ["--help"], prog=f"compress {verb}", description=description)
     logging.getLogger("accelerate.commands.launch").setLevel(logging.ERROR)  # it lists the defaults that it takes
     try:
-        launch_command(launch_command_parser().parse_args([path, *arguments]))
+        with _terminated_together():
+            launch_command(launch_command_parser().parse_args([path, *arguments]))
     except CalledProcessError as error:  # the recipe has said why
         sys.exit(error.returncode)
+
+
+@contextmanager
+def _terminated_together() -> Iterator[None]:
+    """Inside, who terminates this process terminates what it has started, and waits for that."""
+    import psutil
+
+    def pass_on(number: int, frame: Any) -> None:
+        for child in psutil.Process().children():
+            child.send_signal(number)
+
+    before = signal.signal(signal.SIGTERM, pass_on)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _module(path: str) -> Any:

@@ -29,6 +29,8 @@ CONFIG, PRINT_CONFIG = "config", "print_config"
 HELP, HELP_OF_PART = ("-h", "--help"), ".help"
 SHORT_FOR = "SHORT_FOR"
 """A dataclass with `SHORT_FOR = "source"` can be given by that field alone: `--data DIR` for `--data.source DIR`."""
+ONE_OF = "ONE_OF"
+"""A dataclass with `ONE_OF = ("params", "macs")` takes one of these fields: an option replaces the one of a file."""
 RULE = """\
 Options are written --key value or --key=value, and a hyphen in a key equals an underscore. A flag without a value is
 true: --dry-run. Lists stand in brackets: --depths [4,6], in quotes if they hold spaces or the shell wants it (zsh
@@ -65,7 +67,18 @@ def spelt_out(words: Sequence[str], config_class: type[Any], positional: Sequenc
     line.given |= dict(zip(open_keys, line.loose, strict=False))
     if surplus := line.loose[len(open_keys) :]:
         raise ValueError(_surplus(surplus, line))
-    return [*line.options, *(f"{_OPTION}{key}={line.given[key]}" for key in open_keys if key in line.given)]
+    loose = (f"{_OPTION}{key}={line.given[key]}" for key in open_keys if key in line.given)
+    return [*line.options, *loose, *(f"{_OPTION}{key}={_NULL}" for key in _replaced(line))]
+
+
+def _replaced(line: _CommandLine) -> Iterator[str]:
+    """Yields the keys that a file may hold, and of which the command line has another one in its place."""
+    for key, value in line.given.items() if CONFIG in line.given else ():
+        part, _, name = key.rpartition(PART)
+        several = _one_of(find_key(line.config_class, part)[1]) if part and value != _NULL else ()
+        if name in several:
+            others = [f"{part}{PART}{other}" for other in several if other != name]
+            yield from (other for other in others if other not in line.given)
 
 
 def _help_of_part(config_class: type[Any], word: str) -> str:
@@ -165,6 +178,11 @@ class _CommandLine:
 def short_for(kind: Any) -> str | None:
     """Returns the field by which alone a part can be given; see `SHORT_FOR`."""
     return next(filter(None, (getattr(member, SHORT_FOR, None) for member in alternatives(kind))), None)
+
+
+def _one_of(kind: Any) -> tuple[str, ...]:
+    """Returns the fields of a part of which one is given; see `ONE_OF`."""
+    return next(filter(None, (getattr(member, ONE_OF, ()) for member in alternatives(kind))), ())
 
 
 def _is_flag(kind: Any) -> bool:

@@ -68,12 +68,12 @@ def family_of_type(model_type: str, class_name: str) -> Family:
     for family in FAMILIES:
         if family.model_type == original:
             return family
-    near = [family for family in FAMILIES if family.name in original.replace("-", "_")]
-    reason = (
-        f"its encoder looks like a {near[0].name}, but of that only {near[0].model_class} is described so far"
-        if near
-        else "no family file describes where its modules and units live"
-    )
+    near = next((family.name for family in FAMILIES if family.name in original.replace("-", "_")), None)
+    reason = "no family file describes where its modules and units live"
+    if near:
+        whole = [family.model_class for family in FAMILIES if f"{family.name}_".startswith(f"{near}_")]
+        described = f"{', '.join(whole)} {'is' if len(whole) == 1 else 'are'} described so far"
+        reason = f"its encoder looks like a {near}, but of that only {described}"
     raise UnsupportedModelError(f"{class_name} (model_type {model_type!r}) is not supported: {reason}. {supported()}")
 
 

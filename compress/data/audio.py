@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -116,7 +117,7 @@ def listen(payload: bytes | Path | Clip, limits: AudioLimits) -> Heard:
         raise UnusableAudio(f"too short: {seconds:.2f} s, less than min_seconds {limits.min_seconds:g}")
     if not np.isfinite(samples).all():
         raise UnusableAudio("holds samples that are not finite numbers")
-    _check_level(samples, limits.silence_dbfs)
+    _check_level(samples, limits.silence_dbfs, notes)
     resampled = resample(samples, rate, limits.sampling_rate)
     if not len(resampled):
         raise UnusableAudio(f"too short: {len(samples)} samples at {rate:,} Hz are none at {limits.sampling_rate:,} Hz")
@@ -256,8 +257,9 @@ def _mono(several: NDArray[np.float32], own: int | None, usual: int | None) -> t
     return several[:, channel], ""
 
 
-def _check_level(samples: NDArray[np.float32], silence_dbfs: float) -> None:
+def _check_level(samples: NDArray[np.float32], silence_dbfs: float, notes: Sequence[str]) -> None:
     peak = float(np.abs(samples - samples.mean()).max())
     level = 20 * np.log10(peak) if peak > 0 else -np.inf
     if level < silence_dbfs:
-        raise UnusableAudio(f"silent: peak {level:.0f} dBFS, below silence_dbfs {silence_dbfs:g}")
+        silent = f"silent: peak {level:.0f} dBFS, below silence_dbfs {silence_dbfs:g}"
+        raise UnusableAudio("; ".join([silent, *notes]))

@@ -116,9 +116,9 @@ def numbered(name: str, seen: Counter[str]) -> str:
 
 
 def require_column(column: str, row: dict[str, Any], where: str, key: str | None = None) -> None:
-    """Refuses a row without a column; `key` is the setting that could name another one."""
+    """Refuses a row without a column; `key` is the setting that could name another one, if any could."""
     if column not in row:
-        remedy = f"; set {key} to one of them" if key else ""
+        remedy = f"; set {key} to one of them" if key else f"; call the column {column} that holds what is wanted"
         if len(row) == 1 and not SEPARATORS.isdisjoint(next(iter(row))):
             remedy = "; separate columns by commas"
         raise ValueError(f"{where}: no column {column!r}; it has {', '.join(map(str, row))}{remedy}")

@@ -62,6 +62,7 @@ class BudgetConfig:
     """
 
     SHORT_FOR: ClassVar[str] = "params"
+    ONE_OF: ClassVar[tuple[str, ...]] = ("params", "macs", "latency")
 
     params: str | None = None
     macs: str | None = None
@@ -159,7 +160,8 @@ def check_meant(text: str, units: Mapping[str, int]) -> None:
     if "%" in text and not 0 < float(text.strip().rstrip("% ")) <= WHOLE_PERCENT:
         raise BudgetError(f"The budget {text!r} is a share; give more than 0% and at most 100%.")
     if text.strip().replace(".", "").isdigit() and amount <= WHOLE_PERCENT:
-        raise BudgetError(f"The budget {text!r} would be {amount} in all; did you mean '{text.strip()}%'?")
+        share = float(text) * (WHOLE_PERCENT if "." in text and float(text) <= 1 else 1)
+        raise BudgetError(f"The budget {text!r} would be {amount} in all; did you mean '{share:g}%'?")
 
 
 def read_amount(text: str, full: int, units: Mapping[str, int] = AMOUNTS) -> int:
@@ -258,10 +260,11 @@ def check_reachable(budget: Budget, scores: Scores) -> None:
     if low <= budget.limit < high:
         return
     full, said = budget.table.full, budget.table.said
+    front = "" if budget.front else "budget.front; "
     raise BudgetError(
         f"The budget {budget.requested} is {said(budget.limit)} and cannot be reached: with what may go, this model "
         f"reaches from {said(low)} ({low / full:.1%}) to below {said(high)} ({high / full:.1%}). "
-        "Choose a budget in this range or let more go (budget.front; of learned gates "
+        f"Choose a budget in this range or let more go ({front}of learned gates "
         "gates.units, include, exclude)."
     )
 

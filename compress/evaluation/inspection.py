@@ -94,10 +94,13 @@ def _reachable(table: CostTable, gates: Gates, with_front: Gates) -> dict[str, A
 
 def inspection_page(description: dict[str, Any]) -> Page:
     """The description as a report."""
-    smallest = description["reachable"][_BUDGETS.index(("params", "total"))]["smallest_share"]
+    reached = description["reachable"][_BUDGETS.index(("params", "total"))]
+    smallest = f"A budget of parameters can be as small as {reached['smallest_share']:.1%} of the whole model"
+    if (with_front := reached.get("smallest_with_front_share")) is not None:
+        smallest += f", or {with_front:.1%} where channels in front of the blocks may go, too (budget.front)"
     return Page(
         title=description["model"],
-        headline=f"A budget of parameters can be as small as {smallest:.1%} of the whole model.",
+        headline=f"{smallest}.",
         sections=[
             Section("parameters, MACs and units by block", [_block_table(description)]),
             Section("reachable budgets", [_budget_table(description)]),

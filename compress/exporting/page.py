@@ -12,11 +12,12 @@ _LISTED = 20
 def page_of(export: Export) -> Page:
     """The page of an export: its files, how exact it is, and what was measured."""
     facts = export.facts
+    which = ", before 8 bits" if facts.get("int8") else ""
     rows = [
         ("client", facts["client"]),
         ("precision", facts["precision"]),
         ("on disk", formats.size(export.bytes_on_disk)),
-        ("largest difference from the model", formats.significant(facts["largest_difference"])),
+        (f"largest difference from the model{which}", formats.significant(facts["largest_difference"])),
         *_error_rows(export),
     ]
     return Page(

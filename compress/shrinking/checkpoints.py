@@ -18,7 +18,7 @@ from compress.conformers import skeleton
 from compress.cost import size_of
 from compress.curvature.repair import RefitConfig
 from compress.data import BatchConfig, SpeechConfig, feature_extractor_of, open_speech, vocabulary_of
-from compress.deciding.budget import Budget, BudgetConfig, make_budget
+from compress.deciding.budget import Budget, BudgetConfig, BudgetError, make_budget
 from compress.deciding.decisions import DEFAULT_DECISION, check_range
 from compress.deciding.uniform import DEFAULT_UNIFORM, UniformConfig
 from compress.latency import LATENCY_FILE
@@ -69,6 +69,8 @@ def shrink(
         BudgetError: if the budget cannot be reached.
         ValueError: if the speech is unusable, or nobody decides so.
     """
+    remedy = "give a share or an amount of parameters as a text, such as '50%' or '20M', or a BudgetConfig"
+    check(isinstance(budget, str | BudgetConfig), "budget", budget, remedy, BudgetError)
     config = BudgetConfig(params=budget) if isinstance(budget, str) else budget
     check_choice("structure", structure, WITHOUT_TRAINING)
     check(config.stages is None, "budget.stages", config.stages, "they are for training: give rounds")

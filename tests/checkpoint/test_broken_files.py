@@ -128,7 +128,7 @@ def test_a_broken_processor(copy: Path, change: str) -> None:
 
 def test_a_folder_without_a_tokenizer_or_an_extractor(copy: Path) -> None:
     (copy / "tokenizer.json").unlink()
-    with pytest.raises(CheckpointError, match="has no processor"):
+    with pytest.raises(CheckpointError, match=r"has no processor .* Those of the original belong beside the weights"):
         load_processor(str(copy))
 
 

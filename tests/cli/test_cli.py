@@ -291,3 +291,22 @@ def test_a_recipe_that_fails_says_why_and_its_exit_code_is_kept(capfd: pytest.Ca
     message = capfd.readouterr().err
     assert "Unknown key 'outptu'" in message
     assert "Traceback" not in message
+
+
+def test_who_terminates_a_verb_terminates_the_recipe() -> None:
+    """What has been started lives no longer than who has started it."""
+    recipe = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+    verb = f"""if True:
+        import subprocess, sys
+        from accelerate.commands import launch
+        from compress.cli import main
+        launch.launch_command = lambda words: subprocess.run([sys.executable, "-c", {recipe!r}], check=True)
+        main(["train"])
+    """
+    process = subprocess.Popen([sys.executable, "-c", verb], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    started = int(process.stdout.readline())
+    process.terminate()
+    assert process.wait(timeout=30) != 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(started, 0)

@@ -68,6 +68,11 @@ def test_beyond_full_scale_is_turned_down_not_clipped() -> None:
         (np.zeros(0, np.float32), "empty: no samples"),
         (np.zeros(RATE, np.float32), "silent: peak -inf dBFS, below silence_dbfs -60"),
         (tone(1.0, level=1e-4) + 0.25, "silent: peak -80 dBFS, below silence_dbfs -60"),
+        (
+            np.stack([tone(1.0), -tone(1.0)], axis=1),
+            "silent: peak -inf dBFS, below silence_dbfs -60; several channels: 2, their mean is taken "
+            "(data.channel takes one)",
+        ),
         (tone(0.05), "too short: 0.05 s, less than min_seconds 0.1"),
         (tone(2.5), "too long: 2.50 s, more than max_seconds 2"),
         (tone(20.0), "too long: 20.00 s, more than max_seconds 2"),

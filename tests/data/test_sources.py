@@ -208,7 +208,12 @@ def test_errors_name_what_is_there(tmp_path: Path, folder: Path, open_folder: Op
             f"{tmp_path}/columns/metadata.csv: no column 'transcription'; it has file_name, text; "
             "set text_column to one of them",
         ),
-        (tmp_path / "names", {}, f"{tmp_path}/names/metadata.csv: no column 'file_name'; it has path, transcription"),
+        (
+            tmp_path / "names",
+            {},
+            f"{tmp_path}/names/metadata.csv: no column 'file_name'; it has path, transcription; "
+            "call the column file_name that holds what is wanted",
+        ),
         (folder, {"streaming": True}, f"{folder}: only tables, tars and the Hub can be streamed; set streaming: false"),
     ]
     for source, options, message in cases:

@@ -1,3 +1,6 @@
+import re
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -177,6 +180,9 @@ def test_a_budget_out_of_reach_is_refused_with_the_range():
             match=r"cannot be reached: with what may go, this model reaches from 2,140 parameters \(3\.9%\)",
         ):
             check_reachable(budget, Gates(model).scores())
+    for front, remedy in ((False, "(budget.front; of learned"), (True, "(of learned")):
+        with pytest.raises(BudgetError, match=re.escape(f"let more go {remedy} gates gates.units")):
+            check_reachable(replace(budget, limit=1, front=front), Gates(model).scores())
 
 
 def test_the_lagrangian_leads_the_expected_size_along_its_schedule():
@@ -277,6 +283,10 @@ def test_multipliers_ascend():
         ("150%", "is a share; give more than 0% and at most 100%"),
         ("0%", "is a share; give more than 0%"),
         ("50", "would be 50 in all; did you mean '50%'"),
+        ("0.5", "would be 0 in all; did you mean '50%'"),
+        ("1.0", "would be 1 in all; did you mean '100%'"),
+        ("1", "would be 1 in all; did you mean '1%'"),
+        ("2.5", "would be 2 in all; did you mean '2.5%'"),
         ("-5%", "Cannot read the budget '-5%'"),
     ],
 )

@@ -47,10 +47,13 @@ def test_a_model_is_evaluated_by_another_runtime(pruned: str, tones: str, tmp_pa
     assert report["model"]["runtime"]["name"] == "ONNX Runtime"
 
 
-def test_a_graph_of_8_bits_runs_utterances_one_by_one(pruned: str, tones: str, tmp_path: Path) -> None:
+def test_a_graph_of_8_bits_runs_utterances_one_by_one(
+    pruned: str, tones: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """As its clients do: in a batch, the loudest utterance would set the scale of the activations of all."""
     out = str(tmp_path / "export")
     assert main(["export", pruned, "--out", out, "--int8"]) == 0
+    assert "largest difference from the model, before 8 bits" in " ".join(capsys.readouterr().out.split())
     model = exported_model(read_export(out))
     assert batching_for(model, BatchConfig(seconds=100)).max_utterances == 1
     words = ["evaluate", out, "--baseline", pruned, "--data", tones, "--out", str(tmp_path / "report")]

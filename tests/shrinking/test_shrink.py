@@ -79,6 +79,7 @@ def test_rounds_of_a_model_that_is_smaller_already_are_shares_of_the_whole_one(p
     ("more", "message"),
     [
         ({"structure": "Obs"}, "structure='Obs' is unknown"),
+        ({"budget": 0.75}, "budget is 0.75; give a share or an amount of parameters as a text, such as '50%'"),
         ({"structure": "learned"}, "structure='learned' is unknown"),
         ({"budget": BudgetConfig(params="50%", stages=("75%",))}, "budget.stages is"),
     ],

@@ -45,6 +45,7 @@ class SizesConfig:
     """
 
     SHORT_FOR: ClassVar[str] = "params"
+    ONE_OF: ClassVar[tuple[str, ...]] = ("params", "macs", "latency", "parts")
 
     params: tuple[str, ...] | None = None
     macs: tuple[str, ...] | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -49,15 +49,18 @@ class PhaseConfig:
         final_fraction: of the peak, at the end of the cosine.
     """
 
+    PHASE: ClassVar[str] = "recover"
+
     steps: int
     learning_rate: float
     warmup_steps: int = 0
     final_fraction: float = 0.0
 
     def __post_init__(self) -> None:
-        check_at_least("steps", self.steps, 1, "for a phase")
+        check_at_least(f"{self.PHASE}.steps", self.steps, 1, "for a phase")
         fits = 0 <= self.warmup_steps <= self.steps
-        check(fits, "warmup_steps", self.warmup_steps, f"give 0 to {self.steps}, all steps of the phase")
+        remedy = f"give 0 to {self.steps}, which {self.PHASE}.steps is"
+        check(fits, f"{self.PHASE}.warmup_steps", self.warmup_steps, remedy)
 
     def rate(self, step: int) -> float:
         """The learning rate at a step (see `warmup_cosine`)."""
@@ -79,6 +82,8 @@ class LearnConfig(PhaseConfig):
         quadratic_start: start of the quadratic multiplier; 0 as published, 50 keeps to the target in short runs too.
         budget_warmup: share of the phase over which the target goes from the full size to the budget.
     """
+
+    PHASE: ClassVar[str] = "learn"
 
     steps: int = 2000
     learning_rate: float = 2e-4
