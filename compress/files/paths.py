@@ -65,8 +65,14 @@ def public_text(text: str, paths: Iterable[str]) -> str:
     for path in sorted(wanted, key=len, reverse=True):
         if ("/" in path or "\\" in path) and last_part(path):
             for write in (str, _json, _json_ascii, html.escape, _markdown):
-                text = text.replace(write(path), write(last_part(path)))
+                text = _replaced(text, write(path), write(last_part(path)))
     return text
+
+
+def _replaced(text: str, path: str, public: str) -> str:
+    """Puts another text in the place of a path; `a/b` is none in `nvidia/b`, but one behind an escaped line end."""
+    begins = r"(?:(?<![\w.-])|(?<=\\[nrt]))" if re.match(r"\w", path) else ""
+    return re.sub(begins + re.escape(path), lambda _: public, text)
 
 
 def _is_path(text: str) -> bool:

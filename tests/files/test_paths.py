@@ -63,3 +63,11 @@ def test_they_are_shortened_in_json_markdown_and_html() -> None:
     assert public_text("<b>/home/me/größe &amp; &lt;x&gt; *2*</b>", [path]) == "<b>größe &amp; &lt;x&gt; *2*</b>"
     assert public_text("# /home/me/größe & &lt;x> \\*2\\*", [path]) == "# größe & &lt;x> \\*2\\*"
     assert public_text("nvidia/parakeet. ./a", ["."]) == "nvidia/parakeet. ./a"
+
+
+def test_a_relative_path_is_none_within_a_name_of_the_hub() -> None:
+    """It still is one at the beginning, in quotes, and behind line ends as JSON writes them."""
+    said = "a/parakeet of nvidia/parakeet, 'a/parakeet'\na/parakeet"
+    public = "parakeet of nvidia/parakeet, 'parakeet'\nparakeet"
+    assert public_text(said, ["a/parakeet"]) == public
+    assert json.loads(public_text(json.dumps([said]), ["a/parakeet"])) == [public]
