@@ -4,7 +4,6 @@ import json
 import math
 import re
 import shlex
-from collections.abc import Sequence
 from dataclasses import FrozenInstanceError, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -107,35 +106,6 @@ def test_yaml_and_dotted_overrides(write: Any) -> None:
     assert config.patterns == ("encoder.*",)
     assert config.phases == (Phase(steps=3), Phase(steps=4))
     assert config.weights == {"ctc": 0.5}
-
-
-@dataclass(frozen=True)
-class Either:
-    ONE_OF: ClassVar[tuple[str, ...]] = ("params", "macs")
-
-    params: str | None = None
-    macs: str | None = None
-    round_to: int = 1
-
-
-@dataclass(frozen=True)
-class WithEither:
-    target: Either | None = None
-
-
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        (("--target.macs", "60%"), Either(macs="60%", round_to=4)),
-        (("--target.params", "60%"), Either(params="60%", round_to=4)),
-        (("--target.macs", "60%", "--target.params", "70%"), Either(params="70%", macs="60%", round_to=4)),
-        (("--target.macs", "null"), Either(params="50%", round_to=4)),
-        (("--target.round_to", "2"), Either(params="50%", round_to=2)),
-    ],
-)
-def test_one_of_several_options_replaces_that_of_the_file(write: Any, words: Sequence[str], expected: Either) -> None:
-    file = write("target: {params: 50%, round_to: 4}")
-    assert parse(WithEither, ["--config", file, *words], prog="job").target == expected
 
 
 def test_later_files_override_earlier_ones(tmp_path: Path) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import re
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pytest
 
@@ -193,3 +193,34 @@ def test_a_file_of_nothing_but_null_is_read_as_any_other(tmp_path: Path, capsys:
     with pytest.raises(SystemExit):
         parse(Wanted, ["--config", str(tmp_path / "null.yaml")], prog="x")
     assert capsys.readouterr().err == "x: error: output is null; leave it out for its default, or give text.\n"
+
+
+@dataclass(frozen=True)
+class Either:
+    ONE_OF: ClassVar[tuple[str, ...]] = ("params", "macs")
+
+    params: str | None = None
+    macs: str | None = None
+    round_to: int = 1
+
+
+@dataclass(frozen=True)
+class WithEither:
+    target: Either | None = None
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--target.macs", "60%"), Either(macs="60%", round_to=4)),
+        (("--target.params", "60%"), Either(params="60%", round_to=4)),
+        (("--target.macs", "60%", "--target.params", "70%"), Either(params="70%", macs="60%", round_to=4)),
+        (("--target.macs", "null"), Either(params="50%", round_to=4)),
+        (("--target.round_to", "2"), Either(params="50%", round_to=2)),
+    ],
+)
+def test_one_of_several_options_replaces_that_of_the_file(
+    tmp_path: Path, words: Sequence[str], expected: Either
+) -> None:
+    (tmp_path / "x.yaml").write_text("target: {params: 50%, round_to: 4}")
+    assert parse(WithEither, ["--config", str(tmp_path / "x.yaml"), *words], prog="job").target == expected

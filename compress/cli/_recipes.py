@@ -46,12 +46,15 @@ def launch(verb: str, recipe: str, description: str, arguments: Sequence[str]) -
 
 @contextmanager
 def _terminated_together() -> Iterator[None]:
-    """Inside, who terminates this process terminates what it has started, and waits for that."""
+    """Inside, who terminates this process terminates what it has started, and it ends when that has ended."""
     import psutil
 
     def pass_on(number: int, frame: Any) -> None:
-        for child in psutil.Process().children():
+        children = psutil.Process().children()
+        for child in children:
             child.send_signal(number)
+        if not children:
+            sys.exit(128 + number)
 
     before = signal.signal(signal.SIGTERM, pass_on)
     try:

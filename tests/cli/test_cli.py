@@ -293,20 +293,25 @@ def test_a_recipe_that_fails_says_why_and_its_exit_code_is_kept(capfd: pytest.Ca
     assert "Traceback" not in message
 
 
-def test_who_terminates_a_verb_terminates_the_recipe() -> None:
-    """What has been started lives no longer than who has started it."""
-    recipe = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+SLEEPS = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+
+
+@pytest.mark.parametrize(
+    "started", [f"subprocess.run([sys.executable, '-c', {SLEEPS!r}], check=True)", f"exec({SLEEPS!r})"]
+)
+def test_who_terminates_a_verb_terminates_the_recipe(started: str) -> None:
+    """What has been started lives no longer than who has started it, who needs to have started nothing yet."""
     verb = f"""if True:
         import subprocess, sys
         from accelerate.commands import launch
         from compress.cli import main
-        launch.launch_command = lambda words: subprocess.run([sys.executable, "-c", {recipe!r}], check=True)
+        launch.launch_command = lambda words: {started}
         main(["train"])
     """
     process = subprocess.Popen([sys.executable, "-c", verb], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    started = int(process.stdout.readline())
+    sleeper = int(process.stdout.readline())
     process.terminate()
     assert process.wait(timeout=30) != 0
     with pytest.raises(ProcessLookupError):
-        os.kill(started, 0)
+        os.kill(sleeper, 0)
