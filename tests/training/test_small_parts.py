@@ -1,4 +1,4 @@
-"""Best value, position in the data, settings, folders, precision."""
+"""Best value, position in the data, settings, folders, precision, names of stages."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from compress.training.loop.best import Best
 from compress.training.loop.position import Position, total_steps
 from compress.training.loop.same_run import differing
 from compress.training.run import RunConfig, best_on_dev
+from compress.training.stages_report import _entry
 
 
 class Numbers:
@@ -125,3 +126,12 @@ def test_bf16_follows_the_processor(
         assert layer(torch.ones(1, 2)).dtype == torch.float32
     with precision.autocast(device, "bf16"):
         assert layer(torch.ones(1, 2)).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    "requested",
+    ["params 50% of total", "macs 50% of encoder at 10 s", "latency 50% at 10 s, batch 1, 1 thread of torch"],
+)
+def test_a_stage_is_called_by_its_share(requested: str) -> None:
+    numbers = {"requested": requested, "achieved": 1, "full": 2, "limit": 1}
+    assert _entry(numbers, "stages/50")["name"] == "50%"
