@@ -14,11 +14,19 @@ logger = logging.getLogger(__name__)
 
 
 def ctc_loss(
-    logits: Tensor, frames: Tensor, labels: Tensor, blank: int, utterances: Tensor | float | None = None
+    logits: Tensor,
+    frames: Tensor,
+    labels: Tensor,
+    blank: int,
+    utterances: Tensor | float | None = None,
+    repeat_penalty: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """CTC loss per target token, averaged over the utterances (Graves et al. 2006).
 
     An utterance whose target needs more frames than it has cannot be aligned: it adds nothing, and is pointed out.
+
+    With a penalty every alignment counts exp(-penalty) as much for each frame that only repeats the token of the frame
+    before: the soft restriction of Yang et al. 2023 (arXiv 2305.11558), which leaves blanks where tokens were held.
 
     Args:
         logits: `(batch, frames, vocabulary)`, any floating type.
@@ -26,6 +34,7 @@ def ctc_loss(
         labels: `(batch, tokens)` target ids, padded with -100.
         blank: id of the blank token.
         utterances: what the sum over utterances is divided by; None: their number. See `Counts`.
+        repeat_penalty: of a frame that repeats its token, in nats, from 0.
 
     Raises:
         ValueError: if a target id has no logit, for which torch would write outside of its memory.
@@ -37,13 +46,34 @@ def ctc_loss(
     lengths = frames.sum(-1) if frames.ndim > 1 else frames
     valid = labels != IGNORED_LABEL
     targets, target_lengths = labels.masked_fill(~valid, 0), valid.sum(-1)
-    log_probabilities = logits.float().log_softmax(-1).transpose(0, 1)
+    log_probabilities, added = _penalised(logits.float().log_softmax(-1), blank, repeat_penalty)
     with torch.autocast(logits.device.type, enabled=False), torch.backends.cudnn.flags(enabled=False):
         losses = functional.ctc_loss(
-            log_probabilities, targets, lengths.long(), target_lengths, blank, reduction="none", zero_infinity=True
-        )
+            log_probabilities.transpose(0, 1), targets, lengths.long(), target_lengths, blank, reduction="none",
+            zero_infinity=True,
+        )  # fmt: skip
+    unalignable = frames_needed(labels) > lengths
+    if repeat_penalty:
+        counted = torch.arange(added.shape[1], device=added.device) < lengths[:, None]
+        losses = losses + ((added * counted).sum(1) - repeat_penalty * target_lengths) * ~unalignable
     total = (losses / target_lengths.clamp_min(1)).sum()
-    return total / (len(labels) if utterances is None else utterances), frames_needed(labels) > lengths
+    return total / (len(labels) if utterances is None else utterances), unalignable
+
+
+def _penalised(log_probabilities: Tensor, blank: int, penalty: float) -> tuple[Tensor, Tensor]:
+    """Distributions in which every token but the blank costs the penalty, and what that adds to the loss of each frame.
+
+    A path through U tokens that spends n frames on them repeats n - U times, so the penalty of repeats is one of all n
+    frames, less that of U. torch's gradient holds for distributions only: they are normalised again, and the constant
+    by which each frame's was is added to the loss.
+    """
+    if not penalty:
+        return log_probabilities, log_probabilities.new_zeros(log_probabilities.shape[:2])
+    costs = torch.full_like(log_probabilities[0, 0], penalty)
+    costs[blank] = 0.0
+    costly = log_probabilities - costs
+    total = costly.logsumexp(-1, keepdim=True)
+    return costly - total, -total.squeeze(-1)
 
 
 def _require_logits(labels: Tensor, vocabulary: int) -> None:

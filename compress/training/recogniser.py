@@ -87,12 +87,13 @@ class Recogniser(Shardable):
             frames that did. And `(batch,)` booleans: which utterances could not be aligned.
         """
         counts = counts or Counts()
-        last, unalignable = ctc_loss(logits[0], frames, labels, blank, counts.utterances)
         if self.skipping and self.training:
+            last, unalignable = self.skipping.ctc(logits[0], frames, labels, blank, counts)
             inner = self.skipping.losses(logits[1:], logits[0], frames, labels, blank, counts)
             share = self.skipping.share
             metrics = {} if share is None else {"skipped_frames": share}
             return Losses(self.skipping.combined(last, inner), {"ctc": last, **inner}, metrics), unalignable
+        last, unalignable = ctc_loss(logits[0], frames, labels, blank, counts.utterances)
         if self.inter_ctc is None:
             return Losses(last, {"ctc": last}), unalignable
         tapped = mean_loss([ctc_loss(output, frames, labels, blank, counts.utterances)[0] for output in logits[1:]])

@@ -46,6 +46,8 @@ class SkippingConfig:
             unlearns to run on every frame, unless it runs both ways (`consistency`).
         consistency: weight of the divergence of the output with skipping from the output without; such batches then
             run both ways, and take longer. 0: they run with skipping alone.
+        repeat_penalty: in every CTC loss, of a frame that only repeats its token (see `ctc_loss`), which makes more
+            frames blank; for tokens that are dense in time, such as characters.
     """
 
     first_blocks: tuple[int, ...] | None = None
@@ -57,11 +59,13 @@ class SkippingConfig:
     distillation: float = 1.0
     simulated: float = 0.5
     consistency: float = 0.0
+    repeat_penalty: float = 0.0
 
     def __post_init__(self) -> None:
         check(0 < self.weight < 1, "skipping.weight", self.weight, "give a number above 0 and below 1")
         for name in ("distillation", "consistency"):
             check_at_least(f"skipping.{name}", getattr(self, name), 0, "as the weight of a loss")
+        check_at_least("skipping.repeat_penalty", self.repeat_penalty, 0, "in nats for each repeated frame")
         share = "give a share of batches from 0 to 1"
         check(0 <= self.simulated <= 1, "skipping.simulated", self.simulated, share)
         named = self.first_blocks is None or bool(self.first_blocks)
@@ -197,13 +201,17 @@ class SkippingObjective:
         divergences = [output_divergence(output, target, frames, frames=counts.frames) for output in inner]
         losses = {"skipping_divergence": mean_loss(divergences)}
         if labels is not None:
-            ctc = [ctc_loss(output, frames, labels, blank, counts.utterances)[0] for output in inner]
+            ctc = [self.ctc(output, frames, labels, blank, counts)[0] for output in inner]
             losses["skipping_ctc"] = mean_loss(ctc)
         if self._skipped is not None:
             losses["skipped_divergence"] = output_divergence(self._skipped, target, frames, frames=counts.frames)
             if labels is not None:
-                losses["skipped_ctc"] = ctc_loss(self._skipped, frames, labels, blank, counts.utterances)[0]
+                losses["skipped_ctc"] = self.ctc(self._skipped, frames, labels, blank, counts)[0]
         return losses
+
+    def ctc(self, logits: Tensor, frames: Tensor, labels: Tensor, blank: int, counts: Counts) -> tuple[Tensor, Tensor]:
+        """`ctc_loss` in which repeats are penalised as configured."""
+        return ctc_loss(logits, frames, labels, blank, counts.utterances, self.config.repeat_penalty)
 
     def combined(self, last: Tensor, losses: Mapping[str, Tensor]) -> Tensor:
         """The loss of the last output and what `losses` gave, weighted."""

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+from itertools import groupby, pairwise, product
+
 import pytest
 import torch
+from torch import Tensor
+from torch.testing import assert_close
 
 from compress.data.loader import frames_needed
 from compress.training.ctc import ctc_loss
@@ -62,3 +66,36 @@ def test_an_unalignable_utterance_is_pointed_out_and_adds_nothing(caplog: pytest
 def test_a_target_without_a_logit_is_refused() -> None:
     with pytest.raises(ValueError, match="A transcript holds token 7, but the model has outputs for 5 tokens"):
         ctc_loss(torch.randn(1, 20, 5), torch.tensor([20]), torch.tensor([[1, 7]]), BLANK)
+
+
+def by_every_path(logits: Tensor, labels: list[int], penalty: float) -> Tensor:
+    """The loss by its definition: a sum over all alignments, each of which pays for every repeating frame."""
+    frames, vocabulary = logits.shape
+    log_probabilities, paths = logits.log_softmax(-1), []
+    for path in product(range(vocabulary), repeat=frames):
+        tokens = [token for token, _ in groupby(path) if token != BLANK]
+        if tokens == labels:
+            repeats = sum(before == now != BLANK for before, now in pairwise(path))
+            paths.append(sum(log_probabilities[at, token] for at, token in enumerate(path)) - penalty * repeats)
+    return -torch.stack(paths).logsumexp(0) / len(labels)
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0.5, 3.0])
+def test_repeats_cost_what_every_path_says(penalty: float) -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(2, 5, 5, dtype=torch.float32, requires_grad=True)
+    labels, frames = torch.tensor([[0, 1, 1], [2, -100, -100]]), torch.tensor([5, 4])
+    loss, _ = ctc_loss(logits, frames, labels, BLANK, repeat_penalty=penalty)
+    expected = (by_every_path(logits[0], [0, 1, 1], penalty) + by_every_path(logits[1, :4], [2], penalty)) / 2
+    assert_close(loss, expected)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert_close(gradient, torch.autograd.grad(expected, logits)[0])
+
+
+def test_what_cannot_be_aligned_adds_nothing_whatever_repeats_cost() -> None:
+    logits = torch.randn(2, 3, 5, requires_grad=True)
+    labels = torch.tensor([[1, 2, -100], [1, 1, 2]])
+    loss, _ = ctc_loss(logits, torch.tensor([3, 3]), labels, BLANK, repeat_penalty=2.0)
+    alone, _ = ctc_loss(logits[:1], torch.tensor([3]), labels[:1], BLANK, utterances=2.0, repeat_penalty=2.0)
+    assert_close(loss, alone)
+    assert torch.count_nonzero(torch.autograd.grad(loss, logits)[0][1]) == 0

@@ -99,8 +99,11 @@ def test_the_loss_is_weighted_and_the_last_output_gets_nothing_of_the_divergence
     assert gradient is None
 
 
-def test_a_step_that_runs_both_ways_teaches_the_output_with_skipping_by_the_one_without() -> None:
-    config = SkippingConfig(extension=0, weight=0.4, distillation=0.5, simulated=1.0, consistency=2.0)
+@pytest.mark.parametrize("penalty", [0.0, 2.0])
+def test_a_step_that_runs_both_ways_teaches_the_output_with_skipping_by_the_one_without(penalty: float) -> None:
+    config = SkippingConfig(
+        extension=0, weight=0.4, distillation=0.5, simulated=1.0, consistency=2.0, repeat_penalty=penalty
+    )
     one = recogniser(parakeet(), config)
     model, inputs = one.model, batch(one.model)
     prepare_for_training(model, dropout=0.0)
@@ -123,7 +126,7 @@ def test_a_step_that_runs_both_ways_teaches_the_output_with_skipping_by_the_one_
     assert_close(last, without)
     assert not torch.allclose(last, with_skipping)
     assert losses.metrics["skipped_frames"] == share
-    ctc = [ctc_loss(x, mask, LABELS, 19)[0] for x in (without, with_skipping, inner)]
+    ctc = [ctc_loss(x, mask, LABELS, 19, repeat_penalty=penalty)[0] for x in (without, with_skipping, inner)]
     from_last, apart = (output_divergence(x, without, mask) for x in (inner, with_skipping))
     expected = 0.6 * ((ctc[0] + ctc[1]) / 2 + 2 * apart) + 0.4 * (ctc[2] + 0.5 * from_last)
     assert_close(losses.total, expected)
@@ -271,6 +274,7 @@ def test_what_is_refused() -> None:
         ({"weight": 1.0}, "above 0 and below 1"),
         ({"distillation": -1.0}, "skipping.distillation is -1.0; give at least 0"),
         ({"consistency": -1.0}, "skipping.consistency is -1.0; give at least 0"),
+        ({"repeat_penalty": -1.0}, "skipping.repeat_penalty is -1.0; give at least 0"),
         ({"simulated": 1.5}, "share of batches"),
         ({"first_blocks": ()}, "name a number of blocks"),
     ):

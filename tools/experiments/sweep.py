@@ -34,21 +34,30 @@ Run = tuple[PreTrainedModel, Skipping | None]
 
 
 class Sweep:
-    """The teacher, and every model at every setting, on the test split.
+    """The teacher, and every model at every setting, on one split.
 
     Args:
-        data: a folder with test.
+        data: a folder with that split.
         teacher: the model that does not skip.
         models: those that do, by name.
         utterances: how many of the split.
         speed: how passes are timed; the batch is set for each measurement.
+        split: of the data.
     """
 
-    def __init__(self, data: str, teacher: str, models: dict[str, Path], utterances: int, speed: SpeedConfig) -> None:
+    def __init__(
+        self,
+        data: str,
+        teacher: str,
+        models: dict[str, Path],
+        utterances: int,
+        speed: SpeedConfig,
+        split: str = "test",
+    ) -> None:
         self.models = {"teacher": load_model(teacher).eval()}
         self.models |= {name: load_model(str(path)).eval() for name, path in models.items()}
         self.processor = load_processor(teacher)
-        self.dataset = open_speech(SpeechConfig(source=data, split="test"), sampling_rate=RATE).sample(utterances)
+        self.dataset = open_speech(SpeechConfig(source=data, split=split), sampling_rate=RATE).sample(utterances)
         self.speed = speed
 
     def rows(self, settings: Sequence[tuple[float, int]], batches: Sequence[int]) -> list[dict[str, Any]]:
