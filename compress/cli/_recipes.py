@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 HELP = {"-h", "--help"}
+BY_SIGNAL = 128
 _MODULE = "compress_recipe"
 
 
@@ -24,7 +25,7 @@ def launch(verb: str, recipe: str, description: str, arguments: Sequence[str]) -
         arguments: The words after the verb.
 
     Raises:
-        SystemExit: with the recipe's exit code, if it fails.
+        SystemExit: with the recipe's exit code, if it fails; as shells do, 128 and the signal's number if one ended it.
     """
     from subprocess import CalledProcessError
 
@@ -41,7 +42,7 @@ def launch(verb: str, recipe: str, description: str, arguments: Sequence[str]) -
         with _terminated_together():
             launch_command(launch_command_parser().parse_args([path, *arguments]))
     except CalledProcessError as error:  # the recipe has said why
-        sys.exit(error.returncode)
+        sys.exit(error.returncode if error.returncode >= 0 else BY_SIGNAL - error.returncode)
 
 
 @contextmanager
@@ -54,7 +55,7 @@ def _terminated_together() -> Iterator[None]:
         for child in children:
             child.send_signal(number)
         if not children:
-            sys.exit(128 + number)
+            sys.exit(BY_SIGNAL + number)
 
     before = signal.signal(signal.SIGTERM, pass_on)
     try:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import subprocess
 import sys
 import types
@@ -312,6 +313,6 @@ def test_who_terminates_a_verb_terminates_the_recipe(started: str) -> None:
     assert process.stdout is not None
     sleeper = int(process.stdout.readline())
     process.terminate()
-    assert process.wait(timeout=30) != 0
+    assert process.wait(timeout=30) == 128 + signal.SIGTERM
     with pytest.raises(ProcessLookupError):
         os.kill(sleeper, 0)
