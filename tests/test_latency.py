@@ -145,6 +145,16 @@ def test_a_module_whose_fixed_cost_buys_more_elsewhere_goes_as_a_whole(written: 
     assert kept_worth(decide(budget, scores), worth) > kept_worth(alone, worth)
 
 
+def test_modules_that_cost_nothing_stay(tmp_path: Path) -> None:
+    model, path = tiny.parakeet(), tmp_path / "latency.json"
+    profile_of(model, lines=LINES | {"conv": Line(0, 0)}).save(path)
+    budget = make_budget(BudgetConfig(latency="55%", profile=str(path)), model.config)
+    units = {place: [1.0] * len(scores) for place, scores in proportional(model).units.items()}
+    structure = decide(budget, Scores("parakeet", dict.fromkeys(units, 1.0), units, per_cost=True))
+    assert [block.conv for block in blocks_of(structure)] == ["all"] * tiny.BLOCKS
+    assert budget.table.of(structure) <= budget.limit
+
+
 def blocks_of(structure: Structure) -> list[Block]:
     return [block for block in structure.blocks if block is not None]
 

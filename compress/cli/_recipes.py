@@ -12,6 +12,9 @@ from typing import Any
 
 HELP = {"-h", "--help"}
 BY_SIGNAL = 128
+PATIENCE = 3.0
+"""Seconds that an interrupted recipe has to end before it is told again, because only its launcher was."""
+LONG = 60.0
 _MODULE = "compress_recipe"
 
 
@@ -41,13 +44,21 @@ def launch(verb: str, recipe: str, description: str, arguments: Sequence[str]) -
     try:
         with _terminated_together():
             launch_command(launch_command_parser().parse_args([path, *arguments]))
-    except CalledProcessError as error:  # the recipe has said why
-        sys.exit(error.returncode if error.returncode >= 0 else BY_SIGNAL - error.returncode)
+    except CalledProcessError as error:
+        if error.returncode >= 0:
+            sys.exit(error.returncode)  # the recipe has said why
+        ended = signal.Signals(-error.returncode)
+        reason = " (is memory short?)" if ended == signal.SIGKILL else ""
+        sys.stderr.write(f"{recipe}: ended by {ended.name}{reason}; the same command goes on from the last checkpoint\n")
+        sys.exit(BY_SIGNAL + ended)
 
 
 @contextmanager
 def _terminated_together() -> Iterator[None]:
-    """Inside, who terminates this process terminates what it has started, and it ends when that has ended."""
+    """Inside, who ends this process ends what it has started, and it ends when that has ended.
+
+    Ctrl-C reaches both; `kill -INT` only this process.
+    """
     import psutil
 
     def pass_on(number: int, frame: Any) -> None:
@@ -60,6 +71,12 @@ def _terminated_together() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, pass_on)
     try:
         yield
+    except KeyboardInterrupt:
+        _, deaf = psutil.wait_procs(psutil.Process().children(), PATIENCE)
+        for child in deaf:
+            child.send_signal(signal.SIGINT)
+        psutil.wait_procs(deaf, LONG)
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)
 

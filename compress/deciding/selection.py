@@ -114,11 +114,18 @@ class UnitSelection:
         return unit * sum(self._score(place, group) * len(self.chains[place][group]) for group in groups)
 
     def closed_where_that_pays(self, limit: int) -> UnitSelection:
-        """A selection without the modules whose cost buys more elsewhere, tried one by one, the least worth first."""
+        """A selection without the modules whose cost buys more elsewhere, tried one by one, the least worth first.
+
+        Modules that cost nothing, as some do by a latency profile, are left alone: they buy nothing.
+        """
         best = self
         while True:
-            open_ones = [place for place, count in best._in_blocks() if count > best._certain(place)]
-            thin = sorted(open_ones, key=lambda place: best._worth(place) / best._cost(place, best.taken[place]))
+            open_ones = {
+                place: cost
+                for place, count in best._in_blocks()
+                if count > best._certain(place) and (cost := best._cost(place, count))
+            }
+            thin = sorted(open_ones, key=lambda place: best._worth(place) / open_ones[place])
             trials = [best._without(place, limit) for place in thin[:ALTERNATIVES]]
             trial = max(trials, key=lambda selection: selection.value, default=best)
             if trial.value <= best.value:

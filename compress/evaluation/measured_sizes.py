@@ -70,7 +70,7 @@ class MeasuredSizes(MeasuredAspect):
         share = formats.percent(first["parameters"] / full["parameters"])
         return (
             f"That is its full size; the smallest of its {len(report[self.name])} sizes, {first['size']}, has {share} "
-            f"of these parameters and {formats.percent(first['wer'])} of the words wrong."
+            f"of the parameters, each extracted, and {formats.percent(first['wer'])} of the words wrong."
         )
 
     def sections(self, report: Report) -> list[Section]:

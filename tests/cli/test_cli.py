@@ -8,6 +8,7 @@ import sys
 import types
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from accelerate.commands import launch as accelerate_launch
@@ -297,22 +298,40 @@ def test_a_recipe_that_fails_says_why_and_its_exit_code_is_kept(capfd: pytest.Ca
 SLEEPS = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
 
 
-@pytest.mark.parametrize(
-    "started", [f"subprocess.run([sys.executable, '-c', {SLEEPS!r}], check=True)", f"exec({SLEEPS!r})"]
-)
-def test_who_terminates_a_verb_terminates_the_recipe(started: str) -> None:
+STARTS = f"""
+    process = subprocess.Popen([sys.executable, '-c', {SLEEPS!r}])
+    process.wait()
+    raise subprocess.CalledProcessError(process.returncode, 'recipe')
+"""
+
+
+@pytest.mark.parametrize("started", [STARTS, f"    exec({SLEEPS!r})"])
+@pytest.mark.parametrize("ends", [signal.SIGTERM, signal.SIGINT])
+def test_who_ends_a_verb_ends_the_recipe(started: str, ends: signal.Signals) -> None:
     """What has been started lives no longer than who has started it, who needs to have started nothing yet."""
-    verb = f"""if True:
-        import subprocess, sys
-        from accelerate.commands import launch
-        from compress.cli import main
-        launch.launch_command = lambda words: {started}
-        main(["train"])
-    """
+    verb = f"""
+import subprocess, sys
+from accelerate.commands import launch
+from compress.cli import main
+def start(words):
+{started}
+launch.launch_command = start
+sys.exit(main(["train"]))
+"""
     process = subprocess.Popen([sys.executable, "-c", verb], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     sleeper = int(process.stdout.readline())
-    process.terminate()
-    assert process.wait(timeout=30) == 128 + signal.SIGTERM
+    process.send_signal(ends)
+    assert process.wait(timeout=30) == 128 + ends
     with pytest.raises(ProcessLookupError):
         os.kill(sleeper, 0)
+
+
+def test_a_recipe_that_the_system_kills_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    def killed(words: object) -> None:
+        raise subprocess.CalledProcessError(-signal.SIGKILL, "recipe")
+
+    with patch("accelerate.commands.launch.launch_command", killed), pytest.raises(SystemExit) as stop:
+        main(["train"])
+    assert stop.value.code == 128 + signal.SIGKILL
+    assert "train.py: ended by SIGKILL (is memory short?); the same command goes on" in capsys.readouterr().err
