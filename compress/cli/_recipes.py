@@ -48,8 +48,8 @@ def launch(verb: str, recipe: str, description: str, arguments: Sequence[str]) -
         if error.returncode >= 0:
             sys.exit(error.returncode)  # the recipe has said why
         ended = signal.Signals(-error.returncode)
-        reason = " (is memory short?)" if ended == signal.SIGKILL else ""
-        sys.stderr.write(f"{recipe}: ended by {ended.name}{reason}; the same command goes on from the last checkpoint\n")
+        by = ended.name + (" (is memory short?)" if ended == signal.SIGKILL else "")
+        sys.stderr.write(f"{recipe}: ended by {by}; the same command goes on from the last checkpoint\n")
         sys.exit(BY_SIGNAL + ended)
 
 
