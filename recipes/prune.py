@@ -81,7 +81,7 @@ from compress.training.run import (
     require_same_start,
     start_trackers,
 )
-from compress.training.skipping_objective import SkippingConfig, objective_of, skipping_config, skipping_model
+from compress.training.skipping_objective import SkippingConfig, begun, objective_of, skipping_config, skipping_model
 from compress.training.stages import numbers_of_stages, stages_of
 from compress.training.stages_report import report_stages
 from compress.training.student import GatedStudent, Student
@@ -272,8 +272,7 @@ class Pruning:
         loaded, self.processor = load_recogniser(config.teacher, device=accelerator.device)
         self.start = self.teacher = skipping_model(loaded, config.skipping).requires_grad_(False)
         if config.start is not None:
-            with read_back(Path(config.start)):
-                self.start = load_model(config.start, device=accelerator.device)
+            self.start = begun(config.start, config.skipping, accelerator.device)
         wanted: dict[str, Any] = {"labels": config.distill.ctc > 0, "generate": config.generate}
         self.train_set, self.dev = open_data(config, self.processor, accelerator, **wanted)
         whole = make_budget(config.budget, before) if config.budget else None

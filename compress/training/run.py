@@ -77,7 +77,7 @@ class RunConfig:
             needs far fewer steps for the matrices and kernels of one frame (AdamW has the rest).
         gradient_checkpointing: keep of a forward pass what goes into blocks alone, and compute blocks again in the
             backward pass: the same gradients in much less memory, and about a third more time.
-        compile: run blocks compiled by `torch.compile`, for batches of any size.
+        compile: run blocks compiled by `torch.compile`, for batches of any size; not with `gradient_checkpointing`.
         accumulate: batches of one step, which is that of a batch so many times as large; nothing that is drawn for a
             step (gates, which frames skip, what is left out at random) differs between them.
         dtype: of the weights in the models that are saved: float32, bfloat16 or float16; auto: that of the checkpoint
@@ -125,6 +125,11 @@ class RunConfig:
             check_at_least(name, getattr(self, name), 1)
         if self.data.mix and self.dev is None and self.dev_split is not None:
             raise ValueError("data.mix has no dev set of its own: name one with dev.source, or set dev_split to null.")
+        if self.compile and self.gradient_checkpointing:
+            raise ValueError(
+                "compile: true has no effect beside gradient_checkpointing: true, since blocks that are computed again "
+                "run uncompiled; set one of them to false."
+            )
 
 
 def open_checkpoints(config: RunConfig, *parts: str, harmless: Sequence[str] = ()) -> Checkpoints:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from compress.checkpoint import load_model
 from compress.config import check, check_at_least
 from compress.conformers import skeleton
 from compress.model.able_to_skip import able_to_skip, config_able_to_skip
@@ -22,6 +24,7 @@ from compress.running.skipping import Skipping, SkippingError, check_skipping, p
 from compress.training.ctc import ctc_loss
 from compress.training.inter_ctc import mean_loss
 from compress.training.loop.counts import Counts
+from compress.training.loop.ending import read_back
 from compress.training.loop.noise import Noise
 from compress.training.posteriors import output_divergence
 from compress.training.preparation import prepare_for_training
@@ -46,8 +49,10 @@ class SkippingConfig:
             unlearns to run on every frame, unless it runs both ways (`consistency`).
         consistency: weight of the divergence of the output with skipping from the output without; such batches then
             run both ways, and take longer. 0: they run with skipping alone.
-        repeat_penalty: in every CTC loss, of a frame that only repeats its token (see `ctc_loss`), which makes more
-            frames blank; for tokens that are dense in time, such as characters.
+        repeat_penalty: of a frame that only repeats its token (see `ctc_loss`), which makes more frames blank; for
+            tokens that are dense in time, such as characters. It counts in the CTC losses of intermediate outputs and
+            of passes that skip, and in recipes/train.py in that of the last output, too, which follows a teacher
+            otherwise.
     """
 
     first_blocks: tuple[int, ...] | None = None
@@ -114,6 +119,23 @@ def skipping_model(model: PreTrainedModel, wanted: SkippingConfig | None) -> Pre
     return skipping
 
 
+def begun(folder: str, wanted: SkippingConfig | None, device: torch.device | str) -> PreTrainedModel:
+    """The smaller model to begin with.
+
+    Raises:
+        CheckpointError: if it is damaged, as an earlier stage may have left it.
+        SkippingError: if it is to learn to skip, which it cannot.
+    """
+    with read_back(Path(folder)):
+        model = load_model(folder, device=device)
+    if wanted and not skipper_of(model):
+        raise SkippingError(
+            f"skipping is set, but start, {folder}, cannot skip: leave skipping out and let the small model learn it "
+            "afterwards (recipes/train.py with skipping), or begin without start."
+        )
+    return model
+
+
 class SkippingObjective:
     """The losses of the intermediate outputs of a model in training, and which of its batches skip.
 
@@ -130,7 +152,7 @@ class SkippingObjective:
     """
 
     def __init__(self, model: PreTrainedModel, config: SkippingConfig, seed: int) -> None:
-        self.config, self.noise = config, Noise(seed)
+        self.config, self.noise = config, Noise(seed, "skipping")
         settings = read_skipping(model.config.skipping)
         assert settings is not None
         self.settings = settings

@@ -39,7 +39,7 @@ class StochasticDepth:
 
     def __init__(self, model: PreTrainedModel, rate: float, seed: int) -> None:
         check_rate(rate)
-        self.noise = Noise(seed)
+        self.noise = Noise(seed, "stochastic depth")
         self._blocks = make_skippable(model) if rate else []
         fixed, total = fixed_blocks(model), len(self._blocks)
         self.probabilities = [0.0 if index in fixed else rate * (index + 1) / total for index in range(total)]

@@ -147,7 +147,7 @@ class GatedStudent(Student):
         self.gates = Gates(model, gates)
         self.gates.attach(model)
         self.lagrangian = lagrangian
-        self.noise, self._drawn = Noise(seed), torch.empty(0)
+        self.noise, self._drawn = Noise(seed, "gates"), torch.empty(0)
         self.watch = SizeWatch(None)
 
     @classmethod

@@ -290,7 +290,7 @@ class JointNet(StageNet):
 
     def __init__(self, model: PreTrainedModel, config: JointConfig, seed: int) -> None:
         super().__init__(model)
-        self.config, self.noise = config, Noise(seed)
+        self.config, self.noise = config, Noise(seed, "supernet")
         self.names, (smallest, *_) = zip(*subnets_of(model).items(), strict=True)
         self.stochastic = StochasticModules(model, lacking(model, smallest), config.stochastic_depth)
         self.running, self._seed = self.names[-1:], 0

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from compress.data import Batch
+from compress.running.skipping import SkippingError
 from compress.training.loop.finite import NotFiniteError
 from compress.training.student import GatedStudent
 from tests.helpers.launching import (
@@ -186,6 +187,12 @@ def test_a_full_disk_stops_the_run_and_room_lets_it_go_on(pruning: Path, pruned:
     assert result.returncode == 0, result.stderr
     assert "passed over" not in result.stderr
     assert list(differences(pruned, output)) == []
+
+
+def test_skipping_that_a_start_cannot_learn_is_refused(pruning: Path, pruned: Path, tmp_path: Path) -> None:
+    more = ("--start", str(pruned / "final"), "--budget.params", "40%", "--skipping.first_blocks", "[1]")
+    with pytest.raises(SkippingError, match=r"start, .*final, cannot skip"):
+        prune_here(pruning, tmp_path / "run", *more)
 
 
 def test_a_model_that_another_start_has_left_is_not_gone_on_from_with_other_settings(

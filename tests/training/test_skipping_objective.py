@@ -67,7 +67,7 @@ def threshold_between(model: PreTrainedModel, inputs: dict[str, Tensor]) -> floa
 @pytest.mark.parametrize("name", CTC_MODELS)
 @pytest.mark.parametrize("factorised", [False, True])
 def test_every_weight_learns_while_frames_skip(name: str, factorised: bool) -> None:
-    one = recogniser(CTC_MODELS[name](), SkippingConfig(factorised=factorised, extension=0))
+    one = recogniser(CTC_MODELS[name](), SkippingConfig(factorised=factorised, extension=0, simulated=1.0))
     model, inputs = one.model, batch(one.model)
     model.set_skipping(threshold=threshold_between(model, inputs))
     losses, _ = loss_of(one, inputs)
@@ -177,7 +177,7 @@ def test_the_gradient_is_that_of_the_gathered_sequences() -> None:
 
 
 def test_in_training_an_utterance_without_spikes_keeps_all_frames() -> None:
-    one = recogniser(parakeet(), SkippingConfig(threshold=0.0))
+    one = recogniser(parakeet(), SkippingConfig(threshold=0.0, simulated=1.0))
     losses, _ = loss_of(one, batch(one.model))
     assert float(losses.metrics["skipped_frames"]) == 0
     one.eval()
@@ -262,6 +262,13 @@ def test_blocks_that_are_computed_again_give_the_same_gradients(consistency: flo
     assert found[0].keys() == found[1].keys()
     for name in found[0]:
         assert_close(found[0][name], found[1][name], rtol=1e-4, atol=1e-6)
+
+
+def test_stochastic_depth_and_skipping_draw_by_themselves() -> None:
+    one = recogniser(parakeet(), SkippingConfig())
+    states = [noise.state_dict()["generator"] for noise in one.states().values()]
+    assert len(states) == 2
+    assert not torch.equal(*states)
 
 
 def test_what_is_refused() -> None:

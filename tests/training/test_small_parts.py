@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from compress.data import SpeechConfig
 from compress.files.writing import recover_folder, replaced_folder, write_json
 from compress.training.loop import precision
 from compress.training.loop.best import Best
+from compress.training.loop.noise import Noise
 from compress.training.loop.position import Position, total_steps
 from compress.training.loop.same_run import differing
 from compress.training.run import RunConfig, best_on_dev
@@ -56,6 +58,18 @@ def test_the_best_of_a_run_is_that_on_its_dev_set() -> None:
     others = ({"dev_limit": 20}, {"dev_split": "test"}, {"dev": SpeechConfig("other")}, {"dev_split": None})
     assert len({best_on_dev(replace(config, **other)).on for other in others} | {on}) == 5
     assert best_on_dev(replace(config, data=SpeechConfig("speech", cache_dir="here"))).on == on
+
+
+def test_what_has_no_effect_together_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"compile: true has no effect beside gradient_checkpointing: true"):
+        RunConfig(output="out", data=SpeechConfig("speech"), compile=True, gradient_checkpointing=True)
+
+
+def test_what_two_methods_draw_has_nothing_in_common() -> None:
+    """With one stream, whether a block is dropped would say whether the frames of that batch skip."""
+    drawn = [torch.rand(64, generator=Noise(seed, name).generator) for seed, name in ((3, "a"), (3, "b"), (4, "a"))]
+    assert not any(torch.isin(one, other).any() for one, other in combinations(drawn, 2))
+    assert torch.equal(drawn[0], torch.rand(64, generator=Noise(3, "a").generator))
 
 
 def test_the_stream_goes_on_from_any_position() -> None:

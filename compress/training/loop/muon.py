@@ -33,8 +33,6 @@ class MuonAndAdamW(AdamW):
 
     def __init__(self, entries: Sequence[dict[str, Any]], betas: tuple[float, float]) -> None:
         super().__init__(entries, betas=betas, fused=True)
-        device = entries[0]["params"][0].device
-        self._dtype = torch.bfloat16 if has_bf16(device) else torch.float32
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -59,7 +57,8 @@ class MuonAndAdamW(AdamW):
         ahead = torch.lerp(gradient, momentum, MOMENTUM).flatten(1)
         scale = SIZE_OF_ADAMW * max(ahead.shape) ** 0.5
         matrix.mul_(1 - rate * group["weight_decay"])
-        matrix.sub_(orthogonal(ahead, self._dtype).view_as(matrix), alpha=rate * scale)
+        dtype = torch.bfloat16 if has_bf16(matrix.device) else torch.float32
+        matrix.sub_(orthogonal(ahead, dtype).view_as(matrix), alpha=rate * scale)
 
 
 def is_matrix(parameter: Tensor) -> bool:

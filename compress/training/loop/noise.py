@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Any
 
 import torch
+
+BYTES = 7
+"""Of a digest, which make a seed that torch takes."""
 
 
 class Noise:
@@ -14,11 +18,13 @@ class Noise:
     every machine and begins with the same seed on every process, so that all of them draw alike.
 
     Args:
-        seed: where it begins.
+        seed: of the run.
+        name: of what draws; two names draw nothing alike.
     """
 
-    def __init__(self, seed: int) -> None:
-        self.generator = torch.Generator().manual_seed(seed)
+    def __init__(self, seed: int, name: str) -> None:
+        digest = sha256(f"{name} {seed}".encode()).digest()
+        self.generator = torch.Generator().manual_seed(int.from_bytes(digest[:BYTES], "big"))
 
     def state_dict(self) -> dict[str, Any]:
         """The generator's state."""

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from compress.training.loop import muon
 from compress.training.loop.muon import MOMENTUM, SIZE_OF_ADAMW, is_matrix, orthogonal
 from compress.training.loop.optimizer import BETAS, WEIGHTS, ParameterGroup, build_optimizer, weight_groups
 
@@ -42,17 +43,23 @@ def of_gradients(optimizer: torch.optim.Optimizer, *gradients: torch.Tensor) -> 
         optimizer.step()
 
 
-def test_a_matrix_moves_along_its_averaged_gradient_as_far_as_adamw_moves_it() -> None:
+@pytest.mark.parametrize("in_bf16", [False, True])
+def test_a_matrix_moves_along_its_averaged_gradient_as_far_as_adamw_moves_it(
+    in_bf16: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the precision of where the matrix is at the step, which may not be where it was made."""
     torch.manual_seed(0)
+    dtype = torch.bfloat16 if in_bf16 else torch.float32
     start, first, second = torch.randn(3, 4, 8)
     weight = nn.Parameter(start.clone())
     optimizer = build_optimizer([ParameterGroup(WEIGHTS, [weight], RATE, weight_decay=0.5)], "muon")
+    monkeypatch.setattr(muon, "has_bf16", lambda device: in_bf16 and device == weight.device)
     of_gradients(optimizer, first, second)
     wanted, momentum = start.clone(), torch.zeros_like(start)
     for gradient in (first, second):
         momentum = MOMENTUM * momentum + (1 - MOMENTUM) * gradient
         ahead = MOMENTUM * momentum + (1 - MOMENTUM) * gradient
-        wanted = (1 - 0.5 * RATE) * wanted - RATE * SIZE_OF_ADAMW * 8**0.5 * orthogonal(ahead)
+        wanted = (1 - 0.5 * RATE) * wanted - RATE * SIZE_OF_ADAMW * 8**0.5 * orthogonal(ahead, dtype)
     torch.testing.assert_close(weight.detach(), wanted)
     moved = RATE * SIZE_OF_ADAMW * 8**0.5 * orthogonal(first)
     assert 0.7 * SIZE_OF_ADAMW < moved.square().mean().sqrt() / RATE < 1.3 * SIZE_OF_ADAMW
