@@ -1,6 +1,7 @@
 """A device that is not the CPU, on which everything is computed by the CPU: what was made in the wrong place is found.
 
-Run as a program (see test_devices.py), since a process has it for good: one step of everything that is trained.
+Run as a program (see test_devices.py), since a process has it for good: one step of everything that is trained, and
+what is put together of a model that was taken there to be sharded.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
+from accelerate.utils import DistributedType
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
@@ -23,13 +26,18 @@ from compress.training.loop.counts import Counts
 from compress.training.loop.finite import FiniteGuard
 from compress.training.loop.optimizer import WEIGHTS, ParameterGroup, build_optimizer, parameters_of
 from compress.training.loop.schedule import LearnConfig
-from compress.training.loop.sharding import shorten
+from compress.training.loop.sharding import Sharding, shorten
+from compress.training.recogniser import Recogniser
 from compress.training.student import GatedStudent, Student
+from tests.helpers.tiny import CTC_MODELS, batch
 from tests.helpers.two_shares import CASES, draw, ready, some
 
 NAME = "elsewhere"
 MOVES = ("aten._to_copy", "aten.copy_", "aten._copy_from", "aten._local_scalar_dense")
 """What may have tensors of both devices; numbers (tensors without dimensions) may be anywhere."""
+
+BUFFERED = ("parakeet", "granite_speech5", "wav2vec2_bert-relative", "lasr")
+"""Models with buffers that no state holds."""
 
 
 class WrongDeviceError(Exception):
@@ -146,13 +154,28 @@ def on(name: str, device: str = "cpu") -> tuple[Any, Callable[..., Any]]:
     return net, loss_step
 
 
+@torch.no_grad()
+def put_together(name: str, device: str = "cpu") -> float:
+    """Sums up what a whole model writes, put together of one that was built here and taken to a device by `prepare`."""
+    net = Recogniser(CTC_MODELS[name]().eval())
+    accelerator: Any = SimpleNamespace(distributed_type=DistributedType.FSDP)
+    sharding, inputs = Sharding(accelerator, net), batch(net.model)
+    net.to(device)
+    twin = sharding.whole().model
+    assert {tensor.device.type for tensor in (*twin.parameters(), *twin.buffers())} == {device}
+    return float(twin(**{key: value.to(device) for key, value in inputs.items()}).logits.abs().sum())
+
+
 def main(out: str) -> None:
     _setup_privateuseone_for_python_backend(NAME, Backend())
-    batch = some([0, 1, 2])
-    here = {name: step(*on(name), batch) for name in CASES}
+    heard = some([0, 1, 2])
+    here = {name: step(*on(name), heard) for name in CASES}
+    whole_here = {name: put_together(name) for name in BUFFERED}
     with OtherDevice(), Constants():
-        there = {name: step(*on(name, NAME), batch.to(torch.device(NAME))) for name in CASES}
-        Path(out).write_text(json.dumps({"here": here, "there": there, "mixing": mixing()}))
+        there = {name: step(*on(name, NAME), heard.to(torch.device(NAME))) for name in CASES}
+        whole_there = {name: put_together(name, NAME) for name in BUFFERED}
+        steps = {"here": here, "there": there, "mixing": mixing()}
+        Path(out).write_text(json.dumps(steps | {"whole_here": whole_here, "whole_there": whole_there}))
 
 
 if __name__ == "__main__":

@@ -89,6 +89,7 @@ class Sharding(Generic[Trained]):
         state = self.trained.state_dict().items()
         own = {name: whole_tensor(t) if isinstance(t, DTensor) else t.clone() for name, t in state}
         twin.load_state_dict(own, assign=True)
+        _take_buffers(twin, self.trained, own)
         return twin
 
 
@@ -96,6 +97,14 @@ def _give_blocks_one_class(model: PreTrainedModel) -> None:
     """Lets all blocks be skippable if some are, in place: by a name `accelerate` finds one class alone."""
     if any(isinstance(block, SkippableBlock) for block in blocks_of(model)):
         make_skippable(model)
+
+
+def _take_buffers(twin: nn.Module, trained: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Gives a copy the buffers that no state holds (frequencies, distances): it was made before they were moved."""
+    for name, buffer in trained.named_buffers(remove_duplicate=False):
+        if name not in state:
+            owner, _, last = name.rpartition(".")
+            twin.get_submodule(owner).register_buffer(last, buffer.clone(), persistent=False)
 
 
 def _without_weights(trained: Trained) -> Trained:
