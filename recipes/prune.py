@@ -35,7 +35,7 @@ from transformers import PreTrainedModel
 import compress
 from compress.checkpoint import load_config, load_model, load_recogniser
 from compress.checkpoint.push import HubConfig
-from compress.config import FAILURES, check_choice, fail, parse, to_dict
+from compress.config import FAILURES, check_choice, fail, parse
 from compress.conformers import block_mask, frame_mask
 from compress.curvature.repair import RefitConfig
 from compress.data import Batch
@@ -78,13 +78,13 @@ from compress.training.run import (
     open_checkpoints,
     open_data,
     open_loader,
-    require_same_start,
-    start_trackers,
+    require_same_run,
 )
 from compress.training.skipping_objective import SkippingConfig, begun, objective_of, skipping_config, skipping_model
-from compress.training.stages import numbers_of_stages, stages_of
+from compress.training.stages import numbers_of_stages, stages_of, steps_of
 from compress.training.stages_report import report_stages
 from compress.training.student import GatedStudent, Student
+from compress.training.trackers import start_trackers
 
 logger = logging.getLogger("compress.prune")
 
@@ -187,7 +187,7 @@ class Phase:
         self.progress = Progress(
             settings.steps, description=name, directory=self.folder, accelerator=accelerator,
             waited=lambda: self.loader.wait_seconds, log_every=config.log_every_steps,
-            steps_before=config.learn.steps if name == RECOVER and config.structure == LEARNED else 0,
+            steps_before=job.steps_before + (steps_of(config) - settings.steps if name == RECOVER else 0),
         )  # fmt: skip
         self.states: dict[str, Any] = dict(student.states())
         self.states |= {"position": self.position, "best": self.best, "guard": self.guard}
@@ -260,10 +260,11 @@ class Phase:
 
 
 class Pruning:
-    """The whole job: from a teacher and a budget to a small model that has recovered."""
+    """The whole job, or a stage of it: from a teacher and a budget to a small model that has recovered."""
 
-    def __init__(self, config: Config, accelerator: Accelerator) -> None:
+    def __init__(self, config: Config, accelerator: Accelerator, of_run: Config, steps_before: int) -> None:
         self.config, self.accelerator, self.output = config, accelerator, Path(config.output)
+        self.of_run, self.steps_before = of_run, steps_before
         before = skipping_config(load_config(config.teacher), config.skipping)
         config.distill.require_head(before, config.teacher)
         # A budget that cannot be reached is refused before anything is loaded.
@@ -281,7 +282,7 @@ class Pruning:
 
     def run(self) -> None:
         """The three phases; of those that an earlier start has finished, the results are used."""
-        start_trackers(self.accelerator, "prune", to_dict(self.config), self.output)
+        start_trackers(self.accelerator, "prune", self.config, self.of_run)
         if not has_model(self.output / REMOVED):
             self.removed(*(self.learn() if self.config.structure == LEARNED else self.choose()))
         self.recover()
@@ -375,15 +376,13 @@ def main(config: Config) -> None:
     stages = stages_of(config, load_config(config.teacher))
     for stage in stages:
         require_apart(config.teacher, Path(stage.output), GATED, REMOVED, FINAL)
-        require_same_start(stage, REMOVED, harmless=CHANGEABLE[LEARN])
-        for phase, changeable in CHANGEABLE.items():
-            open_checkpoints(stage, phase, harmless=changeable).check_settings()
+        require_same_run(stage, REMOVED, CHANGEABLE)
     if not has_ended(output, PROGRAM):
         check_before(config.push, output)
-        for stage in stages:
+        for number, stage in enumerate(stages):
             if not has_ended(Path(stage.output), PROGRAM):
                 with claimed(Path(stage.output), GATED, REMOVED, FINAL):
-                    Pruning(stage, accelerator).run()
+                    Pruning(stage, accelerator, config, steps_of(*stages[:number])).run()
     processes.leave(accelerator)
     if accelerator.is_main_process:
         push_result(config.push, output, FINAL)

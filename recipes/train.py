@@ -26,7 +26,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from transformers import PreTrainedModel
 
-from compress.config import FAILURES, fail, parse, to_dict
+from compress.config import FAILURES, fail, parse
 from compress.conformers import frame_mask
 from compress.data import Batch
 from compress.elastic import ElasticConfig, make_elastic, rule_structures
@@ -58,12 +58,12 @@ from compress.training.run import (
     open_data,
     open_loader,
     save_model,
-    start_trackers,
 )
 from compress.training.skipping_objective import SkippingConfig, skipping_model
 from compress.training.stochastic_depth import check_rate
 from compress.training.supernet_results import Rates, mean_wer, rates_as_metrics, rates_by_size
 from compress.training.supervised import PROCESSOR, SupervisedConfig, announce, find_processor
+from compress.training.trackers import start_trackers
 
 PROGRAM = "train.py"
 BEST, LAST = "best", "last"
@@ -150,7 +150,7 @@ class Training:
 
     def run(self) -> None:
         """Says what is going to happen, trains, and leaves the last model and the final numbers."""
-        start_trackers(self.accelerator, "train", to_dict(self.config), self.output)
+        start_trackers(self.accelerator, "train", self.config)
         announce(self.config, self.model, self.loader, self.step, self.total_steps)
         self.train()
         self.finish()

@@ -37,7 +37,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from compress.checkpoint import load_model
-from compress.config import FAILURES, check, fail, parse, to_dict
+from compress.config import FAILURES, check, fail, parse
 from compress.conformers import frame_mask
 from compress.data import Batch, SpeechLoader
 from compress.elastic import make_elastic
@@ -68,9 +68,8 @@ from compress.training.run import (
     open_checkpoints,
     open_data,
     open_loader,
-    require_same_start,
+    require_same_run,
     save_model,
-    start_trackers,
 )
 from compress.training.supernet import JointConfig, JointNet, SelectionNet, StageNet, divided, supernet_model
 from compress.training.supernet_results import (
@@ -85,6 +84,7 @@ from compress.training.supernet_results import (
     rates_by_size,
 )
 from compress.training.supervised import PROCESSOR, SupervisedConfig, announce, find_processor
+from compress.training.trackers import start_trackers
 
 PROGRAM = "train_supernet.py"
 SELECT, JOINT = "select", "joint"
@@ -234,7 +234,7 @@ class Supernet:
 
     def run(self) -> None:
         """The two stages; of those that an earlier start has finished, the results are used."""
-        start_trackers(self.accelerator, "supernet", to_dict(self.config), self.output)
+        start_trackers(self.accelerator, "supernet", self.config)
         if not self.has_decided:
             self.select()
         self.finish(*self.join())
@@ -294,9 +294,7 @@ def main(config: Config) -> None:
     accelerator, output = make_accelerator(config, some_unused=True), Path(config.output)
     start_logging()
     require_apart(config.model.checkpoint, output, BEST, LAST, SELECTED)
-    require_same_start(config, SELECTED, harmless=CHANGEABLE[SELECT])
-    for stage, changeable in CHANGEABLE.items():
-        open_checkpoints(config, stage, harmless=changeable).check_settings()
+    require_same_run(config, SELECTED, CHANGEABLE)
     if has_ended(output, PROGRAM):
         return
     with claimed(output, BEST, LAST, SELECTED, STRUCTURES, PROCESSOR):

@@ -1,10 +1,10 @@
-"""What every training recipe shares: the settings of a run, the accelerator, its trackers, the data, the dev set."""
+"""What every training recipe shares: the settings of a run, the accelerator, the data, the dev set."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -144,13 +144,13 @@ def open_checkpoints(config: RunConfig, *parts: str, harmless: Sequence[str] = (
     return Checkpoints(folder, config.keep_checkpoints, settings=to_dict(config), harmless=(*HARMLESS, *harmless))
 
 
-def require_same_start(config: RunConfig, folder: str, *, harmless: Sequence[str] = ()) -> None:
-    """Refuses to go on from a model that an earlier start has left with other settings.
+def require_same_run(config: RunConfig, folder: str, changeable: Mapping[str, Sequence[str]]) -> None:
+    """Refuses to go on from a model, or a checkpoint, that an earlier start has left with other settings.
 
     Args:
         config: of the run.
-        folder: of that model, in the run's output.
-        harmless: settings that may have changed beside `HARMLESS`.
+        folder: of the model that the first phase leaves, in the run's output.
+        changeable: by phase, settings that may have changed since beside `HARMLESS`.
 
     Raises:
         SettingsChangedError: naming the keys that differ.
@@ -158,8 +158,10 @@ def require_same_start(config: RunConfig, folder: str, *, harmless: Sequence[str
     output = Path(config.output)
     if has_model(output / folder) and (output / SETTINGS_FILE).exists():
         settings = json.loads(json.dumps(to_dict(config)))  # as a file holds them: tuples are lists there
-        allowed = (*HARMLESS, *harmless)
+        allowed = (*HARMLESS, *next(iter(changeable.values())))
         require_same(read_object(output / SETTINGS_FILE), settings, harmless=allowed, where=str(output / folder))
+    for phase, harmless in changeable.items():
+        open_checkpoints(config, phase, harmless=harmless).check_settings()
 
 
 def open_loader(
@@ -220,13 +222,6 @@ def make_accelerator(config: RunConfig, *, some_unused: bool = False) -> Acceler
         shard_on_cpu(accelerator)
     torch.set_num_threads(config.threads or own_cores())
     return accelerator
-
-
-def start_trackers(accelerator: Accelerator, name: str, settings: dict[str, Any], output: Path) -> None:
-    """Starts the trackers, and writes the run's settings to `config.json` in its folder."""
-    accelerator.init_trackers(name, config={key: str(value) for key, value in flatten(settings).items()})
-    if accelerator.is_main_process:
-        write_json(output / SETTINGS_FILE, settings)
 
 
 def dtype_to_save(config: RunConfig, checkpoint: str | None) -> torch.dtype | None:

@@ -96,6 +96,11 @@ def shared_out(settings: Steps, count: int) -> list[Steps]:
     return [replace(settings, steps=part, warmup_steps=up) for part, up in zip(steps, warmups, strict=True)]
 
 
+def steps_of(*stages: Settings) -> int:
+    """The steps that stages take together, in all of their phases."""
+    return sum(stage.recover.steps + (stage.learn.steps if stage.structure == LEARNED else 0) for stage in stages)
+
+
 def numbers_of_stages(output: Path) -> dict[str, Any]:
     """The final numbers of the stages of a run, by their folders, if it has any."""
     found = sorted((output / STAGES).glob(f"*/{DONE_FILE}"), key=lambda path: path.stat().st_mtime)

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from compress.checkpoint import load_config, load_model
 from compress.deciding.budget import BudgetConfig, BudgetError
@@ -24,9 +26,19 @@ from tests.helpers.tiny import parakeet
 STAGES = ("--budget.stages", "[75%]")
 
 
+def logged(output: Path, phase: str) -> list[list[int]]:
+    """The steps of a phase that each start of a run has told TensorBoard, one list a start."""
+    found = [EventAccumulator(str(file)).Reload() for file in sorted((output / "prune").glob("events*"))]
+    name = f"{phase}/loss/total"
+    return [[e.step for e in events.Scalars(name)] if name in events.Tags()["scalars"] else [] for events in found]
+
+
 @pytest.mark.parametrize("more", [(), ("--structure", "obs", "--refit", "null")])
 def test_each_stage_keeps_its_budget_and_resumes_exactly(pruning: Path, tmp_path: Path, more: tuple[str, ...]) -> None:
-    output = prune_here(pruning, tmp_path / "run", *STAGES, *more)
+    """And its steps go on where those of the stage before ended, in one log."""
+    learned = not more
+    more = (*STAGES, "--trackers", "[tensorboard]", *more)
+    output = prune_here(pruning, tmp_path / "run", *more)
     numbers, stage = done(output), done(output / "stages" / "75")
     assert numbers["stages"] == {"75": stage}
     assert numbers["report"] == ["report.html", "report.md", "report.json"]
@@ -43,7 +55,7 @@ def test_each_stage_keeps_its_budget_and_resumes_exactly(pruning: Path, tmp_path
     assert numbers["full"] == stage["full"] == stage["parameters_before"]
     assert load_model(str(output / "stages" / "75" / "final")).num_parameters() == stage["parameters"]
     assert numbers["recover"]["steps"] + stage["recover"]["steps"] == RECOVER
-    if not more:
+    if learned:
         assert numbers["learn"]["steps"] + stage["learn"]["steps"] == LEARN
     shutil.copytree(output, tmp_path / "resumed")
     (tmp_path / "resumed" / "done.json").unlink()
@@ -51,9 +63,16 @@ def test_each_stage_keeps_its_budget_and_resumes_exactly(pruning: Path, tmp_path
         shutil.rmtree(tmp_path / "resumed" / name, ignore_errors=True)
     for name in ("learn", "recover"):
         shutil.rmtree(tmp_path / "resumed" / "checkpoints" / name, ignore_errors=True)
-    resumed = prune_here(pruning, tmp_path / "resumed", *STAGES, *more)
+    resumed = prune_here(pruning, tmp_path / "resumed", *more)
     first, second = (load_model(str(folder / "final")) for folder in (output, resumed))
     assert all(map(torch.equal, first.parameters(), second.parameters()))
+    assert logged(resumed, "recover") == ([[5, 6, 11, 12], [11, 12]] if learned else [[1, 2, 3, 4], [3, 4]])
+    assert logged(resumed, "learn") == ([[1, 2, 3, 4, 7, 8, 9, 10], [7, 8, 9, 10]] if learned else [[], []])
+    told = [yaml.safe_load(file.read_text()) for file in sorted((resumed / "prune").glob("*/hparams.yml"))]
+    assert [(of_run["output"], of_run["budget.stages"]) for of_run in told] == [
+        (str(output), "['75%']"),
+        (str(resumed), "['75%']"),
+    ]
 
 
 def test_a_budget_in_time_is_measured_first_and_kept_on_resumption(
