@@ -16,14 +16,11 @@ from compress.deciding.budget import BudgetConfig, BudgetError, make_budget
 from compress.deciding.decisions import LEARNED
 from compress.files.reading import read_object
 from compress.training.loop.ending import DONE_FILE
+from compress.training.loop.same_run import STAGES
 from compress.training.loop.schedule import PhaseConfig
 from compress.training.results import FINAL
 
 logger = logging.getLogger(__name__)
-
-STAGES = "stages"
-"""Folder, in the output of a run, of the outputs of its stages."""
-
 
 _DONE_FORM = {"requested": str, "limit": int, "achieved": int, "full": int}
 Settings = TypeVar("Settings", bound=Any)  # of recipes/prune.py: budget, output, start, structure, learn, recover, push

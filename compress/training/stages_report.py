@@ -16,9 +16,9 @@ from compress.reports.making import made
 from compress.reports.saving import save_page
 from compress.shrinking.curve_report import SHRINK_FILES, SHRINK_REPORT, WHOLE, Making, curve_page, with_chosen
 from compress.shrinking.measured import DevMeasure, MeasureConfig
+from compress.training.loop.same_run import STAGES
 from compress.training.results import FINAL
 from compress.training.run import DevSet
-from compress.training.stages import STAGES
 
 STAGES_ABOUT = (
     "Error rates are fractions, pooled over the dev set, with 95 % bootstrap intervals. Each size was trained from the "

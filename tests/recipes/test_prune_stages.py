@@ -78,7 +78,10 @@ def test_each_stage_keeps_its_budget_and_resumes_exactly(pruning: Path, tmp_path
 def test_a_budget_in_time_is_measured_first_and_kept_on_resumption(
     pruning: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The profile stands in the folder of the run before anything else, and another start reads it."""
+    """The profile stands in the folder of the run before anything else, and another start reads it.
+
+    That folder may have been moved since: the profile, and the model with which a stage begins, are the same ones.
+    """
     timed: list[str] = []
 
     def profile(config: measuring.ProfileConfig) -> LatencyProfile:
@@ -89,13 +92,14 @@ def test_a_budget_in_time_is_measured_first_and_kept_on_resumption(
         return LatencyProfile(described, conditions, 50_000, 300, lines, 8, {})
 
     monkeypatch.setattr(measuring, "profile", profile)
-    words = ("--budget.params", "null", "--budget.latency", "70%", "--recover.steps", "1")
+    words = ("--budget.params", "null", "--budget.latency", "70%", "--budget.stages", "[85%]", "--recover.steps", "2")
     output = prune_here(pruning, tmp_path / "run", *words)
     numbers = done(output)
     assert numbers["achieved"] <= numbers["limit"] < numbers["full"]
     assert numbers["requested"] == "latency 70% at 10 s, batch 1, 1 thread of torch"
     (output / "done.json").unlink()
-    prune_here(pruning, output, *words)
+    moved = prune_here(pruning, output.rename(tmp_path / "moved"), *words)
+    assert done(moved)["recover"]["steps"] == 1
     assert len(timed) == 1
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -98,6 +99,25 @@ def test_settings_differ_by_dotted_key() -> None:
     old = {"a": {"b": 1, "c": (1, 2)}, "d": None}
     assert differing(old, {"a": {"b": 1, "c": [1, 2]}, "d": None}) == {}
     assert differing(old, {"a": {"b": 2, "c": [1]}, "d": 3}, harmless=["a.c", "d"]) == {"a.b": (1, 2)}
+
+
+def test_paths_in_the_folder_of_a_run_are_the_same_behind_it() -> None:
+    """Those of the models of its stages and of its profile, where it was moved or is spelled otherwise."""
+
+    def stage(run: str, part: str = "stages/50", start: str = "stages/75/final") -> dict[str, Any]:
+        budget = {"profile": f"{run}/latency.json"}
+        return {"output": f"{run}/{part}", "start": f"{run}/{start}", "teacher": "other/teacher", "budget": budget}
+
+    allowed = ["output"]
+    for folder in ("/work/runs/run", "elsewhere", "../run"):
+        assert differing(stage("runs/run"), stage(folder), allowed) == {}
+        assert differing(stage("runs/run", "."), stage(folder, "."), allowed) == {}
+    changed = differing(stage("runs/run"), stage("moved", start="stages/60/final"), allowed)
+    assert changed == {"start": ("runs/run/stages/75/final", "moved/stages/60/final")}
+    beside = {"output": "new", "teacher": "new/teacher"}
+    assert differing({"output": "run", "teacher": "other/teacher"}, beside, allowed) == {
+        "teacher": ("other/teacher", "new/teacher")
+    }
 
 
 def test_a_folder_is_replaced_in_full_or_not_at_all(tmp_path: Path) -> None:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 MISSING = "(absent)"
+OUTPUT = "output"
+"""The setting that names the folder of a run."""
+STAGES = "stages"
+"""Folder, in the output of a run, of the outputs of its stages."""
 
 
 class SettingsChangedError(ValueError):
@@ -29,6 +34,8 @@ def differing(
 ) -> dict[str, tuple[Any, Any]]:
     """The dotted keys whose values differ, with both values.
 
+    Paths in the run's own folder are the same where they are so seen from there: it may have been moved since.
+
     Args:
         old: settings, nested.
         new: settings, nested.
@@ -39,8 +46,19 @@ def differing(
         key: (before.get(key, MISSING), after.get(key, MISSING))
         for key in sorted(before.keys() | after.keys())
         if before.get(key, MISSING) != after.get(key, MISSING)
+        and _seen_from_run(before, key) != _seen_from_run(after, key)
         and not any(fnmatchcase(key, pattern) for pattern in harmless)
     }
+
+
+def _seen_from_run(settings: Mapping[str, Any], key: str) -> Any:
+    """A setting; of a path in the folder of the run, that of all stages, what is behind this folder."""
+    value, output = settings.get(key, MISSING), settings.get(OUTPUT)
+    if not isinstance(value, str) or not isinstance(output, str):
+        return value
+    folder = Path(output)
+    folder = folder.parents[1] if folder.parent.name == STAGES else folder
+    return Path(value).relative_to(folder) if Path(value).is_relative_to(folder) else value
 
 
 def require_same(old: Mapping[str, Any], new: Mapping[str, Any], *, harmless: Sequence[str], where: str) -> None:
