@@ -48,7 +48,6 @@ from compress.training.loop.schedule import set_learning_rates
 from compress.training.loop.sharding import Sharding, shorten
 from compress.training.loop.unalignable import Unalignable
 from compress.training.new_models import build_model, note_length
-from compress.training.preparation import at_full_size
 from compress.training.recogniser import Recogniser
 from compress.training.run import (
     best_on_dev,
@@ -110,7 +109,6 @@ class Training:
         # Equal weights on every rank, then dropout noise of each rank's own.
         set_seed(config.seed)
         built = build_model(config.model, vocabulary_size=len(self.processor.tokenizer), blank=self.blank)
-        built = built if config.elastic else at_full_size(built)
         note_length(built, train_set.seconds)
         self.model, self.dtype = skipping_model(built, config.skipping), dtype_to_save(config, config.model.checkpoint)
         elastic = config.elastic and config.elastic.resolved(inter_ctc=config.inter_ctc is not None)

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-
 from torch import nn
 from transformers import PreTrainedModel
 
 from compress.conformers import Family, family_of, part
-from compress.elastic.extract import standalone
-from compress.running.subnets import subnet_names
-
-logger = logging.getLogger(__name__)
 
 
 def prepare_for_training(model: PreTrainedModel, *, dropout: float | None = None) -> None:
@@ -41,25 +35,6 @@ def prepare_for_training(model: PreTrainedModel, *, dropout: float | None = None
             parameter.requires_grad_(parameter.requires_grad and id(parameter) in inside)
     if dropout is not None:
         _set_dropout(model, family, dropout)
-
-
-def at_full_size(model: PreTrainedModel) -> PreTrainedModel:
-    """What a model is at the full one of its sizes, ready for training; the given model if it has no others.
-
-    The others share its weights, and what they have of their own would stay behind: training would spoil them.
-
-    Args:
-        model: of any family, in any mode; it is used up if it has several sizes.
-    """
-    *smaller, full = subnet_names(model)
-    if not smaller:
-        return model
-    logger.info(
-        "Of the sizes %s, %s the full one is trained, alone; the result has no others.", ", ".join(smaller), full
-    )
-    model = standalone(model, full, consume=True)
-    prepare_for_training(model)
-    return model
 
 
 def _freeze(model: nn.Module, path: str) -> None:

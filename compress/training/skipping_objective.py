@@ -260,12 +260,8 @@ class SkippingObjective:
 
 
 def objective_of(model: PreTrainedModel, config: SkippingConfig | None, seed: int) -> SkippingObjective | None:
-    """The objective of a model that can skip, by the default weights unless it is configured; None for other models.
-
-    A model whose blocks with intermediate outputs have all gone cannot, though its heads may be factorised still.
-    """
-    skipper = skipper_of(model)
-    return SkippingObjective(model, config or SkippingConfig(), seed) if skipper and skipper.settings.heads else None
+    """The objective of a model that can skip, by the default weights unless it is configured; None for other models."""
+    return SkippingObjective(model, config or SkippingConfig(), seed) if skipper_of(model) else None
 
 
 def last_skipped_share(model: PreTrainedModel) -> Tensor | None:

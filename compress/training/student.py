@@ -27,7 +27,6 @@ from compress.training.loop.noise import Noise
 from compress.training.loop.optimizer import ParameterGroup, weight_groups
 from compress.training.loop.schedule import LearnConfig, PhaseConfig
 from compress.training.loop.sharding import Shardable
-from compress.training.preparation import at_full_size
 from compress.training.skipping_objective import SkippingConfig, SkippingObjective, objective_of
 
 GATES, MULTIPLIERS = "gates", "multipliers"
@@ -173,7 +172,7 @@ class GatedStudent(Student):
             seed: of all noise.
             scores: where gates of units start; then the target is the budget from the first step.
         """
-        model = at_full_size(copy.deepcopy(teacher).requires_grad_(True))
+        model = copy.deepcopy(teacher).requires_grad_(True)
         warmup = 0 if scores else round(learn.budget_warmup * learn.steps)
         lagrangian = Lagrangian(budget.fraction, warmup, learn.quadratic_start)
         student = cls(

@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import load_file
 
 from compress.checkpoint import load_model
-from compress.running.subnets import subnet_names
 from tests.helpers.jobs import TRAIN_STEPS
 from tests.helpers.launching import (
     done,
@@ -66,17 +65,6 @@ def test_a_checkpoint_is_fine_tuned(config: Path, finished: Path, tmp_path: Path
     output = run_here(RECIPE, path, tmp_path / "run", "--max_steps", "2")
     rows = zip(*(metrics(output, f"loss/{name}") for name in ("ctc", "inter_ctc", "total")), strict=True)
     assert all(total == pytest.approx(0.7 * last + 0.3 * inner, rel=1e-5) for last, inner, total in rows)
-
-
-def test_without_depths_the_full_size_of_a_checkpoint_is_trained(config: Path, finished: Path, tmp_path: Path) -> None:
-    """The other sizes would be spoilt: they run on the same weights."""
-    assert subnet_names(load_model(str(finished / "best"))) == ["2", "4"]
-    path = tmp_path / "more.yaml"
-    text = config.read_text()
-    path.write_text(f"model:\n  checkpoint: {finished / 'best'}\n" + text[text.index("data:") :])
-    output = run_here(RECIPE, path, tmp_path / "run", "--max_steps", "2", "--elastic", "null", "--inter_ctc", "null")
-    assert subnet_names(load_model(str(output / "last"))) == ["4"]
-    assert not any("per_size" in name for name in load_file(output / "last" / "model.safetensors"))
 
 
 def test_a_wrong_rate_is_refused_by_name(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

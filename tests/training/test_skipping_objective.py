@@ -19,7 +19,6 @@ from compress.running.batch_norms import running_statistics
 from compress.running.skipper import skipper_of
 from compress.running.skipping import Skipping, SkippingError, read_skipping
 from compress.running.skipping_pass import HEADS
-from compress.structure import Block, Structure
 from compress.training.ctc import ctc_loss
 from compress.training.inter_ctc import InterCtcConfig
 from compress.training.loop.losses import Losses
@@ -270,17 +269,6 @@ def test_stochastic_depth_and_skipping_draw_by_themselves() -> None:
     states = [noise.state_dict()["generator"] for noise in one.states().values()]
     assert len(states) == 2
     assert not torch.equal(*states)
-
-
-def test_a_model_that_has_lost_its_intermediate_outputs_has_nothing_to_learn() -> None:
-    """Its heads are factorised still, so it is one that could skip by its config."""
-    model = skipping_model(parakeet(), SkippingConfig(first_blocks=(1,), factorised=True))
-    small = remove(model, Structure("parakeet", (Block(), None, None)))
-    assert read_skipping(small.config.skipping).heads == ()
-    assert objective_of(small, None, seed=0) is None
-    one = Recogniser(small.train())
-    losses, _ = loss_of(one, batch(small))
-    assert set(losses.parts) == {"ctc"}
 
 
 def test_what_is_refused() -> None:

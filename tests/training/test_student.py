@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.testing import assert_close
 
 import compress
 from compress.conformers import frame_mask
 from compress.deciding.budget import BudgetConfig, decide, make_budget
 from compress.deciding.gates import GateConfig
-from compress.elastic import make_elastic, rule_structures
-from compress.elastic.rules import ElasticConfig
 from compress.training.loop.optimizer import WEIGHTS, build_optimizer, parameters_of
 from compress.training.loop.schedule import LearnConfig, PhaseConfig
 from compress.training.student import GATES, MULTIPLIERS, GatedStudent, SizeWatch, Student
@@ -31,19 +28,6 @@ def gated() -> tuple[GatedStudent, dict[str, torch.Tensor]]:
     assert all(torch.equal(before[name], weight) for name, weight in teacher.state_dict().items())
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
     return student, before
-
-
-def test_of_a_teacher_with_sizes_the_full_one_is_gated() -> None:
-    """What the others have of their own would get no gradient, for which several processes wait."""
-    teacher = make_elastic(parakeet(), rule_structures(parakeet(), ElasticConfig((2,))), ("head", "norm"))
-    assert any("per_size" in name for name, _ in teacher.named_parameters())
-    budget = make_budget(BudgetConfig(params="70%"), teacher.config)
-    student = GatedStudent.of(teacher, GateConfig(), budget, LEARN, None, seed=0).eval()
-    assert not any("per_size" in name for name, _ in student.named_parameters())
-    inputs = batch(teacher)
-    student.gates.use(torch.ones_like(student.gates.log_alpha))
-    with torch.no_grad():
-        assert_close(student.model(**inputs).logits, teacher.eval()(**inputs).logits)
 
 
 def test_weights_gates_and_multipliers_are_trained_each_at_its_rate() -> None:
