@@ -108,7 +108,12 @@ class Training:
 
         # Equal weights on every rank, then dropout noise of each rank's own.
         set_seed(config.seed)
-        built = build_model(config.model, vocabulary_size=len(self.processor.tokenizer), blank=self.blank)
+        built = build_model(
+            config.model,
+            vocabulary_size=len(self.processor.tokenizer),
+            blank=self.blank,
+            keep_sizes=config.elastic is not None,
+        )
         note_length(built, train_set.seconds)
         self.model, self.dtype = skipping_model(built, config.skipping), dtype_to_save(config, config.model.checkpoint)
         elastic = config.elastic and config.elastic.resolved(inter_ctc=config.inter_ctc is not None)

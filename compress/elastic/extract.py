@@ -11,7 +11,7 @@ from compress.checkpoint import describe, load_model, load_processor, require_ne
 from compress.cost import size_of
 from compress.model.removal import remove
 from compress.running.aspect_sizes import SIZES
-from compress.running.subnets import structure_at, subnet_at_depth
+from compress.running.subnets import structure_at, subnet_at_depth, subnet_names
 
 
 def standalone(model: PreTrainedModel, size: str, *, consume: bool = False) -> PreTrainedModel:
@@ -30,6 +30,17 @@ def standalone(model: PreTrainedModel, size: str, *, consume: bool = False) -> P
     """
     settle = partial(SIZES.settle, size=size)
     return remove(model, structure_at(model, size), consume=consume, settle=settle)
+
+
+def at_full_size(model: PreTrainedModel, *, consume: bool = False) -> PreTrainedModel:
+    """The standalone model of the full size of an elastic model; the given one if it is not elastic.
+
+    Args:
+        model: elastic or not.
+        consume: use an elastic model up; see `compress.remove`.
+    """
+    *smaller, full = subnet_names(model)
+    return standalone(model, full, consume=consume) if smaller else model
 
 
 def extract(model: str, out: str, *, size: str | None = None, depth: int | None = None) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -16,7 +17,11 @@ from compress.checkpoint import load_model
 from compress.config import check_choice
 from compress.conformers import NEW_MODELS, NewModel
 from compress.conformers.new_model import ENCODER_CONFIG
+from compress.elastic import at_full_size
+from compress.running.subnets import subnet_names
 from compress.training.preparation import prepare_for_training
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -59,15 +64,17 @@ def note_length(model: PreTrainedModel, seconds: Sequence[float]) -> None:
         model.config.trained_seconds = round(max(seconds), 1)
 
 
-def build_model(config: ModelConfig, *, vocabulary_size: int, blank: int) -> PreTrainedModel:
+def build_model(config: ModelConfig, *, vocabulary_size: int, blank: int, keep_sizes: bool = False) -> PreTrainedModel:
     """The model, in training mode on the CPU, with layerdrop off and unused parts frozen.
 
-    A new model's weights come from torch's global generator.
+    A new model's weights come from torch's global generator. Of an elastic checkpoint the full size is taken: trained
+    without the others it ruins them.
 
     Args:
         config: which model.
         vocabulary_size: number of tokens of a new model.
         blank: id of its blank.
+        keep_sizes: whether an elastic checkpoint stays elastic, for a training that replaces its sizes.
 
     Raises:
         ValueError: naming a setting the family does not have and the nearest it has.
@@ -78,9 +85,22 @@ def build_model(config: ModelConfig, *, vocabulary_size: int, blank: int) -> Pre
         _draw_weights(model)
     else:
         model = load_model(config.checkpoint)
+        if not keep_sizes:
+            _say_full_size(config.checkpoint, model)
+            model = at_full_size(model, consume=True)
     prepare_for_training(model)
     model.train()
     return model
+
+
+def _say_full_size(checkpoint: str, model: PreTrainedModel) -> None:
+    """Says of an elastic checkpoint that its full size goes on alone."""
+    *smaller, full = subnet_names(model)
+    if smaller:
+        logger.info(
+            "%s runs at size %s, %s: size %s, all of it, is trained alone, and the other sizes are left behind.",
+            checkpoint, ", ".join(smaller), full, full,
+        )  # fmt: skip
 
 
 def fresh_model(model: PreTrainedModel) -> PreTrainedModel:

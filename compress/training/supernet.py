@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from compress.config import check, check_at_least
-from compress.elastic import standalone
 from compress.elastic.supernet import History, PartMasks, PartSelection, SelectionConfig
 from compress.running.batch_norms import unchanged_statistics
-from compress.running.subnets import activate, subnet_names, subnets_of
+from compress.running.subnets import activate, subnets_of
 from compress.training.ctc import ctc_loss
 from compress.training.loop import processes
 from compress.training.loop.counts import Counts
@@ -29,7 +28,6 @@ from compress.training.loop.optimizer import WEIGHTS, ParameterGroup, weight_gro
 from compress.training.loop.sharding import Shardable
 from compress.training.new_models import ModelConfig, build_model
 from compress.training.posteriors import output_divergence
-from compress.training.preparation import prepare_for_training
 from compress.training.stochastic_modules import SEEDS, StochasticModules, lacking
 from compress.training.supervised import OptimizerConfig
 
@@ -90,12 +88,9 @@ def supernet_model(config: ModelConfig, *, vocabulary_size: int, blank: int) -> 
     if getattr(model.config, "skipping", None):
         raise ValueError(
             f"{config.checkpoint} can skip frames, which would be unlearned here: begin with the model that it was "
-            "trained from, and let the supernet learn to skip afterwards (recipes/train.py with skipping)."
+            "trained from. A size of the supernet can learn to skip afterwards, as a model of its own (compress "
+            "extract, then recipes/train.py with skipping)."
         )
-    *smaller, full = subnet_names(model)
-    if smaller:
-        model = standalone(model, full, consume=True)
-        prepare_for_training(model)
     return model
 
 

@@ -67,6 +67,18 @@ def test_a_checkpoint_is_fine_tuned(config: Path, finished: Path, tmp_path: Path
     assert all(total == pytest.approx(0.7 * last + 0.3 * inner, rel=1e-5) for last, inner, total in rows)
 
 
+def test_without_depths_the_full_size_goes_on_alone(config: Path, finished: Path, tmp_path: Path) -> None:
+    """The heads of the others would stay as they are while the blocks under them are trained."""
+    path, more = tmp_path / "more.yaml", ("--elastic", "null", "--inter_ctc", "null", "--max_steps", "2")
+    text = config.read_text()
+    path.write_text(f"model: {{checkpoint: {finished / 'best'}}}\noutput: O\n" + text[text.index("data:") :])
+    output = run_here(RECIPE, path, tmp_path / "run", *more)
+    model = load_model(str(output / "last"))
+    assert type(model).__name__ == "ParakeetForCTC"
+    assert not any("per_size" in name for name in load_file(output / "last" / "model.safetensors"))
+    assert "last_dev_wer_by_depth" not in done(output)
+
+
 def test_a_wrong_rate_is_refused_by_name(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         run_here(RECIPE, config, tmp_path / "run", "--stochastic_depth", "1.5")

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
 import torch
 
 from compress.conformers import NEW_MODELS, family_of
+from compress.elastic import make_elastic
+from compress.running.subnets import OWN, subnet_names
+from compress.structure import Block, Structure
 from compress.training.new_models import ModelConfig, build_model, mel_bins
-from tests.helpers.tiny import SETTINGS
+from tests.helpers.tiny import SETTINGS, batch, parakeet
 
 
 @pytest.mark.parametrize("family", NEW_MODELS)
@@ -79,6 +83,25 @@ def test_a_checkpoint_goes_on(tmp_path: Path) -> None:
     assert again.training
     assert again.encoder.layerdrop == 0.0
     assert torch.equal(again.ctc_head.weight, model.ctc_head.weight)
+
+
+def test_an_elastic_checkpoint_goes_on_at_its_full_size_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Its other sizes would be ruined: their heads and norms stay as they are while what they share is trained."""
+    half = Structure("parakeet", (Block(ffn1=(1, 3)), None, Block()))
+    elastic = make_elastic(parakeet(), {"half": half}, OWN)
+    elastic.save_pretrained(tmp_path)
+    config, tokens = ModelConfig(checkpoint=str(tmp_path)), {"vocabulary_size": 20, "blank": 19}
+    caplog.set_level(logging.INFO, logger="compress")
+    assert subnet_names(build_model(config, **tokens, keep_sizes=True)) == ["half", "3"]
+    assert not caplog.records
+    model = build_model(config, **tokens)
+    assert "runs at size half, 3: size 3, all of it, is trained alone" in caplog.text
+    assert type(model).__name__ == "ParakeetForCTC"
+    assert (model.training, model.encoder.layerdrop) == (True, 0.0)
+    inputs = batch(model)
+    torch.testing.assert_close(model.eval()(**inputs).logits, elastic.eval()(**inputs).logits)
+    model(**inputs).logits.sum().backward()
+    assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
 
 
 def test_mel_bins_are_those_of_the_model() -> None:
