@@ -83,7 +83,8 @@ class SkippingConfig:
             SkippingError: if the model cannot skip there, or at all.
             UnsupportedModelError: if it has no CTC head that its blocks' outputs can be led to.
         """
-        known = read_skipping(getattr(model.config, "skipping", None)) or _default(model)
+        known = read_skipping(getattr(model.config, "skipping", None)) or Skipping(0)
+        known = known if known.heads else _behind_half(model, known)
         names = ("threshold", "extension", "own_heads", "factorised")
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         if self.first_blocks is not None:
@@ -95,12 +96,13 @@ class SkippingConfig:
         return settings
 
 
-def _default(model: PreTrainedModel) -> Skipping:
+def _behind_half(model: PreTrainedModel, settings: Skipping) -> Skipping:
+    """Settings with one intermediate output, behind half of the blocks."""
     possible = possible_first_blocks(model)
     if not possible:
         raise SkippingError(f"A model of {possible.stop} block(s) has none that frames could skip; leave skipping out.")
     half = min(max(possible.stop // 2, possible.start), possible.stop - 1)
-    return Skipping(half, heads=(half,))
+    return replace(settings, first_blocks=half, heads=(half,))
 
 
 def skipping_config(config: PreTrainedConfig, wanted: SkippingConfig | None) -> PreTrainedConfig:
@@ -260,8 +262,15 @@ class SkippingObjective:
 
 
 def objective_of(model: PreTrainedModel, config: SkippingConfig | None, seed: int) -> SkippingObjective | None:
-    """The objective of a model that can skip, by the default weights unless it is configured; None for other models."""
-    return SkippingObjective(model, config or SkippingConfig(), seed) if skipper_of(model) else None
+    """The objective of a model that can skip, by the default weights unless it is configured; None for other models.
+
+    A model whose intermediate outputs were all removed cannot, also where its config says still that its CTC head is
+    factorised.
+    """
+    skipper = skipper_of(model)
+    if skipper is None or not skipper.settings.heads:
+        return None
+    return SkippingObjective(model, config or SkippingConfig(), seed)
 
 
 def last_skipped_share(model: PreTrainedModel) -> Tensor | None:

@@ -19,6 +19,7 @@ from compress.running.batch_norms import running_statistics
 from compress.running.skipper import skipper_of
 from compress.running.skipping import Skipping, SkippingError, read_skipping
 from compress.running.skipping_pass import HEADS
+from compress.structure import Block, Structure
 from compress.training.ctc import ctc_loss
 from compress.training.inter_ctc import InterCtcConfig
 from compress.training.loop.losses import Losses
@@ -244,6 +245,20 @@ def test_pruned_and_elastic_models_learn_to_skip() -> None:
         loss_of(one, batch(found))[0].total.backward()
         assert getattr(found, HEADS)[0].weight.grad is not None
         assert skipper_of(found) is not None
+
+
+def test_a_model_that_has_lost_its_intermediate_outputs_learns_to_skip_anew_or_not_at_all() -> None:
+    """What its config keeps of skipping says that its CTC head is factorised, and nothing else."""
+    wanted = SkippingConfig(first_blocks=(1,), threshold=0.9, factorised=True)
+    lost = remove(skipping_model(parakeet(), wanted), Structure("parakeet", (None, None, Block())))
+    assert lost.config.skipping["factorised"]
+    assert objective_of(lost, None, seed=0) is None
+    one = Recogniser(lost.train())
+    assert loss_of(one, batch(lost))[0].parts.keys() == {"ctc"}
+    with pytest.raises(SkippingError, match="none that frames could skip"):
+        SkippingConfig().settings(lost)
+    two = remove(skipping_model(parakeet(), wanted), Structure("parakeet", (None, Block(), Block())))
+    assert SkippingConfig().settings(two) == Skipping(1, 0.9, heads=(1,), factorised=True)
 
 
 @pytest.mark.parametrize("consistency", [0.0, 1.0])
