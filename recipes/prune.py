@@ -44,6 +44,7 @@ from compress.deciding.by_speech import scores_by_speech
 from compress.deciding.decisions import DEFAULT_DECISION, LEARNED, check_decision, reachable_budget
 from compress.deciding.gates import GateConfig
 from compress.deciding.uniform import UniformConfig
+from compress.elastic import at_full_size
 from compress.evaluation import GenerateConfig
 from compress.shrinking import Calibration, needs_speech, repair, smaller
 from compress.structure import Structure
@@ -292,13 +293,12 @@ class Pruning:
         """Phase 1: the model with its gates folded in, the Structure they decide, and the expected size."""
         config, budget = self.config, self.budget
         assert budget is not None
-        scores = None
-        if start := config.gates.start:
-            speech, table = self.speech(), budget.table
-            own = scores_by_speech(start, self.start, table, speech.batches, speech.total, front=budget.front)
-            scores = processes.from_main(own)
+        start, scores = at_full_size(self.start), None
+        if way := config.gates.start:
+            speech, table, front = self.speech(), budget.table, budget.front
+            scores = processes.from_main(scores_by_speech(way, start, table, speech.batches, speech.total, front=front))
         learn, skipping, seed = config.learn, config.skipping, config.seed
-        student = GatedStudent.of(self.start, config.gates, budget, learn, skipping, seed, scores)
+        student = GatedStudent.of(start, config.gates, budget, learn, skipping, seed, scores)
         learned = Phase(self, LEARN, student, learn, seed).run()
         assert isinstance(learned, GatedStudent)
         structure = processes.from_main(decide(budget, learned.gates.scores()))

@@ -21,6 +21,7 @@ from compress.deciding.budget import Budget, Lagrangian, expected_cost
 from compress.deciding.gates import GateConfig, Gates
 from compress.deciding.selection import Scores
 from compress.deciding.starting import start_gates_
+from compress.elastic import at_full_size
 from compress.structure import Structure
 from compress.training.loop.counts import Counts
 from compress.training.loop.noise import Noise
@@ -163,6 +164,8 @@ class GatedStudent(Student):
     ) -> GatedStudent:
         """A copy of a teacher with gates on it, as the phase begins that learns them.
 
+        Of an elastic teacher it is one of the full size, as removal would make it: its other sizes are not trained.
+
         Args:
             teacher: stays as it is.
             gates: what to gate.
@@ -170,9 +173,10 @@ class GatedStudent(Student):
             learn: the phase; how the target is approached follows from it.
             skipping: how it learns to skip, if it can.
             seed: of all noise.
-            scores: where gates of units start; then the target is the budget from the first step.
+            scores: where gates of units start, by their order in the full size of the teacher (`at_full_size`); then
+                the target is the budget from the first step.
         """
-        model = copy.deepcopy(teacher).requires_grad_(True)
+        model = copy.deepcopy(at_full_size(teacher)).requires_grad_(True)
         warmup = 0 if scores else round(learn.budget_warmup * learn.steps)
         lagrangian = Lagrangian(budget.fraction, warmup, learn.quadratic_start)
         student = cls(

@@ -9,10 +9,12 @@ import pytest
 import torch
 
 import compress
-from compress.checkpoint import load_model
+from compress.checkpoint import load_config, load_model, load_processor, save
 from compress.cli import main
-from compress.conformers import blocks_of
-from compress.structure import Structure
+from compress.conformers import block_units, blocks_of
+from compress.elastic import make_elastic
+from compress.running.subnets import OWN, subnet_names
+from compress.structure import Block, Structure
 from tests.helpers.launching import (
     done,
     metrics,
@@ -47,6 +49,26 @@ def test_gates_can_start_from_scores(pruning: Path, tmp_path: Path) -> None:
     facts = json.loads((output / "removed" / "compression.json").read_text())
     assert facts["repair"]["error_after"] < facts["repair"]["error_before"]
     assert all(0 < share <= 1 for share in metrics(output / "learn", "gates/open/front_channel"))
+
+
+@pytest.mark.parametrize("decision", ["learned", "obs"])
+def test_an_elastic_teacher_is_pruned_as_its_full_size(pruning: Path, tmp_path: Path, decision: str) -> None:
+    """Scores are of the right units, though it has them in another order, and no result has its sizes."""
+    plain = pruning / "teacher" / "best"
+    units = block_units(load_model(str(plain)))[0]["ffn1"]
+    half = Structure("parakeet", (Block(ffn1=tuple(range(units // 2, units)), attention=(1,)), None))
+    made = make_elastic(load_model(str(plain)), {"half": half}, OWN)
+    save(made, load_processor(str(plain)), tmp_path / "elastic")
+    more = ("--structure", decision, "--gates.start", "obs", "--learn.steps", "2", "--recover.steps", "1")
+    one, other = (
+        prune_here(pruning, tmp_path / name, "--teacher", str(teacher), *more)
+        for name, teacher in (("one", plain), ("other", tmp_path / "elastic"))
+    )
+    for output in (one, other):
+        for name in ("removed", "final", *(("gated",) if decision == "learned" else ())):
+            assert subnet_names(load_model(str(output / name))) == ["2"]
+    first, second = (load_config(str(output / "removed")) for output in (one, other))
+    assert first.structure == second.structure
 
 
 @pytest.mark.parametrize("method", ["magnitude", "proportional", "uniform", "fresh"])

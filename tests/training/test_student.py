@@ -9,8 +9,12 @@ import compress
 from compress.conformers import frame_mask
 from compress.deciding.budget import BudgetConfig, decide, make_budget
 from compress.deciding.gates import GateConfig
+from compress.elastic import make_elastic
+from compress.running.subnets import OWN, subnet_names
+from compress.structure import Block, Structure
 from compress.training.loop.optimizer import WEIGHTS, build_optimizer, parameters_of
 from compress.training.loop.schedule import LearnConfig, PhaseConfig
+from compress.training.preparation import prepare_for_training
 from compress.training.student import GATES, MULTIPLIERS, GatedStudent, SizeWatch, Student
 from tests.helpers.tiny import batch, parakeet
 
@@ -68,6 +72,24 @@ def test_folded_it_computes_what_the_removed_model_computes() -> None:
     mask = frame_mask(model, inputs, whole.shape[1])
     assert type(model) is type(parakeet())
     assert torch.allclose(whole[mask], removed[mask], atol=1e-5)
+
+
+def test_of_an_elastic_teacher_the_full_size_is_the_student() -> None:
+    """Layers of other sizes would get no gradient, at which distributed training stops."""
+    sizes = {"half": Structure("parakeet", (Block(ffn1=(1, 3)), None, Block(attention=(1,))))}
+    plain, teacher = parakeet(), make_elastic(parakeet(), sizes, OWN).eval().requires_grad_(False)
+    budget = make_budget(BudgetConfig(params="70%"), teacher.config)
+    assert budget.table.full == make_budget(BudgetConfig(params="70%"), plain.config).table.full
+    student = GatedStudent.of(teacher, GateConfig(), budget, LEARN, None, seed=0)
+    prepare_for_training(student.model, dropout=0.0)
+    student.draw()
+    logits = student(**batch(plain))
+    losses = student.losses(logits, torch.ones(logits.shape[:2]), None, step=9)
+    (logits.sum() + losses["budget"]).backward()
+    assert [name for name, p in student.named_parameters() if p.requires_grad and p.grad is None] == []
+    assert torch.equal(student.detach().state_dict()["ctc_head.weight"], plain.ctc_head.weight)
+    assert subnet_names(student.model) == ["3"]
+    assert subnet_names(teacher) == ["half", "3"]
 
 
 def test_gates_that_lag_behind_their_size_are_named_while_they_are_learned(caplog):
