@@ -310,9 +310,10 @@ STARTS = f"""
 def test_who_ends_a_verb_ends_the_recipe(started: str, ends: signal.Signals) -> None:
     """What has been started lives no longer than who has started it, who needs to have started nothing yet."""
     verb = f"""
-import subprocess, sys
+import signal, subprocess, sys
 from accelerate.commands import launch
 from compress.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
 def start(words):
 {started}
 launch.launch_command = start
