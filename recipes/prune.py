@@ -81,7 +81,7 @@ from compress.training.run import (
     open_loader,
     require_same_run,
 )
-from compress.training.skipping_objective import SkippingConfig, begun, objective_of, skipping_config, skipping_model
+from compress.training.skipping_objective import SkippingConfig, objective_of, skipping_config, skipping_model
 from compress.training.stages import numbers_of_stages, stages_of, steps_of
 from compress.training.stages_report import report_stages
 from compress.training.student import GatedStudent, Student
@@ -266,7 +266,7 @@ class Pruning:
     def __init__(self, config: Config, accelerator: Accelerator, of_run: Config, steps_before: int) -> None:
         self.config, self.accelerator, self.output = config, accelerator, Path(config.output)
         self.of_run, self.steps_before = of_run, steps_before
-        before = skipping_config(load_config(config.teacher), config.skipping)
+        before = skipping_config(load_config(config.teacher), config.skipping, of_run.start)
         config.distill.require_head(before, config.teacher)
         # A budget that cannot be reached is refused before anything is loaded.
         deciding = (config.structure, config.gates, load_config(config.start) if config.start else None, config.uniform)
@@ -274,7 +274,8 @@ class Pruning:
         loaded, self.processor = load_recogniser(config.teacher, device=accelerator.device)
         self.start = self.teacher = skipping_model(loaded, config.skipping).requires_grad_(False)
         if config.start is not None:
-            self.start = begun(config.start, config.skipping, accelerator.device)
+            with read_back(Path(config.start)):
+                self.start = load_model(config.start, device=accelerator.device)
         wanted: dict[str, Any] = {"labels": config.distill.ctc > 0, "generate": config.generate}
         self.train_set, self.dev = open_data(config, self.processor, accelerator, **wanted)
         whole = make_budget(config.budget, before) if config.budget else None

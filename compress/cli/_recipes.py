@@ -15,6 +15,7 @@ BY_SIGNAL = 128
 PATIENCE = 3.0
 """Seconds that an interrupted recipe has to end before it is told again, because only its launcher was."""
 LONG = 60.0
+"""And that it then has."""
 _MODULE = "compress_recipe"
 
 
@@ -42,7 +43,7 @@ def launch(verb: str, recipe: str, description: str, arguments: Sequence[str]) -
         parse(_module(path).Config, ["--help"], prog=f"compress {verb}", description=description)
     logging.getLogger("accelerate.commands.launch").setLevel(logging.ERROR)  # it lists the defaults that it takes
     try:
-        with _terminated_together():
+        with _ended_together():
             launch_command(launch_command_parser().parse_args([path, *arguments]))
     except CalledProcessError as error:
         if error.returncode >= 0:
@@ -54,7 +55,7 @@ def launch(verb: str, recipe: str, description: str, arguments: Sequence[str]) -
 
 
 @contextmanager
-def _terminated_together() -> Iterator[None]:
+def _ended_together() -> Iterator[None]:
     """Inside, who ends this process ends what it has started, and it ends when that has ended.
 
     Ctrl-C reaches both; `kill -INT` only this process.

@@ -46,16 +46,19 @@ def ctc_loss(
     lengths = frames.sum(-1) if frames.ndim > 1 else frames
     valid = labels != IGNORED_LABEL
     targets, target_lengths = labels.masked_fill(~valid, 0), valid.sum(-1)
-    log_probabilities, added = _penalised(logits.float().log_softmax(-1), blank, repeat_penalty)
+    log_probabilities = logits.float().log_softmax(-1)
+    added: Tensor | float = 0.0
+    if repeat_penalty:
+        log_probabilities, of_frames = _penalised(log_probabilities, blank, repeat_penalty)
+        counted = torch.arange(of_frames.shape[1], device=of_frames.device) < lengths[:, None]
+        added = (of_frames * counted).sum(1) - repeat_penalty * target_lengths
     with torch.autocast(logits.device.type, enabled=False), torch.backends.cudnn.flags(enabled=False):
         losses = functional.ctc_loss(
             log_probabilities.transpose(0, 1), targets, lengths.long(), target_lengths, blank, reduction="none",
             zero_infinity=True,
         )  # fmt: skip
     unalignable = frames_needed(labels) > lengths
-    if repeat_penalty:
-        counted = torch.arange(added.shape[1], device=added.device) < lengths[:, None]
-        losses = losses + ((added * counted).sum(1) - repeat_penalty * target_lengths) * ~unalignable
+    losses = losses + added * ~unalignable
     total = (losses / target_lengths.clamp_min(1)).sum()
     return total / (len(labels) if utterances is None else utterances), unalignable
 
@@ -67,8 +70,6 @@ def _penalised(log_probabilities: Tensor, blank: int, penalty: float) -> tuple[T
     frames, less that of U. torch's gradient holds for distributions only: they are normalised again, and the constant
     by which each frame's was is added to the loss.
     """
-    if not penalty:
-        return log_probabilities, log_probabilities.new_zeros(log_probabilities.shape[:2])
     costs = torch.full_like(log_probabilities[0, 0], penalty)
     costs[blank] = 0.0
     costly = log_probabilities - costs

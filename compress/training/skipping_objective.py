@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from compress.checkpoint import load_model
+from compress.checkpoint import load_config
 from compress.config import check, check_at_least
 from compress.conformers import skeleton
 from compress.model.able_to_skip import able_to_skip, config_able_to_skip
@@ -24,7 +23,6 @@ from compress.running.skipping import Skipping, SkippingError, check_skipping, p
 from compress.training.ctc import ctc_loss
 from compress.training.inter_ctc import mean_loss
 from compress.training.loop.counts import Counts
-from compress.training.loop.ending import read_back
 from compress.training.loop.noise import Noise
 from compress.training.posteriors import output_divergence
 from compress.training.preparation import prepare_for_training
@@ -105,10 +103,26 @@ def _behind_half(model: PreTrainedModel, settings: Skipping) -> Skipping:
     return replace(settings, first_blocks=half, heads=(half,))
 
 
-def skipping_config(config: PreTrainedConfig, wanted: SkippingConfig | None) -> PreTrainedConfig:
-    """The config of the model that `skipping_model` makes of another, without its weights."""
+def skipping_config(
+    config: PreTrainedConfig, wanted: SkippingConfig | None, start: str | None = None
+) -> PreTrainedConfig:
+    """The config of the model that `skipping_model` makes of another, without its weights.
+
+    Args:
+        config: of that other.
+        wanted: how it is to learn to skip, if it is.
+        start: a smaller model with which the run begins instead, as it is.
+
+    Raises:
+        SkippingError: if the smaller model is to learn to skip, which it cannot.
+    """
     if wanted is None:
         return config
+    if start is not None and read_skipping(getattr(load_config(start), "skipping", None)) is None:
+        raise SkippingError(
+            f"skipping is set, but start, {start}, cannot skip: leave skipping out and let the small model learn it "
+            "afterwards (recipes/train.py with skipping), or begin without start."
+        )
     return config_able_to_skip(config, wanted.settings(skeleton(config, original=False)))
 
 
@@ -119,23 +133,6 @@ def skipping_model(model: PreTrainedModel, wanted: SkippingConfig | None) -> Pre
     skipping = able_to_skip(model, wanted.settings(model))
     prepare_for_training(skipping)
     return skipping
-
-
-def begun(folder: str, wanted: SkippingConfig | None, device: torch.device | str) -> PreTrainedModel:
-    """The smaller model to begin with.
-
-    Raises:
-        CheckpointError: if it is damaged, as an earlier stage may have left it.
-        SkippingError: if it is to learn to skip, which it cannot.
-    """
-    with read_back(Path(folder)):
-        model = load_model(folder, device=device)
-    if wanted and not skipper_of(model):
-        raise SkippingError(
-            f"skipping is set, but start, {folder}, cannot skip: leave skipping out and let the small model learn it "
-            "afterwards (recipes/train.py with skipping), or begin without start."
-        )
-    return model
 
 
 class SkippingObjective:

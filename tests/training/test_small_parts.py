@@ -109,7 +109,7 @@ def test_paths_in_the_folder_of_a_run_are_the_same_behind_it() -> None:
         return {"output": f"{run}/{part}", "start": f"{run}/{start}", "teacher": "other/teacher", "budget": budget}
 
     allowed = ["output"]
-    for folder in ("/work/runs/run", "elsewhere", "../run"):
+    for folder in ("/other/runs/run", "elsewhere", "../run"):
         assert differing(stage("runs/run"), stage(folder), allowed) == {}
         assert differing(stage("runs/run", "."), stage(folder, "."), allowed) == {}
     changed = differing(stage("runs/run"), stage("moved", start="stages/60/final"), allowed)
