@@ -79,6 +79,11 @@ class Size:
         """MACs per second of audio."""
         return self.macs / self.seconds
 
+    @property
+    def macs_end(self) -> Literal["logits", "encoder"]:
+        """With what the counted MACs end: the logits of a CTC head, or the encoder where there is none."""
+        return "logits" if self.macs > self.encoder_macs else "encoder"
+
 
 @dataclass(frozen=True)
 class CostTable:

@@ -24,6 +24,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError:
 )
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from jinja2 import TemplateError
+from transformers.utils.hub import CHAT_TEMPLATE_DIR
 
 from compress.checkpoint.exported import EXPORT_FILE, Export, is_export, read_export
 from compress.checkpoint.licences import LICENCES
@@ -106,9 +107,10 @@ def staged(config: PushConfig) -> Iterator[Path]:
     load_recogniser(config.model, dtype="auto")
     with tempfile.TemporaryDirectory() as name:
         stage = Path(name)
-        for path in source.iterdir():
+        (stage / CHAT_TEMPLATE_DIR).mkdir()
+        for path in [*source.glob("*"), *source.glob(f"{CHAT_TEMPLATE_DIR}/*")]:
             if path.is_file() and not path.name.startswith("."):
-                (stage / path.name).symlink_to(path.resolve())  # weights can be large
+                (stage / path.relative_to(source)).symlink_to(path.resolve())  # weights can be large
         report, export = _stage_report(config, stage), _stage_export(config, stage)
         (stage / CARD_FILE).unlink(missing_ok=True)
         _make_public(stage, [folder for folder in (config.model, config.report, config.export) if folder])

@@ -15,6 +15,7 @@ from compress.checkpoint.errors import CheckpointError
 from compress.checkpoint.folders import require_new
 from compress.checkpoint.loading import COMPRESSION_FILE, load_model, read_compression
 from compress.checkpoint.processors import load_processor
+from compress.checkpoint.weights import dtypes_in_file
 from compress.conformers import structure_of
 from compress.cost import Size, size_of
 from compress.deciding.budget import Budget
@@ -77,14 +78,22 @@ def write_weights(model: PreTrainedModel, folder: Path, dtype: torch.dtype | Non
     if dtype is None or dtype == model.dtype:
         model.save_pretrained(folder)
         return
-    weights = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor
-               for name, tensor in model.state_dict().items()}  # fmt: skip
-    model.save_pretrained(folder, state_dict=weights)
+    model.save_pretrained(folder, state_dict=_cast(model, dtype))
     path, name = folder / CONFIG_FILE, str(dtype).removeprefix("torch.")
     content = read_object(path)
     for part in (content, *(value for value in content.values() if isinstance(value, dict))):
         part |= {"dtype": name} if "dtype" in part else {}
     path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _cast(model: PreTrainedModel, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """The state of a model in the types of a file; tensors that are one stay one, which is then saved once."""
+    dtypes, cast = dtypes_in_file(model, dtype), dict[tuple[Any, ...], torch.Tensor]()
+    state: dict[str, torch.Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        key = (tensor.data_ptr() or name, tensor.shape, tensor.stride(), dtypes[name])
+        state[name] = cast.setdefault(key, tensor.to(dtypes[name]))
+    return state
 
 
 def _prepare_replacing(folder: Path) -> None:

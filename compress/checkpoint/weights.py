@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections import Counter
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
+from transformers import PreTrainedModel
 
 from compress.files.reading import Form, read_object
 
@@ -63,6 +65,21 @@ def weights_digest(path_or_repo: str) -> str:
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def dtypes_in_file(model: PreTrainedModel, dtype: torch.dtype) -> dict[str, torch.dtype]:
+    """The type in which each tensor of a model is saved, by its name in the state.
+
+    Args:
+        model: whose numbers that are no fractions stay what they are.
+        dtype: of its weights; what transformers never reads in half precision, such as some norms, is in float32 then.
+    """
+    single = {torch.float16, torch.bfloat16} & {dtype} and getattr(model, "_keep_in_fp32_modules_strict", None)
+    kept = re.compile("|".join(re.escape(name).replace(r"\*", ".*") for name in single) if single else r"(?!)")
+    return {
+        name: tensor.dtype if not tensor.is_floating_point() else torch.float32 if kept.search(name) else dtype
+        for name, tensor in model.state_dict().items()
+    }
 
 
 def stored_dtype(path_or_repo: str) -> torch.dtype | None:

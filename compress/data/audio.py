@@ -157,7 +157,10 @@ def _check_whole(audio: bytes | Path) -> None:
         reason = defect(io.BytesIO(audio))
     else:
         status = audio.stat()
-        reason = _defect_of(audio, status.st_size, status.st_mtime_ns)
+        try:
+            reason = _defect_of(audio, status.st_size, status.st_mtime_ns)
+        except OSError as error:
+            reason = f"cannot be read: {error.strerror or error}"
     if reason:
         raise UnusableAudio(reason)
 

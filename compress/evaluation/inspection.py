@@ -52,7 +52,7 @@ def inspect_model(model: str, seconds: float = DEFAULT_SECONDS, profile: str | N
         **{aspect.name: aspect.describe(bones) for aspect in ASPECTS},
         "parameters": {"total": size.total, "encoder": size.encoder},
         "macs": {"total": size.macs, "encoder": size.encoder_macs, "seconds": seconds},
-        "macs_end": "logits" if family_of(config).has_ctc else "encoder",
+        "macs_end": size.macs_end,
         "macs_per_second": size.macs_per_second,
         "blocks": [
             {"units": units, "parameters": parameters, "macs": macs}

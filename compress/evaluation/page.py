@@ -171,7 +171,8 @@ def _role_condition(report: Report, role: str) -> Condition:
 
 
 def _conditions(report: Report) -> list[Condition]:
-    data, given, bootstrap = report["data"], report["conditions"], report["bootstrap"]
+    data, given, bootstrap, macs = (report[key] for key in ("data", "conditions", "bootstrap", "model"))
+    through = "to the end of the encoder" if macs.get("macs_end") == "encoder" else "through the whole model"
     conditions = [_role_condition(report, role) for role in ROLES if role in report]
     if compression := compression_line(report["model"]):
         conditions.append(Condition("Compression", compression, in_terminal=True))
@@ -183,7 +184,7 @@ def _conditions(report: Report) -> list[Condition]:
         Condition("Real-time factor", condition_line(report), in_terminal=True),
         Condition("Timed", given["timed"]),
         Condition("Peak memory", f"the weights in memory and the {given['memory']}"),
-        Condition("MACs", f"of {report['model']['macs_seconds']:g} s through the whole model, per second of them"),
+        Condition("MACs", f"of {macs['macs_seconds']:g} s {through}, per second of them"),
         Condition("Intervals", f"{bootstrap['resamples']:,} resamples of utterances, seed {bootstrap['seed']}"),
         Condition("Versions", versions),
         Condition("Skipped files", f"{len(data['problems']) or 'none'}"),

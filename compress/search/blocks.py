@@ -223,7 +223,8 @@ def _result(
 def _refit_entry(config: SearchConfig, speech: Calibration | None) -> Search | None:
     if speech is None:
         return None
-    return to_dict(config.refit) | {"data": config.refit_set.named(), "split": speech.dataset.split}
+    looked_at = {"utterances": speech.utterances, "data": config.refit_set.named(), "split": speech.dataset.split}
+    return to_dict(config.refit) | looked_at
 
 
 def _matrix_entry(config: SearchConfig, matrix: Matrix, took: Mapping[str, float]) -> Search:

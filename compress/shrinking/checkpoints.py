@@ -126,7 +126,7 @@ def _shrink_checkpoint(config: ShrinkConfig) -> dict[str, Any]:
     if budget:
         facts["achieved"] = last.rounds[-1]["cost"]
     made = describe("shrink", config.model, size_of(model), size_of(small), budget) | facts
-    save(small.to(saved_dtype(config.model)), processor, config.out, made)
+    save(small, processor, config.out, made, dtype=saved_dtype(config.model))
     return made
 
 

@@ -6,7 +6,6 @@ stands in the folder of the report, and the same command goes on behind it.
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 import shutil
@@ -14,12 +13,13 @@ import time
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
 from compress.checkpoint import describe, load_config, load_model, save
+from compress.checkpoint.weights import dtypes_in_file
 from compress.config import to_dict
 from compress.conformers import family_of, skeleton
 from compress.cost import size_of
@@ -50,7 +50,7 @@ CURVE_ABOUT = (
     "whole model; `chosen` names the smallest such size. Real-time factors were measured in turn with the whole model. "
     "`seconds` is what deciding, removing and repairing took on top of the size before."
 )
-CURVE_HARMLESS = ("out", "save", "device", "speed.*", "batch.workers", "batch.prefetch_batches")
+CURVE_HARMLESS = ("out", "save", "batch.workers", "batch.prefetch_batches")
 """Settings that may change between the start of a curve and its resumption."""
 ENTRY_FORM = {"name": str, "wer_ci95": list, "parameters": int} | dict.fromkeys(
     ("share", "wer", "macs_per_second", "times_as_fast"), float
@@ -224,7 +224,8 @@ class Curve:
         """Keeps a size, from which the next one goes on also after an interruption."""
         facts = describe("shrink", self.config.model, size_of(self.model), size_of(shrunk.model), budget)
         facts |= {"structure": self.config.structure, "rounds": shrunk.rounds, "achieved": shrunk.rounds[-1]["cost"]}
-        save(as_saved(shrunk.model, self.config.model), self.processor, self._path(SIZE_FOLDERS, name), facts)
+        folder, dtype = self._path(SIZE_FOLDERS, name), saved_dtype(self.config.model)
+        save(shrunk.model, self.processor, folder, facts, dtype=dtype)
         write_text(self._path(SIZE_STRUCTURES, name, ".json"), json.dumps(shrunk.structure.to_dict()) + "\n")
 
     def _read_back(self, name: str) -> Shrunk:
@@ -268,15 +269,6 @@ def round_as_saved_(model: PreTrainedModel, original: str) -> None:
     So it is measured, and the next size made from it, as it is read back. What is not saved, such as the frequencies of
     positions, is computed anew when it is read, and stays.
     """
-    dtype = saved_dtype(original)
-    for value in model.state_dict().values():
-        if value.is_floating_point():
-            value.copy_(value.to(dtype))
-
-
-def as_saved(model: PreTrainedModel, original: str) -> PreTrainedModel:
-    """A model in the precision of the checkpoint that it was made from; a copy if that is another."""
-    dtype = saved_dtype(original)
-    if model.dtype == dtype:
-        return model
-    return cast(PreTrainedModel, copy.deepcopy(model).to(dtype))
+    dtypes = dtypes_in_file(model, saved_dtype(original))
+    for name, value in model.state_dict().items():
+        value.copy_(value.to(dtypes[name]))

@@ -135,6 +135,11 @@ class ShrinkConfig:
             raise ValueError("budget.stages are for training (recipes/prune.py): give rounds, or several sizes.")
         if self.sizes and self.data.mix and self.dev is None:
             raise ValueError("data.mix has no dev set of its own: name one with dev.source.")
+        if self.sizes and self.dev_set.streaming:
+            raise ValueError(
+                "A curve is measured on a dev set of known length, and a stream has none: name one with dev.source, or "
+                "set data.streaming to false."
+            )
         for name, unused in (("save", False), ("dev_utterances", None), ("dev", None)):
             needless = self.sizes is None and getattr(self, name) != unused
             check(not needless, name, "given without sizes", "it belongs to a curve: give sizes, or leave it out")

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 from transformers import (
     AutoConfig,
+    AutoModelForCTC,
     ParakeetCTCConfig,
     ParakeetForCTC,
     SeamlessM4Tv2Config,
@@ -291,3 +293,28 @@ def test_heads_that_share_keys_are_refused_by_name(tmp_path: Path) -> None:
             UnsupportedModelError, match=r"has 2 heads of keys and values \(num_key_value_heads\) for 4 he"
         ):
             load(str(tmp_path))
+
+
+def test_what_transformers_keeps_in_single_precision_is_saved_in_it(tmp_path: Path) -> None:
+    """As it saves a model itself that it has read in half precision."""
+    MODELS["granite_speech5"]().save_pretrained(tmp_path / "single")
+    theirs = AutoModelForCTC.from_pretrained(tmp_path / "single", dtype=torch.bfloat16)
+    theirs.save_pretrained(tmp_path / "theirs")
+    model = load_model(str(tmp_path / "theirs"))
+    assert next(model.parameters()).dtype == torch.float32
+    save(model, None, tmp_path / "ours", dtype=torch.bfloat16)
+    wanted, saved = (load_file(tmp_path / name / "model.safetensors") for name in ("theirs", "ours"))
+    assert {tensor.dtype for tensor in saved.values()} >= {torch.bfloat16, torch.float32}
+    assert wanted.keys() == saved.keys()
+    weights = [name for name in wanted if not name.endswith("num_batches_tracked")]  # a float, where they count
+    assert all(torch.equal(wanted[name], saved[name]) for name in weights)
+    assert [wanted[name].dtype for name in weights] == [saved[name].dtype for name in weights]
+
+
+@FAMILIES
+def test_tensors_that_are_one_are_saved_once_in_any_type(name: str, tmp_path: Path) -> None:
+    model = MODELS[name]()
+    save(model, None, tmp_path / "whole")
+    save(model, None, tmp_path / "half", dtype=torch.bfloat16)
+    whole, half = (load_file(tmp_path / folder / "model.safetensors") for folder in ("whole", "half"))
+    assert whole.keys() == half.keys()

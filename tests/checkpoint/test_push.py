@@ -17,7 +17,7 @@ import yaml
 from safetensors.torch import load_file
 
 import compress
-from compress.checkpoint import read_compression, save
+from compress.checkpoint import load_processor, read_compression, save
 from compress.checkpoint.push import HubConfig, PushConfig, PushError, push_command, staged
 from compress.checkpoint.weights import WEIGHTS_DIGEST, weights_digest
 from compress.config import parse
@@ -25,7 +25,8 @@ from compress.files.reading import ReadError
 from compress.training.tokens import TokensConfig, build_processor
 from tests.helpers import forked
 from tests.helpers.hub import READ_ONLY, TOKEN, Hub, online, running_hub
-from tests.helpers.tiny import parakeet, random_structure
+from tests.helpers.processors import processor_of
+from tests.helpers.tiny import MODELS, parakeet, random_structure
 
 REPORT: dict[str, Any] = {
     "data": {"source": "digits", "subset": None, "split": "test"},
@@ -279,6 +280,17 @@ def test_a_dry_run_shows_files_and_sends_nothing(checkpoint: Path, hub: Hub, tmp
     assert "structure.json" in done.stdout
     assert "Nothing was sent" in done.stdout
     assert not hub.repositories
+
+
+def test_every_chat_template_of_a_processor_is_sent(tmp_path: Path) -> None:
+    model = MODELS["granite_speech"]()
+    processor = processor_of(model)
+    processor.chat_template = {"default": processor.chat_template, "translate": "{{ 'translate' }}"}
+    save(model, processor, tmp_path / "model")
+    with staged(PushConfig(model=str(tmp_path / "model"), repo_id="someone/small")) as stage:
+        sent = load_processor(str(stage))
+        assert sent.chat_template == load_processor(str(tmp_path / "model")).chat_template
+    assert set(sent.chat_template) == {"default", "translate"}
 
 
 def test_a_taken_name_needs_update(checkpoint: Path, hub: Hub, tmp_path: Path) -> None:

@@ -31,6 +31,18 @@ def test_formats(tmp_path: Path, suffix: str, from_bytes: bool) -> None:
     assert np.abs(to_float(samples)).max() == pytest.approx(0.3, abs=0.1)  # lossy codecs overshoot
 
 
+def test_a_file_that_cannot_be_opened_is_no_error_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the user may not read it, or the disk fails."""
+    path = write_audio(tmp_path / "tone.wav", tone(1.0))
+
+    def refused(self: Path, *args: object) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(UnusableAudio, match=r"^cannot be read: Permission denied$"):
+        decode(path, LIMITS)
+
+
 @pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 44_100, 48_000, 96_000])
 def test_rates_are_resampled(tmp_path: Path, rate: int) -> None:
     samples = decode(write_audio(tmp_path / "tone.wav", tone(1.0, rate), rate), LIMITS)

@@ -59,6 +59,16 @@ def test_page_escapes_what_comes_from_files(make_report: MakeReport):
     assert "<script" not in render_html(page_of(report))
 
 
+@pytest.mark.parametrize(
+    ("end", "words"), [("logits", "through the whole model"), ("encoder", "to the end of the encoder")]
+)
+def test_the_page_says_what_macs_end_with(make_report: MakeReport, end: str, words: str):
+    report = make_report(baseline=False)
+    report["model"]["macs_end"] = end
+    [macs] = [condition.text for condition in page_of(report).conditions if condition.name == "MACs"]
+    assert words in macs
+
+
 def test_page_without_errors_or_baseline(make_report: MakeReport):
     """A perfect model on its own: no worst utterances, no division by zero."""
     report = make_report(baseline=False)

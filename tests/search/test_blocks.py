@@ -93,6 +93,8 @@ def test_every_proposal_can_be_repaired_before_it_is_measured(parakeet: str, spe
     assert "repair" not in found["whole"]
     assert found["methods"][0]["block_runs"] == found["methods"][0]["block_runs_alone"] == 6
     assert "refitted in closed form on 6 utterances" in (tmp_path / "out" / "search.md").read_text()
+    all_of_them = ("--refit_split", "dev", *refit[2:], "--refit.utterances", "500", "--methods", "[last]")
+    assert run(parakeet, speech, tmp_path / "all", "--remove", "1", *all_of_them)["refit"]["utterances"] == 10
     without_first = next(entry for entry in found["proposals"] if entry["removed"] == [0])
     facts = without_first["repair"]
     assert facts["error_after"] < facts["error_before"]

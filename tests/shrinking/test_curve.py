@@ -94,6 +94,28 @@ def test_a_folder_with_other_settings_is_refused(
     assert not Path(parakeet, "out").exists()
 
 
+def test_sizes_of_one_curve_are_timed_under_the_same_conditions(
+    parakeet: str, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["shrink", parakeet, *words(speech, tmp_path / "out", *SIZES)]
+    assert main(command) == 0
+    with pytest.raises(SystemExit):
+        main([*command, "--speed.seconds", "2"])
+    said = " ".join(capsys.readouterr().err.split())
+    assert "holds a run with other settings" in said
+    assert "speed.seconds" in said
+    assert report_of(tmp_path / "out")["conditions"]["seconds"] == 1
+
+
+def test_a_dev_set_without_a_length_is_refused_at_once(
+    parakeet: str, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["shrink", parakeet, *words(speech, tmp_path / "out", *SIZES, "--data.streaming", "true")])
+    assert "name one with dev.source" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_start_that_was_refused_and_a_size_that_got_lost_are_no_end(
     parakeet: str, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

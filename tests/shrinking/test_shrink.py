@@ -18,6 +18,7 @@ from compress.curvature.repair import RefitConfig
 from compress.data import BatchConfig, SpeechConfig, open_speech
 from compress.deciding.budget import BudgetConfig, BudgetError, make_budget
 from compress.shrinking.calibration import read_calibration
+from compress.shrinking.checkpoints import calibration_of
 from compress.shrinking.rounds import smaller
 from compress.structure import Block, Structure
 from tests.helpers.formats import write_tar
@@ -223,6 +224,27 @@ def test_a_stream_gives_as_many_utterances_as_were_asked_for(parakeet: str, spee
             == 0
         )
         assert facts(out)["rounds"][0]["repair"]["utterances"] == min(utterances, len(members) // 2)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_transcripts_that_cannot_be_spelt_count_as_none(
+    parakeet: str, speech: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, streaming: bool
+) -> None:
+    """Else Fisher would look at the loss of unknown tokens."""
+    name = "0.wav"
+    members = {name: (speech / "train" / name).read_bytes(), "0.txt": b"LOW MID"}
+    source = str(write_tar(tmp_path / "shard.tar", members))
+    model, processor = compress.load_model(parakeet).eval(), compress.load_processor(parakeet)
+    labels: dict[str, str] = {}
+    for case in ("keep", "lower"):
+        data = SpeechConfig(source=source, streaming=streaming, case=case, cache_dir=str(tmp_path / "cache"))
+        speech_read = calibration_of(model, processor, data, 1, BatchConfig(workers=0), 0)
+        labels[case] = processor.tokenizer.decode([token for token in speech_read.batches[0].labels[0] if token >= 0])
+    assert labels["lower"] == "low mid"
+    assert processor.tokenizer.unk_token not in labels["keep"]
+    assert labels["keep"] != "low mid"
+    if not streaming:
+        assert "1 of 1 transcripts cannot be used and count as none; the first has characters outside" in caplog.text
 
 
 def test_a_process_without_an_utterance_is_refused(parakeet: str, speech: Path, tmp_path: Path) -> None:
