@@ -92,12 +92,14 @@ class Row:
 ALONE = ("--distill.layers", "0", "--distill.output", "0", "--distill.ctc", "1")
 NO_REFIT = ("--refit", "null")
 OBS = ("--structure", "obs", "--budget.front", "false")
+OBS_BY_MUON = ("--structure", "obs", "--optim", "muon")
 SPEEDS = ("--augment.speed", "[0.9,1.0,1.1]")
 GATES = (
     "--structure", "learned", "--learn.learning_rate", "2e-3", "--learn.warmup_steps", "20",
     "--learn.final_fraction", "0.3", "--learn.gate_learning_rate", "0.1",
     "--learn.multiplier_learning_rate", "0.02", "--learn.budget_warmup", "0.4",
 )  # fmt: skip
+GATES_BY_MUON = (*GATES, "--learn.learning_rate", "8e-3", "--optim", "muon", *SPEEDS)
 COFI = (
     "--gates.ffn_drop_rate", "0.5", "--learn.gate_learning_rate", "0.01", "--learn.multiplier_learning_rate", "0.01",
     "--learn.quadratic_start", "0", "--learn.budget_warmup", "0.1", "--learn.final_fraction", "0",
@@ -119,18 +121,15 @@ ROWS = (
     Row("modules", "learned gates, modules only", (*GATES, "--gates.units", "[module]")),
     Row("gates-from-obs", "learned gates that start from OBS", (*GATES, "--gates.start", "obs")),
     Row("gates-from-fisher", "learned gates that start from Fisher", (*GATES, "--gates.start", "fisher")),
-    Row("gates-muon-speeds", "learned gates, all by Muon at three speeds",
-        (*GATES, "--learn.learning_rate", "8e-3", "--optim", "muon", *SPEEDS), rates=RATES_BY_MUON),
+    Row("gates-muon-speeds", "learned gates, all by Muon at three speeds", GATES_BY_MUON, rates=RATES_BY_MUON),
     Row("gates-refit", "learned gates, then the refit", (*GATES, "--refit.after_gates", "true")),
     Row("gates-stages", "learned gates, by way of 50 %", (*GATES, "--budget.stages", "[50%]"), sizes=BELOW_HALF),
     Row("obs-rates", "OBS in rounds, refit, a rate by size (the default)", ("--structure", "obs"), False, rates=RATES),
     Row("magnitude-rates", "magnitude, refit, a rate by size", ("--structure", "magnitude"), False, rates=RATES),
-    Row("obs-speeds", "OBS in rounds, refit, a rate by size, recovery at three speeds",
-        ("--structure", "obs", *SPEEDS), False, rates=RATES),
-    Row("obs-muon", "OBS in rounds, refit, recovery by Muon", ("--structure", "obs", "--optim", "muon"), False,
+    Row("obs-speeds", "the default, at three speeds", ("--structure", "obs", *SPEEDS), False, rates=RATES),
+    Row("obs-muon", "OBS in rounds, refit, recovery by Muon", OBS_BY_MUON, False, rates=RATES_BY_MUON),
+    Row("obs-muon-speeds", "OBS in rounds, refit, recovery by Muon at three speeds", (*OBS_BY_MUON, *SPEEDS), False,
         rates=RATES_BY_MUON),
-    Row("obs-muon-speeds", "OBS in rounds, refit, recovery by Muon at three speeds",
-        ("--structure", "obs", "--optim", "muon", *SPEEDS), False, rates=RATES_BY_MUON),
     Row("obs-front", "OBS in rounds, refit", ("--structure", "obs"), False),
     Row("obs", "OBS in rounds, refit, the front whole", OBS, False),
     Row("obs-bare", "OBS in rounds, no refit, the front whole", (*OBS, *NO_REFIT), False),
@@ -151,8 +150,6 @@ ROWS = (
         ("--structure", "proportional", *FRESH_BY_MUON, *ALONE), False, with_teachers=True),
     Row("scratch-muon-speeds", "from scratch by Muon at three speeds, the teacher's updates as well",
         ("--structure", "proportional", *FRESH_BY_MUON, *ALONE, *SPEEDS), False, with_teachers=True),
-    Row("scratch-distilled", "from scratch, distilled, the teacher's updates as well",
-        ("--structure", "proportional", *FRESH), False, with_teachers=True),
     Row("scratch-distilled-muon", "from scratch by Muon, distilled, the teacher's updates as well",
         ("--structure", "proportional", *FRESH_BY_MUON), False, with_teachers=True),
     Row("all-blocks", "the default, all blocks matched", ("--structure", "obs", "--distill.blocks", "null"), False,
