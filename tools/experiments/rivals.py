@@ -158,7 +158,6 @@ ROWS = (
         ("--structure", "obs", "--distill.inner", "1"), False, rates=RATES),
     Row("near-spikes", "the default, of blank frames only those beside tokens",
         ("--structure", "obs", "--distill.blank_neighbours", "1"), False, rates=RATES),
-    Row("no-layers", "learned gates without layerwise distillation", (*GATES, "--distill.layers", "0"), sizes=("25%",)),
     Row("two", "learned gates, two processes", (*GATES, "--batch.seconds", "20"), launch=LAUNCH_TWO, seeds=1,
         sizes=("50%",)),
 )  # fmt: skip
