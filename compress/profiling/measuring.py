@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
+import shlex
 import tempfile
 import time
 from collections.abc import Sequence
@@ -244,5 +245,19 @@ def with_profile(budget: Timed, model: str, output: Path, *, threads: int | None
     if not path.exists():
         speed = SpeedConfig(seconds=budget.seconds, threads=threads, warmup=1)
         logger.info("%s: measuring what modules cost in time on this machine", path)
-        profile(ProfileConfig(model=model, out=str(path), speed=speed, device=device)).save(path)
+        order = ProfileConfig(model=model, out=str(path), speed=speed, device=device)
+        try:
+            profile(order).save(path)
+        except ProfileError as error:
+            raise ProfileError(f"{error} {_by_hand(order)}") from None
     return replace(budget, profile=str(path))
+
+
+def _by_hand(config: ProfileConfig) -> str:
+    """How the same is measured apart from the run that wants it, with other settings."""
+    shown = shlex.join(["--speed.seconds", f"{config.speed.seconds:g}", "--device", config.device])
+    threads = "" if config.speed.threads is None else f" --speed.threads {config.speed.threads}"
+    return (
+        f"These are options of `compress profile {shlex.quote(config.model)} {shown}{threads} --out {LATENCY_FILE}`; the "
+        f"file it writes is then named beside the budget (--budget.profile {LATENCY_FILE}, or --sizes.profile)."
+    )

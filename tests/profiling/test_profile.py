@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import re
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,6 +16,7 @@ import torch
 
 import compress
 from compress.cli import main
+from compress.config import parse
 from compress.conformers import block_units, front_channels, structure_of
 from compress.deciding.budget import BudgetConfig, make_budget
 from compress.latency import LatencyProfile, Line, ProfileError
@@ -178,6 +181,24 @@ def test_a_run_without_a_profile_measures_once(
     assert with_profile(budget, checkpoint, tmp_path, threads=1, device="cpu") is budget
     plain = BudgetConfig(params="50%")
     assert with_profile(plain, checkpoint, tmp_path, threads=1, device="cpu") is plain
+
+
+def test_where_a_run_cannot_measure_well_it_says_how_to_do_so_apart(
+    checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--max_error` and `--speed.repetitions` of which the message speaks are no options of the run."""
+
+    def noisy(config: ProfileConfig) -> LatencyProfile:
+        raise ProfileError("raise --speed.repetitions, or allow more.")
+
+    monkeypatch.setattr(measuring, "profile", noisy)
+    with pytest.raises(
+        ProfileError, match=r"These are options of `(compress profile .*)`; .*--budget\.profile"
+    ) as refused:
+        with_profile(BudgetConfig(latency="50%", seconds=3.0), checkpoint, tmp_path, threads=1, device="cpu")
+    command = re.findall(r"`(compress profile [^`]*)`", str(refused.value))[0]
+    wanted = parse(ProfileConfig, shlex.split(command)[2:], prog="compress profile", positional=("model",))
+    assert (wanted.model, wanted.device, wanted.speed.threads, wanted.speed.seconds) == (checkpoint, "cpu", 1, 3.0)
 
 
 def test_exports_are_timed_for_a_budget_of_the_export(
