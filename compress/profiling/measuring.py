@@ -255,9 +255,10 @@ def with_profile(budget: Timed, model: str, output: Path, *, threads: int | None
 
 def _by_hand(config: ProfileConfig) -> str:
     """How the same is measured apart from the run that wants it, with other settings."""
-    shown = shlex.join(["--speed.seconds", f"{config.speed.seconds:g}", "--device", config.device])
-    threads = "" if config.speed.threads is None else f" --speed.threads {config.speed.threads}"
+    words = ["compress", "profile", config.model, "--out", LATENCY_FILE, "--device", config.device]
+    words += ["--speed.seconds", f"{config.speed.seconds:g}"]
+    words += [] if config.speed.threads is None else ["--speed.threads", str(config.speed.threads)]
     return (
-        f"These are options of `compress profile {shlex.quote(config.model)} {shown}{threads} --out {LATENCY_FILE}`; the "
-        f"file it writes is then named beside the budget (--budget.profile {LATENCY_FILE}, or --sizes.profile)."
+        f"These are options of `{shlex.join(words)}`; name the file that it writes beside the budget "
+        f"(--budget.profile {LATENCY_FILE}, or --sizes.profile)."
     )
