@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 
 import torch
 
@@ -19,18 +18,15 @@ def own_cores() -> int:
     return max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
-_M_MMAP_THRESHOLD = -3
-_LARGE = 1 << 20
+def return_freed_memory() -> None:
+    """Gives memory that was freed, and that the C library keeps for later, back to the system.
 
-
-def return_large_blocks() -> None:
-    """From now on memory of a megabyte or more goes back to the system when it is freed.
-
-    By itself glibc soon keeps blocks of up to 32 MB in its heap, where what lives on between them leaves gaps. With
-    another library of C nothing changes.
+    By itself glibc keeps blocks of up to 32 MB in its heap, where what lives on between them leaves gaps. With another
+    library of C nothing changes.
     """
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE)
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)
 
 
 TORCH = "PyTorch"

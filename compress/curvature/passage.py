@@ -19,6 +19,7 @@ from compress.conformers import (
     part,
     submodule,
 )
+from compress.machine import return_freed_memory
 from compress.running.front import Front, answering, copied, entered_with, leaving_out, replaced_by
 
 Inputs = Mapping[str, Tensor]
@@ -103,11 +104,12 @@ class Passage:
 
     @torch.no_grad()
     def advance(self) -> None:
-        """Goes on to the inputs of the block behind, if there is one."""
+        """Goes on to the inputs of the block behind, if there is one, and gives the memory of this one back."""
         if after := self.blocks[self.block + 1 : self.block + 2]:
             self._states = self._following or self._ran(self.blocks[self.block], after[0])
         self._following, self._settled = None, {}
         self.block += 1
+        return_freed_memory()
 
     def settle(self, name: str) -> None:
         """Has the module of that name in the next block computed once more for every batch: it stays as it is."""

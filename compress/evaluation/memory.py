@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
-import os
 import threading
 from collections.abc import Callable
 
 import psutil
 import torch
+
+from compress.machine import return_freed_memory
 
 _SAMPLE_SECONDS = 0.001
 
@@ -86,6 +86,4 @@ class _Watcher:
 def _hand_back_freed_memory() -> None:
     """Asks the C library to return what it keeps for reuse, else a pass that fits in it would seem to need nothing."""
     gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
-    if trim is not None:
-        trim(0)
+    return_freed_memory()

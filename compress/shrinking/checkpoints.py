@@ -22,7 +22,7 @@ from compress.deciding.budget import Budget, BudgetConfig, BudgetError, make_bud
 from compress.deciding.decisions import DEFAULT_DECISION, check_range
 from compress.deciding.uniform import DEFAULT_UNIFORM, UniformConfig
 from compress.latency import LATENCY_FILE
-from compress.machine import DTYPES, find_device, return_large_blocks
+from compress.machine import DTYPES, find_device
 from compress.profiling import with_profile
 from compress.shrinking.calibration import Calibration, read_calibration
 from compress.shrinking.rounds import limits_of_rounds, needs_speech, smaller
@@ -132,7 +132,6 @@ def _shrink_checkpoint(config: ShrinkConfig) -> dict[str, Any]:
 
 def opened(config: ShrinkConfig) -> tuple[PreTrainedModel, Any, Calibration | None]:
     """Loads the model and its processor, and reads the speech that is looked at, if any is."""
-    return_large_blocks()
     model, processor = load_recogniser(config.model, dtype=DTYPES[config.dtype], device=find_device(config.device))
     speech = None
     if config.looks_at_speech:
