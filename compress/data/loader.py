@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -187,7 +187,9 @@ class SpeechLoader:
 
     def close(self) -> None:
         """Ends the worker processes; the next epoch starts new ones."""
-        self._workers = None
+        ended, self._workers = self._workers, None
+        if ended is not None:
+            _end(ended._iterator)
 
     def _plan(self, epoch: int) -> list[BatchPlan]:
         if self.dataset.streaming:
@@ -233,11 +235,15 @@ class SpeechLoader:
             rank=self.rank,
             world_size=self.world_size,
         )
-        for item in _data_loader(batches, self.batching, min(1, _workers(self.batching)), None):
-            if isinstance(item, StreamReport):
-                item.record(self.dataset)
-            else:
-                yield item
+        items = iter(_data_loader(batches, self.batching, min(1, _workers(self.batching)), None))
+        try:
+            for item in items:
+                if isinstance(item, StreamReport):
+                    item.record(self.dataset)
+                else:
+                    yield item
+        finally:
+            _end(items)
 
 
 def of_first_buffer(batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -354,6 +360,13 @@ def _data_loader(
         worker_init_fn=_start_worker,
         generator=torch.Generator(),  # of its own: the global one stays untouched, so a resumed run draws alike
     )
+
+
+def _end(items: object) -> None:
+    """Ends the workers behind an iterator here, rather than in its `__del__`, where Python drops an interrupt."""
+    end: Callable[[], None] | None = getattr(items, "_shutdown_workers", None)
+    if end is not None:
+        end()
 
 
 def _start_worker(worker: int) -> None:

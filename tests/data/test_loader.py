@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import dataloader
 from transformers import ParakeetCTCConfig, ParakeetForCTC, Wav2Vec2ConformerConfig, Wav2Vec2ConformerForCTC
 
 from compress.data import AugmentConfig, Batch, BatchConfig, SpeechConfig, SpeechDataset, SpeechLoader, open_speech
@@ -57,6 +58,24 @@ def test_workers_have_ended_when_reading_ends(dataset: SpeechDataset, parakeet: 
         next(batches)
         assert len(set(multiprocessing.active_children()) - others) == 2
     assert set(multiprocessing.active_children()) == others
+
+
+def test_an_interrupt_while_workers_end_is_not_lost(
+    dataset: SpeechDataset, parakeet: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python drops what is raised where an object is deleted, which is where torch ends its workers by itself."""
+    loader = make(dataset, parakeet, workers=1)
+    next(loader.epoch(0))
+    end = dataloader._MultiProcessingDataLoaderIter._shutdown_workers
+
+    def interrupted(self: Any) -> None:
+        end(self)
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(dataloader._MultiProcessingDataLoaderIter, "_shutdown_workers", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        loader.close()
 
 
 def test_the_number_of_threads_does_not_matter(dataset: SpeechDataset, parakeet: Any) -> None:
