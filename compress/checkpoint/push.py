@@ -107,10 +107,11 @@ def staged(config: PushConfig) -> Iterator[Path]:
     load_recogniser(config.model, dtype="auto")
     with tempfile.TemporaryDirectory() as name:
         stage = Path(name)
-        (stage / CHAT_TEMPLATE_DIR).mkdir()
         for path in [*source.glob("*"), *source.glob(f"{CHAT_TEMPLATE_DIR}/*")]:
             if path.is_file() and not path.name.startswith("."):
-                (stage / path.relative_to(source)).symlink_to(path.resolve())  # weights can be large
+                link = stage / path.relative_to(source)
+                link.parent.mkdir(exist_ok=True)
+                link.symlink_to(path.resolve())  # weights can be large
         report, export = _stage_report(config, stage), _stage_export(config, stage)
         (stage / CARD_FILE).unlink(missing_ok=True)
         _make_public(stage, [folder for folder in (config.model, config.report, config.export) if folder])

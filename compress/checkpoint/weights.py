@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from compress.files.reading import Form, read_object
@@ -74,12 +75,16 @@ def dtypes_in_file(model: PreTrainedModel, dtype: torch.dtype) -> dict[str, torc
         model: whose numbers that are no fractions stay what they are.
         dtype: of its weights; what transformers never reads in half precision, such as some norms, is in float32 then.
     """
-    single = {torch.float16, torch.bfloat16} & {dtype} and getattr(model, "_keep_in_fp32_modules_strict", None)
-    kept = re.compile("|".join(re.escape(name).replace(r"\*", ".*") for name in single) if single else r"(?!)")
-    return {
-        name: tensor.dtype if not tensor.is_floating_point() else torch.float32 if kept.search(name) else dtype
-        for name, tensor in model.state_dict().items()
-    }
+    half = dtype in (torch.float16, torch.bfloat16)
+    names = (half and getattr(model, "_keep_in_fp32_modules_strict", None)) or ()
+    kept = [re.compile(re.escape(name).replace(r"\*", ".*")) for name in names]
+
+    def of(name: str, tensor: Tensor) -> torch.dtype:
+        if not tensor.is_floating_point():
+            return tensor.dtype
+        return torch.float32 if any(pattern.search(name) for pattern in kept) else dtype
+
+    return {name: of(name, tensor) for name, tensor in model.state_dict().items()}
 
 
 def stored_dtype(path_or_repo: str) -> torch.dtype | None:
