@@ -11,7 +11,6 @@ import logging
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +23,13 @@ from compress.config import to_dict
 from compress.conformers import family_of, skeleton
 from compress.cost import size_of
 from compress.data import require_split
-from compress.deciding.budget import Budget, BudgetError, takes_front
+from compress.deciding.budget import Budget, takes_front
 from compress.deciding.decisions import check_range
 from compress.deciding.uniform import DEFAULT_UNIFORM, UniformConfig
 from compress.elastic.supernet.limits import SizesConfig
 from compress.files.reading import ReadError, read_object
 from compress.files.writing import recover_folder, require_place_for_models, write_json, write_text
+from compress.latency import LATENCY_FILE
 from compress.reports.making import made
 from compress.reports.saving import save_page
 from compress.shrinking.checkpoints import opened, saved_dtype, timed
@@ -56,6 +56,8 @@ ENTRY_FORM = {"name": str, "wer_ci95": list, "parameters": int} | dict.fromkeys(
     ("share", "wer", "macs_per_second", "times_as_fast"), float
 )
 """Of what was measured of a size, what its page shows."""
+ANY_COST = 10**9
+"""Of a whole model, to compare shares with each other before it is known what they are of."""
 SHRINK_SETTINGS, SIZE_FOLDERS, SIZE_STRUCTURES, ENTRIES = "settings.json", "sizes", "structures", "entries"
 
 
@@ -73,6 +75,8 @@ def measure_curve(config: ShrinkConfig) -> dict[str, Any]:
         ValueError: if the model or the speech are unusable, or `out` holds a curve with other settings.
     """
     assert config.sizes is not None
+    if all(name.endswith("%") for name in config.sizes.names):
+        config.sizes.require_decreasing(ANY_COST)
     if config.sizes.latency is None or config.sizes.profile is not None:
         budgets_of(config.sizes, config.model, config.structure, config.uniform)  # refused before the folder is made
     claim_curve(config)
@@ -92,16 +96,12 @@ def budgets_of(
     known = load_config(model)
     table = sizes.table(known)
     assert table is not None
+    sizes.require_decreasing(table.full)
     front = takes_front(decision, table)
     limits = {name: limit for name in sizes.names if (limit := sizes.amount(name, table.full)) < table.full}
     budgets = {
-        name: Budget(table, limit, f"{table.metric} {name} of {table.denominator}", sizes.round_to, front)
-        for name, limit in limits.items()
+        name: Budget(table, limit, sizes.requested(name), sizes.round_to, front) for name, limit in limits.items()
     }
-    if not limits or any(high <= low for high, low in pairwise(limits.values())):
-        raise BudgetError(
-            f"{sizes.key} must decrease, largest first, and hold a size below 100%; got {', '.join(sizes.names)}."
-        )
     whole = skeleton(known, original=False)
     for budget in budgets.values():
         check_range(budget, whole, decision, alike)
@@ -111,7 +111,8 @@ def budgets_of(
 def claim_curve(config: ShrinkConfig) -> None:
     """Takes the folder of a curve, and refuses one that holds something else, or a curve with other settings.
 
-    Settings alone are left by a start that was refused; they bind nobody.
+    Settings alone are left by a start that was refused; they bind nobody. With a profile beside them, the sizes may be
+    others.
     """
     out, settings = Path(config.out), to_dict(config)
     path = out / SHRINK_SETTINGS
@@ -120,7 +121,8 @@ def claim_curve(config: ShrinkConfig) -> None:
     require_place_for_models(out)
     others = {child.name for child in out.iterdir()} - {SHRINK_SETTINGS} if out.exists() else set()
     if path.exists() and others:
-        require_same(read_object(path), settings, harmless=CURVE_HARMLESS, where=str(out))
+        changeable = CURVE_HARMLESS if others - {LATENCY_FILE} else (*CURVE_HARMLESS, "sizes.latency")
+        require_same(read_object(path), settings, harmless=changeable, where=str(out))
     elif others:
         raise ValueError(f"{out} holds something else; choose another folder or delete it.")
     write_json(path, settings)

@@ -121,6 +121,12 @@ def _counted(report: Mapping[str, Any]) -> str:
     return f"{whose} {COUNTED[metric]}"
 
 
+def _sizes_of(report: Mapping[str, Any]) -> str:
+    """What the sizes are shares of, and under which conditions it was counted."""
+    *_, under, conditions = report["entries"][1]["requested"].partition(" at ")
+    return f"shares of {_counted(report)}{under}{conditions}"
+
+
 def _note(making: Making) -> Text:
     meaning = "The dashed line is the whole model. Marked: the smallest size whose interval reaches down to it."
     return Text(f"{meaning} {making.note}")
@@ -172,6 +178,7 @@ def _conditions(report: Mapping[str, Any], making: Making, amount: str) -> list[
     )
     return [
         Condition("Model", f"{code(report['model'])} ({report['family']})"),
+        Condition("Sizes", _sizes_of(report)),
         Condition("Method", making.method),
         Condition("Data", f"{place}, {amount}; scoring ignores: {data['ignores']}"),
         Condition("Machine", f"{timing['device_name']}, {threads}", in_terminal=True),

@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 from accelerate import Accelerator
 
 from compress.files.reading import read_json
-from compress.files.writing import write_json
+from compress.files.writing import require_place_for_models, write_json
 from compress.latency import LATENCY_FILE
 from compress.profiling import with_profile
 from compress.training.loop import processes
+from compress.training.loop.claim import require_apart
 
 TimedRun = TypeVar("TimedRun", bound=Any)  # of recipes/prune.py: budget, teacher, output, threads
 
@@ -26,10 +27,15 @@ def with_measured_budget(config: TimedRun, accelerator: Accelerator) -> TimedRun
     Args:
         config: of the run.
         accelerator: says on which device the result will be timed.
+
+    Raises:
+        ValueError: if the output folder is, or lies in, that of a model; nothing is measured then.
     """
     if config.budget is None or config.budget.latency is None or config.budget.profile is not None:
         return config
     path = Path(config.output, LATENCY_FILE)
+    require_apart(config.teacher, path.parent)
+    require_place_for_models(path.parent)
     if accelerator.is_main_process:
         with_profile(config.budget, config.teacher, path.parent, threads=config.threads, device=str(accelerator.device))
     content = processes.from_main(read_json(path) if accelerator.is_main_process else None)

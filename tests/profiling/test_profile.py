@@ -8,26 +8,36 @@ import re
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 
 import compress
 from compress.cli import main
 from compress.config import parse
 from compress.conformers import block_units, front_channels, structure_of
-from compress.deciding.budget import BudgetConfig, make_budget
+from compress.data import SpeechConfig
+from compress.deciding.budget import BudgetConfig, BudgetError, make_budget
+from compress.elastic.supernet import SizesConfig
+from compress.evaluation.speed import SpeedConfig
+from compress.files.writing import WriteError
 from compress.latency import LatencyProfile, Line, ProfileError
 from compress.model.able_to_skip import able_to_skip
-from compress.profiling import ProfileConfig, measuring, with_profile
+from compress.profiling import ProfileConfig, measuring, profile, with_profile
 from compress.profiling.drawing import draw_structure
 from compress.profiling.fit import Fit, features_of
 from compress.profiling.forms import GraphForms, TorchForms
 from compress.running.skipping import Skipping
+from compress.shrinking import ShrinkConfig
+from compress.shrinking.curve import measure_curve
 from compress.structure import MODULES, Structure
 from compress.surgery.front_costs import FrontCosts
+from compress.training.loop.same_run import SettingsChangedError
+from compress.training.measured_budget import with_measured_budget
 from tests.helpers import tiny
 from tests.helpers.launching import make_split
 from tests.helpers.shrinking import spelling_checkpoint
@@ -181,6 +191,69 @@ def test_a_run_without_a_profile_measures_once(
     assert with_profile(budget, checkpoint, tmp_path, threads=1, device="cpu") is budget
     plain = BudgetConfig(params="50%")
     assert with_profile(plain, checkpoint, tmp_path, threads=1, device="cpu") is plain
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[ProfileConfig]:
+    """What was measured: times are made, not taken."""
+    orders: list[ProfileConfig] = []
+    fitted = measuring.fitted
+
+    def quick(stopwatch: measuring.Stopwatch, config: ProfileConfig) -> LatencyProfile:
+        orders.append(config)
+        return fitted(Made(lambda structure: 0.0), CONFIG)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(measuring, "fitted", quick)
+    return orders
+
+
+def test_sizes_in_time_that_were_refused_leave_the_profile_to_others(
+    checkpoint: str, tmp_path: Path, measured: list[ProfileConfig]
+) -> None:
+    def curve(*sizes: str, structure: str = "magnitude") -> ShrinkConfig:
+        asked = SizesConfig(latency=sizes, seconds=0.5)
+        speech = SpeechConfig(source=str(tmp_path / "speech"))
+        out = str(tmp_path / "out")
+        return ShrinkConfig(model=checkpoint, out=out, data=speech, structure=structure, refit=None, sizes=asked)
+
+    with pytest.raises(BudgetError, match="sizes.latency must decrease"):
+        measure_curve(curve("40%", "50%"))
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(BudgetError, match="reach"):
+        measure_curve(curve("60%", "0.001%"))
+    for sizes in (("60%", "0.002%"), ("70%", "0.001%")):
+        with pytest.raises(BudgetError, match="reach"):
+            measure_curve(curve(*sizes))
+    assert len(measured) == 1
+    with pytest.raises(SettingsChangedError, match="structure"):
+        measure_curve(curve("60%", structure="proportional"))
+
+
+def test_sizes_say_under_which_conditions_they_count_as_budgets_do(
+    checkpoint: str, tmp_path: Path, measured: list[ProfileConfig]
+) -> None:
+    config, path = compress.load_model(checkpoint).config, str(tmp_path / "latency.json")
+    profile(ProfileConfig(model=checkpoint, speed=SpeedConfig(seconds=0.5, threads=1))).save(path)
+    timed: dict[str, Any] = {"profile": path, "seconds": 0.5}
+    for sizes, budget in (
+        (SizesConfig(latency=("60%",), **timed), BudgetConfig(latency="60%", **timed)),
+        (SizesConfig(macs=("60%",), seconds=3.0), BudgetConfig(macs="60%", seconds=3.0)),
+        (SizesConfig(params=("60%",), denominator="encoder"), BudgetConfig(params="60%", denominator="encoder")),
+    ):
+        assert sizes.requested("60%") == make_budget(budget, config).requested
+
+
+@pytest.mark.parametrize("below", [".", "sub"])
+def test_nothing_is_measured_where_a_run_may_not_write(
+    checkpoint: str, measured: list[ProfileConfig], below: str
+) -> None:
+    before = sorted(Path(checkpoint).rglob("*"))
+    budget, output = BudgetConfig(latency="50%"), str(Path(checkpoint, below))
+    run: Any = SimpleNamespace(budget=budget, teacher=checkpoint, output=output, threads=1)
+    with pytest.raises((ValueError, WriteError), match="would write among its files|lies in"):
+        with_measured_budget(run, Accelerator(cpu=True))
+    assert not measured
+    assert sorted(Path(checkpoint).rglob("*")) == before
 
 
 def test_where_a_run_cannot_measure_well_it_says_how_to_do_so_apart(

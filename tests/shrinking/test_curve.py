@@ -226,3 +226,7 @@ def test_shares_are_said_to_be_of_what_was_asked_for(requested: str, counted: st
     report = curve_report.with_chosen([{"name": "whole", "share": 1.0} | measured, size | measured])
     assert f"At 60.0 % of {counted} the word error rate is 10.00 %" in curve_report._headline(report)
     assert f"% of {counted}" in str(curve_report._panels(report)[0].parts[0])
+    assert (
+        curve_report._sizes_of(report)
+        == f"shares of {counted}{' at ' * (' at ' in requested)}{requested.partition(' at ')[2]}"
+    )

@@ -76,6 +76,25 @@ class SizesConfig:
         """A size as a cost; `full` is that of the whole model."""
         return read_amount(name, full, amounts_of("latency" if self.latency else "params"))
 
+    def requested(self, name: str) -> str:
+        """A size in words, with the conditions under which it counts; as budgets say it."""
+        if self.latency is not None:
+            return f"latency {name} at {profile_named(self.profile, 'sizes').summary}"
+        where = f" at {self.seconds:g} s" if self.macs else ""
+        return f"{'params' if self.params else 'macs'} {name} of {self.denominator}{where}"
+
+    def require_decreasing(self, full: int) -> None:
+        """Refuses sizes that do not decrease, or none of which is below that of the whole model, `full`.
+
+        Raises:
+            BudgetError: with the sizes.
+        """
+        smaller = [limit for name in self.names if (limit := self.amount(name, full)) < full]
+        if not smaller or any(high <= low for high, low in pairwise(smaller)):
+            raise BudgetError(
+                f"{self.key} must decrease, largest first, and hold a size below 100%; got {', '.join(self.names)}."
+            )
+
     @property
     def key(self) -> str:
         """The setting that holds them."""
