@@ -216,7 +216,7 @@ def test_sizes_in_time_that_were_refused_leave_the_profile_to_others(
         out = str(tmp_path / "out")
         return ShrinkConfig(model=checkpoint, out=out, data=speech, structure=structure, refit=None, sizes=asked)
 
-    with pytest.raises(BudgetError, match="sizes.latency must decrease"):
+    with pytest.raises(BudgetError, match=r"sizes\.latency must decrease"):
         measure_curve(curve("40%", "50%"))
     assert not (tmp_path / "out").exists()
     with pytest.raises(BudgetError, match="reach"):
@@ -250,7 +250,7 @@ def test_nothing_is_measured_where_a_run_may_not_write(
     before = sorted(Path(checkpoint).rglob("*"))
     budget, output = BudgetConfig(latency="50%"), str(Path(checkpoint, below))
     run: Any = SimpleNamespace(budget=budget, teacher=checkpoint, output=output, threads=1)
-    with pytest.raises((ValueError, WriteError), match="would write among its files|lies in"):
+    with pytest.raises((ValueError, WriteError), match=r"would write among its files|lies in"):
         with_measured_budget(run, Accelerator(cpu=True))
     assert not measured
     assert sorted(Path(checkpoint).rglob("*")) == before
