@@ -101,28 +101,6 @@ def transcript_problem(text: str | None, vocabulary: Collection[str] | None) -> 
     return f"characters outside the vocabulary: {shown}{ellipsis}{_case_hint(unknown, vocabulary or ())}"
 
 
-def usable_transcripts(
-    texts: Sequence[str | None], vocabulary: Collection[str] | None, source: str
-) -> list[str | None]:
-    """The transcripts of a data set that needs none: what could not be used counts as no transcript, with a warning.
-
-    Args:
-        texts: as `clean_transcript` gives them.
-        vocabulary: characters the tokenizer can spell; `None` allows any.
-        source: the data set, for the message.
-    """
-    problems = [text and transcript_problem(text, vocabulary) for text in texts]
-    if found := [problem for problem in problems if problem]:
-        logger.warning(
-            "%s: %d of %d transcripts cannot be used and count as none; the first has %s",
-            source,
-            len(found),
-            sum(text is not None for text in texts),
-            found[0],
-        )
-    return [None if problem else text for text, problem in zip(texts, problems, strict=True)]
-
-
 def report(
     source: str, problems: Sequence[Problem], total: int, max_bad_fraction: float, bad: int | None = None
 ) -> None:

@@ -9,15 +9,7 @@ from pathlib import Path
 
 from compress.data.audio import AudioLimits
 from compress.data.cache import cache_root, scan
-from compress.data.checks import (
-    BadDataError,
-    Problem,
-    as_spelt,
-    clean_transcript,
-    report,
-    transcript_problem,
-    usable_transcripts,
-)
+from compress.data.checks import BadDataError, Problem, as_spelt, clean_transcript, report, transcript_problem
 from compress.data.dataset import SpeechDataset, SpeechStream, warn_of_shared
 from compress.data.folders import open_folder, read_folder
 from compress.data.formats.recognise import recognise
@@ -148,8 +140,6 @@ def _checked(
 ) -> SpeechDataset:
     store = scan(source, limits, config)
     texts = [as_spelt(clean_transcript(text, config.case), vocabulary) for text in source.texts]
-    if not labels:
-        texts = usable_transcripts(texts, vocabulary, source.name)
     good: list[int] = []
     problems: list[Problem] = []
     for entry, name in enumerate(source.ids):

@@ -171,9 +171,7 @@ class StreamBatches(IterableDataset[Any]):
 
     def _utterance(self, row: Row) -> Utterance:
         transcript = as_spelt(clean_transcript(row.text, self.stream.config.case), self.stream.vocabulary)
-        reason = transcript_problem(transcript, self.stream.vocabulary)
-        if not self.stream.labels:
-            transcript, reason = None if reason else transcript, None
+        reason = transcript_problem(transcript, self.stream.vocabulary) if self.stream.labels else None
         if reason or row.payload is None:
             raise UnusableAudio(reason or "no audio")
         samples = to_float(decode(row.payload, self.stream.limits))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,10 +14,14 @@ from transformers import PreTrainedModel
 from compress.conformers import family_of
 from compress.curvature.moments import Total, alone
 from compress.curvature.passage import Inputs, one_by_one
-from compress.data import Batch, BatchConfig, SpeechDataset, SpeechLoader, of_first_buffer
+from compress.data import Batch, BatchConfig, SpeechDataset, SpeechLoader, of_first_buffer, vocabulary_of
+from compress.data.checks import transcript_problem
 from compress.data.loader import IGNORED_LABEL
+from compress.data.vocabulary import Alphabet
 from compress.evaluation.transcribe import best_tokens, to_model
 from compress.structure import Structure
+
+logger = logging.getLogger(__name__)
 
 
 def by_itself(structure: Structure) -> Structure:
@@ -68,7 +73,8 @@ def read_calibration(
 ) -> Calibration:
     """Reads some utterances of a data set.
 
-    Of a CTC model, utterances without a transcript get the model's own, as it writes them down.
+    Of a CTC model, utterances without a transcript, or with one that the tokenizer cannot spell, get the model's own,
+    as it writes them down.
 
     Args:
         model: in eval mode.
@@ -94,9 +100,14 @@ def read_calibration(
     )
     loader = SpeechLoader(chosen, processor, batching, shuffle=False, rank=rank, world_size=world_size)
     read = of_first_buffer(loader.epoch(0)) if dataset.streaming else loader.epoch(0)
+    vocabulary, unusable = vocabulary_of(processor), list[str]()
+    spelt = (_spelt(batch, vocabulary, unusable) for batch in read)
     batches = [
-        _labelled(model, replace(batch.to(model.device), inputs=to_model(model, batch.inputs))) for batch in read
+        _labelled(model, replace(batch.to(model.device), inputs=to_model(model, batch.inputs))) for batch in spelt
     ]
+    if unusable:
+        said = "%s: %d transcripts cannot be used and count as none; the first has %s"
+        logger.warning(said, dataset.name, len(unusable), unusable[0])
     here = torch.tensor([sum(len(batch.ids) for batch in batches), not batches], device=model.device)
     heard, without = total(here).tolist()
     if without:
@@ -105,6 +116,20 @@ def read_calibration(
             "give more speech, or start fewer processes."
         )
     return Calibration(batches, heard, chosen, total, agreed)
+
+
+def _spelt(batch: Batch, vocabulary: Alphabet | None, unusable: list[str]) -> Batch:
+    """The batch without labels of transcripts that cannot be used, such as those in letters unknown to the tokenizer.
+
+    Args:
+        batch: as it was read.
+        vocabulary: what the tokenizer can spell.
+        unusable: what is wrong with them is added.
+    """
+    problems = [transcript_problem(text, vocabulary) if text else None for text in batch.texts]
+    unusable += filter(None, problems)
+    left_out = torch.tensor([problem is not None for problem in problems])
+    return replace(batch, labels=batch.labels.masked_fill(left_out[:, None], IGNORED_LABEL))
 
 
 @torch.no_grad()
