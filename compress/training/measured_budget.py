@@ -13,7 +13,6 @@ from compress.files.writing import require_place_for_models, write_json
 from compress.latency import LATENCY_FILE
 from compress.profiling import with_profile
 from compress.training.loop import processes
-from compress.training.loop.claim import require_apart
 
 TimedRun = TypeVar("TimedRun", bound=Any)  # of recipes/prune.py: budget, teacher, output, threads
 
@@ -29,12 +28,11 @@ def with_measured_budget(config: TimedRun, accelerator: Accelerator) -> TimedRun
         accelerator: says on which device the result will be timed.
 
     Raises:
-        ValueError: if the output folder is, or lies in, that of a model; nothing is measured then.
+        WriteError: if the output folder is, or lies in, that of a model; nothing is measured then.
     """
     if config.budget is None or config.budget.latency is None or config.budget.profile is not None:
         return config
     path = Path(config.output, LATENCY_FILE)
-    require_apart(config.teacher, path.parent)
     require_place_for_models(path.parent)
     if accelerator.is_main_process:
         with_profile(config.budget, config.teacher, path.parent, threads=config.threads, device=str(accelerator.device))

@@ -250,7 +250,7 @@ def test_nothing_is_measured_where_a_run_may_not_write(
     before = sorted(Path(checkpoint).rglob("*"))
     budget, output = BudgetConfig(latency="50%"), str(Path(checkpoint, below))
     run: Any = SimpleNamespace(budget=budget, teacher=checkpoint, output=output, threads=1)
-    with pytest.raises((ValueError, WriteError), match=r"would write among its files|lies in"):
+    with pytest.raises(WriteError, match="lies in"):
         with_measured_budget(run, Accelerator(cpu=True))
     assert not measured
     assert sorted(Path(checkpoint).rglob("*")) == before
