@@ -75,10 +75,10 @@ def measure_curve(config: ShrinkConfig) -> dict[str, Any]:
         ValueError: if the model or the speech are unusable, or `out` holds a curve with other settings.
     """
     assert config.sizes is not None
-    if all(name.endswith("%") for name in config.sizes.names):
-        config.sizes.require_decreasing(ANY_COST)
     if config.sizes.latency is None or config.sizes.profile is not None:
         budgets_of(config.sizes, config.model, config.structure, config.uniform)  # refused before the folder is made
+    elif all(name.endswith("%") for name in config.sizes.names):  # and these before anything is measured
+        config.sizes.require_decreasing(ANY_COST)
     claim_curve(config)
     timely = timed(config, Path(config.out))
     assert timely.sizes is not None

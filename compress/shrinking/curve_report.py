@@ -123,7 +123,7 @@ def _counted(report: Mapping[str, Any]) -> str:
 
 def _sizes_of(report: Mapping[str, Any]) -> str:
     """What the sizes are shares of, and under which conditions it was counted."""
-    *_, under, conditions = report["entries"][1]["requested"].partition(" at ")
+    _, under, conditions = report["entries"][1]["requested"].partition(" at ")
     return f"shares of {_counted(report)}{under}{conditions}"
 
 
